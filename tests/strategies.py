@@ -1,0 +1,137 @@
+"""Named Hypothesis strategies: matrices in generic position beside small edge cases.
+
+`hypothesis.extra.numpy.arrays` alone gives full-rank matrices in a few per cent of draws, so a property tested only
+on it says little. Here a drawn seed gives generic numbers of any size, and small arrays give the edge cases and the
+shrinking.
+"""
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tinyslm.models import DecoderConfig, build_decoder
+from tinyslm.ops import Rope
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def generators():
+    """A NumPy random generator with a drawn seed."""
+    return seeds.map(np.random.default_rng)
+
+
+@st.composite
+def distinct_sizes(draw, count, low=2, high=9):
+    """`count` pairwise different sizes, so that no two axes agree by luck."""
+    return tuple(draw(st.lists(st.integers(low, high), min_size=count, max_size=count, unique=True)))
+
+
+@st.composite
+def generic_matrices(draw, shape=None, low=2, high=12, dtype=np.float64):
+    """A matrix of full rank with distinct side lengths, at one of three magnitudes."""
+    shape = shape or draw(distinct_sizes(2, low, high))
+    rng = np.random.default_rng(draw(seeds))
+    magnitude = draw(st.sampled_from([1e-3, 1.0, 1e3]))
+    return (rng.standard_normal(shape) * magnitude).astype(dtype)
+
+
+def small_matrices(dtype=np.float64, low=-8, high=8):
+    """Tiny matrices with repeated values, zeros and single rows: the edge cases, and what failures shrink to."""
+    elements = st.integers(low, high).map(float)
+    return hnp.arrays(dtype, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=5), elements=elements)
+
+
+def matrices(dtype=np.float64):
+    """Either kind of matrix: generic position, or a small edge case."""
+    return st.one_of(generic_matrices(dtype=dtype), small_matrices(dtype=dtype))
+
+
+@st.composite
+def ropes(draw, head_dim, length=8):
+    """One kind of rotary positions, or none; `length` is where longrope changes its factors."""
+    scaling = draw(st.sampled_from([None, "default", "linear", "llama3", "longrope"]))
+    if scaling is None:
+        return None
+    dimension = draw(st.sampled_from([head_dim, head_dim - 2]))
+    factors = 1 + np.random.default_rng(draw(seeds)).random((2, dimension // 2))
+    return Rope(
+        theta=100.0,
+        dimension=dimension,
+        scaling=scaling,
+        factor=3.0,
+        original_length=length,
+        short_factors=tuple(factors[0].tolist()),
+        long_factors=tuple((3 * factors[1]).tolist()),
+        attention_factor=1.2 if scaling == "longrope" else 1.0,
+    )
+
+
+@st.composite
+def decoder_configs(draw, **fixed):
+    """A small decoder with any combination of the choices of a configuration; `fixed` fields are not drawn.
+
+    No two sizes agree, so that a transposed or misplaced axis cannot go unseen.
+    """
+    layers = draw(st.integers(1, 3))
+    head_dim = draw(st.sampled_from([4, 6]))
+    groups = draw(st.sampled_from([1, 2, 3]))
+    experts = draw(st.sampled_from([0, 0, 3]))
+
+    def per_layer(strategy):
+        return tuple(draw(strategy) for _ in range(layers))
+
+    def maybe(*values):
+        return draw(st.sampled_from(values))
+
+    choices = {
+        "family": "test",
+        "vocab_size": 23,
+        "hidden_size": 10,
+        "intermediate_size": 14,
+        "num_hidden_layers": layers,
+        "num_attention_heads": groups * draw(st.sampled_from([1, 2, 3])),
+        "num_key_value_heads": groups,
+        "head_dim": head_dim,
+        "max_position_embeddings": 40,
+        "ropes": per_layer(ropes(head_dim)),
+        "windows": per_layer(st.sampled_from([None, 1, 3, 5])),
+        "learned_positions": maybe(False, True),
+        "norm": maybe("rms", "layer"),
+        "norm_eps": 1e-2,
+        "query_key_norm": maybe(False, True),
+        "branch_norm": maybe(False, True),
+        "activation": maybe("silu", "gelu", "gelu_new"),
+        "gated": maybe(True, False),
+        "attention_bias": maybe(False, True),
+        "attention_output_bias": maybe(False, True),
+        "feed_forward_bias": maybe(False, True),
+        "attention_scale": maybe(None, 0.3),
+        "attention_softcap": maybe(None, 2.0),
+        "logit_softcap": maybe(None, 3.0),
+        "embedding_scale": maybe(1.0, 1.7),
+        "tie_word_embeddings": maybe(True, False),
+        "num_experts": experts,
+        "experts_per_token": draw(st.integers(1, experts)) if experts else 0,
+    }
+    choices["norm_offset"] = maybe(0.0, 1.0) if choices["norm"] == "rms" else 0.0
+    return DecoderConfig(**choices | fixed)
+
+
+def generic_decoder(config, seed=0, dtype=np.float64):
+    """A decoder in generic position: activations of order 1, and gains and shifts as random as the weights.
+
+    `random_decoder` is for training: with its gains of 1, shifts of 0 and small weights many mistakes change nothing.
+    """
+    rng = np.random.default_rng(seed)
+
+    def make(shape, kind):
+        array = rng.standard_normal(shape)
+        if kind == "gain":
+            array = 1 - config.norm_offset + 0.3 * array
+        elif kind == "shift":
+            array = 0.3 * array
+        elif shape[0] not in (config.vocab_size, config.max_position_embeddings):
+            array = array / np.sqrt(shape[1])
+        return array.astype(dtype)
+
+    return build_decoder(config, make)

@@ -1,0 +1,189 @@
+"""The decoder: a stack of blocks that predicts the next token at every position."""
+
+from typing import Any
+
+import numpy as np
+
+from tinyslm import ops
+from tinyslm.errors import DataError
+from tinyslm.models.config import DecoderConfig
+from tinyslm.modules import (
+    Attention,
+    Block,
+    Context,
+    Embedding,
+    FeedForward,
+    LayerNorm,
+    Linear,
+    MixtureOfExperts,
+    RMSNorm,
+    ignore,
+)
+from tinyslm.modules.block import under
+from tinyslm.tree import Module
+
+
+class Decoder(Module):
+    """token ids -> logits. `head` is None where the embedding table serves as the head (tied)."""
+
+    config: DecoderConfig
+    embedding: Embedding
+    layers: list[Block]
+    norm: Any
+    head: Linear | None = None
+    position_embedding: Embedding | None = None
+
+    def __call__(
+        self, token_ids, attention_mask=None, *, position_ids=None, cache=None, last_only=False, observe=ignore
+    ):
+        """token_ids: (B, T) integers -> logits (B, T, V); with last_only (B, 1, V), for the next token alone.
+
+        attention_mask: (B, S), 0 for padding, over the cached tokens and these. Positions count the real tokens unless
+        position_ids says otherwise, so that padding on either side changes nothing.
+        Raises DataError for token ids out of range or a sequence longer than max_position_embeddings.
+        """
+        attention_mask = None if attention_mask is None else np.asarray(attention_mask)
+        past = 0 if cache is None else cache.length
+        token_ids = self.check_inputs(token_ids, attention_mask, past)
+        T = token_ids.shape[1]
+        if position_ids is None and attention_mask is None:
+            position_ids = np.arange(past, past + T)  # (T,)
+        elif position_ids is None:
+            position_ids = np.maximum(np.cumsum(attention_mask != 0, axis=1) - 1, 0)[:, -T:]  # (B, T)
+        context = Context(np.asarray(position_ids), attention_mask, cache, observe)
+
+        x = self.embedding(token_ids)  # (B, T, C)
+        if self.config.embedding_scale != 1.0:
+            x = x * x.dtype.type(self.config.embedding_scale)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(context.positions)
+        for i, block in enumerate(self.layers):
+            observe(f"hidden_states.{i}", x)
+            x = block(x, context, i, under(observe, f"layers.{i}"))
+        if cache is not None:
+            cache.advance(T)
+        if last_only:
+            x = x[:, -1:]  # (B, 1, C)
+        x = self.norm(x)
+        observe(f"hidden_states.{len(self.layers)}", x)
+        logits = self.embedding.as_head(x) if self.head is None else self.head(x)  # (B, T, V)
+        if self.config.logit_softcap is not None:
+            logits = ops.softcap(logits, cap=self.config.logit_softcap)
+        observe("logits", logits)
+        return logits
+
+    def check_inputs(self, token_ids, attention_mask=None, past=0):
+        """token_ids as an array, or DataError if the model cannot read them after `past` cached tokens."""
+        token_ids = np.asarray(token_ids)
+        if token_ids.ndim != 2 or not np.issubdtype(token_ids.dtype, np.integer):
+            raise DataError(f"token ids must be (B, T) integers, found {token_ids.dtype}{token_ids.shape}")
+        if token_ids.shape[1] == 0:
+            raise DataError("token ids are empty: a model needs at least one token")
+        low, high = token_ids.min(initial=0), token_ids.max(initial=0)
+        if low < 0 or high >= self.config.vocab_size:
+            wrong = low if low < 0 else high
+            raise DataError(f"token id {wrong} is outside the vocabulary of {self.config.vocab_size} (0 to V - 1)")
+        total = past + token_ids.shape[1]
+        if total > self.config.max_position_embeddings:
+            raise DataError(
+                f"a sequence of {total} tokens is longer than the model's context of "
+                f"{self.config.max_position_embeddings}; shorten the text"
+            )
+        if attention_mask is not None and np.shape(attention_mask) != (token_ids.shape[0], total):
+            raise DataError(
+                f"attention_mask is {np.shape(attention_mask)}, expected {(token_ids.shape[0], total)} "
+                "(batch, cached and new tokens)"
+            )
+        return token_ids
+
+
+def build_decoder(config: DecoderConfig, make) -> Decoder:
+    """A decoder whose every array comes from `make(shape, kind)`; kind is "weight", "residual", "gain" or "shift".
+
+    "residual" is a weight whose product is added to the residual stream; a gain multiplies, a shift is added.
+    """
+    C, D, F = config.hidden_size, config.head_dim, config.intermediate_size
+    H, G = config.num_attention_heads, config.num_key_value_heads
+
+    def linear(outputs, inputs, bias, kind="weight"):
+        return Linear(make((outputs, inputs), kind), make((outputs,), "shift") if bias else None)
+
+    def norm(size=C):
+        if config.norm == "layer":
+            return LayerNorm(make((size,), "gain"), make((size,), "shift"), config.norm_eps)
+        return RMSNorm(make((size,), "gain"), config.norm_eps, config.norm_offset)
+
+    def feed_forward():
+        bias = config.feed_forward_bias
+        return FeedForward(
+            up=linear(F, C, bias),
+            down=linear(C, F, bias, "residual"),
+            gate=linear(F, C, bias) if config.gated else None,
+            activation=config.activation,
+        )
+
+    def attention(layer):
+        return Attention(
+            query=linear(H * D, C, config.attention_bias),
+            key=linear(G * D, C, config.attention_bias),
+            value=linear(G * D, C, config.attention_bias),
+            output=linear(C, H * D, config.attention_output_bias, "residual"),
+            head_dim=D,
+            scale=config.scale,
+            rope=config.ropes[layer],
+            window=config.windows[layer],
+            softcap=config.attention_softcap,
+            query_norm=norm(D) if config.query_key_norm else None,
+            key_norm=norm(D) if config.query_key_norm else None,
+        )
+
+    def block(layer):
+        return Block(
+            attention_norm=norm(),
+            attention=attention(layer),
+            feed_forward_norm=norm(),
+            feed_forward=MixtureOfExperts(
+                router=linear(config.num_experts, C, False),
+                experts=[feed_forward() for _ in range(config.num_experts)],
+                experts_per_token=config.experts_per_token,
+            )
+            if config.num_experts
+            else feed_forward(),
+            attention_output_norm=norm() if config.branch_norm else None,
+            feed_forward_output_norm=norm() if config.branch_norm else None,
+        )
+
+    return Decoder(
+        config=config,
+        embedding=Embedding(make((config.vocab_size, C), "weight")),
+        layers=[block(i) for i in range(config.num_hidden_layers)],
+        norm=norm(),
+        head=None if config.tie_word_embeddings else linear(config.vocab_size, C, False),
+        position_embedding=Embedding(make((config.max_position_embeddings, C), "weight"))
+        if config.learned_positions
+        else None,
+    )
+
+
+def random_decoder(config: DecoderConfig, seed=0, dtype=np.float32, deviation=0.02) -> Decoder:
+    """A decoder to start training from: normal weights, gains 1, shifts 0.
+
+    Weights that write to the residual stream are smaller by sqrt(2 * layers), so that its size does not grow with
+    depth. Source: Radford et al. 2019 (GPT-2), section 2.3.
+    """
+    rng = np.random.default_rng(seed)
+
+    def make(shape, kind):
+        if kind == "gain":
+            return np.full(shape, 1 - config.norm_offset, dtype)
+        if kind == "shift":
+            return np.zeros(shape, dtype)
+        spread = deviation / np.sqrt(2 * config.num_hidden_layers) if kind == "residual" else deviation
+        return (rng.standard_normal(shape, np.float32) * np.float32(spread)).astype(dtype)
+
+    return build_decoder(config, make)
+
+
+def shape_decoder(config: DecoderConfig) -> Decoder:
+    """A decoder of zeros that take no memory: every array has its shape, and all its entries are one number."""
+    return build_decoder(config, lambda shape, kind: np.broadcast_to(np.float32(0), shape))

@@ -1,0 +1,23 @@
+"""The parts of a transformer as dataclasses of arrays. Calling a part computes it; nothing is remembered in it."""
+
+from tinyslm.modules.attention import Attention
+from tinyslm.modules.block import Block
+from tinyslm.modules.context import Context, ignore
+from tinyslm.modules.embedding import Embedding
+from tinyslm.modules.feed_forward import FeedForward
+from tinyslm.modules.linear import Linear
+from tinyslm.modules.mixture import MixtureOfExperts
+from tinyslm.modules.normalization import LayerNorm, RMSNorm
+
+__all__ = [
+    "Attention",
+    "Block",
+    "Context",
+    "Embedding",
+    "FeedForward",
+    "LayerNorm",
+    "Linear",
+    "MixtureOfExperts",
+    "RMSNorm",
+    "ignore",
+]

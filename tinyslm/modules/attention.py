@@ -1,0 +1,57 @@
+"""Attention with its four projections."""
+
+from typing import Any
+
+from tinyslm import ops
+from tinyslm.autodiff import value_of
+from tinyslm.modules.context import Context, ignore
+from tinyslm.modules.linear import Linear
+from tinyslm.tree import Module
+
+
+class Attention(Module):
+    """Grouped-query attention: H query heads share G key/value heads; H and G follow from the projections' sizes.
+
+    query: (C -> H D);  key, value: (C -> G D);  output: (H D -> C).
+    window: how many tokens a token sees, itself included (None: all);  rope: None for a layer without positions.
+    """
+
+    query: Linear
+    key: Linear
+    value: Linear
+    output: Linear
+    head_dim: int
+    scale: float
+    rope: ops.Rope | None = None
+    window: int | None = None
+    softcap: float | None = None
+    query_norm: Any = None
+    key_norm: Any = None
+
+    def __call__(self, x, context: Context, layer: int, observe=ignore):
+        """x: (B, T, C) -> (B, T, C). `layer` is the place in the cache."""
+        B, T, _ = x.shape
+        D = self.head_dim
+        query = self.query(x).reshape(B, T, -1, D)  # (B, T, H, D)
+        key = self.key(x).reshape(B, T, -1, D)  # (B, T, G, D)
+        value = self.value(x).reshape(B, T, -1, D)  # (B, T, G, D)
+        if self.query_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        if self.rope is not None:
+            cos, sin = context.rotary_tables(self.rope)
+            query, key = ops.rotary(query, cos=cos, sin=sin), ops.rotary(key, cos=cos, sin=sin)
+        if context.cache is not None:
+            key, value = context.cache.extend(layer, key, value)  # (B, S, G, D)
+        settings = {
+            "scale": self.scale,
+            "window": self.window,
+            "softcap": self.softcap,
+            "attention_mask": context.attention_mask,
+        }
+        if observe is not ignore:
+            observe("queries", query)
+            observe("keys", key)
+            observe("values", value)
+            observe("probabilities", ops.attention_probabilities(value_of(query), value_of(key), **settings))
+        mixed = ops.attention(query, key, value, **settings)  # (B, T, H, D)
+        return self.output(mixed.reshape(B, T, -1))

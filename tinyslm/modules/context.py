@@ -1,0 +1,34 @@
+"""What the layers of one pass share: positions, padding, the key/value cache, and who is looking."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinyslm import ops
+from tinyslm.tree import Array
+
+
+def ignore(name, value):
+    """The observer that looks at nothing."""
+
+
+@dataclass
+class Context:
+    """One pass through a model.
+
+    positions: (T,) or (B, T) integers of the tokens being computed.
+    attention_mask: (B, S) over all S slots, cached ones included, 0 for padding; None if there is no padding.
+    cache: an object whose `extend(layer, key, value)` returns all keys and values so far, or None.
+    observe: called as observe(name, value) with each named intermediate.
+    """
+
+    positions: Array
+    attention_mask: Array | None = None
+    cache: Any = None
+    observe: Any = ignore
+    _tables: dict = field(default_factory=dict)
+
+    def rotary_tables(self, rope):
+        """cos and sin of this pass for one kind of rotation, computed once for all layers that share it."""
+        if rope not in self._tables:
+            self._tables[rope] = ops.rotary_tables(rope, self.positions)
+        return self._tables[rope]

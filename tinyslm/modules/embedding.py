@@ -1,0 +1,18 @@
+"""Embedding: one vector per token of the vocabulary, or per position."""
+
+from tinyslm import ops
+from tinyslm.tree import Array, Module
+
+
+class Embedding(Module):
+    """table: (V, C). Its transpose can serve as the output head (tied embeddings)."""
+
+    table: Array
+
+    def __call__(self, token_ids):
+        """token_ids: (...) integers -> (..., C)."""
+        return ops.embedding(token_ids, self.table)
+
+    def as_head(self, x):
+        """Logits by comparison with every token's vector: (..., C) -> (..., V)."""
+        return ops.linear(x, self.table)

@@ -1,0 +1,28 @@
+"""The feed-forward layer, where two thirds of the parameters of most models are."""
+
+from tinyslm import ops
+from tinyslm.modules.context import ignore
+from tinyslm.modules.linear import Linear
+from tinyslm.tree import Module
+
+
+class FeedForward(Module):
+    """down(activation(gate(x)) * up(x)), or down(activation(up(x))) where there is no gate.
+
+    up, gate: (C -> F);  down: (F -> C). Neuron i is row i of gate and up together with column i of down.
+    """
+
+    up: Linear
+    down: Linear
+    gate: Linear | None = None
+    activation: str = "silu"
+
+    def __call__(self, x, observe=ignore):
+        """x: (..., C) -> (..., C)."""
+        activation = ops.ACTIVATIONS[self.activation]
+        if self.gate is None:
+            hidden = activation(self.up(x))  # (..., F)
+        else:
+            hidden = ops.gated(self.gate(x), self.up(x), activation=activation)  # (..., F)
+        observe("neurons", hidden)
+        return self.down(hidden)

@@ -1,0 +1,28 @@
+"""The two normalizations as modules: a gain (and a shift) with a fixed eps."""
+
+from tinyslm import ops
+from tinyslm.tree import Array, Module
+
+
+class RMSNorm(Module):
+    """weight: (C,). With offset 1 the gain is 1 + weight, as Gemma stores it."""
+
+    weight: Array
+    eps: float = 1e-6
+    offset: float = 0.0
+
+    def __call__(self, x):
+        """x: (..., C) -> (..., C)."""
+        return ops.rms_norm(x, self.weight, eps=self.eps, offset=self.offset)
+
+
+class LayerNorm(Module):
+    """weight: (C,);  bias: (C,) or None."""
+
+    weight: Array
+    bias: Array | None = None
+    eps: float = 1e-5
+
+    def __call__(self, x):
+        """x: (..., C) -> (..., C)."""
+        return ops.layer_norm(x, self.weight, self.bias, eps=self.eps)

@@ -1,0 +1,36 @@
+"""The layer-level operations of a transformer: each returns its output and, beside it, its vector-Jacobian product."""
+
+from tinyslm.ops.activation import ACTIVATIONS, gated, gelu, gelu_tanh, relu, silu, softcap
+from tinyslm.ops.attention import attention, attention_probabilities
+from tinyslm.ops.embedding import embedding
+from tinyslm.ops.linear import linear
+from tinyslm.ops.loss import IGNORED, cross_entropy, log_softmax
+from tinyslm.ops.normalization import layer_norm, rms_norm
+from tinyslm.ops.rotary import Rope, rotary, rotary_tables
+from tinyslm.ops.routing import choose_experts, combine_experts, routing_weights, take_rows
+
+__all__ = [
+    "ACTIVATIONS",
+    "IGNORED",
+    "Rope",
+    "attention",
+    "attention_probabilities",
+    "choose_experts",
+    "combine_experts",
+    "cross_entropy",
+    "embedding",
+    "gated",
+    "gelu",
+    "gelu_tanh",
+    "layer_norm",
+    "linear",
+    "log_softmax",
+    "relu",
+    "rms_norm",
+    "rotary",
+    "rotary_tables",
+    "routing_weights",
+    "silu",
+    "softcap",
+    "take_rows",
+]

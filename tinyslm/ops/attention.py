@@ -1,0 +1,136 @@
+"""Scaled dot-product attention with grouped key/value heads, causal and sliding-window masks, padding, soft-capping.
+
+The plain form is `attention_probabilities(...) @ value`. `attention` computes the same in chunks of queries, so that
+the half of the score matrix that a causal mask would throw away is never computed, and nothing of size T x T is moved
+through memory at once.
+
+Sources: Vaswani et al. 2017, eq. 1; Ainslie et al. 2023 (grouped heads); Beltagy et al. 2020 (sliding window).
+"""
+
+import functools
+
+import numpy as np
+
+from tinyslm.autodiff import differentiable
+
+QUERY_CHUNK = 64  # queries per chunk: large enough for fast matrix products, small enough to skip most masked keys
+
+
+def allowed_keys(query_slots, key_slots, causal=True, window=None):
+    """Which keys a query may see: causal means key <= query, a window of W means key > query - W (W with itself).
+
+    query_slots: (T,);  key_slots: (S,);  returns (T, S) booleans.
+    """
+    distance = query_slots[:, None] - key_slots[None, :]  # (T, S)
+    allowed = np.ones(distance.shape, bool)
+    if causal:
+        allowed &= distance >= 0
+    if window is not None:
+        allowed &= distance < window
+    return allowed
+
+
+def blocked(dtype):
+    """What is added to a score that must not count: so low that its exponential is 0, and finite, so that a row with
+    nothing allowed (a padding query) gives finite numbers, which nobody reads."""
+    return np.finfo(dtype).min / 2
+
+
+@functools.lru_cache(maxsize=256)
+def _mask_bias(query_start, query_stop, key_start, key_stop, causal, window, dtype):
+    """0 where allowed, `blocked` elsewhere: (queries, keys), or None if all is allowed."""
+    allowed = allowed_keys(np.arange(query_start, query_stop), np.arange(key_start, key_stop), causal, window)
+    return None if allowed.all() else np.where(allowed, 0, blocked(dtype)).astype(dtype)
+
+
+def _padding_bias(attention_mask, dtype):
+    """0 for real keys, `blocked` for padding: (B, 1, 1, 1, S)."""
+    return np.where(attention_mask[:, None, None, None, :] != 0, 0, blocked(dtype)).astype(dtype)
+
+
+def _probabilities(scores, bias, padding, softcap):
+    """Softmax over the keys, in place of the scores (B, G, r, t, s); also tanh(scores / cap) if there is a cap."""
+    capped = None
+    if softcap is not None:
+        capped = np.tanh(scores / softcap)
+        np.multiply(capped, softcap, out=scores)
+    if bias is not None:
+        scores += bias
+    if padding is not None:
+        scores += padding
+    scores -= np.max(scores, axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= np.sum(scores, axis=-1, keepdims=True)
+    return scores, capped
+
+
+def attention_probabilities(query, key, *, scale, causal=True, window=None, softcap=None, attention_mask=None):
+    """softmax(scale * q k^T + mask), whole: what each query looks at.
+
+    query: (B, T, H, D), the last T of S positions;  key: (B, S, G, D);  returns (B, H, T, S), rows sum to 1.
+    Query head h uses key/value head h // (H / G).
+    """
+    (B, T, H, D), (S, G) = query.shape, key.shape[1:3]
+    q = query.reshape(B, T, G, H // G, D).transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D)
+    k = key.transpose(0, 2, 3, 1)[:, :, None]  # (B, G, 1, D, S)
+    scores = (q * q.dtype.type(scale)) @ k  # (B, G, r, T, S)
+    bias = _mask_bias(S - T, S, 0, S, causal, window, scores.dtype)
+    padding = None if attention_mask is None else _padding_bias(attention_mask, scores.dtype)
+    return _probabilities(scores, bias, padding, softcap)[0].reshape(B, H, T, S)
+
+
+def query_chunks(T, S, causal, window):
+    """(query_start, query_stop, key_start, key_stop) of each chunk: only keys that some query of the chunk may see."""
+    past = S - T  # keys that were there before the first query
+    for start in range(0, T, QUERY_CHUNK):
+        stop = min(start + QUERY_CHUNK, T)
+        key_start = 0 if window is None else max(0, past + start - window + 1)
+        yield start, stop, key_start, past + stop if causal else S
+
+
+@differentiable
+def attention(query, key, value, *, scale, causal=True, window=None, softcap=None, attention_mask=None):
+    """softmax(scale * q k^T + mask) v.
+
+    query: (B, T, H, D), the last T of S positions;  key, value: (B, S, G, D);  attention_mask: (B, S), 0 is padding;
+    returns (B, T, H, D). The r = H / G query heads of a group are stacked into one matrix product with their key head.
+    """
+    (B, T, H, D), (S, G) = query.shape, key.shape[1:3]
+    r = H // G
+    scale = query.dtype.type(scale)
+    q = (query * scale).reshape(B, T, G, r, D).transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D)
+    k, v = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)  # (B, G, S, D)
+    padding = None if attention_mask is None else _padding_bias(attention_mask, query.dtype)
+    output = np.empty((B, G, r, T, D), query.dtype)
+    kept = []
+    for start, stop, first, last in query_chunks(T, S, causal, window):
+        t, s = stop - start, last - first
+        q_rows = q[:, :, :, start:stop].reshape(B, G, r * t, D)
+        scores = (q_rows @ k[:, :, first:last].swapaxes(-1, -2)).reshape(B, G, r, t, s)
+        bias = _mask_bias(S - T + start, S - T + stop, first, last, causal, window, query.dtype)
+        seen = None if padding is None else padding[..., first:last]
+        probabilities, capped = _probabilities(scores, bias, seen, softcap)
+        probabilities = probabilities.reshape(B, G, r * t, s)
+        output[:, :, :, start:stop] = (probabilities @ v[:, :, first:last]).reshape(B, G, r, t, D)
+        kept.append((start, stop, first, last, q_rows, probabilities, capped))
+
+    def vjp(dy):
+        dy = dy.reshape(B, T, G, r, D).transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D)
+        dquery = np.empty_like(q)
+        dkey, dvalue = np.zeros_like(k), np.zeros_like(v)
+        for start, stop, first, last, q_rows, probabilities, capped in kept:
+            do = dy[:, :, :, start:stop].reshape(q_rows.shape)  # (B, G, r t, D)
+            dvalue[:, :, first:last] += probabilities.swapaxes(-1, -2) @ do
+            dscores = do @ v[:, :, first:last].swapaxes(-1, -2)  # (B, G, r t, s): gradient of the probabilities
+            dscores -= np.vecdot(dscores, probabilities)[..., None]
+            dscores *= probabilities  # softmax: dS = P * (dP - sum(dP * P))
+            if capped is not None:
+                dscores *= 1 - np.square(capped).reshape(dscores.shape)
+            dkey[:, :, first:last] += dscores.swapaxes(-1, -2) @ q_rows  # q_rows carries the scale
+            dq = dscores @ k[:, :, first:last]
+            dquery[:, :, :, start:stop] = dq.reshape(B, G, r, stop - start, D)
+        dquery *= scale
+        dquery = dquery.transpose(0, 3, 1, 2, 4).reshape(query.shape)
+        return dquery, dkey.transpose(0, 2, 1, 3), dvalue.transpose(0, 2, 1, 3)
+
+    return output.transpose(0, 3, 1, 2, 4).reshape(query.shape), vjp

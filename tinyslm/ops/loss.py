@@ -1,0 +1,46 @@
+"""Cross-entropy: the loss of a language model, in nats per predicted token."""
+
+import numpy as np
+
+from tinyslm.autodiff import differentiable
+from tinyslm.errors import DataError
+
+IGNORED = -100  # the label of a position that is not predicted
+
+
+def log_softmax(logits):
+    """log of softmax over the last axis, without overflow. logits: (..., V);  returns (..., V)."""
+    shifted = logits - np.max(logits, axis=-1, keepdims=True)
+    return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
+
+
+@differentiable
+def cross_entropy(logits, labels):
+    """mean over predicted positions of -log softmax(logits)[label].
+
+    logits: (..., V);  labels: (...) integers, IGNORED (-100) where nothing is predicted;  returns a scalar in nats.
+    With no predicted position at all the loss is 0.
+    """
+    predicted = np.flatnonzero(labels.reshape(-1) != IGNORED)  # (n,)
+    label = labels.reshape(-1)[predicted]  # (n,)
+    if label.size and not (label.min() >= 0 and label.max() < logits.shape[-1]):
+        raise DataError(
+            f"labels {label.min()} to {label.max()} are not all in 0 to {logits.shape[-1] - 1} or {IGNORED} (ignored)"
+        )
+    rows = logits.reshape(-1, logits.shape[-1])[predicted]  # (n, V), a copy
+    count = max(label.size, 1)
+    rows -= np.max(rows, axis=-1, keepdims=True)
+    label_logit = rows[np.arange(label.size), label]  # (n,)
+    exponential = np.exp(rows, out=rows)  # (n, V)
+    total = np.sum(exponential, axis=-1)  # (n,)
+    loss = np.sum(np.log(total) - label_logit) / logits.dtype.type(count)
+
+    def vjp(dloss):
+        drows = exponential / total[:, None]  # softmax
+        drows[np.arange(label.size), label] -= 1  # minus one-hot
+        drows *= dloss / logits.dtype.type(count)
+        dlogits = np.zeros((labels.size, logits.shape[-1]), logits.dtype)
+        dlogits[predicted] = drows
+        return dlogits.reshape(logits.shape), None
+
+    return loss, vjp
