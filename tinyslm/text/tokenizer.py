@@ -1,0 +1,56 @@
+"""Byte-pair tokenizers, trained and read by the `tokenizers` library (Sennrich et al. 2016, on bytes).
+
+`tokenizers` is imported inside the functions: it is slow to import, and models run without it.
+"""
+
+from pathlib import Path
+
+from tinyslm.errors import DataError
+
+END_OF_DOCUMENT = "<|endoftext|>"  # stands before and after every document; its id is 0
+
+
+def train_tokenizer(texts, vocabulary_size):
+    """A byte-level BPE tokenizer with single digits that puts END_OF_DOCUMENT before every text it encodes.
+
+    texts: an iterable of strings;  vocabulary_size: an upper bound (a small text has fewer merges), at least 257.
+    Raises DataError for a vocabulary that cannot hold the 256 bytes and the end of a document.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    if vocabulary_size < 257:
+        raise DataError(f"a vocabulary of {vocabulary_size} cannot hold 256 bytes and {END_OF_DOCUMENT}; use >= 257")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=[END_OF_DOCUMENT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{END_OF_DOCUMENT} $A", special_tokens=[(END_OF_DOCUMENT, tokenizer.token_to_id(END_OF_DOCUMENT))]
+    )
+    return tokenizer
+
+
+def load_tokenizer(path):
+    """The tokenizer of a tokenizer.json. Truncation and padding that the file may switch on are switched off.
+
+    Raises DataError for a file that is missing or is no tokenizer.
+    """
+    from tokenizers import Tokenizer
+
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such tokenizer file")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise DataError(f"{path}: not a tokenizer.json ({error})") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

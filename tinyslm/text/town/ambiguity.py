@@ -1,0 +1,80 @@
+"""Ambiguity: Paris may be a person or a city, and only the rest of the text can tell."""
+
+from tinyslm.text.town.words import words
+from tinyslm.text.town.world import others
+
+WOMEN = words("Paris Florence Sofia Sydney Chelsea Victoria Charlotte Adelaide Madison Savannah Vienna Regina")
+MEN = words("Austin Orlando Santiago Milan Jackson Dallas Houston Lincoln Denver Kingston")
+NAMES = tuple(sorted(WOMEN + MEN))
+
+OPENINGS = (
+    "{friend} spoke of {one} and {two} all {hour}.",
+    "{one} and {two} were in the newspaper on {day}.",
+    "{friend} had a dream about {one} and {two} on {day} {hour}.",
+    "What {friend} loved most was {one}, and after that {two}.",
+    "It was a {weather} {hour}, and {friend} missed both {one} and {two}.",
+)
+PERSON = (
+    "{name} bought a {adjective} {thing} at the {place}.",
+    "{name} and {friend} met at the {place} on {day}.",
+    "{friend} gave {name} a {adjective} {colour} {thing}.",
+    "{friend} {how} danced with {name} at the {place}.",
+    "{name} {how} showed {friend} a {colour} {thing}.",
+    "{friend} wrote a letter to {name} about a {adjective} {thing}.",
+)
+CITY = (
+    "{friend} took the {day} {hour} train to {name}.",
+    "It was {weather} in {name} on {day}, and {friend} bought a {colour} {thing} there.",
+    "{friend} rented a {colour} room near the {place} in {name}.",
+    "The streets of {name} were full of {colour} {thing}s.",
+    "{friend} sells {adjective} {thing}s in {name} every {day}.",
+    "The {place} of {name} is {colour}, says {friend}.",
+)
+PERSON_AGAIN = (
+    " {They} laughed and {how} went home with {friend}.",
+    " {They} likes {colour} {thing}s.",
+    " {They} was back on {day} {hour}.",
+    " {They} asked {friend} for a {adjective} {thing}.",
+)
+CITY_AGAIN = (
+    " It lies far away, and {friend} goes there every {day}.",
+    " It has a {place} with {colour} walls.",
+    " It is often {weather} there in the {hour}, says {friend}.",
+    " It is famous for its {adjective} {thing}s.",
+)
+MEANINGS = ("person", "city")
+VERDICTS = {
+    ("person", "person"): "two people",
+    ("person", "city"): "a person and a city",
+    ("city", "person"): "a city and a person",
+    ("city", "city"): "two cities",
+}
+
+
+def write(page, town):
+    """An opening that leaves both names open, one or two sentences about each, and the question."""
+    slots = {
+        "friend": town.people,
+        "adjective": town.adjectives,
+        "thing": town.things,
+        "colour": town.colours,
+        "place": town.places,
+        "day": town.days,
+        "hour": town.hours,
+        "weather": town.weather,
+        "how": town.adverbs,
+    }
+    names = page.tell(OPENINGS, one=NAMES, two=lambda said: others(NAMES, said["one"]), **slots)
+    names = [names["one"], names["two"]]
+    meanings = []
+    for name in names:
+        meaning = page.choose(MEANINGS)
+        page.write(" ")
+        page.tell(PERSON if meaning == "person" else CITY, name=name, **slots)
+        if page.choose((True, False)):
+            page.tell(
+                PERSON_AGAIN if meaning == "person" else CITY_AGAIN, They="She" if name in WOMEN else "He", **slots
+            )
+        meanings.append(meaning)
+    page.write(f"\nQuestion: What are {names[0]} and {names[1]}? Answer:")
+    page.answer(VERDICTS[tuple(meanings)], tuple(VERDICTS.values()))

@@ -1,0 +1,105 @@
+"""Facts: news of citizens whose trade, birthplace, instrument, animal and house never change; to be known by heart."""
+
+from tinyslm.text.town.words import ENGLISH
+from tinyslm.text.town.world import others
+
+SOURCES = (
+    "From the town chronicle, page {page}.",
+    "News of the town, number {page}.",
+    "Letter {page} to the newspaper.",
+    "Page {page} of the old register.",
+)
+CLAUSES = {
+    "trade": "works as a {v}",
+    "birthplace": "was born in {v}",
+    "instrument": "plays the {v}",
+    "animal": "has a {v}",
+    "house": "lives in a {v} house",
+}
+NEWS = (
+    "bought a {adjective} {colour} {thing} on {day}",
+    "found a {adjective} {thing} near the {place}",
+    "lost a {colour} {thing} at the {place} on {day}",
+    "was seen at the {place} with a {adjective} {thing}",
+    "sold a {colour} {thing} to {friend} at the {place}",
+    "met {friend} at the {place} on {day} {hour}",
+    "borrowed a {adjective} {thing} from {friend}",
+)
+QUESTIONS = {
+    "trade": ("What does {name} do for a living?", "a {}."),
+    "birthplace": ("Where was {name} born?", "in {}."),
+    "instrument": ("Which instrument does {name} play?", "the {}."),
+    "animal": ("Which animal does {name} have?", "a {}."),
+    "house": ("What colour is the house of {name}?", "{}."),
+}
+
+
+def write(page, town):
+    """A source, three citizens with one or two facts each and some news, two questions about two other citizens."""
+    page.tell(SOURCES, page=range(1, 1000))
+    mentioned = []  # ranks: nobody comes twice
+    for _ in range(3):
+        page.write(" ")
+        report(page, town, next_citizen(page, town, mentioned))
+    for _ in range(2):
+        ask(page, town, mentioned)
+
+
+def next_citizen(page, town, mentioned):
+    """Write the name of a citizen who was not mentioned yet, by fame."""
+    citizen = page.say(town.citizens, town.fame, mentioned)
+    mentioned.append(citizen.rank)
+    return citizen
+
+
+def report(page, town, citizen):
+    """The rest of a sentence that began with the name."""
+    form = page.choose(("two facts", "fact and news", "news and fact"))
+    if form == "two facts":
+        page.write(" ")
+        attribute = fact(page, citizen, list(CLAUSES))
+        page.write(" and ")
+        fact(page, citizen, others(CLAUSES, attribute))
+    elif form == "fact and news":
+        page.write(", who ")
+        fact(page, citizen, list(CLAUSES))
+        page.write(", ")
+        news(page, town)
+    else:
+        page.write(" ")
+        news(page, town)
+        page.write(f". {citizen.pronoun.capitalize()} ")
+        fact(page, citizen, list(CLAUSES))
+    page.write(".")
+
+
+def fact(page, citizen, attributes):
+    """Write one of the facts as a clause without subject; returns the attribute."""
+    attribute = page.choose(attributes)
+    page.write(CLAUSES[attribute].format(v=citizen.word(attribute)))
+    return attribute
+
+
+def news(page, town):
+    """Write a clause without subject that has nothing to do with the citizen."""
+    page.tell(
+        NEWS,
+        adjective=town.adjectives,
+        colour=town.colours,
+        thing=town.things,
+        place=town.places,
+        day=town.days,
+        hour=town.hours,
+        friend=town.people,
+    )
+
+
+def ask(page, town, mentioned):
+    """A question about a citizen who was not mentioned: the answer is nowhere in the text."""
+    attribute = page.choose(tuple(QUESTIONS))
+    question, form = QUESTIONS[attribute]
+    before, after = question.split("{name}")
+    page.write("\nQuestion: " + before)
+    citizen = next_citizen(page, town, mentioned)
+    page.write(after + " Answer:")
+    page.answer(citizen.word(attribute), (), ENGLISH[attribute], form)
