@@ -1,0 +1,93 @@
+"""Structured pruning of feed-forward layers: whole neurons go, and the arrays really become smaller.
+
+Neuron i of down(activation(gate(x)) * up(x)) is row i of up and gate together with column i of down: what it reads and
+what it writes. up, gate: (F, C);  down: (C, F).
+"""
+
+import numpy as np
+
+from tinyslm.compression.checks import require_integer, require_matrix, require_same_shape
+from tinyslm.errors import ConfigError, DataError
+from tinyslm.modules import Linear
+
+
+def neuron_importance(up, down, gate=None, *, method="magnitude", mean_activation=None):
+    """How much each neuron matters: (F,), larger is more important.
+
+    up, gate: (F, C) weights (gate None if the layer has none);  down: (C, F) weight. Biases are not looked at. Methods:
+    "magnitude": sqrt(|up_i|^2 + |gate_i|^2 + |down_:i|^2), the L2 norm of all weights of the neuron.
+        Source: Li et al. 2017, section 3.1, with the L2 norm over the coupled group as in Fang et al. 2023 (DepGraph).
+    "peak_to_peak": (max_j gate_ij + |min_j gate_ij|) + (max_j up_ij + |min_j up_ij|). Source: Martra 2025
+        (arXiv 2512.22671), there also "maximum absolute weight", which it is not; down is not used.
+    "activation": |down_:i| * mean_activation_i, where mean_activation: (F,) is the mean over calibration tokens of the
+        magnitude of what enters down. Source: the independent channel contribution of NVIDIA Model Optimizer.
+    The first two change if up_i is multiplied and down_:i divided by the same number, although the layer does not.
+    """
+    _require_coupled(up, down, gate)
+    readers = [up] if gate is None else [gate, up]
+    if method == "magnitude":
+        squares = [np.sum(np.square(weight), axis=1) for weight in readers] + [np.sum(np.square(down), axis=0)]
+        return np.sqrt(sum(squares))  # (F,)
+    if method == "peak_to_peak":
+        return sum(np.max(weight, axis=1) + np.abs(np.min(weight, axis=1)) for weight in readers)  # (F,)
+    if method == "activation":
+        if mean_activation is None:
+            raise ConfigError('method "activation" needs mean_activation: (F,), the mean magnitude of each neuron')
+        require_same_shape("mean_activation", mean_activation, up.shape[:1])
+        return np.linalg.norm(down, axis=0) * mean_activation  # (F,)
+    raise ConfigError(f'method must be "magnitude", "peak_to_peak" or "activation", found {method!r}')
+
+
+def _require_coupled(up, down, gate):
+    require_matrix("up", up)
+    require_matrix("down", down)
+    if down.shape[1] != up.shape[0]:
+        raise DataError(f"up (F, C) and down (C, F) must share F neurons, found {up.shape} and {down.shape}")
+    if gate is not None:
+        require_same_shape("gate", gate, up.shape)
+        require_matrix("gate", gate)
+
+
+def kept_neurons(importance, count):
+    """Indices of the `count` most important neurons, in ascending order. importance: (F,);  returns (count,).
+
+    Of equally important neurons the one with the lower index stays. Ascending, so that neurons keep their order.
+    """
+    require_integer("count of neurons to keep", count, 1, importance.size)
+    return np.sort(np.argsort(-importance, kind="stable")[:count])
+
+
+def slice_neurons(up, down, gate, keep):
+    """(up, down, gate) with the neurons `keep` only: rows of up and gate, their biases, and columns of down.
+
+    up, down, gate: each a `Linear` or a bare weight array; gate may be None.  keep: (k,) ascending indices. The bias of
+    down belongs to no neuron and stays. New arrays: nothing refers to the larger ones.
+    """
+    keep = np.asarray(keep)
+    neurons = _weight(up).shape[0]
+    valid = keep.ndim == 1 and keep.size > 0 and np.issubdtype(keep.dtype, np.integer)
+    if not (valid and np.all(np.diff(keep) > 0) and keep[0] >= 0 and keep[-1] < neurons):
+        raise DataError(f"keep must be ascending indices from 0 to {neurons - 1}, at least one, found {keep!r}")
+    _require_coupled(_weight(up), _weight(down), None if gate is None else _weight(gate))
+    return _take_outputs(up, keep), _take_inputs(down, keep), None if gate is None else _take_outputs(gate, keep)
+
+
+def _weight(layer):
+    if isinstance(layer, Linear):
+        return layer.weight
+    if isinstance(layer, np.ndarray):
+        return layer
+    raise ConfigError(f"only a Linear or an array can be sliced, found {type(layer).__name__}: slice first")
+
+
+def _take_outputs(layer, keep):
+    if not isinstance(layer, Linear):
+        return np.take(layer, keep, axis=0)
+    bias = None if layer.bias is None else np.take(layer.bias, keep)
+    return layer.replace(weight=np.take(layer.weight, keep, axis=0), bias=bias)
+
+
+def _take_inputs(layer, keep):
+    if not isinstance(layer, Linear):
+        return np.take(layer, keep, axis=1)
+    return layer.replace(weight=np.take(layer.weight, keep, axis=1))
