@@ -76,9 +76,9 @@ class DecoderConfig:
         for window in self.windows:
             require(window is None or window > 0, f"a window of {window} tokens, expected at least 1, or None")
         for rope in filter(None, self.ropes):
-            pairs = rope.dimension / 2
+            pairs = rope.dimension // 2
             require(
-                pairs in range(1, self.head_dim // 2 + 1),
+                rope.dimension == 2 * pairs and 1 <= pairs <= self.head_dim // 2,
                 f"rope turns {rope.dimension} dimensions, expected an even number up to head_dim {self.head_dim}",
             )
             for factors in (rope.short_factors, rope.long_factors):

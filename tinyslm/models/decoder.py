@@ -42,6 +42,13 @@ class Decoder(Module):
         position_ids says otherwise, so that padding on either side changes nothing.
         Raises DataError for token ids out of range or a sequence longer than max_position_embeddings.
         """
+        states = self.states(token_ids, attention_mask, position_ids=position_ids, cache=cache, observe=observe)
+        logits = self.predict(states[:, -1:] if last_only else states)
+        observe("logits", logits)
+        return logits
+
+    def states(self, token_ids, attention_mask=None, *, position_ids=None, cache=None, observe=ignore):
+        """What the last layer leaves, after the final norm: (B, T, C). Arguments as `__call__`."""
         attention_mask = None if attention_mask is None else np.asarray(attention_mask)
         past = 0 if cache is None else cache.length
         token_ids = self.check_inputs(token_ids, attention_mask, past)
@@ -62,14 +69,15 @@ class Decoder(Module):
             x = block(x, context, i, under(observe, f"layers.{i}"))
         if cache is not None:
             cache.advance(T)
-        if last_only:
-            x = x[:, -1:]  # (B, 1, C)
         x = self.norm(x)
         observe(f"hidden_states.{len(self.layers)}", x)
-        logits = self.embedding.as_head(x) if self.head is None else self.head(x)  # (B, T, V)
+        return x
+
+    def predict(self, states):
+        """Logits of the next token: (B, T, C) -> (B, T, V)."""
+        logits = self.embedding.as_head(states) if self.head is None else self.head(states)
         if self.config.logit_softcap is not None:
             logits = ops.softcap(logits, cap=self.config.logit_softcap)
-        observe("logits", logits)
         return logits
 
     def check_inputs(self, token_ids, attention_mask=None, past=0):

@@ -12,6 +12,11 @@ def next_token_loss(model, token_ids, labels=None, **inputs):
     further inputs (attention_mask ...) go to the model. Padding must be ignored by its labels.
     """
     labels = np.asarray(token_ids if labels is None else labels)
+    return ops.cross_entropy(model(token_ids, **inputs), following_labels(labels))
+
+
+def following_labels(labels):
+    """What position t predicts: the label of t + 1. The last position has nothing to predict. (B, T) -> (B, T)."""
     following = np.full_like(labels, ops.IGNORED)
-    following[:, :-1] = labels[:, 1:]  # the last position has nothing to predict
-    return ops.cross_entropy(model(token_ids, **inputs), following)
+    following[:, :-1] = labels[:, 1:]
+    return following

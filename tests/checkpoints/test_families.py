@@ -1,0 +1,198 @@
+"""config.json in both layouts, with keys missing, and with values that lie."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.golden import DIRECTORY, LAYOUTS, golden_names
+from tinyslm.checkpoints.families import FAMILIES, find_family
+from tinyslm.errors import ConfigError
+from tinyslm.ops import Rope
+from tinyslm.ops.rotary import longrope_attention_factor
+
+SMALL = {
+    "vocab_size": 50,
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+SMALL_GPT2 = {"vocab_size": 50, "n_embd": 24, "n_head": 3, "n_layer": 2, "n_positions": 64}
+
+
+def read(model_type, **values):
+    small = SMALL_GPT2 if model_type == "gpt2" else SMALL
+    return FAMILIES[model_type].read_config(small | values, "config.json")
+
+
+@pytest.mark.parametrize("name", golden_names())
+def test_both_layouts_mean_the_same_and_are_written_in_the_new_one(name):
+    old_and_new = [json.loads((DIRECTORY / name / layout).read_text()) for layout in LAYOUTS]
+    family = find_family(old_and_new[0]["model_type"], "config.json")
+    configs = [family.read_config(values, "config.json") for values in old_and_new]
+    assert configs[0] == configs[1]
+    written = json.loads(json.dumps(family.write_config(configs[0])))
+    assert family.read_config(written, "config.json") == configs[0]
+    for key in written.keys() & old_and_new[0].keys():  # the values are those that transformers writes
+        if written[key] != old_and_new[0][key]:
+            assert key in ("head_dim", "n_inner", "rope_parameters"), key  # which may be null or in part implied
+    assert not written.keys() & {"rope_theta", "rope_scaling", "torch_dtype"}
+
+
+def test_missing_keys_mean_the_defaults_of_the_class():
+    assert read("llama").ropes == (Rope(theta=10000.0, dimension=6),) * 3
+    assert read("llama").num_key_value_heads == 2
+    assert read("llama", num_key_value_heads=None).num_key_value_heads == 4
+    assert not read("llama").tie_word_embeddings
+    assert read("llama").windows == (None, None, None)
+    assert read("mistral").windows == (4096, 4096, 4096)
+    assert read("mistral", sliding_window=None).windows == (None, None, None)
+    assert read("mixtral").windows == (None, None, None)
+    assert read("mixtral").ropes[0].theta == 1e6
+    assert (read("mixtral").num_experts, read("mixtral").experts_per_token) == (8, 2)
+    gpt2 = read("gpt2")
+    assert (gpt2.intermediate_size, gpt2.activation, gpt2.norm_eps) == (96, "gelu_new", 1e-5)
+    assert gpt2.tie_word_embeddings and gpt2.eos_token_id == 50256 and gpt2.ropes == (None, None)
+    assert FAMILIES["gpt2"].read_config({}, "config.json").vocab_size == 50257
+
+
+def test_head_dim_null_or_its_own():
+    assert read("mixtral", head_dim=None).head_dim == 6
+    assert read("mistral", head_dim=10).head_dim == 10
+
+
+def test_unknown_keys_are_ignored_and_several_ends_are_kept():
+    config = read("llama", favourite_colour="green", pretraining_tp=1, eos_token_id=[3, 4], bos_token_id=-1)
+    assert config.eos_token_id == (3, 4) and config.bos_token_id is None
+    assert FAMILIES["llama"].write_config(config)["eos_token_id"] == [3, 4]
+
+
+def test_biases_of_llama():
+    config = read("llama", attention_bias=True, mlp_bias=True)
+    assert config.attention_bias and config.attention_output_bias and config.feed_forward_bias
+
+
+LLAMA3 = {"factor": 8, "low_freq_factor": 1.0, "high_freq_factor": 4, "original_max_position_embeddings": 16}
+LONGROPE = {"short_factor": [1.0, 1.1, 1.2], "long_factor": [1, 2, 3], "original_max_position_embeddings": 16}
+ROPES = {
+    "default": ({}, Rope(500.0, 6)),
+    "linear": ({"factor": 2}, Rope(500.0, 6, "linear", 2.0)),
+    "llama3": (LLAMA3, Rope(500.0, 6, "llama3", 8.0, 1.0, 4.0, 16)),
+    "longrope": (
+        LONGROPE,
+        Rope(
+            500.0,
+            6,
+            "longrope",
+            original_length=16,
+            short_factors=(1.0, 1.1, 1.2),
+            long_factors=(1.0, 2.0, 3.0),
+            attention_factor=longrope_attention_factor(4, 16),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ROPES)
+def test_rope_in_both_layouts(kind):
+    parameters, wanted = ROPES[kind]
+    today = read("llama", rope_parameters={"rope_type": kind, "rope_theta": 500, **parameters})
+    before = read("llama", rope_theta=500, rope_scaling={"rope_type": kind, **parameters})
+    oldest = read("llama", rope_theta=500.0, rope_scaling={"type": kind, **parameters})
+    assert today.ropes == before.ropes == oldest.ropes == (wanted,) * 3
+    assert FAMILIES["llama"].read_config(FAMILIES["llama"].write_config(today), "again") == today
+
+
+def test_partial_rotation_and_the_original_length_at_the_top():
+    config = read("llama", head_dim=8, partial_rotary_factor=0.5)
+    assert config.ropes[0].dimension == 4
+    today = read("llama", head_dim=8, rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.5})
+    assert today == config
+    config = read("llama", rope_scaling={"type": "longrope", **LONGROPE}, original_max_position_embeddings=32)
+    assert config.ropes[0].original_length == 32
+    assert config.ropes[0].attention_factor == longrope_attention_factor(2, 32)
+
+
+LIES = {
+    "heads that do not divide": ("llama", {"num_attention_heads": 5}, "hidden_size is 24, expected a multiple of"),
+    "key heads that do not divide": ("llama", {"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple"),
+    "heads of gpt2": ("gpt2", {"n_head": 5}, "n_embd is 24, expected a multiple of n_head, which is 5"),
+    "negative size": ("llama", {"hidden_size": -24}, "hidden_size is -24, expected an integer from 1"),
+    "size as text": ("llama", {"hidden_size": "24"}, "hidden_size is '24', expected an integer"),
+    "size as fraction": ("llama", {"vocab_size": 50.0}, "vocab_size is 50.0"),
+    "size as boolean": ("llama", {"vocab_size": True}, "vocab_size is True"),
+    "size null": ("llama", {"vocab_size": None}, "vocab_size is None"),
+    "huge size": ("llama", {"vocab_size": 10**15}, "vocab_size is 10+, expected an integer from 1 to"),
+    "huge product": ("llama", {"head_dim": 2**30, "num_attention_heads": 2**29}, "head_dim is"),
+    "many layers": ("llama", {"num_hidden_layers": 10**6}, "num_hidden_layers is 1000000, expected .* to 10000"),
+    "odd head": ("llama", {"head_dim": 7}, "head_dim is 7"),
+    "eps": ("llama", {"rms_norm_eps": "small"}, "rms_norm_eps is 'small', expected a number"),
+    "eps nan": ("llama", {"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
+    "huge eps": ("llama", {"rms_norm_eps": 10**400}, "rms_norm_eps is 1000"),
+    "activation": ("llama", {"hidden_act": "mish"}, "hidden_act is 'mish', expected one of silu, gelu"),
+    "activation list": ("llama", {"hidden_act": ["silu"]}, "hidden_act is"),
+    "tied": ("llama", {"tie_word_embeddings": "yes"}, "tie_word_embeddings is 'yes', expected true or false"),
+    "rope type": ("llama", {"rope_scaling": {"rope_type": "yarn"}}, "rope_type is 'yarn', expected one of default"),
+    "rope dynamic": ("llama", {"rope_parameters": {"rope_type": "dynamic"}}, "rope_parameters: rope_type is 'dynamic'"),
+    "rope table": ("llama", {"rope_parameters": 3}, "rope_parameters is 3, expected an object"),
+    "rope factor": ("llama", {"rope_scaling": {"type": "linear"}}, "rope_scaling: factor is missing"),
+    "rope theta": ("llama", {"rope_theta": 0}, "rope_theta is 0, expected a number above 0"),
+    "rope order": ("llama", {"rope_scaling": {"type": "llama3", **LLAMA3, "high_freq_factor": 1}}, "high_freq_factor"),
+    "rope factors": (
+        "llama",
+        {"rope_scaling": {"type": "longrope", **LONGROPE, "long_factor": [1, 2]}},
+        "long_factor is .*, expected a list of 3 numbers",
+    ),
+    "rope factor zero": (
+        "llama",
+        {"rope_scaling": {"type": "longrope", **LONGROPE, "long_factor": [1, 0, 2]}},
+        "long_factor: 1 is 0, expected a number above 0",
+    ),
+    "partial": ("llama", {"partial_rotary_factor": 3.0}, "dimensions turn, not 18"),
+    "window": ("mistral", {"sliding_window": 0}, "sliding_window is 0"),
+    "layer types": (
+        "mistral",
+        {"layer_types": ["full_attention", "sliding_attention", "full_attention"]},
+        "layer_types",
+    ),
+    "experts": ("mixtral", {"num_experts_per_tok": 9}, "num_experts_per_tok is 9, expected an integer from 1 to 8"),
+    "quantized": ("llama", {"quantization_config": {"bits": 4}}, "quantization_config is"),
+    "scale by layer": ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
+    "no scale": ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights is False, expected True"),
+    "end token": ("llama", {"eos_token_id": [1, "2"]}, "eos_token_id: 1 is '2', expected a token id"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_lies_are_refused_by_name(lie):
+    model_type, values, message = LIES[lie]
+    with pytest.raises(ConfigError, match=message) as caught:
+        read(model_type, **values)
+    assert str(caught.value).startswith("config.json: ")
+
+
+@pytest.mark.parametrize("model_type", ["mamba", None, 3, ["llama"]])
+def test_an_unknown_family_is_refused_with_those_there_are(model_type):
+    with pytest.raises(ConfigError, match=r"model_type is .*, expected one of gpt2, llama, mistral, mixtral"):
+        find_family(model_type, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "change", "message"),
+    [
+        ("llama", {"windows": (8, 8, 8)}, "windows is .* llama checkpoint can only hold"),
+        ("llama", {"logit_softcap": 30.0}, "logit_softcap"),
+        ("llama", {"attention_bias": True}, "attention_output_bias"),
+        ("mistral", {"windows": (8, None, 8)}, "windows"),
+        ("mistral", {"attention_bias": True}, "attention_bias"),
+        ("llama", {"ropes": (None, None, None)}, "ropes"),
+        ("gpt2", {"num_attention_heads": 2, "num_key_value_heads": 2}, "head_dim"),
+    ],
+)
+def test_what_a_family_cannot_say_is_refused_when_writing(model_type, change, message):
+    config = replace(read(model_type), **change)
+    with pytest.raises(ConfigError, match=message):
+        FAMILIES[model_type].write_config(config)

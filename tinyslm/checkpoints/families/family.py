@@ -1,0 +1,67 @@
+"""What the file of one family consists of: which keys its config.json has, and what its tensors are called."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from tinyslm.checkpoints.families.keys import LARGEST, Keys
+from tinyslm.errors import ConfigError
+from tinyslm.models import DecoderConfig
+from tinyslm.models.decoder import shape_decoder
+
+# Keys of any config.json that change what the tensors mean, with the only value that is supported.
+FIXED_EVERYWHERE = {"quantization_config": None}
+NOT_IN_CONFIG = ("bare_names",)  # fields of DecoderConfig that are seen from the tensors' names
+
+
+@dataclass(frozen=True)
+class Family:
+    """One checkpoint layout.
+
+    tensors maps a name in the file to the module whose arrays it holds, without ".weight" or ".bias"; {i} stands for a
+    layer, {e} for an expert. Several modules: the file joins them along their outputs, in this order.
+    base is what all names but the head's begin with; files written from the model without its head leave it away.
+    """
+
+    model_type: str  # the key of this name in config.json
+    architecture: str  # the class in transformers
+    defaults: dict[str, Any]  # of the class in transformers, for keys that a config.json leaves out
+    tensors: dict[str, str | tuple[str, ...]]
+    read: Callable[[Keys], dict[str, Any]]  # config.json -> fields of DecoderConfig
+    write: Callable[[DecoderConfig], dict[str, Any]]
+    base: str
+    transposed: frozenset[str] = frozenset()  # names whose weight is stored as (in, out)
+    ignored: tuple[str, ...] = ()  # patterns of names that hold nothing to learn; * stands for anything
+    fixed: dict[str, Any] = field(default_factory=dict)  # keys with the only value that is supported
+    shapes: Callable[[DecoderConfig], Any] = shape_decoder  # a model of the right shapes, without memory
+
+    def read_config(self, values: dict, where) -> DecoderConfig:
+        """The configuration in a config.json, in either layout.
+
+        Raises ConfigError, naming `where`, key, found and expected, for values that lie or are not supported.
+        """
+        keys = Keys(values, self.defaults, where)
+        for key, supported in (FIXED_EVERYWHERE | self.fixed).items():
+            if keys.values.get(key, supported) != supported:
+                keys.refuse(key, f"{supported!r} (nothing else is supported)")
+        values = self.read(keys)
+        try:
+            config = DecoderConfig(family=self.model_type, **values)
+        except ConfigError as problem:
+            raise ConfigError(f"{where}: {problem}") from None
+        if max(config.num_attention_heads, config.num_key_value_heads) * config.head_dim > LARGEST:
+            keys.refuse("head_dim", f"at most {LARGEST} dimensions in all heads together")
+        return config
+
+    def write_config(self, config: DecoderConfig) -> dict:
+        """config.json in the layout of today. Raises ConfigError for what this family has no key for."""
+        values = {"model_type": self.model_type, "architectures": [self.architecture], **self.write(config)}
+        again = self.read_config(values, f"configuration of a {self.model_type} model")
+        for entry in fields(config):
+            wanted, kept = getattr(config, entry.name), getattr(again, entry.name)
+            if wanted != kept and entry.name not in NOT_IN_CONFIG:
+                raise ConfigError(
+                    f"{entry.name} is {wanted!r}, but a {self.model_type} checkpoint can only hold {kept!r}; "
+                    "the model must be saved as another family"
+                )
+        return values

@@ -1,0 +1,39 @@
+"""Mistral: Llama with a sliding window on every layer, unless sliding_window is null (v0.2, v0.3, Nemo)."""
+
+from tinyslm.checkpoints.families import llama
+from tinyslm.checkpoints.families.family import Family
+from tinyslm.checkpoints.families.keys import Keys
+from tinyslm.models import DecoderConfig
+
+DEFAULTS = llama.DEFAULTS | {
+    "intermediate_size": 14336,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131072,
+    "sliding_window": 4096,  # a missing key does have a window
+}
+
+
+def read(keys: Keys) -> dict:
+    """config.json -> fields of DecoderConfig."""
+    layers = keys.count("num_hidden_layers", llama.MOST_LAYERS)
+    kind = "full_attention" if keys.get("sliding_window") is None else "sliding_attention"
+    if keys.get("layer_types") not in (None, [kind] * layers):
+        keys.refuse("layer_types", f"{kind!r} for every layer (layers of different kinds are not supported)")
+    return llama.read_common(keys) | {"windows": (keys.optional_count("sliding_window"),) * layers}
+
+
+def write(config: DecoderConfig) -> dict:
+    """DecoderConfig -> config.json."""
+    return llama.write_common(config) | {"sliding_window": config.windows[0]}
+
+
+FAMILY = Family(
+    model_type="mistral",
+    architecture="MistralForCausalLM",
+    defaults=DEFAULTS,
+    tensors=llama.FAMILY.tensors,
+    read=read,
+    write=write,
+    base="model.",
+    ignored=llama.FAMILY.ignored,
+)

@@ -1,0 +1,60 @@
+"""Reading JSON that somebody else wrote: whatever is wrong with it becomes one message."""
+
+import json
+import os
+import reprlib
+from collections import Counter
+from pathlib import Path
+
+from tinyslm.errors import CheckpointError
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
+
+LARGEST_JSON = 100_000_000  # bytes; also the limit of the safetensors library for its header
+
+
+def parse_json(text, where):
+    """The object in a piece of UTF-8 JSON (bytes). Raises CheckpointError naming `where`."""
+
+    def without_duplicates(pairs):
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice, count = Counter(name for name, _ in pairs).most_common(1)[0]
+            raise CheckpointError(f"{where}: the key {shown(twice)} occurs {count} times, expected once")
+        return found
+
+    try:
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError) as problem:
+        raise CheckpointError(f"{where}: is not JSON ({problem})") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{where}: holds a {type(value).__name__}, expected a JSON object")
+    return value
+
+
+def read_json(path):
+    """The object in a JSON file. Raises CheckpointError naming the file."""
+    path = Path(path)
+    check_file(path)
+    if path.stat().st_size > LARGEST_JSON:
+        raise CheckpointError(f"{path}: has {path.stat().st_size} bytes, expected at most {LARGEST_JSON}")
+    try:
+        return parse_json(path.read_bytes(), path)
+    except OSError as problem:
+        raise CheckpointError(f"{path}: cannot be read ({problem.strerror})") from problem
+
+
+def shown(value):
+    """A value for a message: short, whatever it is."""
+    return _SHORT.repr(value)
+
+
+def check_file(path):
+    """Raise CheckpointError unless path is a file."""
+    if os.path.isdir(path):
+        raise CheckpointError(f"{path}: is a directory, expected a file")
+    if not os.path.isfile(path):
+        raise CheckpointError(f"{path}: no such file")

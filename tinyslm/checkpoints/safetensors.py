@@ -1,0 +1,182 @@
+"""The safetensors format: a header in JSON, then the numbers of every tensor one after the other.
+
+    8 bytes     n, the length of the header, as a little-endian integer
+    n bytes     {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ..., "__metadata__": {...}}
+    the rest    little-endian numbers in row-major order; offsets count from here, without holes or overlaps
+
+Source: https://github.com/huggingface/safetensors, "Format". Reading maps the file into memory, so that a tensor costs
+nothing until it is read. bfloat16 is the upper half of a float32, which is how it is read.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinyslm.checkpoints.atomic import atomic_file
+from tinyslm.checkpoints.json_files import LARGEST_JSON, check_file, parse_json, shown
+from tinyslm.errors import CheckpointError
+
+DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",  # the bits; see widen_bfloat16
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "|i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "|u1",
+    "BOOL": "|u1",  # one byte each, 0 or 1
+}
+FLOATING = ("F64", "F32", "F16", "BF16")
+NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name not in ("BF16", "BOOL")} | {
+    np.dtype(bool): "BOOL"
+}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a file, not read yet. `dtype` is the format's name of it, such as "BF16"."""
+
+    file: Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bits: np.ndarray  # the numbers, mapped from the file, read-only; bfloat16 and booleans as unsigned integers
+
+    def read(self, dtype=None):
+        """The numbers in memory of their own: bfloat16 as float32, all others as stored, or converted to `dtype`."""
+        if self.dtype == "BF16":
+            array = widen_bfloat16(self.bits)
+        elif self.dtype == "BOOL":
+            array = np.array(self.bits != 0)
+        else:
+            array = self.bits.astype(self.bits.dtype.newbyteorder("="))
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite
+            return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def widen_bfloat16(bits):
+    """bfloat16 bits (uint16) as float32, exactly: the same numbers with sixteen more zeros."""
+    wide = np.empty(bits.shape, np.uint32)
+    np.copyto(wide, bits)
+    wide <<= 16
+    return wide.view(np.float32)
+
+
+def narrow_to_bfloat16(array):
+    """The nearest bfloat16 of every float32, ties to the even one, as bits (uint16)."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16  # may carry into the exponent, as it should
+    quiet = (bits >> 16) | 0x40  # NaN stays NaN
+    return np.where(np.isnan(array), quiet, rounded).astype(np.uint16)
+
+
+def read_safetensors(path) -> dict[str, StoredTensor]:
+    """{name: tensor} of a file, in the order of its header. Nothing but the header is read.
+
+    Raises CheckpointError, naming file, tensor, what was found and expected, for every kind of damage.
+    """
+    path = Path(path)
+    check_file(path)
+    try:
+        size = path.stat().st_size
+        if size < 8:
+            raise CheckpointError(f"{path}: has {size} bytes, expected at least the 8 of a safetensors header")
+        content = np.asarray(np.memmap(path, np.uint8, mode="r"))
+    except OSError as problem:
+        raise CheckpointError(f"{path}: cannot be read ({problem.strerror})") from problem
+    length = int.from_bytes(content[:8].tobytes(), "little")
+    if length > min(size - 8, LARGEST_JSON):
+        raise CheckpointError(
+            f"{path}: the header claims {length} bytes, expected at most {min(size - 8, LARGEST_JSON)}; "
+            "the file is truncated or not a safetensors file"
+        )
+    header = parse_json(content[8 : 8 + length].tobytes(), f"{path}: header")
+    if not isinstance(header.pop("__metadata__", {}), dict):
+        raise CheckpointError(f"{path}: __metadata__ is not an object")
+    data = content[8 + length :]
+    tensors = {name: _tensor(path, name, entry, data) for name, entry in header.items()}
+    _check_coverage(path, header, len(data))
+    return tensors
+
+
+def _tensor(path, name, entry, data):
+    def require(condition, what, found, expected):
+        if not condition:
+            raise CheckpointError(f"{path}: tensor {shown(name)}: {what} is {shown(found)}, expected {expected}")
+
+    def counts(values):
+        return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+
+    require(isinstance(entry, dict), "its entry", entry, "an object")
+    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    require(isinstance(dtype, str) and dtype in DTYPES, "dtype", dtype, f"one of {', '.join(DTYPES)}")
+    require(counts(shape) and len(shape) <= 32, "shape", shape, "at most 32 sizes of at least 0")
+    require(math.prod(max(n, 1) for n in shape) < 2**59, "shape", shape, "less than 2^59 numbers")
+    require(counts(offsets) and len(offsets) == 2, "data_offsets", offsets, "[begin, end]")
+    begin, end = offsets
+    require(begin <= end <= len(data), "data_offsets", offsets, f"within the {len(data)} bytes of data; truncated?")
+    expected = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
+    require(end - begin == expected, "its length", end - begin, f"{expected} bytes for {dtype} {shape}")
+    return StoredTensor(path, name, dtype, tuple(shape), data[begin:end].view(DTYPES[dtype]).reshape(shape))
+
+
+def _check_coverage(path, header, size):
+    """Every byte of the data belongs to exactly one tensor."""
+    position = 0
+    for (begin, end), name in sorted((entry["data_offsets"], name) for name, entry in header.items()):
+        if begin != position:
+            problem = "overlaps the tensor before it" if begin < position else "leaves a hole before it"
+            raise CheckpointError(f"{path}: tensor {shown(name)} begins at {begin} and {problem}, expected {position}")
+        position = end
+    if position != size:
+        raise CheckpointError(f"{path}: the tensors end at byte {position} of the data, found {size} bytes")
+
+
+def write_safetensors(path, tensors, stored_as=None):
+    """Write {name: array} atomically.
+
+    stored_as: {name: "F16" or another floating dtype of the format} for arrays that are stored in another dtype than
+    their own. Raises CheckpointError for a dtype that the format does not have and for numbers too large for the
+    dtype they are stored as, Error if the file cannot be written.
+    """
+    arrays = {name: np.asarray(array) for name, array in tensors.items()}
+    stored_as = dict(stored_as or {})
+    for name, array in arrays.items():
+        own = NAMES.get(array.dtype.newbyteorder("<") if array.dtype.kind != "b" else array.dtype)
+        if own is None:
+            raise CheckpointError(f"{path}: tensor {name!r}: dtype {array.dtype} cannot be stored")
+        stored_as.setdefault(name, own)
+    # Larger numbers first: then every tensor begins at a multiple of the size of its numbers.
+    order = sorted(arrays, key=lambda name: (-np.dtype(DTYPES[stored_as[name]]).itemsize, name))
+    header, position = {"__metadata__": {"format": "pt"}}, 0
+    for name in order:
+        end = position + arrays[name].size * np.dtype(DTYPES[stored_as[name]]).itemsize
+        shape = list(arrays[name].shape)
+        header[name] = {"dtype": stored_as[name], "shape": shape, "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8
+    with atomic_file(path) as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for name in order:
+            file.write(_bytes(arrays[name], stored_as[name], f"{path}: tensor {name!r}"))
+
+
+def _bytes(array, dtype, where):
+    with np.errstate(over="ignore"):
+        bits = narrow_to_bfloat16(array) if dtype == "BF16" else np.ascontiguousarray(array, DTYPES[dtype])
+    if dtype in FLOATING and array.dtype.itemsize > bits.dtype.itemsize:
+        stored = widen_bfloat16(bits) if dtype == "BF16" else bits
+        if np.any(np.isinf(stored) & np.isfinite(array)):
+            largest = np.max(np.abs(array), where=np.isfinite(array), initial=0)
+            raise CheckpointError(f"{where}: holds {largest:.4g}, too large for {dtype}; store it as float32")
+    return bits.reshape(-1).view(np.uint8)
