@@ -1,0 +1,239 @@
+"""Recipes on tiny models: what a step changes, what it leaves alone, and that a level of nothing is the identity."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.recipes.models import tiny_calibration, tiny_model
+from tinyslm.autodiff import value_and_grad
+from tinyslm.compression.distillation import soft_target_loss
+from tinyslm.compression.factorization import LowRankLinear, factorized_parameters, rank_for_ratio
+from tinyslm.compression.pruning import MaskedLinear
+from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear
+from tinyslm.errors import ConfigError
+from tinyslm.evaluation import footprint
+from tinyslm.models import next_token_loss
+from tinyslm.modules import Embedding, Linear
+from tinyslm.recipes import (
+    Factorize,
+    FoldMasks,
+    KeepLayers,
+    PruneMagnitude,
+    Quantize,
+    Recipe,
+    Recover,
+    SliceNeurons,
+    compress,
+    default_recipes,
+)
+from tinyslm.recipes.calibration import fisher_information, mean_input_magnitudes
+from tinyslm.recipes.defaults import select_recipes
+from tinyslm.recipes.distil import uniform_layers
+from tinyslm.tree import map_modules, named_arrays, named_modules
+
+token_ids = np.random.default_rng(5).integers(0, 31, (2, 12))
+
+
+def test_a_recipe_leaves_its_model_alone_and_records_its_steps():
+    model = tiny_model()
+    before = {path: array.copy() for path, array in named_arrays(model).items()}
+    recipe = Recipe("all", (SliceNeurons(0.5), Recover(steps=2), Quantize()))
+    smaller, records = compress(model, recipe, tiny_calibration(model))
+    for path, array in named_arrays(model).items():
+        np.testing.assert_array_equal(array, before[path])
+    assert [record["step"] for record in records] == ["SliceNeurons", "Recover", "Quantize"]
+    assert records[1]["settings"]["steps"] == 2
+    assert records[-1]["parameters"] == footprint(smaller).parameters < footprint(model).parameters
+    assert smaller(token_ids).shape == model(token_ids).shape
+
+
+@pytest.mark.parametrize("experts", [0, 3])
+@pytest.mark.parametrize(
+    "step", [KeepLayers((0, 1, 2)), PruneMagnitude(0.0), PruneMagnitude(0.0, "global"), SliceNeurons(1.0)]
+)
+def test_nothing_removed_is_the_identity(step, experts):
+    """Level 0 of every technique gives the same logits, bit for bit."""
+    model = tiny_model(experts)
+    same, _ = compress(model, [step, FoldMasks()], tiny_calibration(model))
+    np.testing.assert_array_equal(same(token_ids), model(token_ids))
+
+
+@pytest.mark.parametrize("weighting", ["none", "fisher"])
+def test_a_rank_that_costs_more_keeps_the_dense_layer(weighting):
+    model = tiny_model()
+    same, _ = compress(model, [Factorize(1.0, weighting)], tiny_calibration(model))
+    for path, layer in named_modules(same).items():
+        if isinstance(layer, LowRankLinear):
+            original = named_modules(model)[path].weight
+            assert layer.left.size + layer.right.size < original.size
+
+
+def test_layers_are_kept_as_they_are():
+    model = tiny_model()
+    student, _ = compress(model, [KeepLayers((0, 2))], tiny_calibration(model))
+    assert student.layers == [model.layers[0], model.layers[2]]
+    assert student.config.num_hidden_layers == 2 and len(student.config.ropes) == 2
+    with pytest.raises(ConfigError, match="layers to keep"):
+        compress(model, [KeepLayers((2, 1))], tiny_calibration(model))
+
+
+def test_uniform_layers_end_with_the_last():
+    """TinyBERT's map: 4 of 12 are layers 3, 6, 9, 12, counted from one."""
+    assert uniform_layers(12, 4) == (2, 5, 8, 11)
+    assert uniform_layers(6, 3) == (1, 3, 5)
+    assert uniform_layers(5, 5) == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_masks_survive_recovery(scope):
+    """Half of the weights are zero after pruning, and the same ones after training."""
+    model = tiny_model()
+    calibration = tiny_calibration(model)
+    pruned, _ = compress(model, [PruneMagnitude(0.5, scope)], calibration)
+    trained, _ = compress(pruned, [Recover(steps=4, learning_rate=1e-2)], calibration)
+    folded, _ = compress(trained, [FoldMasks()], calibration)
+    masks = named_modules(pruned, MaskedLinear)
+    kept = sum(np.count_nonzero(layer.mask) for layer in masks.values())
+    assert abs(kept - sum(layer.mask.size for layer in masks.values()) / 2) <= len(masks)
+    assert len(masks) == 3 * 7
+    for path, layer in named_modules(folded, Linear).items():
+        assert path in masks
+        np.testing.assert_array_equal(layer.weight != 0, masks[path].mask)
+        assert np.any(layer.weight != masks[path].weight)  # it was trained
+
+
+@pytest.mark.parametrize("experts", [0, 3])
+def test_sliced_neurons_are_those_that_a_mask_would_silence(experts):
+    """S2: the smaller arrays compute what the large ones do with the other neurons' outputs set to zero."""
+    model = tiny_model(experts)
+    calibration = tiny_calibration(model)
+    sliced, _ = compress(model, [SliceNeurons(0.4)], calibration)
+    count = round(0.4 * model.config.intermediate_size)
+    assert sliced.config.intermediate_size == count
+    small, large = named_modules(sliced, Linear), named_modules(model, Linear)
+    silenced = {}
+    for path, layer in large.items():
+        if path.endswith(".down"):
+            kept = [np.flatnonzero((column == layer.weight.T).all(axis=1))[0] for column in small[path].weight.T]
+            assert len(kept) == count and kept == sorted(kept)
+            mask = np.zeros(layer.weight.shape[1], bool)
+            mask[kept] = True
+            silenced[path] = layer.replace(weight=layer.weight * mask)
+    masked = map_modules(lambda path, layer: silenced.get(path, layer), model, Linear)
+    np.testing.assert_allclose(sliced(token_ids), masked(token_ids), rtol=1e-4, atol=1e-5)
+
+
+def test_quantization_reaches_every_matrix():
+    model = tiny_model()
+    quantized, _ = compress(model, [Quantize()], tiny_calibration(model))
+    assert not named_modules(quantized, Linear) and not named_modules(quantized, Embedding)
+    assert len(named_modules(quantized, QuantizedLinear)) == 3 * 7
+    assert len(named_modules(quantized, QuantizedEmbedding)) == 1
+    assert footprint(quantized).bytes < 0.35 * footprint(model).bytes
+    widened = map_modules(lambda _, layer: Linear(layer.dense_weight(), layer.bias), quantized, QuantizedLinear)
+    widened = map_modules(lambda _, layer: Embedding(layer.table), widened, QuantizedEmbedding)
+    np.testing.assert_allclose(quantized(token_ids), widened(token_ids), rtol=1e-4, atol=1e-5)
+    products, _ = compress(model, [Quantize(integer_products=True)], tiny_calibration(model))
+    for smaller in (quantized, products):
+        logits = model(token_ids)
+        assert 0 < np.linalg.norm(smaller(token_ids) - logits) < 0.05 * np.linalg.norm(logits)
+
+
+def test_the_router_of_a_mixture_is_left_alone():
+    model = tiny_model(experts=3)
+    for step in (Quantize(), PruneMagnitude(0.5), Factorize(0.5)):
+        smaller, _ = compress(model, [step], tiny_calibration(model))
+        assert smaller.layers[0].feed_forward.router is model.layers[0].feed_forward.router
+
+
+def test_factorization_keeps_the_share_of_parameters_it_names():
+    model = tiny_model()
+    smaller, _ = compress(model, [Factorize(0.5)], tiny_calibration(model))
+    for path, layer in named_modules(smaller, LowRankLinear).items():
+        shape = named_modules(model, Linear)[path].weight.shape
+        assert layer.rank == rank_for_ratio(shape, 0.5)
+        assert layer.left.size + layer.right.size == factorized_parameters(shape, layer.rank) <= 0.5 * np.prod(shape)
+
+
+def test_fisher_information_is_the_mean_of_squared_gradients_of_single_documents():
+    model = tiny_model()
+    documents = tiny_calibration(model).sample()[:3]
+    fisher = fisher_information(model, documents)
+    gradients = [named_arrays(value_and_grad(next_token_loss)(model, d[None])[1]) for d in documents]
+    for path in ("layers.0.attention.query.weight", "layers.2.feed_forward.down.weight"):
+        expected = np.mean([np.square(gradient[path]) for gradient in gradients], axis=0)
+        np.testing.assert_allclose(fisher[path], expected, rtol=1e-4, atol=1e-12)
+        assert not np.allclose(expected, np.square(np.mean([g[path] for g in gradients], axis=0)), rtol=0.1)
+
+
+def test_mean_input_magnitudes_are_means_over_tokens():
+    model = tiny_model()
+    documents = tiny_calibration(model).sample()[:3]
+    seen = []
+    for document in documents:
+        model(
+            document[None],
+            observe=lambda name, value: seen.append(value) if name.endswith("1.feed_forward.neurons") else None,
+        )
+    expected = np.mean(np.abs(np.concatenate([value[0] for value in seen])), axis=0)
+    found = mean_input_magnitudes(model, documents)["layers.1.feed_forward.down"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_copy_of_the_teacher_has_nothing_to_learn():
+    """K17: soft targets of itself give no gradient, so recovery leaves every weight where it is."""
+    model = tiny_model()
+    same, _ = compress(model, [Recover(steps=3, hidden_weight=0.5)], tiny_calibration(model))
+    for path, array in named_arrays(same).items():
+        np.testing.assert_array_equal(array, named_arrays(model)[path], err_msg=path)
+
+
+def test_recovery_approaches_the_teacher():
+    model = tiny_model()
+    calibration = tiny_calibration(model)
+    sliced, _ = compress(model, [SliceNeurons(0.3)], calibration)
+    trained, _ = compress(sliced, [Recover(steps=30, learning_rate=3e-3)], calibration)
+    rows, _ = calibration.rows()
+    before, after = (soft_target_loss(m(rows), model(rows), 1.0) for m in (sliced, trained))
+    assert after < 0.5 * before
+
+
+def test_recovery_on_labels_alone_does_not_depend_on_the_teacher():
+    """K15 at the other end: soft_weight 0 is ordinary training."""
+    model = tiny_model()
+    calibration = tiny_calibration(model)
+    step = Recover(steps=3, soft_weight=0.0)
+    first, _ = compress(model, [step], calibration)
+    second, _ = compress(model, [step], replace(calibration, teacher=tiny_model(seed=9)))
+    for path, array in named_arrays(first).items():
+        np.testing.assert_array_equal(array, named_arrays(second)[path])
+
+
+def test_default_recipes_have_names_that_can_be_chosen():
+    recipes = default_recipes(tiny_model())
+    assert len({recipe.directory for recipe in recipes}) == len(recipes)
+    assert recipes[0].steps == ()
+    chosen = select_recipes(recipes, ["int8-weights", "SVD 0.7"])
+    assert [recipe.name for recipe in chosen] == ["dense", "INT8 weights", "SVD 0.7"]
+    with pytest.raises(ConfigError, match="'INT9' is not one of dense"):
+        select_recipes(recipes, ["INT9"])
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        PruneMagnitude(1.5),
+        PruneMagnitude(0.5, "row"),
+        SliceNeurons(0.0),
+        SliceNeurons(1.2),
+        Factorize(0.0),
+        Factorize(0.5, "hessian"),
+        KeepLayers(()),
+        KeepLayers((7,)),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(step):
+    model = tiny_model()
+    with pytest.raises(ConfigError):
+        compress(model, [step], tiny_calibration(model))

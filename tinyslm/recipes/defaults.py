@@ -1,0 +1,69 @@
+"""The recipes of the main command: every technique once, in its plain form, and one combination."""
+
+from tinyslm.errors import ConfigError
+from tinyslm.recipes.distil import KeepLayers, uniform_layers
+from tinyslm.recipes.factorize import Factorize
+from tinyslm.recipes.prune import FoldMasks, PruneMagnitude, SliceNeurons
+from tinyslm.recipes.quantize import Quantize
+from tinyslm.recipes.recipe import Recipe
+from tinyslm.recipes.recover import Recover
+
+
+def default_recipes(model, *, thorough=False) -> list[Recipe]:
+    """Dense, student, pruned, sliced, INT8 twice, SVD, Fisher-weighted SVD, and slice -> distil -> INT8.
+
+    thorough: ten times the recovery training.
+    """
+    longer = 10 if thorough else 1
+    recover = Recover(steps=30 * longer)
+    layers = len(model.layers)
+    half = uniform_layers(layers, max(1, layers // 2))
+    return [
+        Recipe("dense", (), "the model as it is, stored in 32-bit floating point"),
+        Recipe(
+            "distilled student",
+            (KeepLayers(half), Recover(steps=60 * longer)),
+            f"{len(half)} of the {layers} layers, trained to predict what the dense model predicts",
+        ),
+        Recipe(
+            "magnitude 50 %",
+            (PruneMagnitude(sparsity=0.5), recover, FoldMasks()),
+            "the smaller half of the weights of every linear layer set to zero, the rest trained a little",
+        ),
+        Recipe(
+            "neurons 67 %",
+            (SliceNeurons(ratio=2 / 3), recover),
+            "a third of the neurons of every feed-forward layer cut out, the rest trained a little",
+        ),
+        Recipe("INT8 weights", (Quantize(),), "weights rounded to 8-bit integers, one scale per row; no training"),
+        Recipe(
+            "INT8 products",
+            (Quantize(integer_products=True),),
+            "weights and activations rounded to 8-bit integers and multiplied as integers; no training",
+        ),
+        Recipe(
+            "SVD 0.7",
+            (Factorize(ratio=0.7), recover),
+            "every linear layer replaced by two thin matrices with 70 % of its parameters, trained a little",
+        ),
+        Recipe(
+            "Fisher SVD 0.7",
+            (Factorize(ratio=0.7, weighting="fisher"), recover),
+            "the same size, but the error is kept small where the loss feels it (Fisher information)",
+        ),
+        Recipe(
+            "slice, distil, INT8",
+            (SliceNeurons(ratio=2 / 3), Recover(steps=45 * longer), Quantize()),
+            "a third of the neurons cut out, distilled from the dense model, then rounded to 8-bit integers",
+        ),
+    ]
+
+
+def select_recipes(recipes, names) -> list[Recipe]:
+    """The dense model and the recipes with these names (or directories). Raises ConfigError for an unknown name."""
+    known = {name: recipe for recipe in recipes for name in (recipe.name, recipe.directory)}
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"recipe {name!r} is not one of {', '.join(recipe.directory for recipe in recipes)}")
+    chosen = [known[name] for name in names]
+    return [recipe for recipe in recipes if recipe in chosen or not recipe.steps]

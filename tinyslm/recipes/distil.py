@@ -1,0 +1,35 @@
+"""A smaller student: some of the teacher's own layers."""
+
+from dataclasses import dataclass, replace
+
+from tinyslm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class KeepLayers:
+    """Keep these layers, drop the others: the student begins with the teacher's own weights, and learns fastest so.
+
+    Source: Sanh et al. 2019 (DistilBERT), section 2: every second layer. The distillation itself is `Recover`.
+    """
+
+    layers: tuple[int, ...]
+
+    def __call__(self, model, calibration, progress=None):
+        count = len(model.layers)
+        if not self.layers or list(self.layers) != sorted(set(self.layers) & set(range(count))):
+            raise ConfigError(f"layers to keep are {self.layers}, expected ascending numbers from 0 to {count - 1}")
+        config = replace(
+            model.config,
+            num_hidden_layers=len(self.layers),
+            ropes=tuple(model.config.ropes[i] for i in self.layers),
+            windows=tuple(model.config.windows[i] for i in self.layers),
+        )
+        return model.replace(config=config, layers=[model.layers[i] for i in self.layers])
+
+
+def uniform_layers(layers, count) -> tuple[int, ...]:
+    """`count` of `layers` layers, evenly spaced: the last of each of `count` equal groups.
+
+    Source: Jiao et al. 2020 (TinyBERT), section 3.1, the uniform map.
+    """
+    return tuple((i + 1) * layers // count - 1 for i in range(count))

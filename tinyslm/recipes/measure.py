@@ -1,0 +1,65 @@
+"""What a model is worth and what it costs: everything measured on the model as it is, nothing estimated."""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from tinyslm.evaluation import footprint, measure_loss, measure_speed, take_exam
+from tinyslm.generation import end_tokens, generate
+from tinyslm.tree import named_modules
+
+
+def measure(model, tokenizer, corpus, end_id, *, prompt, progress=lambda text: None) -> dict:
+    """The row of a model: footprint, speed, loss on the validation documents, exam, weights, and a sample."""
+    progress("measuring loss")
+    loss = measure_loss(model, corpus.validation)
+    progress("taking the exam")
+    exam = take_exam(model, tokenizer, corpus.questions, end_id) if corpus.questions else None
+    progress("measuring speed")
+    prompt_speed, generation_speed = measure_speed(model)
+    size = footprint(model)
+    return {
+        "parameters": size.parameters,
+        "non_zeros": size.non_zeros,
+        "bits": size.bits,
+        "memory_bytes": size.bytes,
+        "multiply_adds": size.multiply_adds,
+        "prompt_speed": asdict(prompt_speed),
+        "generation_speed": asdict(generation_speed),
+        "loss": asdict(loss),
+        "excess": None if corpus.floor is None else loss.nats / corpus.floor.nats - 1,
+        "exam": exam and exam_record(exam),
+        "weights": weight_histogram(model),
+        "sample": {"prompt": prompt, "text": sample_text(model, tokenizer, prompt)},
+    }
+
+
+def exam_record(exam) -> dict:
+    """An exam as it is written down."""
+    low, high = exam.interval()
+    return {
+        "accuracy": exam.accuracy,
+        "low": low,
+        "high": high,
+        "asked": sum(exam.asked.values()),
+        "by_subject": exam.by_subject(),
+    }
+
+
+def weight_histogram(model, limit=0.3, bins=40) -> dict:
+    """How many weights of the blocks' linear layers lie in each interval of [-limit, limit]; the ends take the rest."""
+    edges = np.linspace(-limit, limit, bins + 1)
+    counts = np.zeros(bins, int)
+    for path, layer in named_modules(model).items():
+        if hasattr(layer, "dense_weight") and path.startswith("layers."):
+            counts += np.histogram(np.clip(layer.dense_weight(), -limit, limit), edges)[0]
+    return {"edges": [round(float(edge), 6) for edge in edges], "counts": counts.tolist()}
+
+
+def sample_text(model, tokenizer, prompt, tokens=60) -> str:
+    """The greedy continuation of a prompt, up to the end of the document."""
+    token_ids = np.array([tokenizer.encode(prompt).ids])
+    room = model.config.max_position_embeddings - token_ids.shape[1] + 1
+    ends = end_tokens(model.config)
+    (row,) = generate(model, token_ids, min(tokens, room), stop_tokens=ends)
+    return tokenizer.decode([token for token in row if token not in ends])

@@ -1,0 +1,68 @@
+"""Recovery: a short training of the compressed model, with the dense one as its teacher."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyslm import ops
+from tinyslm.compression.distillation import hidden_state_loss, soft_target_loss
+from tinyslm.models.loss import following_labels
+from tinyslm.ops import IGNORED
+from tinyslm.training import Settings, State, train
+
+
+@dataclass(frozen=True)
+class Recover:
+    """Train for `steps` steps on soft targets of the teacher and, with 1 - soft_weight, on the text itself.
+
+    L = soft_weight * T^2 KL(teacher || student) + (1 - soft_weight) * cross entropy + hidden_weight * MSE of the states
+    after the final norm (which needs student and teacher of the same width).
+    Source: Hinton, Vinyals & Dean 2015, section 2.
+    """
+
+    steps: int
+    learning_rate: float = 1e-3
+    batch_size: int = 8  # rows of 256 tokens
+    temperature: float = 1.0
+    soft_weight: float = 1.0
+    hidden_weight: float = 0.0
+
+    def __call__(self, model, calibration, progress=lambda text: None):
+        token_ids, labels = calibration.rows()
+        settings = Settings(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            micro_batch_size=max(1, min(4, self.batch_size // 2)),
+            learning_rate=self.learning_rate,
+            warmup_steps=max(self.steps // 10, 1),
+            weight_decay=0.0,
+            seed=calibration.seed,
+        )
+
+        def report(state):
+            progress(f"Recover, step {state.step} of {self.steps}, loss {state.losses[-1]:.3f}")
+
+        loss_function = distillation_loss(calibration.teacher, self)
+        state = State.start(model, settings)
+        return train(state, token_ids, labels, settings, loss_function=loss_function, after_step=report).model
+
+
+def distillation_loss(teacher, settings: Recover):
+    """loss_function(student, token_ids, labels) for `train`: what `Recover` describes."""
+
+    def loss_function(student, token_ids, labels):
+        predicted = np.zeros(labels.shape, bool)  # (B, T): position t predicts label t + 1
+        predicted[:, :-1] = labels[:, 1:] != IGNORED
+        student_states, teacher_states = student.states(token_ids), teacher.states(token_ids)  # (B, T, C)
+        student_logits = student.predict(student_states)  # (B, T, V)
+        soft = soft_target_loss(student_logits, teacher.predict(teacher_states), settings.temperature, mask=predicted)
+        loss = soft * np.float32(settings.soft_weight)
+        if settings.soft_weight < 1:
+            hard = ops.cross_entropy(student_logits, following_labels(labels))
+            loss = loss + hard * np.float32(1 - settings.soft_weight)
+        if settings.hidden_weight > 0:
+            hidden = hidden_state_loss(student_states, teacher_states, mask=predicted)
+            loss = loss + hidden * np.float32(settings.hidden_weight)
+        return loss
+
+    return loss_function
