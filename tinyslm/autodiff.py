@@ -207,8 +207,8 @@ def check_gradient(operation, *inputs, seed=0, step=1e-6, **settings):
                 moved = x.copy()
                 moved[index] += sign * step
                 changed = (*inputs[:position], moved, *inputs[position + 1 :])
-                ends.append(np.sum(operation(*changed, **settings) * direction))
-            difference[index] = (ends[0] - ends[1]) / (2 * step)
+                ends.append(operation(*changed, **settings))
+            difference[index] = np.sum((ends[0] - ends[1]) * direction) / (2 * step)
         size = np.linalg.norm(gradient) + np.linalg.norm(difference)
         worst = max(worst, float(np.linalg.norm(gradient - difference) / size) if size else 0.0)
     return worst

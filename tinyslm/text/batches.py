@@ -20,7 +20,9 @@ def encode_documents(tokenizer, texts, end_id) -> list[np.ndarray]:
 
 def split_long(documents, length) -> list[np.ndarray]:
     """Documents cut into pieces of at most `length` tokens; a piece begins with the last token of the one before, so
-    that every token is predicted exactly once."""
+    that every token but the first of a document is predicted exactly once."""
+    if length < 2:
+        raise DataError(f"a row of {length} tokens has nothing to predict; use at least 2")
     pieces = []
     for document in documents:
         starts = range(0, max(len(document) - 1, 1), length - 1)
@@ -32,21 +34,28 @@ def pack_documents(documents, length):
     """Whole documents, one after another, in rows of `length` tokens, so that little of a row is padding.
 
     The longest document goes first, each to the fullest row that still has room for it (best fit decreasing, Johnson
-    1973); the end mark of one document serves as the beginning of the next. Documents longer than a row are split.
+    1973); the end mark of one document serves as the beginning of the next. Documents longer than a row are split; a
+    piece from the middle of one begins a row of its own, since it goes on after no end mark.
     Returns token_ids (N, length) and labels (N, length) of int32; a label is the token itself, or IGNORED for padding.
     Rows stand in no useful order: shuffle them.
     """
     rows_with_room = [[] for _ in range(length)]  # rows_with_room[n]: the rows in which n places are free
     for document in sorted(split_long(documents, length), key=len, reverse=True):
         added = len(document) - 1  # its first token is the last of the row
-        room = next((n for n in range(added, length) if rows_with_room[n]), None)
+        fits = (n for n in range(added, length) if rows_with_room[n] and _joins(rows_with_room[n][-1], document))
+        room = next(fits, None)
         if room is None:
-            row = list(document)
+            row, room = [document[:1]], length - 1
         else:
             row = rows_with_room[room].pop()
-            row.extend(document[1:])
-        rows_with_room[length - len(row)].append(row)
-    return pad_documents([row for rows in rows_with_room for row in rows], length)
+        row.append(document[1:])
+        rows_with_room[room - added].append(row)
+    return pad_documents([np.concatenate(row) for rows in rows_with_room for row in rows], length)
+
+
+def _joins(row, document):
+    """Whether a document goes on where a row of pieces ends."""
+    return row[-1][-1] == document[0]
 
 
 def pad_documents(documents, length=None):

@@ -1,26 +1,29 @@
 """What a model is trained and measured on: the built-in town with its known entropy, or the user's own text."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tinyslm.errors import DataError
 from tinyslm.text import town
-from tinyslm.text.batches import encode_documents
+from tinyslm.text.batches import encode_documents, split_long
 from tinyslm.text.nats import NatsPerToken, mean_nats
+
+HELD_OUT = 10  # every tenth document of the user's text is for validation
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents as token ids, beginning and ending with the end mark.
+    """Documents as token ids, beginning and ending with the end mark (pieces of a cut document: with their neighbours).
 
     floor_nats: minus the exact log-probability of each validation document, or None where it is unknown;
-    questions: the exam, empty where there is none.
+    families: what each validation document is about, empty where nobody knows;  questions: the exam, or empty.
     """
 
     training: list[np.ndarray]
     validation: list[np.ndarray]
     floor_nats: np.ndarray | None = None
+    families: list[str] = field(default_factory=list)
     questions: list = field(default_factory=list)
     name: str = "town"
 
@@ -31,33 +34,39 @@ class Corpus:
             return None
         return mean_nats(self.floor_nats, [len(document) - 1 for document in self.validation])
 
+    def first_validation(self, count):
+        """The same corpus with the first `count` validation documents only, and the floor of those."""
+        floor_nats = None if self.floor_nats is None else self.floor_nats[:count]
+        return replace(self, validation=self.validation[:count], floor_nats=floor_nats, families=self.families[:count])
 
-def town_corpus(tokenizer, end_id, *, training=0, validation=500, questions_per_subject=0, training_start=0) -> Corpus:
+
+def town_corpus(tokenizer, end_id, *, training=0, validation=500, questions_per_subject=0) -> Corpus:
     """The first documents of the town's splits: how many of each, and how many exam questions per subject."""
-    texts = [text for _, text, _ in town.documents("train", training_start, training)]
+    texts = [text for _, text, _ in town.documents("train", 0, training)]
     held_out = town.documents("validation", 0, validation)
     return Corpus(
         training=encode_documents(tokenizer, texts, end_id) if texts else [],
         validation=encode_documents(tokenizer, [text for _, text, _ in held_out], end_id),
         floor_nats=-np.array([log_probability for _, _, log_probability in held_out]),
+        families=[family for family, _, _ in held_out],
         questions=town.exam_questions(questions_per_subject) if questions_per_subject else [],
     )
 
 
-def text_corpus(tokenizer, end_id, texts, validation_share=0.1) -> Corpus:
-    """The user's documents: every tenth is held out for validation. A single document is cut in ten for that.
+def text_corpus(tokenizer, end_id, texts) -> Corpus:
+    """The user's documents: every tenth is held out for validation. Fewer than ten are joined and cut in ten or more.
 
-    Raises DataError if there are fewer than ten tokens.
+    Raises DataError if there are too few tokens for that.
     """
     documents = encode_documents(tokenizer, texts, end_id)
-    if sum(map(len, documents)) < 10:
-        raise DataError(f"the text has only {sum(map(len, documents))} tokens; at least 10 are needed")
-    if len(documents) < 10:
-        whole = np.concatenate([document[1:] for document in documents])
-        documents = [np.insert(part, 0, end_id) for part in np.array_split(whole, 10) if len(part)]
-    every = round(1 / validation_share)
+    if len(documents) < HELD_OUT:
+        whole = np.concatenate([documents[0], *(document[1:] for document in documents[1:])])
+        predicted = len(whole) - 1
+        if predicted < HELD_OUT:
+            raise DataError(f"the text has only {predicted} tokens; at least {HELD_OUT} are needed")
+        documents = split_long([whole], predicted // HELD_OUT + 1)
     return Corpus(
-        training=[document for i, document in enumerate(documents) if i % every != every - 1],
-        validation=documents[every - 1 :: every],
+        training=[document for i, document in enumerate(documents, 1) if i % HELD_OUT],
+        validation=documents[HELD_OUT - 1 :: HELD_OUT],
         name="text",
     )

@@ -1,26 +1,27 @@
 """Reading the user's own text."""
 
 import json
+import re
 from pathlib import Path
 
 from tinyslm.errors import DataError
 
 
 def read_documents(paths) -> list[str]:
-    """The documents of text files (UTF-8): one per line of a .jsonl file under its key "text", one per paragraph of
-    any other file (paragraphs are separated by an empty line).
+    """The documents of text files (UTF-8): one per line of a .jsonl or .json file under its key "text", one per
+    paragraph of any other file (paragraphs are separated by empty lines).
 
     Raises DataError for a file that is missing, not UTF-8, without any text, or with a line that is not such JSON.
     """
     documents = []
     for path in map(Path, paths):
         try:
-            text = path.read_bytes().decode("utf-8")
+            text = path.read_bytes().decode("utf-8-sig")  # without the byte order mark that some editors write
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from None
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-        found = _json_lines(path, text) if path.suffix in (".jsonl", ".json") else _paragraphs(text)
+        found = _json_lines(path, text) if path.suffix.lower() in (".jsonl", ".json") else _paragraphs(text)
         found = [document for document in found if document]
         if not found:
             raise DataError(f"{path}: contains no text")
@@ -29,17 +30,19 @@ def read_documents(paths) -> list[str]:
 
 
 def _paragraphs(text):
-    """Non-empty paragraphs, without the space around them."""
-    return [paragraph.strip() for paragraph in text.replace("\r\n", "\n").split("\n\n")]
+    """Paragraphs without the space around them."""
+    return [paragraph.strip() for paragraph in re.split(r"\n\s*\n", text.replace("\r\n", "\n"))]
 
 
 def _json_lines(path, text):
-    for number, line in enumerate(text.splitlines(), 1):
+    """The string under "text" of every line. Only newlines end lines: JSON strings may hold U+2028 and the like."""
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             document = json.loads(line)["text"]
-        except (ValueError, KeyError, TypeError):
+            document.encode()  # half of a surrogate pair, such as "\\ud800", is JSON but no text
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             document = None
         if not isinstance(document, str):
             raise DataError(f'{path}, line {number}: expected a JSON object with a string under "text"')

@@ -8,18 +8,21 @@ from pathlib import Path
 from tinyslm.errors import DataError
 
 END_OF_DOCUMENT = "<|endoftext|>"  # stands before and after every document; its id is 0
+LARGEST_VOCABULARY = 1_000_000  # the library takes the memory for all of it at once, and aborts if there is none
 
 
 def train_tokenizer(texts, vocabulary_size):
     """A byte-level BPE tokenizer with single digits that puts END_OF_DOCUMENT before every text it encodes.
 
     texts: an iterable of strings;  vocabulary_size: an upper bound (a small text has fewer merges), at least 257.
-    Raises DataError for a vocabulary that cannot hold the 256 bytes and the end of a document.
+    Raises DataError for a vocabulary that cannot hold the 256 bytes and the end of a document, or is beyond all use.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     if vocabulary_size < 257:
         raise DataError(f"a vocabulary of {vocabulary_size} cannot hold 256 bytes and {END_OF_DOCUMENT}; use >= 257")
+    if vocabulary_size > LARGEST_VOCABULARY:
+        raise DataError(f"a vocabulary of {vocabulary_size} is too large; use at most {LARGEST_VOCABULARY}")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

@@ -1,0 +1,122 @@
+"""tinyslm compress as its user runs it: what it prints, what it writes, and what it says to bad input."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tinyslm.cli import main
+from tinyslm.library import load
+from tinyslm.tree import named_arrays
+
+TEXT = "\n\n".join(
+    f"Anna has {n} apples and Otto has {n + 1} pears, so they have {2 * n + 1} fruits." for n in range(60)
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A directory with a text and a model of two layers that saw a little of it."""
+    place = tmp_path_factory.mktemp("compress")
+    (place / "text.txt").write_text(TEXT, encoding="utf-8")
+    arguments = ["--shape", "smallest", "--vocabulary", "300", "--context", "64", "--steps", "4", "--batch", "4"]
+    assert main(["train", "--text", str(place / "text.txt"), "--out", str(place / "model"), *arguments]) == 0
+    return place
+
+
+@pytest.fixture(scope="module")
+def compressed(trained):
+    """The directory that one whole run on the user's own text writes."""
+    out = trained / "compressed"
+    assert main(["compress", str(trained / "model"), "--text", str(trained / "text.txt"), "--out", str(out)]) == 0
+    return out
+
+
+def test_every_row_has_its_model_and_its_numbers(compressed):
+    results = json.loads((compressed / "results.json").read_text("utf-8"))
+    assert len(results["rows"]) == 9 and results["corpus"]["floor"] is None
+    for row in results["rows"]:
+        model, tokenizer = load(compressed / row["directory"])
+        assert tokenizer is not None
+        arrays = named_arrays(model).values()
+        assert row["memory_bytes"] == sum(array.nbytes for array in arrays)
+        assert row["disk_bytes"] == (compressed / row["directory"] / "model.safetensors").stat().st_size
+        assert row["loss"]["nats"] > 0 and row["excess"] is None and row["exam"] is None
+        assert row["generation_speed"]["low"] <= row["generation_speed"]["median"] <= row["generation_speed"]["high"]
+        assert model(np.array([[0, 5, 7]])).shape == (1, 3, model.config.vocab_size)
+
+
+def test_sizes_are_those_that_the_techniques_promise(compressed):
+    rows = {row["name"]: row for row in json.loads((compressed / "results.json").read_text("utf-8"))["rows"]}
+    dense = rows["dense"]
+    assert rows["distilled student"]["parameters"] < dense["parameters"]
+    assert rows["magnitude 50 %"]["parameters"] == dense["parameters"]
+    assert rows["magnitude 50 %"]["non_zeros"] < 0.8 * dense["non_zeros"]
+    assert rows["neurons 67 %"]["multiply_adds"] < dense["multiply_adds"]
+    assert rows["INT8 weights"]["parameters"] == dense["parameters"]
+    assert rows["INT8 weights"]["disk_bytes"] < 0.35 * dense["disk_bytes"]
+    assert rows["SVD 0.7"]["parameters"] == rows["Fisher SVD 0.7"]["parameters"] < dense["parameters"]
+    assert rows["slice, distil, INT8"]["disk_bytes"] < rows["INT8 weights"]["disk_bytes"]
+
+
+def test_the_table_and_the_page(trained, capsys):
+    out = trained / "one"
+    status = main(
+        ["compress", str(trained / "model"), "--text", str(trained / "text.txt"), "--out", str(out)]
+        + ["--recipe", "int8-weights"]
+    )
+    printed = capsys.readouterr().out
+    assert status == 0 and "INT8 weights" in printed and "report.html" in printed
+    assert "SVD" not in printed
+    page = (out / "report.html").read_text("utf-8")
+    assert "<svg" in page and "INT8 weights" in page
+
+
+def test_the_town_has_a_floor_and_an_exam(tmp_path):
+    arguments = ["--shape", "smallest", "--documents", "300", "--steps", "3", "--batch", "2"]
+    assert main(["train", "--out", str(tmp_path / "model"), *arguments]) == 0
+    out = tmp_path / "out"
+    assert main(["compress", str(tmp_path / "model"), "--out", str(out), "--recipe", "int8-weights"]) == 0
+    results = json.loads((out / "results.json").read_text("utf-8"))
+    floor, row = results["corpus"]["floor"], results["rows"][0]
+    assert row["excess"] == pytest.approx(row["loss"]["nats"] / floor["nats"] - 1)
+    assert row["loss"]["tokens"] == floor["tokens"]
+    assert set(row["exam"]["by_subject"]) == set(
+        "stories facts languages arithmetic programs instructions ambiguity".split()
+    )
+    assert row["exam"]["low"] < row["exam"]["accuracy"] < row["exam"]["high"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["{model}", "--recipe", "zip"], "recipe 'zip' is not one of dense, "),
+        (["{place}/nowhere"], "no such directory; built-in models are teacher"),
+        (["{text}"], "is a file, expected the directory"),
+        (["{model}", "--text", "{place}/missing.txt"], "missing.txt"),
+        (["{model}", "--text", "{text}", "--out", "{model}"], "exists already"),
+        (["{model}", "--text", "{text}", "--out", "{text}/below"], "cannot be made"),
+        (["{model}", "--text", "{empty}"], "no text"),
+        (["{model}", "--text", "{latin}"], "not UTF-8"),
+    ],
+)
+def test_bad_input_gets_one_line(trained, capsys, arguments, message):
+    """Exit status 2, one line on standard error, and no output directory."""
+    (trained / "empty.txt").write_text("\n\n")
+    (trained / "latin.txt").write_bytes("déjà vu".encode("latin-1"))
+    names = {
+        "model": trained / "model",
+        "place": trained,
+        "text": trained / "text.txt",
+        "empty": trained / "empty.txt",
+        "latin": trained / "latin.txt",
+    }
+    arguments = [argument.format(**names) for argument in arguments]
+    if "--out" not in arguments:
+        arguments += ["--out", str(trained / "never")]
+    capsys.readouterr()
+    assert main(["compress", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and len(printed.err.strip().splitlines()) == 1
+    assert printed.err.startswith("tinyslm: ") and message in printed.err
+    assert not (trained / "never").exists()

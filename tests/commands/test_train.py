@@ -1,0 +1,284 @@
+"""tinyslm train: a model from a text, resumed after a kill with the same bits, and nothing half-written on failure."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.commands.files import QUICK, TEXT, assert_one_line, run, write_text
+from tinyslm import load
+from tinyslm.checkpoints import read_safetensors
+from tinyslm.commands import train as command
+from tinyslm.evaluation import measure_loss
+from tinyslm.text import read_documents
+from tinyslm.text.corpus import text_corpus
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def train_text(tmp_path, *options, out="model", text=None):
+    return run("train", "--text", text or write_text(tmp_path), "--out", tmp_path / out, *QUICK, *options)
+
+
+def interrupt_after(monkeypatch, steps):
+    """Ctrl-C after so many steps, each followed by a checkpoint."""
+    usual = command.Progress.__call__
+
+    def interrupting(self, state):
+        usual(self, state)
+        if state.step == steps:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.Progress, "__call__", interrupting)
+
+
+@pytest.mark.parametrize("name", ["text.txt", "text.jsonl"])
+def test_a_model_from_a_text(tmp_path, capsys, name):
+    lines = [json.dumps({"text": paragraph}) for paragraph in TEXT.split("\n\n")]
+    path = write_text(tmp_path, TEXT if name == "text.txt" else "\n".join(lines), name)
+    assert train_text(tmp_path, text=path) == 0
+    assert names(tmp_path) == ["model", name]
+    assert names(tmp_path / "model") == ["config.json", "model.safetensors", "tokenizer.json", "training.json"]
+    model, tokenizer = load(tmp_path / "model")
+    assert model.config.vocab_size == tokenizer.get_vocab_size() == 280
+    assert model.config.max_position_embeddings == 24
+    assert model.config.eos_token_id == 0
+    record = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert len(record["losses"]) == record["options"]["steps"] == record["settings"]["steps"] == 3
+    assert record["floor"] is None
+    validation = text_corpus(tokenizer, 0, read_documents([path])).validation
+    assert record["validation"]["nats"] == pytest.approx(measure_loss(model, validation).nats, rel=1e-6)
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{tmp_path / 'model'}: validation loss {record['validation']['nats']:.4f} nats")
+    assert "floor" not in captured.err and "step 3 of 3: loss" in captured.err
+
+
+def test_training_on_the_town_shows_the_floor(tmp_path, capsys, monkeypatch):
+    """The floor on the way is that of the documents measured on the way."""
+    monkeypatch.setattr(command, "TOKENIZER_DOCUMENTS", 30)
+    monkeypatch.setattr(command, "VALIDATION_DOCUMENTS", 12)
+    monkeypatch.setattr(command, "PROGRESS_DOCUMENTS", 3)
+    out = tmp_path / "town"
+    assert run("train", "--out", out, *QUICK, "--documents", 20, "--vocabulary", 400, "--dtype", "float16") == 0
+    record = json.loads((out / "training.json").read_text())
+    _, tokenizer = load(out)
+    corpus = command.town_corpus(tokenizer, 0, validation=12)
+    assert record["floor"]["nats"] == corpus.floor.nats
+    captured = capsys.readouterr()
+    assert f", floor {corpus.floor.nats:.3f} (+" in captured.out
+    assert captured.err.count(f", floor {corpus.first_validation(3).floor.nats:.3f} (+") == 3
+    assert {tensor.dtype for tensor in read_safetensors(out / "model.safetensors").values()} == {"F16"}
+
+
+def test_an_existing_but_empty_directory_is_filled(tmp_path):
+    (tmp_path / "model").mkdir()
+    assert train_text(tmp_path) == 0
+    assert "config.json" in names(tmp_path / "model")
+
+
+def test_the_default_length_is_two_passes_over_the_rows(tmp_path):
+    options = dict.fromkeys(command.OPTIONS, 0) | {"steps": None, "batch": 4, "warmup": 50, "rate": 1e-3, "threads": 1}
+    assert command._settings(options, 21).steps == 10
+    assert command._settings(options, 1).steps == 1
+    assert command._settings(options | {"steps": 7}, 21).steps == 7
+    assert command._settings(options, 210).warmup_steps == 10
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_an_interrupted_training_is_resumed_to_the_same_bits(tmp_path, capsys, monkeypatch, stop):
+    assert train_text(tmp_path, out="whole") == 0
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, stop)
+        assert train_text(tmp_path, "--checkpoint-seconds", 0) == 130
+    assert names(tmp_path) == ["model.training", "text.txt", "whole"]
+    assert names(tmp_path / "model.training") == ["state.safetensors", "tokenizer.json", "training.json"]
+    assert capsys.readouterr().err.splitlines()[-1].startswith("tinyslm: interrupted")
+    assert run("train", "--resume", "--out", tmp_path / "model") == 0
+    assert names(tmp_path) == ["model", "text.txt", "whole"]
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (tmp_path / "model" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    records = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("model", "whole")]
+    assert records[0]["losses"] == records[1]["losses"]
+
+
+def test_the_number_of_threads_is_kept_for_resuming(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "default_threads", lambda: 3)
+    arguments = ["train", "--text", write_text(tmp_path), "--out", tmp_path / "model", *QUICK]
+    position = arguments.index("--threads")
+    del arguments[position : position + 2]
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        assert run(*arguments) == 130
+    monkeypatch.setattr(command, "default_threads", lambda: 1)
+    assert run("train", "--resume", "--out", tmp_path / "model") == 0
+    assert json.loads((tmp_path / "model" / "training.json").read_text())["settings"]["threads"] == 3
+
+
+def test_a_kill_at_any_moment_and_resuming_give_the_same_bits(tmp_path):
+    """The real program, killed twice without warning after a random number of checkpoints, then left to finish."""
+    steps = ["--steps", "60", "--checkpoint-seconds", "0"]
+    assert train_text(tmp_path, *steps, out="whole") == 0
+    rng = random.Random(3)
+    state = tmp_path / "model.training" / "state.safetensors"
+    start = ["--text", tmp_path / "text.txt", *QUICK, *steps]
+    for options in (start, ["--resume", "--checkpoint-seconds", "0"]):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tinyslm", "train", "--out", tmp_path / "model", *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        before = state.stat().st_mtime_ns if state.exists() else None
+        changes = rng.randint(1, 12)
+        while changes and process.poll() is None:
+            time.sleep(0.001)
+            now = state.stat().st_mtime_ns if state.exists() else None
+            changes, before = changes - (now != before), now
+        time.sleep(rng.uniform(0, 0.01))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL  # it had not finished
+        assert not (tmp_path / "model").exists()
+    assert run("train", "--resume", "--out", tmp_path / "model") == 0
+    found, expected = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("model", "whole"))
+    assert found == expected
+    assert names(tmp_path) == ["model", "text.txt", "whole"]
+
+
+def test_a_kill_between_writing_the_model_and_removing_the_training(tmp_path, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "_remove", lambda place: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert train_text(tmp_path) == 130
+    assert names(tmp_path) == ["model", "model.training", "text.txt"]
+    before = (tmp_path / "model" / "training.json").read_bytes()
+    assert run("train", "--resume", "--out", tmp_path / "model") == 0
+    assert names(tmp_path) == ["model", "text.txt"]
+    assert (tmp_path / "model" / "training.json").read_bytes() == before
+
+
+def test_resuming_does_not_replace_another_model(tmp_path, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        assert train_text(tmp_path) == 130
+    assert train_text(tmp_path, "--seed", 5, out="other") == 0
+    (tmp_path / "other").rename(tmp_path / "model")
+    before = (tmp_path / "model" / "training.json").read_bytes()
+    capsys.readouterr()
+    assert run("train", "--resume", "--out", tmp_path / "model") == 2
+    assert_one_line(capsys.readouterr(), "model: exists already")
+    assert (tmp_path / "model" / "training.json").read_bytes() == before
+    assert (tmp_path / "model.training").exists()
+
+
+def test_resuming_what_cannot_be_resumed(tmp_path, capsys, monkeypatch):
+    assert run("train", "--resume", "--out", tmp_path / "model") == 2
+    assert_one_line(capsys.readouterr(), "model.training: no training to resume there")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        assert train_text(tmp_path) == 130
+    place = tmp_path / "model.training"
+    record, state = (place / "training.json").read_text(), (place / "state.safetensors").read_bytes()
+    capsys.readouterr()
+
+    def assert_refused(*parts):
+        assert run("train", "--resume", "--out", tmp_path / "model") == 2
+        assert_one_line(capsys.readouterr(), *parts)
+        assert names(tmp_path) == ["model.training", "text.txt"]
+
+    for damaged in ("", "[]", "{}", '{"options": {}}', '{"options": 3}'):
+        (place / "training.json").write_text(damaged)
+        assert_refused("no training to resume")
+    (place / "training.json").write_text(record)
+    (place / "state.safetensors").write_bytes(state[:-9])
+    assert_refused("state.safetensors", "truncated")
+    (place / "state.safetensors").write_bytes(state)
+    write_text(tmp_path, TEXT + " Another end.")
+    assert_refused("not the one that this training began with")
+    (tmp_path / "text.txt").unlink()
+    assert run("train", "--resume", "--out", tmp_path / "model") == 2
+    assert_one_line(capsys.readouterr(), "text.txt: cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", ["text.txt: contains no text"]),
+        (" \n\n", ["text.txt: contains no text"]),
+        ("caf\xe9".encode("latin-1"), ["text.txt: not UTF-8", "byte 3"]),
+        ("hello", ["only 2 tokens"]),
+        (None, ["text.txt: cannot be read"]),
+    ],
+)
+def test_a_text_that_cannot_be_used(tmp_path, capsys, text, parts):
+    path = tmp_path / "text.txt" if text is None else write_text(tmp_path, text)
+    assert train_text(tmp_path, text=path) == 2
+    assert_one_line(capsys.readouterr(), *parts)
+    assert names(tmp_path) == ([] if text is None else ["text.txt"])
+
+
+@pytest.mark.parametrize(
+    "option", ["documents", "context", "steps", "batch", "rate", "warmup", "threads", "vocabulary"]
+)
+@pytest.mark.parametrize("value", ["0", "-3"])
+def test_numbers_that_mean_nothing(tmp_path, capsys, option, value):
+    assert train_text(tmp_path, f"--{option}", value) == 2
+    assert_one_line(capsys.readouterr(), option, value)
+    assert names(tmp_path) == ["text.txt"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("context", "1"),
+        ("seed", "-1"),
+        ("checkpoint-seconds", "-1"),
+        ("checkpoint-seconds", "nan"),
+        ("rate", "nan"),
+        ("rate", "inf"),
+        ("vocabulary", "256"),
+        ("vocabulary", "9999999999"),
+        ("shape", "huge"),
+    ],
+)
+def test_options_out_of_range(tmp_path, capsys, option, value):
+    assert train_text(tmp_path, f"--{option}", value) == 2
+    assert_one_line(capsys.readouterr(), option, value)
+    assert names(tmp_path) == ["text.txt"]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_rate_at_which_training_diverges(tmp_path, capsys):
+    with np.errstate(all="ignore"):
+        assert train_text(tmp_path, "--rate", "1e38", "--threads", 1) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("tinyslm: training diverged at step")
+    assert names(tmp_path) == ["model.training", "text.txt"]
+
+
+@pytest.mark.parametrize("out", ["file", "file/model", "full", ".", "n" * 300])
+def test_where_the_model_cannot_go(tmp_path, capsys, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    before = names(tmp_path)
+    assert run("train", "--text", "text.txt", "--out", out, *QUICK) == 2
+    assert_one_line(capsys.readouterr(), out)
+    assert names(tmp_path) == before
+    assert names(tmp_path / "full") == ["mine"] and (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_unfinished_training_is_not_overwritten(tmp_path, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        assert train_text(tmp_path, "--checkpoint-seconds", 0) == 130
+    state = (tmp_path / "model.training" / "state.safetensors").read_bytes()
+    capsys.readouterr()
+    assert train_text(tmp_path) == 2
+    assert_one_line(capsys.readouterr(), "model.training: an unfinished training", "--resume")
+    assert (tmp_path / "model.training" / "state.safetensors").read_bytes() == state

@@ -1,0 +1,41 @@
+"""What is timed is what is said: one prompt, then one token per pass through the cache. No real time is tested."""
+
+import numpy as np
+import pytest
+
+from tests.strategies import generic_decoder
+from tinyslm.evaluation import Speed, latency, measure_speed
+from tinyslm.models import DecoderConfig
+
+MODEL = generic_decoder(DecoderConfig("test", 23, 10, 14, 1, 2, 1, 6, 20))
+
+
+class Counting:
+    """A model that notes what it reads, with a clock that moves by a second per token read."""
+
+    config = MODEL.config
+
+    def __init__(self):
+        self.read, self.time = [], 0.0
+
+    def __call__(self, token_ids, cache, last_only):
+        self.read.append((cache.length, token_ids.shape))
+        self.time += token_ids.shape[1] if cache.length == 0 else 4
+        return MODEL(token_ids, cache=cache, last_only=last_only)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [((6, 3), (6, 3)), ((128, 32), (10, 10))])
+def test_the_work_that_is_timed(monkeypatch, asked, expected):
+    counting = Counting()
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: counting.time)
+    prompt, generation = measure_speed(counting, prompt_length=asked[0], new_tokens=asked[1], runs=2)
+    length, new = expected
+    run = [(0, (1, length))] + [(length + i, (1, 1)) for i in range(new)]
+    assert counting.read == 3 * run  # the first to warm up
+    assert prompt == Speed(1.0, 1.0, 1.0)
+    assert generation == Speed(0.25, 0.25, 0.25)
+
+
+def test_the_median_and_the_quartiles():
+    assert Speed.of([5.0, 1.0, 2.0, 4.0, 3.0]) == Speed(median=3.0, low=2.0, high=4.0)
+    assert Speed.of(np.array([7.0])) == Speed(7.0, 7.0, 7.0)

@@ -1,0 +1,218 @@
+"""Generation equals the plain loop "compute everything, take the next token", whatever the cache and padding do."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.strategies import decoder_configs, generic_decoder, seeds
+from tinyslm.errors import ConfigError, DataError
+from tinyslm.generation import KeyValueCache, end_tokens, generate, stream
+from tinyslm.models import DecoderConfig, random_decoder
+from tinyslm.ops import Rope
+
+CONFIG = DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, max_position_embeddings=20, ropes=(Rope(100.0, 6),) * 2)
+PROMPT = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+
+
+def greedy_without_cache(model, token_ids, count, attention_mask=None):
+    """The definition: recompute the whole sequence for every new token."""
+    sequence = token_ids
+    for _ in range(count):
+        logits = model(sequence, attention_mask)  # (B, T, V)
+        sequence = np.append(sequence, np.argmax(logits[:, -1:], axis=-1), axis=1)
+        if attention_mask is not None:
+            attention_mask = np.pad(attention_mask, ((0, 0), (0, 1)), constant_values=1)
+    return sequence[:, token_ids.shape[1] :]
+
+
+@given(decoder_configs(), seeds, st.integers(1, 10))
+def test_cached_generation_equals_recomputation_at_every_step(config, seed, length):
+    """12 steps from prompts of 1 to 10 tokens: windows are left behind and longrope's change (at 8) is crossed."""
+    model = generic_decoder(config, seed)
+    token_ids = np.random.default_rng(seed).integers(0, config.vocab_size, (2, length))
+    np.testing.assert_array_equal(generate(model, token_ids, 12), greedy_without_cache(model, token_ids, 12))
+
+
+@given(decoder_configs(), seeds)
+def test_a_cache_filled_in_pieces_gives_the_logits_of_one_pass(config, seed):
+    model = generic_decoder(config, seed)
+    rng = np.random.default_rng(seed)
+    token_ids = rng.integers(0, config.vocab_size, (3, 8))  # not beyond longrope's change, which no cache survives
+    cache, parts = KeyValueCache(8), []
+    for part in np.split(token_ids, np.sort(rng.choice(np.arange(1, 8), 3, replace=False)), axis=1):
+        parts.append(model(part, cache=cache))  # (B, part, V)
+    # relative to float64: the last bit of cos and sin (float32) may differ between long and short arrays
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), model(token_ids), rtol=1e-5, atol=1e-5)
+
+
+@given(decoder_configs(ropes=()), seeds)
+def test_left_padded_rows_equal_each_prompt_alone(config, seed):
+    model = generic_decoder(config, seed)
+    rng = np.random.default_rng(seed)
+    token_ids = rng.integers(0, config.vocab_size, (3, 7))
+    starts = np.array([0, 2, 5])
+    mask = (np.arange(7) >= starts[:, None]).astype(int)
+    together = generate(model, token_ids, 9, attention_mask=mask)
+    np.testing.assert_array_equal(together, greedy_without_cache(model, token_ids, 9, mask))
+    for row, start in enumerate(starts):
+        alone = generate(model, token_ids[row : row + 1, start:], 9)
+        np.testing.assert_array_equal(together[row : row + 1], alone)
+
+
+@given(st.sampled_from(["default", "longrope"]), seeds)
+def test_left_padding_with_rotary_positions(scaling, seed):
+    """longrope counts real tokens, not slots: both rows have 3 and cross at the same step."""
+    rope = Rope(100.0, 6, scaling, 1.0, 1.0, 4.0, 6, (1.0, 1.5, 2.0), (2.0, 4.0, 8.0), 1.2)
+    model = generic_decoder(DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, 40, ropes=(rope, rope)), seed)
+    token_ids = np.array([[0, 0, 3, 1, 4], [0, 0, 9, 2, 6]])
+    mask = np.array([[0, 0, 1, 1, 1]] * 2)
+    together = generate(model, token_ids, 10, attention_mask=mask)
+    np.testing.assert_array_equal(together, generate(model, token_ids[:, 2:], 10))
+
+
+def test_every_pass_after_the_prompt_reads_one_token_and_longrope_reads_all_once_more():
+    """The work done: T tokens, then one per step; with longrope all of them once when its factors change."""
+    rope = Rope(100.0, 6, "longrope", original_length=7, short_factors=(1.0,) * 3, long_factors=(2.0,) * 3)
+
+    class Counting:
+        def __init__(self, config):
+            self.model, self.config, self.read = generic_decoder(config), config, []
+            self.check_inputs = self.model.check_inputs
+
+        def __call__(self, token_ids, *inputs, **options):
+            self.read.append(token_ids.shape[1])
+            return self.model(token_ids, *inputs, **options)
+
+    for ropes, expected in (((Rope(100.0, 6),) * 2, [5, 1, 1, 1, 1]), ((None, rope), [5, 1, 1, 8, 1])):
+        counting = Counting(DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, 20, ropes=ropes))
+        generate(counting, PROMPT, 5)
+        assert counting.read == expected
+
+
+def test_a_repeated_cache_continues_every_prompt_several_times():
+    """The logits of four continuations side by side are those of four separate sequences."""
+    model = generic_decoder(CONFIG)
+    options = np.random.default_rng(0).integers(0, 23, (2 * 4, 3))
+    cache = KeyValueCache(8)
+    model(PROMPT, cache=cache)
+    side_by_side = model(options, cache=cache.repeat(4))  # (8, 3, V)
+    whole = model(np.concatenate([np.repeat(PROMPT, 4, axis=0), options], axis=1))
+    np.testing.assert_allclose(side_by_side, whole[:, 5:], rtol=1e-5, atol=1e-5)
+    assert cache.length == 5  # the repeated cache is a copy
+
+
+def test_setting_the_length_back_forgets():
+    model = generic_decoder(CONFIG)
+    cache = KeyValueCache(8)
+    model(PROMPT, cache=cache)
+    first = model(np.array([[1, 2], [3, 4]]), cache=cache)
+    cache.length = 5
+    model(np.array([[7, 8, 9], [9, 8, 7]]), cache=cache)
+    cache.length = 5
+    np.testing.assert_array_equal(model(np.array([[1, 2], [3, 4]]), cache=cache), first)
+
+
+def test_a_full_cache_refuses():
+    cache = KeyValueCache(4)
+    with pytest.raises(DataError, match="5 tokens does not fit in a cache made for 4"):
+        generic_decoder(CONFIG)(PROMPT, cache=cache)
+
+
+def test_the_cache_has_the_dtype_of_the_model():
+    for dtype in (np.float32, np.float64):
+        cache = KeyValueCache(5)
+        generic_decoder(CONFIG, dtype=dtype)(PROMPT, cache=cache)
+        assert {array.dtype for store in (cache.keys, cache.values) for array in store.values()} == {np.dtype(dtype)}
+        assert cache.keys[0].shape == (2, 5, 2, 6)  # (B, capacity, G, D)
+
+
+def test_the_stream_is_the_generation_step_by_step():
+    model = generic_decoder(CONFIG)
+    options = {"temperature": 1.5, "top_k": 9, "top_p": 0.9, "seed": 4}
+    steps = list(stream(model, PROMPT, 6, **options))
+    assert [step.shape for step in steps] == [(2,)] * 6
+    np.testing.assert_array_equal(np.stack(steps, axis=1), generate(model, PROMPT, 6, **options))
+
+
+def test_the_seed_decides():
+    model = generic_decoder(CONFIG)
+    first, again, other = (generate(model, PROMPT, 12, temperature=2.0, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_a_row_repeats_its_stop_token_and_the_others_go_on():
+    model = generic_decoder(CONFIG)
+    options = {"temperature": 3.0, "seed": 0}
+    free = generate(model, PROMPT, 12, **options)
+    stop = int(free[0, 2])
+    assert (free[0, 3:] != stop).any()
+    where = [np.flatnonzero(row == stop) for row in free]
+    stopped = generate(model, PROMPT, 12, stop_tokens=(stop,), **options)
+    for row, free_row, positions in zip(stopped, free, where, strict=True):
+        end = positions[0] if len(positions) else 12
+        np.testing.assert_array_equal(row[:end], free_row[:end])
+        assert (row[end:] == stop).all()
+
+
+def test_the_stream_ends_when_every_row_has_stopped_and_a_prompt_does_not_count():
+    model = generic_decoder(CONFIG, seed=3)
+    everything = tuple(range(23))
+    assert len(list(stream(model, PROMPT, 12, stop_tokens=everything))) == 1
+    repeated = generate(model, PROMPT, 4, stop_tokens=everything)
+    np.testing.assert_array_equal(repeated, np.repeat(generate(model, PROMPT, 1), 4, axis=1))
+
+
+def test_end_tokens_are_always_a_tuple():
+    assert [end_tokens(random_config(eos)) for eos in (None, 0, (2, 7))] == [(), (0,), (2, 7)]
+
+
+def random_config(eos):
+    return DecoderConfig("test", 23, 10, 14, 1, 2, 1, 6, 20, eos_token_id=eos)
+
+
+def test_the_whole_context_can_be_used_and_not_more():
+    """The last new token is never read: 20 positions hold a prompt of 5 and 15 of 16 new tokens."""
+    model = random_decoder(CONFIG)
+    assert generate(model, PROMPT, 16).shape == (2, 16)
+    with pytest.raises(DataError, match="5 tokens and 17 new ones do not fit in the model's context of 20"):
+        generate(model, PROMPT, 17)
+
+
+@settings(max_examples=10)
+@given(st.sampled_from([0, -3, 2.5, None]))
+def test_a_bad_number_of_tokens(count):
+    with pytest.raises(ConfigError, match="max_new_tokens"):
+        generate(random_decoder(CONFIG), PROMPT, count)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"top_k": 0},
+        {"top_k": 1.5},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+    ],
+)
+def test_bad_options_are_named_before_anything_is_computed(options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        generate(random_decoder(CONFIG), PROMPT, 3, **options)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "mask", "message"),
+    [
+        ([[23]], None, "token id 23 is outside the vocabulary of 23"),
+        ([1, 2], None, "token ids must be"),
+        ([[]], None, "token ids"),
+        ([[1, 2]], [[1, 1, 1]], "attention_mask is"),
+        ([[1, 2]], [[1, 0]], "padded on the left"),
+    ],
+)
+def test_bad_prompts(prompt, mask, message):
+    with pytest.raises(DataError, match=message):
+        generate(random_decoder(CONFIG), prompt, 3, attention_mask=mask)

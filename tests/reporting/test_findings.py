@@ -1,0 +1,79 @@
+"""Sentences follow from the numbers: other numbers, other sentences."""
+
+from tests.reporting import results
+from tinyslm.reporting.findings import findings
+from tinyslm.reporting.questions import answers
+from tinyslm.reporting.steps import SENTENCES, step_sentence
+
+
+def text_of(given):
+    return "\n".join(findings(given))
+
+
+def asked(given):
+    return "\n".join(question for question, _ in answers(given))
+
+
+def test_smallest_fastest_and_too_close_to_call():
+    text = text_of(results.plausible())
+    assert "0.712 ±0.012 nats per token: 4.1 % above the floor of 0.684" in text
+    assert "“slice, distil, INT8”: 3.24 MB, 21 % of the dense file, with a loss 2.4 % above" in text
+    assert "fastest at generating text is “distilled student”, 1.9 times as fast" in text
+    assert "Too close to the dense loss to call, within its standard error: “INT8 weights” (26 %" in text
+    assert "“facts” suffers most" in text
+
+
+def test_nothing_small_nothing_fast_nothing_close():
+    given = results.plausible()
+    for row in given["rows"][1:]:
+        row["loss"]["nats"] *= 2
+        row["generation_speed"] = {"median": 10.0, "low": 9.0, "high": 11.0}
+    text = text_of(given)
+    assert "No compressed model with a smaller file" in text
+    assert "None of the compressed models generates text faster" in text
+    assert "differs from the dense one by more than the standard error" in text
+
+
+def test_a_loss_below_the_dense_one_and_below_the_floor_is_said_as_it_is():
+    given = results.plausible()
+    given["rows"][0]["loss"]["nats"] = 0.680
+    assert "0.6 % below the floor" in text_of(given)
+    given["rows"][4]["loss"]["nats"] = 0.679
+    (answer,) = [answer for question, answer in answers(given) if "lower loss than the dense" in question]
+    assert "“INT8 weights”" in answer and "may be chance" in answer and "more text" not in answer
+
+
+def test_one_row_no_floor_no_exam_broken_numbers():
+    assert "nothing was compressed" in text_of(results.one_row())
+    assert asked(results.one_row()) == "How sure are these numbers?"
+    text = text_of(results.own_text())
+    assert "floor" not in text and "exam" not in text
+    assert "nan" not in text_of(results.worthless())
+    given = results.plausible()
+    given["rows"][0]["loss"]["nats"] = float("nan")
+    assert text_of(given) == "The dense model's loss is not a number, so nothing can be compared with it."
+
+
+def test_questions_are_those_that_the_numbers_raise():
+    text = asked(results.plausible())
+    for part in (
+        "“magnitude 50 %” save neither",
+        "“INT8 weights” not gain",
+        "“INT8 products” not faster",
+        "two matrices",
+    ):
+        assert part in text
+    given = results.plausible()
+    given["rows"][5]["prompt_speed"] = {"median": 20_000.0, "low": 19_000.0, "high": 21_000.0}
+    given["rows"][2]["memory_bytes"] = 8_000_000
+    text = asked(given)
+    assert "INT8 products" not in text and "magnitude" not in text
+
+
+def test_every_step_is_put_into_words_with_and_without_its_settings():
+    for name in SENTENCES:
+        with_settings = step_sentence({"step": name, "settings": results.SETTINGS[name]}, 6)
+        without = step_sentence({"step": name, "settings": {}}, 6)
+        assert with_settings.endswith(".") and without.endswith(".") and "None" not in with_settings + without
+    assert "number 2, 4, 6" in step_sentence({"step": "KeepLayers", "settings": {"layers": [1, 3, 5]}}, 6)
+    assert step_sentence({"step": "Polish", "settings": {"shine": 1}}, 6) == "Polish was applied."

@@ -1,0 +1,111 @@
+"""The page: balanced, self-contained, escaped, the same every time, and complete without matplotlib too."""
+
+import builtins
+import functools
+import html
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.reporting import results
+from tinyslm.reporting import render_page, units
+
+EMPTY = {"meta", "br"}  # elements that have no end
+
+
+class Reader(HTMLParser):
+    """Collects the tags, the attributes and the text of a page, and checks that what begins also ends."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.texts = [], [], [], []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.handle_startendtag(tag, attributes)
+        if tag not in EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+@functools.cache
+def rendered(name):
+    return render_page(results.ALL[name]())
+
+
+@pytest.fixture(scope="module", params=results.ALL)
+def page(request):
+    text = rendered(request.param)
+    return results.ALL[request.param](), text, Reader(text)
+
+
+def test_nothing_is_loaded_and_nothing_runs(page):
+    _, text, reader = page
+    assert not {"script", "img", "link", "iframe", "object", "image"} & set(reader.tags)
+    assert not [name for name, _ in reader.attributes if name.startswith("on") or name in ("src", "xlink:href")]
+    assert all(value.startswith("#") for name, value in reader.attributes if name == "href")
+    style = text[text.index("<style>") : text.index("</style>")]
+    assert "http" not in style and "@import" not in style and "url(" not in style
+    assert not [value for _, value in reader.attributes if value and "http" in value]
+
+
+def test_ids_differ_and_links_lead_somewhere(page):
+    _, _, reader = page
+    ids = [value for name, value in reader.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    links = {value[1:] for name, value in reader.attributes if name == "href"}
+    assert links <= set(ids)
+
+
+def test_every_name_and_sample_is_on_the_page_as_text(page):
+    given, text, reader = page
+    all_text = "".join(reader.texts).replace("\u00a0", " ")
+    for row in given["rows"]:
+        assert units.shorten(row["name"], 60) in all_text
+        assert units.clean(row["sample"]["text"]) in all_text
+    text.encode()  # no unpaired surrogates
+
+
+def test_hostile_text_is_escaped():
+    page = rendered("hostile")
+    assert html.escape("<script>alert(1)</script>") in page
+    for markup in ("<script", "<img", "<h1>model", "<u>", "<i>"):
+        assert markup not in page
+
+
+def test_the_same_results_give_the_same_bytes():
+    assert render_page(results.plausible()) == rendered("plausible")
+
+
+def test_without_floor_or_exam_the_page_speaks_of_neither():
+    page = rendered("own text")
+    assert "is not known for this text" in page and "The exam</b>" not in page and "Exam by subject" not in page
+
+
+def test_without_matplotlib_the_page_says_how_to_get_the_figures(monkeypatch):
+    real_import = builtins.__import__
+
+    def refuse(name, *arguments, **keywords):
+        if name.partition(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return real_import(name, *arguments, **keywords)
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    page = render_page(results.plausible())
+    reader = Reader(page)
+    assert "svg" not in reader.tags and 'pip install "tinyslm[report]"' in "".join(reader.texts)
+    assert "table" in reader.tags and "blockquote" in reader.tags

@@ -1,0 +1,65 @@
+"""The table in the terminal: every column stands under its heading, no line is too long."""
+
+import pytest
+
+from tests.reporting import results
+from tinyslm.reporting import format_table, units
+
+
+@pytest.mark.parametrize("make", results.ALL.values(), ids=results.ALL)
+def test_no_line_is_longer_than_132_columns_and_no_control_character_gets_through(make):
+    text = format_table(make())
+    assert max(map(units.width, text.split("\n"))) <= 132
+    assert not any(ord(letter) < 32 and letter != "\n" for letter in text)
+
+
+@pytest.mark.parametrize("make", results.ALL.values(), ids=results.ALL)
+def test_columns_are_right_aligned_under_their_headings(make):
+    given = make()
+    lines = format_table(given).split("\n")
+    header, body = lines[:2], lines[3 : 3 + len(given["rows"])]
+    assert len({units.width(line) for line in body}) == 1
+    for heading in ("parameters", "non-zeros", "disk", "memory", "adds/token", "nats/token", "floor", "right"):
+        after = units.width(body[0]) - header[1].index(heading) - len(heading)  # columns to the right of this one
+        for line in body:
+            cell, rest = line[: len(line) - after], line[len(line) - after :]
+            assert cell[-1] != " " and (rest == "" or rest.startswith("  ")), (heading, line)
+
+
+def test_what_was_not_measured_is_a_dash():
+    text = format_table(results.own_text())
+    row = text.split("\n")[3]
+    assert row.split()[-2:] == [units.DASH, units.DASH]
+    assert "not measured" in text and "not known" in text and "chance" not in text
+
+
+def test_the_numbers_stand_there_in_units_with_the_floor_and_chance_below():
+    text = format_table(results.plausible())
+    for expected in ("3.94 M", "15.8 MB", "9,000 ±225", "0.712 ±0.012", "+4.1 %", "91 ±4 %", "0.684 ±0.011", "25 %"):
+        assert expected in text
+    assert "not measured" not in text
+
+
+def test_an_accuracy_of_zero_is_a_number_and_not_a_dash():
+    assert "0 ±1 %" in format_table(results.worthless())
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(0, "0"), (7, "7"), (0.5, "0.50"), (999, "999"), (999.6, "1.00 k"), (1000, "1.00 k"), (9_994_999, "9.99 M"),
+     (9_996_000, "10.0 M"), (99_960_000, "100 M"), (999_499_999, "999 M"), (999_600_000, "1.00 G"),
+     (5e18, "5000000 T"), (float("nan"), units.DASH), (float("inf"), units.DASH), (None, units.DASH)],
+)  # fmt: skip
+def test_three_digits_and_a_prefix(value, text):
+    assert units.scaled(value) == text
+
+
+@pytest.mark.parametrize("share, text", [(0.0384, "+3.8 %"), (-0.0384, "−3.8 %"), (0.0001, "0.0 %"), (-1e-9, "0.0 %")])
+def test_signed_percent_has_no_negative_zero(share, text):
+    assert units.percent(share, digits=1, signed=True) == text
+
+
+def test_a_name_is_cut_by_columns_not_by_letters():
+    assert units.shorten("圧縮された", 5) == "圧縮…" and units.width("圧縮…") == 5
+    assert units.shorten("e\u0301" * 9, 9) == "e\u0301" * 9
+    assert units.shorten(" a\n b ", 9) == "a b"

@@ -1,0 +1,68 @@
+"""Text files become documents, and what is no text is named with its file, line or byte."""
+
+import json
+
+import pytest
+
+from tinyslm.errors import DataError
+from tinyslm.text import read_documents
+
+
+def written(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_paragraphs_of_a_text_file(tmp_path):
+    path = written(tmp_path / "a.txt", "\n\n one\ntwo \n\n\n\nthrée\n \t\nfour\n\n  \n")
+    assert read_documents([path]) == ["one\ntwo", "thrée", "four"]
+
+
+@pytest.mark.parametrize("content", [b"one\r\ntwo\r\n\r\nthree\r\n", b"\xef\xbb\xbfone\ntwo\n\nthree"])
+def test_windows_line_ends_and_byte_order_mark(tmp_path, content):
+    assert read_documents([written(tmp_path / "a.txt", content)]) == ["one\ntwo", "three"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.JSONL", "a.json"])
+def test_json_lines_hold_one_document_each(tmp_path, name):
+    """Also with empty lines, other keys, and characters that end a line elsewhere."""
+    texts = ["one\n\ntwo", "a\u2028b\x85c", "é"]
+    lines = [json.dumps({"text": text, "id": 3}, ensure_ascii=False) for text in texts]
+    assert read_documents([written(tmp_path / name, "\r\n\n".join(lines) + "\n")]) == texts
+
+
+def test_files_follow_each_other(tmp_path):
+    paths = [written(tmp_path / name, name) for name in ("b", "a")]
+    assert read_documents(paths) == ["b", "a"]
+
+
+@pytest.mark.parametrize("content", ["", " \n\n \n", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_a_file_without_text(tmp_path, name, content):
+    with pytest.raises(DataError, match=rf"{name}: contains no text"):
+        read_documents([written(tmp_path / "full", "text"), written(tmp_path / name, content)])
+
+
+def test_what_is_not_utf8_is_named_with_the_first_wrong_byte(tmp_path):
+    with pytest.raises(DataError, match=r"a\.txt: not UTF-8 text \(byte 3\)"):
+        read_documents([written(tmp_path / "a.txt", "caf\xe9".encode("latin-1"))])
+
+
+def test_missing_files_and_directories(tmp_path):
+    with pytest.raises(DataError, match=r"a\.txt: cannot be read \(No such file"):
+        read_documents([tmp_path / "a.txt"])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_documents([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("no json", '{"txt": "a"}', '{"text": 3}', '{"text": null}', '["text"]', '"text"', "3"),
+        '{"text": "\\ud800"}',  # half a surrogate pair
+        "[" * 100_000,
+    ],
+)
+def test_a_line_that_is_no_document_is_named(tmp_path, line):
+    with pytest.raises(DataError, match=r'a\.jsonl, line 3: expected a JSON object with a string under "text"'):
+        read_documents([written(tmp_path / "a.jsonl", '{"text": "fine"}\n\n' + line)])

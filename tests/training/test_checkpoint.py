@@ -1,0 +1,125 @@
+"""A training that stops at any moment and is restored ends with the same bits as one that never stopped."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.training.tiny import CONFIG, SETTINGS, tiny_model, tiny_rows
+from tinyslm.checkpoints import read_safetensors, write_safetensors
+from tinyslm.errors import CheckpointError
+from tinyslm.training import State, train
+from tinyslm.training.checkpoint import restore_state, save_state
+
+ROWS = tiny_rows()
+UNINTERRUPTED = train(State.start(tiny_model(), SETTINGS), *ROWS, SETTINGS)
+
+
+def fresh(**changes):
+    return State.start(tiny_model(config=replace(CONFIG, **changes)), SETTINGS)
+
+
+def bits(state):
+    optimizer = state.optimizer
+    stores = (optimizer.parameters, optimizer.first_moments, optimizer.second_moments)
+    return [array.tobytes() for store in stores for array in store.values()]
+
+
+def stored(tmp_path, steps=4):
+    """A state after some steps, in a file."""
+    path = tmp_path / "state.safetensors"
+    save_state(path, train(fresh(), *ROWS, replace(SETTINGS, steps=steps)))
+    return path
+
+
+@pytest.mark.parametrize("stop", range(1, 12))
+def test_resuming_after_any_step_gives_the_same_bits(tmp_path, stop):
+    """States are saved after every second step, so odd steps are trained twice; the step 0 state is a fresh one."""
+    path = tmp_path / "state.safetensors"
+    save_state(path, fresh())
+
+    def save_and_stop(state):
+        if state.step % 2 == 0:
+            save_state(path, state)
+        if state.step == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(), *ROWS, SETTINGS, after_step=save_and_stop)
+    state = restore_state(path, fresh())
+    assert state.step == state.optimizer.steps == len(state.losses) == stop - stop % 2
+    train(state, *ROWS, SETTINGS)
+    assert bits(state) == bits(UNINTERRUPTED)
+    assert state.losses == UNINTERRUPTED.losses
+
+
+def test_a_restored_model_is_the_one_that_the_optimizer_changes(tmp_path):
+    state = restore_state(stored(tmp_path), fresh())
+    before = state.model.embedding.table.copy()
+    train(state, *ROWS, SETTINGS)
+    assert (state.model.embedding.table != before).any()
+
+
+def test_the_time_spent_is_kept(tmp_path):
+    state = fresh()
+    state.seconds = 12.5
+    save_state(tmp_path / "state", state)
+    assert restore_state(tmp_path / "state", fresh()).seconds == 12.5
+
+
+def test_the_names_in_the_file(tmp_path):
+    """The format of trainings that are under way."""
+    tensors = read_safetensors(stored(tmp_path))
+    assert tensors["step"].read().tolist() == [4]
+    assert tensors["losses"].read().tolist() == UNINTERRUPTED.losses[:4]
+    for kind in ("parameter", "first_moment", "second_moment"):
+        assert tensors[f"{kind}.layers.1.feed_forward.gate.weight"].shape == (24, 16)
+    assert len(tensors) == 3 + 3 * len(fresh().optimizer.parameters)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": 24},
+        {"intermediate_size": 16},
+        {"num_hidden_layers": 1, "ropes": (), "windows": ()},  # its arrays are all in the file
+        {"num_hidden_layers": 3, "ropes": (), "windows": ()},
+        {"tie_word_embeddings": False},
+    ],
+)
+def test_the_state_of_another_model_is_refused_and_nothing_is_changed(tmp_path, change):
+    state = fresh(**change)
+    before = bits(state)
+    with pytest.raises(CheckpointError, match=r"state\.safetensors: (parameter|first_moment)\."):
+        restore_state(stored(tmp_path), state)
+    assert bits(state) == before
+    assert state.step == 0
+
+
+@pytest.mark.parametrize("name", ["step", "seconds", "losses", "parameter.norm.weight", "second_moment.norm.weight"])
+def test_a_missing_tensor_or_one_of_another_kind_is_named(tmp_path, name):
+    path = stored(tmp_path)
+    tensors = {key: tensor.read() for key, tensor in read_safetensors(path).items()}
+    write_safetensors(path, {key: array for key, array in tensors.items() if key != name})
+    with pytest.raises(CheckpointError, match=f"{name} is missing"):
+        restore_state(path, fresh())
+    write_safetensors(path, tensors | {name: tensors[name].astype(np.float16)})
+    with pytest.raises(CheckpointError, match=f"{name} is float16"):
+        restore_state(path, fresh())
+
+
+def test_damaged_missing_and_foreign_files(tmp_path):
+    path = stored(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="truncated"):
+        restore_state(path, fresh())
+    path.write_text(json.dumps({"step": 3}))
+    with pytest.raises(CheckpointError, match=r"state\.safetensors"):
+        restore_state(path, fresh())
+    write_safetensors(path, {"model.norm.weight": np.ones(16, np.float32)})
+    with pytest.raises(CheckpointError, match=r"state\.safetensors: first_moment\..* is missing"):
+        restore_state(path, fresh())
+    with pytest.raises(CheckpointError, match="no such file"):
+        restore_state(tmp_path / "nothing", fresh())

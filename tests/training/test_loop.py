@@ -1,0 +1,164 @@
+"""The loop: gradients do not depend on how a batch is shared out, data are used evenly, and runs repeat bit for bit."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from tests.training.tiny import SETTINGS, tiny_model, tiny_rows
+from tinyslm.autodiff import differentiable, value_and_grad
+from tinyslm.compression.pruning import MaskedLinear, magnitude_mask
+from tinyslm.errors import Error
+from tinyslm.models import next_token_loss
+from tinyslm.modules import Linear
+from tinyslm.ops import IGNORED
+from tinyslm.training import State, train
+from tinyslm.training.loop import batch_gradients, batch_rows
+from tinyslm.tree import map_modules, named_arrays, named_modules, named_parameters
+
+
+def uneven_rows(count=7, length=12):
+    """Rows of 2 to `length` tokens: micro-batches predict very different numbers of tokens."""
+    _, labels = tiny_rows(60, length)
+    labels, used = labels[:count].copy(), np.array([12, 2, 3, 12, 5, 2, 9])[:count]
+    labels[np.arange(length) >= used[:, None]] = IGNORED
+    return np.where(labels == IGNORED, 0, labels), labels
+
+
+def bits(model):
+    return {path: array.tobytes() for path, array in named_arrays(model).items()}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 9])
+@pytest.mark.parametrize("micro_batch_size", [1, 3, 7])
+def test_gradients_of_micro_batches_are_those_of_the_whole_batch(threads, micro_batch_size):
+    model = tiny_model(dtype=np.float64)
+    rows = uneven_rows()
+    settings = replace(SETTINGS, threads=threads, micro_batch_size=micro_batch_size)
+    whole_loss, whole = value_and_grad(next_token_loss)(model, *rows)
+    loss, gradients = batch_gradients(next_token_loss, model, *rows, settings)
+    assert loss == pytest.approx(float(whole_loss), rel=1e-13)
+    assert gradients.keys() == named_parameters(whole).keys()
+    for path, gradient in named_parameters(whole).items():
+        np.testing.assert_allclose(gradients[path], gradient, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gradients_have_the_dtype_of_the_model(dtype):
+    """And so has what comes back through the loss."""
+    seen = set()
+
+    @differentiable
+    def watch(loss):
+        def vjp(dloss):
+            seen.add(dloss.dtype)
+            return (dloss,)
+
+        return loss, vjp
+
+    def loss_function(model, token_ids, labels):
+        return watch(next_token_loss(model, token_ids, labels))
+
+    _, gradients = batch_gradients(loss_function, tiny_model(dtype=dtype), *uneven_rows(), SETTINGS)
+    assert {gradient.dtype for gradient in gradients.values()} == seen == {np.dtype(dtype)}
+
+
+@pytest.mark.parametrize("limit", [0.01, 1e6])
+def test_the_joint_norm_of_the_gradients_is_limited(limit):
+    """After one step the second moments are 1 - beta2 times the squares of what the optimizer was given."""
+    settings = replace(SETTINGS, steps=1, gradient_limit=limit)
+    state = train(State.start(tiny_model(), settings), *tiny_rows(), settings)
+    squares = sum(float(v.sum()) for v in state.optimizer.second_moments.values()) / (1 - state.optimizer.beta2)
+    rows = batch_rows(0, len(tiny_rows()[0]), settings)
+    _, gradients = batch_gradients(next_token_loss, tiny_model(), *(array[rows] for array in tiny_rows()), settings)
+    norm = np.sqrt(sum(float(np.sum(np.square(gradient))) for gradient in gradients.values()))
+    assert 0.01 < norm < 1e6
+    assert np.sqrt(squares) == pytest.approx(min(limit, norm), rel=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_seed_and_threads_give_the_same_bits(threads):
+    settings = replace(SETTINGS, threads=threads)
+    rows = tiny_rows()
+    first, second = (train(State.start(tiny_model(), settings), *rows, settings) for _ in range(2))
+    assert bits(first.model) == bits(second.model)
+    assert first.losses == second.losses
+    other = train(State.start(tiny_model(), settings), *rows, replace(settings, seed=1))
+    assert bits(first.model) != bits(other.model)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(20, 6), (7, 7), (5, 12)])
+def test_every_row_is_used_once_per_epoch_in_another_order_each_time(count, batch_size):
+    settings = replace(SETTINGS, batch_size=batch_size)
+    rows = np.concatenate([batch_rows(step, count, settings) for step in range(3 * count)])
+    epochs = rows[: len(rows) // count * count].reshape(-1, count)
+    assert all(Counter(epoch) == Counter(range(count)) for epoch in epochs.tolist())
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) > len(epochs) / 2
+    np.testing.assert_array_equal(batch_rows(5, count, settings), rows[5 * batch_size : 6 * batch_size])
+
+
+def test_training_on_what_can_be_learned_makes_the_loss_small():
+    settings = replace(SETTINGS, steps=60, learning_rate=2e-2)
+    losses = train(State.start(tiny_model(), settings), *tiny_rows(), settings).losses
+    assert len(losses) == 60
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+
+
+def test_the_learning_rate_follows_the_schedule():
+    """With decay alone (a loss whose gradient is 0) a matrix shrinks by 1 - rate * decay in every step."""
+    settings = replace(SETTINGS, steps=5, warmup_steps=2, final_rate=0.5, learning_rate=0.1, weight_decay=0.3)
+    state = State.start(tiny_model(), settings)
+    before = state.model.layers[0].attention.query.weight.copy()
+    train(state, *tiny_rows(), settings, loss_function=lambda *inputs: next_token_loss(*inputs) * 0.0)
+    rates = 0.1 * np.array([0.5, 1, 0.875, 0.625, 0.5])
+    shrunk = before * np.prod(1 - 0.3 * rates)
+    np.testing.assert_allclose(state.model.layers[0].attention.query.weight, shrunk, rtol=1e-5)
+
+
+def test_the_callers_model_is_not_changed():
+    model = tiny_model()
+    before = bits(model)
+    state = train(State.start(model, SETTINGS), *tiny_rows(), SETTINGS)
+    assert bits(model) == before
+    assert all((trained != before[path]) for path, trained in bits(state.model).items())
+
+
+def test_masks_survive_training_and_removed_weights_stay_exactly_zero():
+    def mask(path, linear):
+        return MaskedLinear.from_linear(linear, magnitude_mask(linear.weight, 0.5))
+
+    model = map_modules(mask, tiny_model(), Linear)
+    trained = train(State.start(model, SETTINGS), *tiny_rows(), SETTINGS).model
+    layers = named_modules(trained, MaskedLinear)
+    assert len(layers) == 14  # seven in each of two blocks
+    for path, layer in layers.items():
+        before = named_modules(model)[path]
+        np.testing.assert_array_equal(layer.mask, before.mask)
+        assert not layer.weight[~layer.mask].view(np.uint32).any()  # the bits of +0.0
+        assert (layer.weight != before.weight)[layer.mask].mean() > 0.9
+
+
+def test_after_step_sees_every_step():
+    seen = []
+    train(
+        State.start(tiny_model(), SETTINGS),
+        *tiny_rows(),
+        SETTINGS,
+        after_step=lambda state: seen.append((state.step, state.optimizer.steps, len(state.losses), state.seconds)),
+    )
+    assert [step[:3] for step in seen] == [(n, n, n) for n in range(1, 13)]
+    assert all(a[3] < b[3] for a, b in pairwise(seen))
+
+
+def test_a_training_that_diverges_says_so_and_leaves_the_step_before():
+    state = State.start(tiny_model(), SETTINGS)
+
+    def overflow(model, token_ids, labels):
+        return next_token_loss(model, token_ids, labels) * (np.inf if state.step == 4 else 1.0)
+
+    with pytest.raises(Error, match=r"diverged at step 4 .*lower learning rate"), np.errstate(invalid="ignore"):
+        train(state, *tiny_rows(), replace(SETTINGS, threads=1), loss_function=overflow)
+    assert state.step == state.optimizer.steps == 4
+    assert all(np.isfinite(array).all() for array in named_arrays(state.model).values())

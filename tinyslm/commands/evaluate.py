@@ -1,0 +1,58 @@
+"""tinyslm evaluate: loss against the floor and the exam, subject by subject."""
+
+import numpy as np
+
+from tinyslm.commands.compress import end_of_document
+from tinyslm.errors import ConfigError
+from tinyslm.evaluation import take_exam
+from tinyslm.evaluation.perplexity import document_nats
+from tinyslm.library import load
+from tinyslm.text import read_documents
+from tinyslm.text.corpus import text_corpus, town_corpus
+from tinyslm.text.nats import mean_nats
+
+
+def add_arguments(parser):
+    """The options of the command."""
+    parser.add_argument("model", nargs="?", default="teacher", metavar="MODEL", help="a built-in model or a directory")
+    parser.add_argument("--text", nargs="+", metavar="FILE", help="your own text: its held-out tenth, without an exam")
+    parser.add_argument("--documents", type=int, default=2000, metavar="N", help="validation documents of the town")
+    parser.add_argument("--questions", type=int, default=200, metavar="N", help="exam questions per subject")
+    parser.add_argument("--per-token", action="store_true", help="score options by their mean over tokens, not the sum")
+
+
+def run(arguments) -> int:
+    """Print the numbers; returns the exit status."""
+    model, tokenizer = load(arguments.model)
+    if tokenizer is None:
+        raise ConfigError(f"{arguments.model}: has no tokenizer.json, which measuring on text needs")
+    if arguments.documents < 1 or arguments.questions < 0:
+        raise ConfigError("--documents must be at least 1, --questions at least 0")
+    end_id = end_of_document(model.config)
+    if arguments.text:
+        corpus = text_corpus(tokenizer, end_id, read_documents(arguments.text))
+    else:
+        corpus = town_corpus(
+            tokenizer, end_id, validation=arguments.documents, questions_per_subject=arguments.questions
+        )
+    nats, tokens = document_nats(model, corpus.validation)
+    loss = mean_nats(nats, tokens)
+    print(f"loss   {loss.nats:.4f} ± {loss.standard_error:.4f} nats per token ({loss.tokens:,} tokens)")
+    if corpus.floor is not None:
+        floor = corpus.floor
+        print(f"floor  {floor.nats:.4f} ± {floor.standard_error:.4f}; the loss is {_above(loss, floor)} it")
+        for family in sorted(set(corpus.families)):
+            rows = np.array(corpus.families) == family
+            part, least = mean_nats(nats[rows], tokens[rows]), mean_nats(corpus.floor_nats[rows], tokens[rows])
+            print(f"       {family:13} {part.nats:.4f}, {_above(part, least)} its floor {least.nats:.4f}")
+    if corpus.questions:
+        exam = take_exam(model, tokenizer, corpus.questions, end_id, per_token=arguments.per_token)
+        low, high = exam.interval()
+        print(f"exam   {exam.accuracy:.1%} right (95 % interval {low:.1%} to {high:.1%}; chance 25 %)")
+        for subject, accuracy in exam.by_subject().items():
+            print(f"       {subject:13} {accuracy:6.1%} of {exam.asked[subject]}")
+    return 0
+
+
+def _above(loss, floor):
+    return f"{loss.nats / floor.nats - 1:.1%} above"

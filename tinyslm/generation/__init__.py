@@ -1,0 +1,7 @@
+"""From a model that predicts one token to text: the key/value cache, sampling, and the loop that joins them."""
+
+from tinyslm.generation.cache import KeyValueCache
+from tinyslm.generation.generate import end_tokens, generate, stream
+from tinyslm.generation.sampling import next_token_probabilities, sample
+
+__all__ = ["KeyValueCache", "end_tokens", "generate", "next_token_probabilities", "sample", "stream"]

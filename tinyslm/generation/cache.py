@@ -1,0 +1,50 @@
+"""The key/value cache: what earlier tokens look like to later ones never changes, so it is computed once.
+
+A pass over T new tokens with S tokens in the cache costs T rows of attention instead of S + T.
+Source: Shazeer 2019 (Fast Transformer Decoding), section 2.3 (incremental attention).
+"""
+
+import numpy as np
+
+from tinyslm.errors import DataError
+
+
+class KeyValueCache:
+    """Keys (already turned by their positions) and values of the first `length` tokens, for every layer.
+
+    keys, values: {layer: (B, capacity, G, D)}, allocated when the layer is first computed, so that sizes and dtype are
+    those of the model as it is, pruned and quantized ones too. Setting `length` back forgets the tokens after it.
+    For passes without gradients only.
+    """
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self.length = 0
+        self.keys = {}
+        self.values = {}
+
+    def extend(self, layer, key, value):
+        """Store the keys and values of T new tokens of one layer; returns those of all S tokens so far.
+
+        key, value: (B, T, G, D);  returns two views (B, S, G, D) with S = length + T.
+        """
+        start, stop = self.length, self.length + key.shape[1]
+        if stop > self.capacity:
+            raise DataError(f"a sequence of {stop} tokens does not fit in a cache made for {self.capacity}")
+        for store, new in ((self.keys, key), (self.values, value)):
+            if layer not in store:
+                store[layer] = np.zeros((new.shape[0], self.capacity, *new.shape[2:]), new.dtype)
+            store[layer][:, start:stop] = new
+        return self.keys[layer][:, :stop], self.values[layer][:, :stop]
+
+    def advance(self, count):
+        """Count `count` new tokens as seen: called once per pass, when every layer has stored them."""
+        self.length += count
+
+    def repeat(self, times):
+        """A cache for `times` continuations of every sequence: row b becomes rows b * times and on."""
+        repeated = KeyValueCache(self.capacity)
+        repeated.length = self.length
+        repeated.keys = {layer: np.repeat(key, times, axis=0) for layer, key in self.keys.items()}
+        repeated.values = {layer: np.repeat(value, times, axis=0) for layer, value in self.values.items()}
+        return repeated

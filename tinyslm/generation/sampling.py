@@ -1,0 +1,57 @@
+"""From logits to a token: temperature, then top-k, then top-p (the order of Hugging Face transformers)."""
+
+import math
+
+import numpy as np
+from scipy import special
+
+from tinyslm.errors import ConfigError
+
+
+def check_sampling(temperature, top_k, top_p):
+    """Raise ConfigError for settings that mean nothing."""
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise ConfigError(f"temperature is {temperature}, expected 0 (greedy) or a positive number")
+    if top_k is not None and not (isinstance(top_k, int | np.integer) and top_k >= 1):
+        raise ConfigError(f"top_k is {top_k}, expected an integer of at least 1, or None")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ConfigError(f"top_p is {top_p}, expected a number in (0, 1], or None")
+
+
+def next_token_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
+    """softmax(logits / temperature), restricted to the k most probable tokens and to the smallest set of mass >= p.
+
+    logits: (..., V);  returns (..., V) float64, rows sum to 1, exactly 0 for what is excluded. top_p applies to the
+    probabilities that top_k left, and keeps a token if those above it have less than p together, so never fewer than
+    one. Equal logits: the lower token id counts as the more probable, so that never more than k are kept.
+    temperature must be positive: greedy decoding is `sample`'s limit for 0.
+    Sources: Fan et al. 2018, section 5 (top-k); Holtzman et al. 2020, section 3.1 (top-p, "nucleus").
+    """
+    check_sampling(temperature, top_k, top_p)
+    if temperature == 0:
+        raise ConfigError("temperature is 0: there is nothing to sample, take the largest logit")
+    order = np.argsort(-logits, axis=-1, kind="stable")  # (..., V) token ids, most probable first
+    ranked = np.take_along_axis(logits, order, axis=-1).astype(np.float64)
+    ranked -= ranked[..., :1]  # the largest becomes 0, so that no temperature overflows
+    ranked = ranked / temperature
+    if top_k is not None:
+        ranked[..., top_k:] = -np.inf
+    ranked = special.softmax(ranked, axis=-1)
+    if top_p is not None:
+        mass_above = np.cumsum(ranked, axis=-1)[..., :-1]  # of all but the first, which is always kept
+        ranked[..., 1:][mass_above >= top_p] = 0
+        ranked /= np.sum(ranked, axis=-1, keepdims=True)
+    probabilities = np.empty_like(ranked)
+    np.put_along_axis(probabilities, order, ranked, axis=-1)
+    return probabilities
+
+
+def sample(logits, generator, temperature=1.0, top_k=None, top_p=None):
+    """One token per row, drawn with `next_token_probabilities` from a NumPy random generator.
+
+    logits: (B, V);  returns (B,) integers. Temperature 0 is greedy: the largest logit, the lowest id if several are.
+    """
+    if temperature == 0:
+        return np.argmax(logits, axis=-1)
+    probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
+    return np.array([generator.choice(row.size, p=row) for row in probabilities])

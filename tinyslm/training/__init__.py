@@ -1,0 +1,7 @@
+"""Making a loss small: AdamW, a learning-rate schedule, and a loop over batches that can be stopped and resumed."""
+
+from tinyslm.training.adamw import AdamW
+from tinyslm.training.loop import Settings, State, train
+from tinyslm.training.schedule import warmup_cosine
+
+__all__ = ["AdamW", "Settings", "State", "train", "warmup_cosine"]

@@ -1,0 +1,124 @@
+"""The training loop: gradients of micro-batches on several threads, one AdamW step per batch.
+
+The order of the data follows from the seed and the step alone, and gradients are added in a fixed order. Hence the same
+seed and number of threads give the same bits, and a training that was stopped and resumed ends where an uninterrupted
+one does.
+"""
+
+import math
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tinyslm.autodiff import value_and_grad
+from tinyslm.errors import Error
+from tinyslm.models import next_token_loss
+from tinyslm.ops import IGNORED
+from tinyslm.parallel import default_threads, map_in_threads
+from tinyslm.training.adamw import AdamW, clip_by_global_norm
+from tinyslm.training.schedule import warmup_cosine
+from tinyslm.tree import map_arrays, named_parameters
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train. Rates are per step; sizes are in rows of the training data."""
+
+    steps: int
+    batch_size: int = 16
+    micro_batch_size: int = 4  # rows per gradient: small enough that activations stay in cache
+    learning_rate: float = 1e-3  # peak
+    warmup_steps: int = 50
+    final_rate: float = 0.05  # last learning rate as a fraction of the peak
+    weight_decay: float = 0.1
+    gradient_limit: float = 1.0  # on the joint norm
+    seed: int = 0
+    threads: int = field(default_factory=default_threads)
+
+
+@dataclass
+class State:
+    """A training after some steps: all that is needed to go on. The model's arrays belong to it and change."""
+
+    model: object
+    optimizer: AdamW
+    step: int = 0
+    losses: list[float] = field(default_factory=list)  # mean loss of each step, nats per token
+    seconds: float = 0.0
+
+    @classmethod
+    def start(cls, model, settings: Settings):
+        """Step 0, with a copy of the model, in which no array may occur twice."""
+        model = map_arrays(lambda path, array: np.array(array), model)
+        return cls(model, AdamW(named_parameters(model), weight_decay=settings.weight_decay))
+
+
+def batch_rows(step, count, settings: Settings):
+    """Which rows of the data the batch of a step consists of: every row once per epoch, in an order from the seed."""
+    positions = np.arange(step * settings.batch_size, (step + 1) * settings.batch_size)
+    epochs, places = np.divmod(positions, count)
+    orders = {epoch: np.random.default_rng([settings.seed, epoch]).permutation(count) for epoch in np.unique(epochs)}
+    return np.array([orders[epoch][place] for epoch, place in zip(epochs, places, strict=True)])
+
+
+def batch_gradients(loss_function, model, token_ids, labels, settings: Settings):
+    """Loss of a batch and its gradients {path: array}, from micro-batches shared among the threads.
+
+    Each micro-batch weighs by its predicted tokens, so that the sum is the mean over the batch's tokens. Thread i takes
+    micro-batches i, i + threads, ... and adds them in that order; the threads' sums are added in their order.
+    """
+    starts = range(0, len(token_ids), settings.micro_batch_size)
+    predicted = np.count_nonzero(labels[:, 1:] != IGNORED)
+
+    def weighted_loss(model, token_ids, labels):
+        share = np.count_nonzero(labels[:, 1:] != IGNORED) / max(predicted, 1)
+        return loss_function(model, token_ids, labels) * float(share)  # a plain float takes the loss's dtype
+
+    differentiate = value_and_grad(weighted_loss)
+
+    def run_thread(thread):
+        total_loss, total = 0.0, None
+        for start in starts[thread :: settings.threads]:
+            rows = slice(start, start + settings.micro_batch_size)
+            loss, gradients = differentiate(model, token_ids[rows], labels[rows])
+            gradients = named_parameters(gradients)
+            total_loss += float(loss)
+            if total is None:
+                total = gradients
+            else:
+                for path, gradient in gradients.items():
+                    total[path] = total[path] + gradient
+        return total_loss, total
+
+    results = map_in_threads(run_thread, range(min(settings.threads, len(starts))), settings.threads)
+    (loss, gradients), *others = results
+    for other_loss, other in others:
+        loss += other_loss
+        gradients = {path: gradient + other[path] for path, gradient in gradients.items()}
+    return loss, gradients
+
+
+def train(state: State, token_ids, labels, settings: Settings, *, loss_function=next_token_loss, after_step=None):
+    """Train until `settings.steps`; returns the state, which is changed on the way.
+
+    token_ids, labels: (N, T) rows as `pack_documents` makes them. loss_function(model, token_ids, labels) -> mean loss
+    per predicted token. after_step(state) is called after every step: the place for progress, checkpoints and stopping
+    early (by an exception).
+    Raises Error, with the state of the step before, if gradients are infinite or not numbers: training has diverged.
+    """
+    while state.step < settings.steps:
+        began = time.perf_counter()
+        rows = batch_rows(state.step, len(token_ids), settings)
+        loss, gradients = batch_gradients(loss_function, state.model, token_ids[rows], labels[rows], settings)
+        norm = clip_by_global_norm(gradients, settings.gradient_limit)
+        if not math.isfinite(norm):
+            raise Error(f"training diverged at step {state.step} (loss {loss:.4g}); use a lower learning rate")
+        rate = warmup_cosine(state.step, settings.steps, settings.warmup_steps, settings.final_rate)
+        state.optimizer.step(gradients, settings.learning_rate * rate)
+        state.losses.append(loss)
+        state.step += 1
+        state.seconds += time.perf_counter() - began
+        if after_step is not None:
+            after_step(state)
+    return state
