@@ -7,6 +7,7 @@ import pytest
 
 from tinyslm.cli import main
 from tinyslm.library import load
+from tinyslm.text import town
 from tinyslm.tree import named_arrays
 
 TEXT = "\n\n".join(
@@ -61,10 +62,8 @@ def test_sizes_are_those_that_the_techniques_promise(compressed):
 
 def test_the_table_and_the_page(trained, capsys):
     out = trained / "one"
-    status = main(
-        ["compress", str(trained / "model"), "--text", str(trained / "text.txt"), "--out", str(out)]
-        + ["--recipe", "int8-weights"]
-    )
+    model, text = str(trained / "model"), str(trained / "text.txt")
+    status = main(["compress", model, "--text", text, "--out", str(out), "--recipe", "int8-weights"])
     printed = capsys.readouterr().out
     assert status == 0 and "INT8 weights" in printed and "report.html" in printed
     assert "SVD" not in printed
@@ -81,9 +80,7 @@ def test_the_town_has_a_floor_and_an_exam(tmp_path):
     floor, row = results["corpus"]["floor"], results["rows"][0]
     assert row["excess"] == pytest.approx(row["loss"]["nats"] / floor["nats"] - 1)
     assert row["loss"]["tokens"] == floor["tokens"]
-    assert set(row["exam"]["by_subject"]) == set(
-        "stories facts languages arithmetic programs instructions ambiguity".split()
-    )
+    assert set(row["exam"]["by_subject"]) == set(town.FAMILIES)
     assert row["exam"]["low"] < row["exam"]["accuracy"] < row["exam"]["high"]
 
 

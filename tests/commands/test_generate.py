@@ -119,7 +119,7 @@ def test_a_tokenizer_whose_first_token_loses_its_space():
         (["a", "--temperature", "nan"], ["temperature", "nan"]),
         (["a", "--top-k", "0"], ["top_k"]),
         (["a", "--top-p", "1.5"], ["top_p"]),
-        (["a", "--seed", "-1"], ["--seed is -1"]),
+        (["a", "--seed", "-1"], ["seed is -1"]),
         (["a", "--tokens", "x"], ["--tokens"]),
         ([TEXT], ["longer than the model's context of 40", "shorten"]),
         (["a", TEXT], ["longer than the model's context of 40"]),

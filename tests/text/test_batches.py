@@ -1,4 +1,4 @@
-"""Packing loses nothing, repeats nothing, and shows every token what really stood before it."""
+"""Rows lose nothing, repeat nothing, and show every token what really stood before it, and nothing else."""
 
 from collections import Counter
 from itertools import pairwise
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tinyslm.errors import DataError
 from tinyslm.ops import IGNORED
-from tinyslm.text import encode_documents, pack_documents, pad_documents, train_tokenizer
+from tinyslm.text import document_rows, encode_documents, pad_documents, train_tokenizer
 from tinyslm.text.batches import split_long
 
 END = 0
@@ -36,13 +36,13 @@ def unpadded(token_ids, labels):
 @given(lengths, row_lengths)
 def test_every_token_is_predicted_exactly_once_after_the_token_that_stood_before_it(lengths, length):
     documents = make_documents(lengths)
-    assert predictions(unpadded(*pack_documents(documents, length))) == predictions(documents)
+    assert predictions(unpadded(*document_rows(documents, length))) == predictions(documents)
 
 
 @given(lengths, row_lengths)
 def test_labels_are_the_tokens_and_padding_stands_at_the_end(lengths, length):
-    token_ids, labels = pack_documents(make_documents(lengths), length)
-    assert token_ids.shape == labels.shape == (len(labels), length)
+    token_ids, labels = document_rows(make_documents(lengths), length)
+    assert token_ids.shape == labels.shape and token_ids.shape[1] <= length
     assert token_ids.dtype == labels.dtype == np.int32
     padding = labels == IGNORED
     np.testing.assert_array_equal(np.where(padding, 0, labels), token_ids)
@@ -50,28 +50,12 @@ def test_labels_are_the_tokens_and_padding_stands_at_the_end(lengths, length):
 
 
 @given(lengths, row_lengths)
-def test_a_document_that_fits_is_not_split_and_rows_begin_with_the_end_mark_or_inside_a_long_document(lengths, length):
+def test_a_document_that_fits_is_a_row_of_its_own(lengths, length):
     documents = make_documents(lengths)
-    rows = [row.tolist() for row in unpadded(*pack_documents(documents, length))]
-    inside_long = {token for document in documents if len(document) > length for token in document[1:].tolist()}
-    assert all(row[0] == END or row[0] in inside_long for row in rows)
-    joined = "".join(f" {' '.join(map(str, row))} |" for row in rows)
+    rows = [row.tolist() for row in unpadded(*document_rows(documents, length))]
     for document in documents:
-        if len(document) <= length:
-            assert f" {' '.join(map(str, document))} " in joined
-
-
-@given(lengths, row_lengths)
-def test_no_two_rows_of_whole_documents_are_half_empty(lengths, length):
-    """What any-fit packing guarantees: the second of them would have begun in the first."""
-    used = [len(row) - 1 for row in unpadded(*pack_documents(make_documents(lengths), length)) if row[0] == END]
-    assert sum(2 * n <= length - 1 for n in used) <= 1
-
-
-def test_the_fullest_row_with_room_is_taken():
-    """By hand: of 7, 6, 3, 2 and 2 predictions in rows of 10, the 3 fills the row of the 7, and no third row begins."""
-    token_ids, labels = pack_documents(make_documents([6, 5, 2, 1, 1]), 11)
-    assert [len(row) for row in unpadded(token_ids, labels)] == [11, 11]
+        assert (document.tolist() in rows) == (len(document) <= length)
+    assert all(END not in row[1:-1] for row in rows)  # no row holds two documents
 
 
 @given(lengths, row_lengths)
@@ -86,7 +70,7 @@ def test_pieces_overlap_by_one_token(lengths, length):
 
 def test_a_row_of_one_token_is_refused():
     with pytest.raises(DataError, match="a row of 1 tokens has nothing to predict"):
-        pack_documents(make_documents([3]), 1)
+        document_rows(make_documents([3]), 1)
 
 
 def test_rows_of_different_length_are_padded_on_the_right():

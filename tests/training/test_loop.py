@@ -45,6 +45,21 @@ def test_gradients_of_micro_batches_are_those_of_the_whole_batch(threads, micro_
         np.testing.assert_allclose(gradients[path], gradient, rtol=1e-10, atol=1e-13)
 
 
+def test_rows_of_similar_length_share_a_micro_batch_without_their_common_padding():
+    """Sorted by length and cut in pairs, each as wide as its longer row."""
+    rows, shapes = uneven_rows(), []
+    lengths = sorted(np.count_nonzero(rows[1] != IGNORED, axis=1).tolist())
+    assert len(set(lengths)) > 4
+
+    def loss_function(model, token_ids, labels):
+        shapes.append(token_ids.shape)
+        assert token_ids.shape == labels.shape and (labels[:, -1] != IGNORED).any()
+        return next_token_loss(model, token_ids, labels)
+
+    batch_gradients(loss_function, tiny_model(), *rows, SETTINGS)
+    assert sorted(shapes) == sorted([(2, lengths[1]), (2, lengths[3]), (2, lengths[5]), (1, lengths[6])])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_gradients_have_the_dtype_of_the_model(dtype):
     """And so has what comes back through the loss."""

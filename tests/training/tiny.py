@@ -5,7 +5,7 @@ import numpy as np
 from tests.strategies import generic_decoder
 from tinyslm.models import DecoderConfig
 from tinyslm.ops import Rope
-from tinyslm.text import pack_documents
+from tinyslm.text import document_rows
 from tinyslm.training import Settings
 
 VOCABULARY = 23
@@ -18,10 +18,10 @@ def tiny_model(seed=0, dtype=np.float32, config=CONFIG):
 
 
 def tiny_rows(count=40, length=16, seed=0):
-    """Packed rows with padding of different amounts, of documents in which every token follows from the one before."""
+    """Rows with padding of different amounts, of documents in which every token follows from the one before."""
     rng = np.random.default_rng(seed)
     documents = []
     for n in rng.integers(2, 2 * length, count):
         tokens = (rng.integers(1, VOCABULARY) * 3 ** np.arange(n)) % VOCABULARY
         documents.append(np.array([0, *tokens, 0], np.int32))
-    return pack_documents(documents, length)
+    return document_rows(documents, length)

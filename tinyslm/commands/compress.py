@@ -30,15 +30,17 @@ def add_arguments(parser):
     parser.add_argument(
         "--recipe", nargs="+", metavar="NAME", help="only these rows of the table (and the dense model)"
     )
-    parser.add_argument("--out", default="compressed", metavar="DIR", help="where models and report go")
+    parser.add_argument("--out", default="compressed", metavar="DIR", help="where models and report go (default: compressed)")
     parser.add_argument("--thorough", action="store_true", help="ten times the recovery training, three times the exam")
-    parser.add_argument("--seed", type=int, default=0, help="order of the recovery documents")
+    parser.add_argument("--seed", type=int, default=0, help="order of the recovery documents (default: 0)")
 
 
 def run(arguments) -> int:
     """Compress in every way, print the table, write models, results.json and report.html; returns the exit status."""
     began = time.perf_counter()
     out = Path(arguments.out)
+    if arguments.seed < 0:
+        raise ConfigError(f"--seed is {arguments.seed}, expected 0 or more")
     model, tokenizer = load(arguments.model)
     if tokenizer is None:
         raise ConfigError(f"{arguments.model}: has no tokenizer.json, which measuring on text needs")
@@ -81,8 +83,8 @@ def _corpus(arguments, tokenizer, end_id):
     """The corpus, and the beginning of a text that every model continues."""
     if arguments.text:
         corpus = text_corpus(tokenizer, end_id, read_documents(arguments.text))
-        first = corpus.validation[0][1:-1]
-        return corpus, tokenizer.decode(first[: max(1, min(12, len(first) // 2))].tolist())
+        first = max(corpus.validation, key=len)[:-1]
+        return corpus, tokenizer.decode(first[: max(2, min(12, len(first) // 2))].tolist())
     corpus = town_corpus(
         tokenizer,
         end_id,

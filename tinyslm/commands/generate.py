@@ -26,8 +26,6 @@ def add_arguments(parser):
 
 def run(arguments) -> int:
     """Print the texts with their continuations; a single text is streamed. Returns the exit status."""
-    if arguments.seed is not None and arguments.seed < 0:
-        raise ConfigError(f"--seed is {arguments.seed}, expected 0 or more")
     model, tokenizer = load(arguments.model)
     if tokenizer is None:
         raise ConfigError(f"{arguments.model}: has no tokenizer.json, which generating from text needs")

@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from tinyslm.checkpoints import atomic_directory, atomic_file, save_model
@@ -17,8 +18,9 @@ from tinyslm.errors import ConfigError, DataError, Error
 from tinyslm.evaluation import measure_loss
 from tinyslm.models import random_decoder
 from tinyslm.models.catalogue import TINY_SHAPES, tiny_config
+from tinyslm.ops import IGNORED
 from tinyslm.parallel import default_threads
-from tinyslm.text import load_tokenizer, pack_documents, read_documents, town, train_tokenizer
+from tinyslm.text import document_rows, load_tokenizer, read_documents, town, train_tokenizer
 from tinyslm.text.corpus import text_corpus, town_corpus
 from tinyslm.training import Settings, State, train
 from tinyslm.training.checkpoint import restore_state, save_state
@@ -57,7 +59,7 @@ def add_arguments(parser):
     option("--documents", 20_000, "documents of the built-in corpus", type=int, metavar="N")
     option("--context", 256, "tokens of a training row, and of the model's context", type=int, metavar="T")
     option("--steps", None, "training steps (default: two passes over the data)", type=int)
-    option("--batch", 16, "rows per step", type=int, metavar="ROWS")
+    option("--batch", 40, "documents per step", type=int, metavar="N")
     option("--rate", 2e-3, "peak learning rate", type=float)
     option("--warmup", 50, "steps until the peak rate, at most a tenth of all", type=int, metavar="STEPS")
     option("--seed", 0, "of the first weights and the order of the data", type=int)
@@ -94,7 +96,7 @@ def run(arguments) -> int:
     else:
         print(f"writing {options['documents']:,} documents about the town ...", file=sys.stderr)
         corpus = town_corpus(tokenizer, END_ID, training=options["documents"], validation=VALIDATION_DOCUMENTS)
-    token_ids, labels = pack_documents(corpus.training, options["context"])
+    token_ids, labels = document_rows(corpus.training, options["context"])
     digest = hashlib.sha256(token_ids.tobytes()).hexdigest()
     if record.setdefault("data_sha256", digest) != digest:
         raise DataError(f"{place}: the text is not the one that this training began with; start a new training")
@@ -108,7 +110,8 @@ def run(arguments) -> int:
     else:
         _begin(place, record, tokenizer, state)
     measured = corpus.first_validation(PROGRESS_DOCUMENTS)
-    progress = Progress(settings, measured, token_ids.shape[1], state_path, arguments.checkpoint_seconds)
+    tokens_per_document = np.count_nonzero(labels != IGNORED) / len(labels)
+    progress = Progress(settings, measured, tokens_per_document, state_path, arguments.checkpoint_seconds)
     with tqdm(total=settings.steps, initial=state.step, unit="step", disable=None) as progress.bar:
         state = train(state, token_ids, labels, settings, after_step=progress)
     save_state(state_path, state)
@@ -128,10 +131,10 @@ def run(arguments) -> int:
 class Progress:
     """What happens after a step: the progress bar, now and then a validation, and a checkpoint every minute or so."""
 
-    def __init__(self, settings, corpus, row_length, state_path, checkpoint_seconds):
+    def __init__(self, settings, corpus, tokens_per_document, state_path, checkpoint_seconds):
         self.settings = settings
         self.corpus = corpus
-        self.tokens_per_step = settings.batch_size * row_length
+        self.tokens_per_step = settings.batch_size * tokens_per_document
         self.state_path = state_path
         self.checkpoint_seconds = checkpoint_seconds
         self.validate_every = max(settings.steps // 25, 1)

@@ -54,7 +54,7 @@ def stream(
     """
     if not (isinstance(max_new_tokens, int | np.integer) and max_new_tokens >= 1):
         raise ConfigError(f"max_new_tokens is {max_new_tokens}, expected an integer of at least 1")
-    check_sampling(temperature, top_k, top_p)
+    check_sampling(temperature, top_k, top_p, seed)
     token_ids = model.check_inputs(token_ids, attention_mask)
     B, T = token_ids.shape
     capacity = T + max_new_tokens - 1  # the last new token is never read

@@ -8,8 +8,10 @@ from scipy import special
 from tinyslm.errors import ConfigError
 
 
-def check_sampling(temperature, top_k, top_p):
+def check_sampling(temperature, top_k, top_p, seed=None):
     """Raise ConfigError for settings that mean nothing."""
+    if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
+        raise ConfigError(f"seed is {seed}, expected an integer of at least 0, or None")
     if not (math.isfinite(temperature) and temperature >= 0):
         raise ConfigError(f"temperature is {temperature}, expected 0 (greedy) or a positive number")
     if top_k is not None and not (isinstance(top_k, int | np.integer) and top_k >= 1):

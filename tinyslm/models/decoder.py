@@ -173,12 +173,15 @@ def build_decoder(config: DecoderConfig, make) -> Decoder:
     )
 
 
-def random_decoder(config: DecoderConfig, seed=0, dtype=np.float32, deviation=0.02) -> Decoder:
-    """A decoder to start training from: normal weights, gains 1, shifts 0.
+def random_decoder(config: DecoderConfig, seed=0, dtype=np.float32, deviation=None) -> Decoder:
+    """A decoder to start training from: normal weights of standard deviation 1 / sqrt(C), gains 1, shifts 0.
 
-    Weights that write to the residual stream are smaller by sqrt(2 * layers), so that its size does not grow with
-    depth. Source: Radford et al. 2019 (GPT-2), section 2.3.
+    The usual 0.02 is about that for C = 2048. In a narrow model it makes queries and keys so small that attention
+    stays nearly uniform, and copying from the context is learned late. Weights that write to the residual stream are
+    smaller by sqrt(2 * layers), so that its size does not grow with depth.
+    Source: Radford et al. 2019 (GPT-2), section 2.3, for the latter.
     """
+    deviation = deviation or config.hidden_size**-0.5
     rng = np.random.default_rng(seed)
 
     def make(shape, kind):

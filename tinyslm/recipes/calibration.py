@@ -9,7 +9,7 @@ from tinyslm.errors import DataError
 from tinyslm.models import next_token_loss
 from tinyslm.modules import Linear
 from tinyslm.parallel import default_threads, map_in_threads
-from tinyslm.text.batches import pack_documents, split_long
+from tinyslm.text.batches import document_rows, split_long
 from tinyslm.tree import Module, map_modules, named_parameters
 
 
@@ -25,7 +25,7 @@ class Calibration:
 
     def rows(self):
         """token_ids and labels (N, T) of all documents, packed to the teacher's context or 256, whichever is less."""
-        return pack_documents(self.documents, min(self.teacher.config.max_position_embeddings, 256))
+        return document_rows(self.documents, self.teacher.config.max_position_embeddings)
 
     def sample(self) -> list[np.ndarray]:
         """The documents for statistics, no longer than the context; one at a time they need no padding."""

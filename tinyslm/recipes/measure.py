@@ -58,8 +58,8 @@ def weight_histogram(model, limit=0.3, bins=40) -> dict:
 
 def sample_text(model, tokenizer, prompt, tokens=60) -> str:
     """The greedy continuation of a prompt, up to the end of the document."""
-    token_ids = np.array([tokenizer.encode(prompt).ids])
-    room = model.config.max_position_embeddings - token_ids.shape[1] + 1
-    ends = end_tokens(model.config)
-    (row,) = generate(model, token_ids, min(tokens, room), stop_tokens=ends)
-    return tokenizer.decode([token for token in row if token not in ends])
+    context, ends = model.config.max_position_embeddings, end_tokens(model.config)
+    token_ids = tokenizer.encode(prompt).ids[: context // 2]
+    (row,) = generate(model, np.array([token_ids]), min(tokens, context // 2), stop_tokens=ends)
+    row = [token for token in row.tolist() if token not in ends]
+    return tokenizer.decode(token_ids + row)[len(tokenizer.decode(token_ids)) :]

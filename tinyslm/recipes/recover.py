@@ -22,7 +22,7 @@ class Recover:
 
     steps: int
     learning_rate: float = 1e-3
-    batch_size: int = 8  # rows of 256 tokens
+    batch_size: int = 20  # documents
     temperature: float = 1.0
     soft_weight: float = 1.0
     hidden_weight: float = 0.0
@@ -32,7 +32,6 @@ class Recover:
         settings = Settings(
             steps=self.steps,
             batch_size=self.batch_size,
-            micro_batch_size=max(1, min(4, self.batch_size // 2)),
             learning_rate=self.learning_rate,
             warmup_steps=max(self.steps // 10, 1),
             weight_decay=0.0,

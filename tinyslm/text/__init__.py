@@ -1,14 +1,14 @@
 """From text to rows of token ids: the tokenizer, the built-in corpus, and packing."""
 
-from tinyslm.text.batches import encode_documents, pack_documents, pad_documents
+from tinyslm.text.batches import document_rows, encode_documents, pad_documents
 from tinyslm.text.files import read_documents
 from tinyslm.text.tokenizer import END_OF_DOCUMENT, load_tokenizer, train_tokenizer
 
 __all__ = [
     "END_OF_DOCUMENT",
+    "document_rows",
     "encode_documents",
     "load_tokenizer",
-    "pack_documents",
     "pad_documents",
     "read_documents",
     "train_tokenizer",

@@ -30,32 +30,13 @@ def split_long(documents, length) -> list[np.ndarray]:
     return pieces
 
 
-def pack_documents(documents, length):
-    """Whole documents, one after another, in rows of `length` tokens, so that little of a row is padding.
+def document_rows(documents, length):
+    """One document per row, padded on the right; longer ones split. Returns token_ids and labels (N, T), T <= length.
 
-    The longest document goes first, each to the fullest row that still has room for it (best fit decreasing, Johnson
-    1973); the end mark of one document serves as the beginning of the next. Documents longer than a row are split; a
-    piece from the middle of one begins a row of its own, since it goes on after no end mark.
-    Returns token_ids (N, length) and labels (N, length) of int32; a label is the token itself, or IGNORED for padding.
-    Rows stand in no useful order: shuffle them.
+    Several documents in one row would see each other, which they do not when a model is measured or used. The training
+    loop puts rows of similar length together, so that little of a batch is padding.
     """
-    rows_with_room = [[] for _ in range(length)]  # rows_with_room[n]: the rows in which n places are free
-    for document in sorted(split_long(documents, length), key=len, reverse=True):
-        added = len(document) - 1  # its first token is the last of the row
-        fits = (n for n in range(added, length) if rows_with_room[n] and _joins(rows_with_room[n][-1], document))
-        room = next(fits, None)
-        if room is None:
-            row, room = [document[:1]], length - 1
-        else:
-            row = rows_with_room[room].pop()
-        row.append(document[1:])
-        rows_with_room[room - added].append(row)
-    return pad_documents([np.concatenate(row) for rows in rows_with_room for row in rows], length)
-
-
-def _joins(row, document):
-    """Whether a document goes on where a row of pieces ends."""
-    return row[-1][-1] == document[0]
+    return pad_documents(split_long(documents, length))
 
 
 def pad_documents(documents, length=None):

@@ -23,11 +23,11 @@ from tinyslm.tree import map_arrays, named_parameters
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. Rates are per step; sizes are in rows of the training data."""
+    """How to train. Rates are per step; sizes are in rows of the training data, which are documents."""
 
     steps: int
-    batch_size: int = 16
-    micro_batch_size: int = 4  # rows per gradient: small enough that activations stay in cache
+    batch_size: int = 40
+    micro_batch_size: int = 5  # rows per gradient: small enough that activations stay in cache
     learning_rate: float = 1e-3  # peak
     warmup_steps: int = 50
     final_rate: float = 0.05  # last learning rate as a fraction of the peak
@@ -65,11 +65,14 @@ def batch_rows(step, count, settings: Settings):
 def batch_gradients(loss_function, model, token_ids, labels, settings: Settings):
     """Loss of a batch and its gradients {path: array}, from micro-batches shared among the threads.
 
-    Each micro-batch weighs by its predicted tokens, so that the sum is the mean over the batch's tokens. Thread i takes
-    micro-batches i, i + threads, ... and adds them in that order; the threads' sums are added in their order.
+    Rows of similar length form a micro-batch, without the padding that all of them have. Each weighs by its predicted
+    tokens, so that the sum is the mean over the batch's tokens. Thread i takes the i-th shortest and the i-th longest
+    micro-batch of every 2 * threads, and adds them in that order; the threads' sums are added in their order.
     """
-    starts = range(0, len(token_ids), settings.micro_batch_size)
     predicted = np.count_nonzero(labels[:, 1:] != IGNORED)
+    lengths = np.max((labels != IGNORED) * np.arange(1, labels.shape[1] + 1), axis=1)  # (B,) without right padding
+    order = np.argsort(lengths, kind="stable")
+    shards = [order[i : i + settings.micro_batch_size] for i in range(0, len(order), settings.micro_batch_size)]
 
     def weighted_loss(model, token_ids, labels):
         share = np.count_nonzero(labels[:, 1:] != IGNORED) / max(predicted, 1)
@@ -79,9 +82,10 @@ def batch_gradients(loss_function, model, token_ids, labels, settings: Settings)
 
     def run_thread(thread):
         total_loss, total = 0.0, None
-        for start in starts[thread :: settings.threads]:
-            rows = slice(start, start + settings.micro_batch_size)
-            loss, gradients = differentiate(model, token_ids[rows], labels[rows])
+        first, last = thread, 2 * settings.threads - 1 - thread
+        for rows in shards[first :: 2 * settings.threads] + shards[last :: 2 * settings.threads]:
+            longest = max(lengths[rows].max(), 1)
+            loss, gradients = differentiate(model, token_ids[rows, :longest], labels[rows, :longest])
             gradients = named_parameters(gradients)
             total_loss += float(loss)
             if total is None:
@@ -91,7 +95,7 @@ def batch_gradients(loss_function, model, token_ids, labels, settings: Settings)
                     total[path] = total[path] + gradient
         return total_loss, total
 
-    results = map_in_threads(run_thread, range(min(settings.threads, len(starts))), settings.threads)
+    results = map_in_threads(run_thread, range(min(settings.threads, len(shards))), settings.threads)
     (loss, gradients), *others = results
     for other_loss, other in others:
         loss += other_loss
@@ -102,7 +106,7 @@ def batch_gradients(loss_function, model, token_ids, labels, settings: Settings)
 def train(state: State, token_ids, labels, settings: Settings, *, loss_function=next_token_loss, after_step=None):
     """Train until `settings.steps`; returns the state, which is changed on the way.
 
-    token_ids, labels: (N, T) rows as `pack_documents` makes them. loss_function(model, token_ids, labels) -> mean loss
+    token_ids, labels: (N, T) rows as `document_rows` makes them. loss_function(model, token_ids, labels) -> mean loss
     per predicted token. after_step(state) is called after every step: the place for progress, checkpoints and stopping
     early (by an exception).
     Raises Error, with the state of the step before, if gradients are infinite or not numbers: training has diverged.
