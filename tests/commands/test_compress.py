@@ -10,6 +10,8 @@ from tinyslm.library import load
 from tinyslm.text import town
 from tinyslm.tree import named_arrays
 
+pytestmark = pytest.mark.slow
+
 TEXT = "\n\n".join(
     f"Anna has {n} apples and Otto has {n + 1} pears, so they have {2 * n + 1} fruits." for n in range(60)
 )
