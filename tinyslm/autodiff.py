@@ -85,7 +85,7 @@ def differentiable(function):
 
 
 def backward(tape, output):
-    """Gradients of a scalar `output` with respect to everything on its tape that it depends on: {Traced: array}.
+    """Gradients of a scalar `output` with respect to the leaves that it depends on: {Traced: array}.
 
     Empties the tape, so that what an operation kept for its vjp is released as soon as it was used.
     """
@@ -183,7 +183,7 @@ def select(x, *, index):
 
 
 def check_gradient(operation, *inputs, seed=0, step=1e-6, **settings):
-    """Largest relative error of a vjp against central differences, over all floating-point inputs.
+    """Largest relative error of a vjp against central differences, over all inputs to which it gives a gradient.
 
     The output is projected on a random direction (a plain sum has zero gradient for softmax and for norms, and would
     compare noise). Call it with float64 inputs. Returns max |vjp - difference| / (|vjp| + |difference|), both as

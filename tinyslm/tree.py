@@ -43,7 +43,7 @@ def _describe(value):
 
 def is_array(value) -> bool:
     """True for arrays and for values on a tape, which look the same from outside."""
-    return hasattr(value, "shape") and hasattr(value, "dtype")
+    return hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, np.generic)
 
 
 def _entries(node):

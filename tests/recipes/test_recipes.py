@@ -237,3 +237,20 @@ def test_settings_that_mean_nothing_are_refused(step):
     model = tiny_model()
     with pytest.raises(ConfigError):
         compress(model, [step], tiny_calibration(model))
+
+
+@pytest.mark.parametrize("first", [PruneMagnitude(0.5), Factorize(0.5), Quantize()])
+@pytest.mark.parametrize("second", [PruneMagnitude(0.5), Factorize(0.5), Quantize(), SliceNeurons(0.5)])
+def test_a_step_that_would_pass_replaced_layers_by_is_refused(first, second):
+    model = tiny_model()
+    with pytest.raises(ConfigError, match="already: put this step before"):
+        compress(model, [first, second], tiny_calibration(model))
+
+
+def test_steps_compose_in_an_order_that_leaves_them_something_to_do():
+    """Slice, prune, fold, quantize: the zeros of pruning are zeros of the codes."""
+    model = tiny_model()
+    steps = [SliceNeurons(0.5), PruneMagnitude(0.5), FoldMasks(), Quantize()]
+    smaller, _ = compress(model, steps, tiny_calibration(model))
+    for layer in named_modules(smaller, QuantizedLinear).values():
+        assert np.mean(layer.codes == 0) >= 0.49

@@ -30,7 +30,9 @@ def add_arguments(parser):
     parser.add_argument(
         "--recipe", nargs="+", metavar="NAME", help="only these rows of the table (and the dense model)"
     )
-    parser.add_argument("--out", default="compressed", metavar="DIR", help="where models and report go (default: compressed)")
+    parser.add_argument(
+        "--out", default="compressed", metavar="DIR", help="where models and report go (default: compressed)"
+    )
     parser.add_argument("--thorough", action="store_true", help="ten times the recovery training, three times the exam")
     parser.add_argument("--seed", type=int, default=0, help="order of the recovery documents (default: 0)")
 
@@ -52,7 +54,7 @@ def run(arguments) -> int:
     calibration = Calibration(corpus.training, model, arguments.seed)
     _make_directory(out)
 
-    rows = []
+    rows, dense_nats = [], None
     bar = tqdm(recipes, unit="model", disable=None, bar_format="{n_fmt}/{total_fmt} |{bar:20}| {elapsed} {desc}")
     for recipe in bar:
 
@@ -61,7 +63,11 @@ def run(arguments) -> int:
 
         compressed, steps = compress(model, recipe, calibration, progress=show)
         row = {"name": recipe.name, "directory": recipe.directory, "description": recipe.description, "steps": steps}
-        row |= measure(compressed, tokenizer, corpus, end_id, prompt=prompt, progress=show)
+        measured, nats = measure(
+            compressed, tokenizer, corpus, end_id, prompt=prompt, dense_nats=dense_nats, progress=show
+        )
+        dense_nats = nats if dense_nats is None else dense_nats  # the dense model comes first
+        row |= measured
         save_model(out / recipe.directory, compressed, tokenizer)
         row["disk_bytes"] = (out / recipe.directory / "model.safetensors").stat().st_size
         rows.append(row)

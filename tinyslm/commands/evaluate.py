@@ -55,4 +55,5 @@ def run(arguments) -> int:
 
 
 def _above(loss, floor):
-    return f"{loss.nats / floor.nats - 1:.1%} above"
+    excess = loss.nats / floor.nats - 1
+    return f"{abs(excess):.1%} {'above' if excess >= 0 else 'below'}"

@@ -1,7 +1,7 @@
 """The key/value cache: what earlier tokens look like to later ones never changes, so it is computed once.
 
-A pass over T new tokens with S tokens in the cache costs T rows of attention instead of S + T.
-Source: Shazeer 2019 (Fast Transformer Decoding), section 2.3 (incremental attention).
+A pass over T new tokens then costs T rows of attention instead of S.
+Source: Shazeer 2019 (Fast Transformer Decoding), section 2.4.
 """
 
 import numpy as np

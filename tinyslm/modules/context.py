@@ -1,4 +1,4 @@
-"""What the layers of one pass share: positions, padding, the key/value cache, and who is looking."""
+"""What the layers of one pass share: positions, padding, and the key/value cache."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,13 +18,11 @@ class Context:
     positions: (T,) or (B, T) integers of the tokens being computed.
     attention_mask: (B, S) over all S slots, cached ones included, 0 for padding; None if there is no padding.
     cache: an object whose `extend(layer, key, value)` returns all keys and values so far, or None.
-    observe: called as observe(name, value) with each named intermediate.
     """
 
     positions: Array
     attention_mask: Array | None = None
     cache: Any = None
-    observe: Any = ignore
     _tables: dict = field(default_factory=dict)
 
     def rotary_tables(self, rope):

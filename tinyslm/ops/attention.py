@@ -2,7 +2,7 @@
 
 The plain form is `attention_probabilities(...) @ value`. `attention` computes the same in chunks of queries, so that
 the half of the score matrix that a causal mask would throw away is never computed, and nothing of size T x T is moved
-through memory at once.
+through memory at once (for the vjp all chunks of probabilities are kept).
 
 Sources: Vaswani et al. 2017, eq. 1; Ainslie et al. 2023 (grouped heads); Beltagy et al. 2020 (sliding window).
 """

@@ -57,12 +57,12 @@ def _llama3_frequencies(rope, inverse):
 
 
 def longrope_attention_factor(extension, original_length):
-    """sqrt(1 + ln(extension) / ln(original_length)): what cos and sin are multiplied by (Ding et al. 2024)."""
+    """sqrt(1 + ln(extension) / ln(original_length)): the factor of cos and sin (Phi-3's published code)."""
     return 1.0 if extension <= 1 else math.sqrt(1 + math.log(extension) / math.log(original_length))
 
 
 def rotary_tables(rope, positions):
-    """cos and sin of every position and pair.
+    """cos and sin of every position and pair, times the attention factor (1 but for longrope).
 
     positions: (T,) or (B, T) integers;  returns two float32 arrays (..., T, R/2).
     """

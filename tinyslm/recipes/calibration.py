@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyslm.autodiff import value_and_grad, value_of
-from tinyslm.errors import DataError
+from tinyslm.errors import ConfigError, DataError
 from tinyslm.models import next_token_loss
 from tinyslm.modules import Linear
 from tinyslm.parallel import default_threads, map_in_threads
 from tinyslm.text.batches import document_rows, split_long
-from tinyslm.tree import Module, map_modules, named_parameters
+from tinyslm.tree import Module, map_modules, named_modules, named_parameters
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Calibration:
     statistics_documents: int = 64
 
     def rows(self):
-        """token_ids and labels (N, T) of all documents, packed to the teacher's context or 256, whichever is less."""
+        """token_ids and labels (N, T) of all documents, one document per row, cut to the teacher's context."""
         return document_rows(self.documents, self.teacher.config.max_position_embeddings)
 
     def sample(self) -> list[np.ndarray]:
@@ -37,7 +37,7 @@ class Calibration:
 
 
 class RecordingLinear(Module):
-    """A Linear that adds up what passes through it: `record(path, inputs)` is called with every input."""
+    """A Linear that shows what passes through it: `record(path, inputs)` is called with every input."""
 
     linear: Linear
     path: str
@@ -69,8 +69,8 @@ def mean_input_magnitudes(model, documents) -> dict:
 def fisher_information(model, documents) -> dict:
     """{path of a parameter: mean over documents of the squared gradient of the document's loss}.
 
-    The diagonal of the empirical Fisher information (Hsu et al. 2022, eq. 2): gradients are squared one document at a
-    time, since the square of their mean would be near 0 for a trained model.
+    The diagonal of the empirical Fisher information (Hsu et al. 2022, section 3), every document with the same weight:
+    gradients are squared one document at a time, since the square of their mean would be near 0 for a trained model.
     """
 
     differentiate = value_and_grad(next_token_loss)
@@ -92,3 +92,13 @@ def fisher_information(model, documents) -> dict:
 def is_compressible(path) -> bool:
     """The linear layers inside the blocks, without the router of a mixture: its few weights decide everything."""
     return path.startswith("layers.") and not path.endswith(".router")
+
+
+def require_dense(model):
+    """ConfigError if a linear layer in the blocks was replaced already: the next step would pass it by."""
+    for path, layer in named_modules(model).items():
+        if path.startswith("layers.") and hasattr(layer, "dense_weight") and not isinstance(layer, Linear):
+            raise ConfigError(
+                f"{path} is a {type(layer).__name__} already: put this step before the one that made it, "
+                "or FoldMasks between them"
+            )

@@ -9,7 +9,7 @@ from tinyslm.errors import ConfigError
 class KeepLayers:
     """Keep these layers, drop the others: the student begins with the teacher's own weights, and learns fastest so.
 
-    Source: Sanh et al. 2019 (DistilBERT), section 2: every second layer. The distillation itself is `Recover`.
+    Source: Sanh et al. 2019 (DistilBERT), section 3: every second layer. The distillation itself is `Recover`.
     """
 
     layers: tuple[int, ...]

@@ -6,7 +6,7 @@ from functools import partial
 from tinyslm.compression.factorization import factorize_linear, fisher_weighted_svd, rank_for_ratio, truncated_svd
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear
-from tinyslm.recipes.calibration import fisher_information, is_compressible
+from tinyslm.recipes.calibration import fisher_information, is_compressible, require_dense
 from tinyslm.tree import map_modules
 
 
@@ -24,6 +24,7 @@ class Factorize:
     def __call__(self, model, calibration, progress=None):
         if self.weighting not in ("none", "fisher"):
             raise ConfigError(f"weighting is {self.weighting!r}, expected 'none' or 'fisher'")
+        require_dense(model)
         fisher = fisher_information(model, calibration.sample()) if self.weighting == "fisher" else {}
 
         def factorize(path, linear):

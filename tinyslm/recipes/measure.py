@@ -4,21 +4,29 @@ from dataclasses import asdict
 
 import numpy as np
 
-from tinyslm.evaluation import footprint, measure_loss, measure_speed, take_exam
+from tinyslm.evaluation import footprint, measure_speed, take_exam
+from tinyslm.evaluation.perplexity import document_nats
 from tinyslm.generation import end_tokens, generate
+from tinyslm.text.nats import mean_nats
 from tinyslm.tree import named_modules
 
 
-def measure(model, tokenizer, corpus, end_id, *, prompt, progress=lambda text: None) -> dict:
-    """The row of a model: footprint, speed, loss on the validation documents, exam, weights, and a sample."""
+def measure(model, tokenizer, corpus, end_id, *, prompt, dense_nats=None, progress=lambda text: None):
+    """(row, nats): footprint, speed, loss on the validation documents, exam, weights and a sample of a model; and its
+    nats on each document (N,), which as `dense_nats` of another model give the change of the loss and its error.
+
+    Differences are taken document by document: how hard the documents are cancels out.
+    """
     progress("measuring loss")
-    loss = measure_loss(model, corpus.validation)
+    nats, tokens = document_nats(model, corpus.validation)
+    loss = mean_nats(nats, tokens)
+    change = mean_nats(nats - (nats if dense_nats is None else dense_nats), tokens)
     progress("taking the exam")
     exam = take_exam(model, tokenizer, corpus.questions, end_id) if corpus.questions else None
     progress("measuring speed")
     prompt_speed, generation_speed = measure_speed(model)
     size = footprint(model)
-    return {
+    row = {
         "parameters": size.parameters,
         "non_zeros": size.non_zeros,
         "bits": size.bits,
@@ -27,11 +35,13 @@ def measure(model, tokenizer, corpus, end_id, *, prompt, progress=lambda text: N
         "prompt_speed": asdict(prompt_speed),
         "generation_speed": asdict(generation_speed),
         "loss": asdict(loss),
+        "change": asdict(change),
         "excess": None if corpus.floor is None else loss.nats / corpus.floor.nats - 1,
         "exam": exam and exam_record(exam),
         "weights": weight_histogram(model),
         "sample": {"prompt": prompt, "text": sample_text(model, tokenizer, prompt)},
     }
+    return row, nats
 
 
 def exam_record(exam) -> dict:

@@ -12,7 +12,7 @@ from tinyslm.compression.pruning import (
 )
 from tinyslm.errors import ConfigError
 from tinyslm.modules import FeedForward, Linear
-from tinyslm.recipes.calibration import is_compressible, mean_input_magnitudes
+from tinyslm.recipes.calibration import is_compressible, mean_input_magnitudes, require_dense
 from tinyslm.tree import map_modules, named_modules
 
 
@@ -29,6 +29,7 @@ class PruneMagnitude:
     def __call__(self, model, calibration, progress=None):
         if self.scope not in ("layer", "global"):
             raise ConfigError(f"scope is {self.scope!r}, expected 'layer' or 'global'")
+        require_dense(model)
         linears = {path: linear for path, linear in named_modules(model, Linear).items() if is_compressible(path)}
         weights = {path: linear.weight for path, linear in linears.items()}
         if self.scope == "global":
@@ -63,6 +64,7 @@ class SliceNeurons:
     def __call__(self, model, calibration, progress=None):
         if not 0 < self.ratio <= 1:
             raise ConfigError(f"ratio is the fraction of neurons kept, above 0 and up to 1, found {self.ratio}")
+        require_dense(model)
         count = max(1, round(self.ratio * model.config.intermediate_size))
         magnitudes = {}
         if self.importance == "activation":

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear
 from tinyslm.modules import Embedding, Linear
+from tinyslm.recipes.calibration import require_dense
 from tinyslm.tree import map_modules
 
 
@@ -21,6 +22,8 @@ class Quantize:
     integer_products: bool = False
 
     def __call__(self, model, calibration=None, progress=None):
+        require_dense(model)
+
         def quantize_linear(path, linear):
             if path.endswith(".router"):
                 return linear

@@ -44,16 +44,17 @@ def joined(texts) -> str:
 
 
 def loss_change(row, dense) -> str:
-    """How a row's loss compares with the dense model's: "3.1 % above", "0.2 % below" or "equal to"."""
+    """How a row's loss compares with the dense model's: "3.1 % above", "less than 0.1 % below" or "equal to"."""
     change = row["loss"]["nats"] / dense["loss"]["nats"] - 1
-    if abs(change) < 0.0005:
+    if change == 0:
         return "equal to"
-    return f"{units.percent(abs(change), digits=1)} {'above' if change > 0 else 'below'}"
+    size = "less than 0.1 %" if abs(change) < 0.001 else units.percent(abs(change), digits=1)
+    return f"{size} {'above' if change > 0 else 'below'}"
 
 
 def share(part, whole) -> str:
-    """One size as a share of another: "26 %", or "2.1 times" where it is larger."""
-    return units.percent(part / whole) if part <= whole else f"{part / whole:.2g} times"
+    """One size as a share of another: "26 %", or "2.10 times" where it is larger."""
+    return units.percent(part / whole) if part <= whole else f"{times(part / whole)}"
 
 
 def speed_change(row, dense, key="generation_speed") -> str:
@@ -61,13 +62,17 @@ def speed_change(row, dense, key="generation_speed") -> str:
     speed, reference = row[key], dense[key]
     if speed["low"] <= reference["high"] and reference["low"] <= speed["high"]:
         return "as fast, within the spread of the measurement, as"
-    return f"{speed['median'] / reference['median']:.2g} times as fast as"
+    return f"{times(speed['median'] / reference['median'])} as fast as"
 
 
-def is_within_error(row, dense) -> bool:
-    """Whether the losses differ by no more than the larger of the two standard errors."""
-    difference = abs(row["loss"]["nats"] - dense["loss"]["nats"])
-    return difference <= max(row["loss"]["standard_error"], dense["loss"]["standard_error"])
+def times(ratio) -> str:
+    """A ratio as "1.04 times" or "120 times"."""
+    return f"{ratio:.2f} times" if ratio < 10 else f"{ratio:,.0f} times"
+
+
+def is_within_error(row) -> bool:
+    """Whether the difference to the dense loss, measured on the same documents, may be chance (95 %)."""
+    return abs(row["change"]["nats"]) <= 1.96 * row["change"]["standard_error"]
 
 
 def _dense_sentence(dense, floor):
@@ -96,6 +101,8 @@ def _smallest(dense, rows):
 
 
 def _fastest(dense, rows):
+    if not rows:
+        return None
     reference = dense["generation_speed"]
     faster = [row for row in rows if row["generation_speed"]["low"] > reference["high"]]
     slower = [row for row in rows if row["generation_speed"]["high"] < reference["low"]]
@@ -110,16 +117,20 @@ def _fastest(dense, rows):
 
 
 def _not_told_apart(dense, rows):
-    near = [row for row in rows if is_within_error(row, dense)]
+    near = [row for row in rows if is_within_error(row)]
     if not near:
-        return "The loss of every compressed model differs from the dense one by more than the standard error."
+        return (
+            "The loss of every compressed model differs from the dense one by more than chance (95 %)."
+            if rows
+            else None
+        )
     sizes = [f"{quoted(row)} ({share(row['disk_bytes'], dense['disk_bytes'])} of the dense file)" for row in near]
-    return f"Too close to the dense loss to call, within its standard error: {joined(sizes)}."
+    return f"On these documents not to be told from the dense loss (95 %): {joined(sizes)}."
 
 
 def _largest_loss(dense, rows):
     worst = max(rows, key=lambda row: row["loss"]["nats"], default=None)
-    if worst is None or worst["loss"]["nats"] <= dense["loss"]["nats"] or is_within_error(worst, dense):
+    if worst is None or worst["loss"]["nats"] <= dense["loss"]["nats"] or is_within_error(worst):
         return None
     return (
         f"The highest loss is that of {quoted(worst)}, {loss_change(worst, dense)} the dense one, at "
@@ -138,8 +149,8 @@ def _exam(dense, rows):
     groups = (("fewer", lower), ("more", higher))
     parts = [f"{word}, beyond the 95 % intervals: {listed(some)}" for word, some in groups if some]
     if len(lower) + len(higher) < len(rows):
-        whom = "the others" if parts else "any of the compressed models"
-        parts.append(f"with this many questions it cannot be told apart from {whom}")
+        whom = "those of the others" if parts else "those of all compressed models"
+        parts.append(f"its 95 % interval overlaps {whom}")
     return f"{text}; {'; '.join(parts)}."
 
 

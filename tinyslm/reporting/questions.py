@@ -1,7 +1,7 @@
 """Answers to what people ask when they see the numbers, from the numbers."""
 
 from tinyslm.reporting import units
-from tinyslm.reporting.findings import is_within_error, listed, loss_change, quoted, share, speed_change
+from tinyslm.reporting.findings import is_within_error, listed, loss_change, quoted, share, speed_change, times
 from tinyslm.reporting.techniques import setting, techniques, was_trained
 
 
@@ -17,23 +17,13 @@ def _zeros(dense, rows):
     row = next((row for row in rows if techniques(row) == ["pruned"]), None)
     if row is None or row["memory_bytes"] < 0.95 * dense["memory_bytes"]:
         return None
-    more = (
-        ", and the mask, which says what is zero, comes on top" if row["memory_bytes"] > dense["memory_bytes"] else ""
-    )
-    slower = row["generation_speed"]["high"] < dense["generation_speed"]["low"]
-    slower = " Applying the mask again for every token is work on top." if slower and more else ""
-    disk = ""
-    if row["disk_bytes"] < 0.95 * dense["disk_bytes"]:
-        part = share(row["disk_bytes"], dense["disk_bytes"])
-        disk = f" Only the file leaves the zeros out: {part} of the dense one's size."
     return (
         f"Why does {quoted(row)} save neither memory nor multiplications?",
         f"{units.percent(1 - row['non_zeros'] / row['parameters'])} of its numbers are zero, but in memory a zero "
-        f"takes as much room as any number{more}: {units.size(row['memory_bytes'])} against "
+        f"takes as much room as any number: {units.size(row['memory_bytes'])} against "
         f"{units.size(dense['memory_bytes'])}. And a dense matrix product multiplies by the zeros too: "
         f"{units.scaled(row['multiply_adds'])} multiply-adds a token against {units.scaled(dense['multiply_adds'])}. "
-        "Skipping scattered zeros one by one takes longer than multiplying by them, unless about nine in ten are zero. "
-        f"Measured, generation is {_compared_speed(row, dense)}.{slower}{disk}",
+        f"Measured, generation is {_compared_speed(row, dense)}.",
     )
 
 
@@ -48,20 +38,20 @@ def _eight_bits(dense, rows):
         f"It takes {share(row['memory_bytes'], dense['memory_bytes'])} of the dense model's memory, because a weight "
         "is one byte. But before every product the bytes are widened to floating point, "
         "and then it is the same product as before. That pays only where reading the weights from memory is what takes "
-        "the time, which is so for large models only. "
+        "the time. "
         f"Measured, generation is {_compared_speed(row, dense)}.",
     )
 
 
 def _integer_products(dense, rows):
     row = next((row for row in rows if setting(row, "integer_products")), None)
-    if row is None or row["prompt_speed"]["low"] > dense["prompt_speed"]["high"]:
+    if row is None or any(row[key]["low"] > dense[key]["high"] for key in ("prompt_speed", "generation_speed")):
         return None
     return (
         f"Why is {quoted(row)} not faster, when it multiplies integers?",
         "NumPy has fast matrix products (a BLAS library) for floating point only. The integers are therefore "
         "multiplied as floating-point numbers, in blocks short enough that every sum is exact, and rounding the inputs "
-        "is work on top. Programs that use a processor's own instructions for 8-bit integers do gain speed. "
+        "is work on top. "
         f"Measured, reading a prompt is {_compared_speed(row, dense, 'prompt_speed')}, and generation is "
         f"{_compared_speed(row, dense)}.",
     )
@@ -92,9 +82,9 @@ def _fewer_operations(dense, rows):
     return (
         "Why do fewer multiply-adds not give as much more speed?",
         f"{quoted(row)} does {share(row['multiply_adds'], dense['multiply_adds'])} of the dense model's multiply-adds; "
-        f"if nothing else took time it would be {operations:.2g} times as fast. Measured, generation is "
-        f"{_compared_speed(row, dense)}. The smaller a model, the larger the part of the time that goes into what "
-        "surrounds the products: starting each operation, attention, norms, choosing a token.",
+        f"if nothing else took time it would be {times(operations)} as fast. Measured, generation is "
+        f"{_compared_speed(row, dense)}. The rest of the time goes into what surrounds the products: starting each "
+        "operation, attention, norms, choosing a token.",
     )
 
 
@@ -106,10 +96,10 @@ def _lower_than_dense(dense, rows):
     text = f"The loss of {listed(lower)} is below the dense one; the lowest is "
     best = min(lower, key=lambda row: row["loss"]["nats"])
     text += f"{loss_change(best, dense)} it. "
-    if is_within_error(best, dense):
-        text += "That is no more than the standard error, so it may be chance. "
+    if is_within_error(best):
+        text += "On these documents that may be chance. "
     if any(was_trained(row) for row in lower):
-        text += "Those that were trained after compressing have also seen more text than the dense model."
+        text += "Those that were trained after compressing have had more training than the dense model."
     return "How can a smaller model have a lower loss than the dense one?", text.strip()
 
 

@@ -75,7 +75,7 @@ def _loss(results):
     caption = (
         "Each mark is a model: the further left, the smaller its file; the lower, the better it predicts. Best is the "
         "lower left corner. Bars show the standard error of the loss. All models were tested on the same documents, so "
-        "differences between them are somewhat surer than the bars suggest."
+        "differences between them are surer than the bars suggest."
     )
     if results["corpus"]["floor"]:
         caption += (

@@ -30,8 +30,10 @@ def _recover(settings, layers):
 def _prune(settings, layers):
     sparsity = settings.get("sparsity")
     some = f"the smallest {units.percent(sparsity)}" if units.is_number(sparsity) else "the smallest"
-    where = "of all linear layers together" if settings.get("scope") == "global" else "of every linear layer"
-    return f"By magnitude, {some} of the weights {where} were set to zero; they stay zero from here on."
+    where = (
+        "of all linear layers together" if settings.get("scope") == "global" else "of every linear layer in the blocks"
+    )
+    return f"By magnitude, {some} of the weights {where} were set to zero."
 
 
 def _slice(settings, layers):
@@ -45,7 +47,10 @@ def _slice(settings, layers):
 
 def _quantize(settings, layers):
     scale = "row of a matrix" if settings.get("per_channel", True) else "matrix"
-    text = f"All weights were rounded to 8-bit integers, with one scale (a factor) for each {scale}."
+    text = (
+        "The matrices of linear layers and embeddings were rounded to 8-bit integers, with one scale (a factor) for "
+        f"each {scale}."
+    )
     if settings.get("integer_products"):
         text += " The inputs of the linear layers are rounded too, token by token, and integers are multiplied."
     return text
@@ -54,7 +59,9 @@ def _quantize(settings, layers):
 def _factorize(settings, layers):
     ratio = settings.get("ratio")
     some = f" that hold {units.percent(ratio)} of its parameters" if units.is_number(ratio) else ""
-    text = f"The weight matrix of every linear layer was replaced by the product of two thin matrices{some}"
+    text = (
+        f"The weight matrix of every linear layer in the blocks was replaced by the product of two thin matrices{some}"
+    )
     if settings.get("weighting") == "fisher":
         return f"{text}, made so that the error is small where the loss is sensitive (Fisher information)."
     return f"{text}, the closest to it that there are (singular value decomposition)."
@@ -64,6 +71,7 @@ SENTENCES = {
     "KeepLayers": _keep_layers,
     "Recover": _recover,
     "PruneMagnitude": _prune,
+    "FoldMasks": lambda settings, layers: "The masks were dropped: the zeros are now ordinary numbers of the matrices.",
     "SliceNeurons": _slice,
     "Quantize": _quantize,
     "Factorize": _factorize,

@@ -1,6 +1,7 @@
 """Which technique a row shows, read off the names of its steps."""
 
 RECOVERY = "Recover"
+NOT_TECHNIQUES = (RECOVERY, "FoldMasks")  # they change nothing in what the model is made of
 TECHNIQUES = {
     "KeepLayers": "student",
     "SliceNeurons": "sliced",
@@ -19,7 +20,7 @@ def technique(row) -> str:
 
 def techniques(row) -> list[str]:
     """The techniques of all steps in their order, without the training that follows them."""
-    names = [step["step"] for step in row["steps"] if step["step"] != RECOVERY]
+    names = [step["step"] for step in row["steps"] if step["step"] not in NOT_TECHNIQUES]
     return [TECHNIQUES.get(name, "pruned" if name.startswith("Prune") else "other") for name in names]
 
 

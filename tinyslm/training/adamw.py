@@ -6,8 +6,9 @@ import numpy as np
 class AdamW:
     """The running moments of each parameter, and the step they lead to.
 
-    Source: Kingma & Ba 2015, algorithm 1; Loshchilov & Hutter 2019, algorithm 2 (decoupled decay: the decay is
-    multiplied by the learning rate but not divided by the second moment). Bias correction as in Adam.
+    Source: Kingma & Ba 2015, algorithm 1; Loshchilov & Hutter 2019, algorithm 2: the decay is not divided by the second
+    moment. It is multiplied by the whole learning rate, as in PyTorch (in the paper by the schedule's share only). eps
+    stands outside the root.
 
     parameters: {path: array}, changed in place by `step`. Arrays with one axis (gains, biases) and those whose path
     names an embedding are not decayed.

@@ -14,7 +14,7 @@ def widened_tiles(codes, zero_point, dtype):
     """Yield (rows, codes[rows] - zero_point[rows]) in a floating-point dtype, a few rows at a time.
 
     codes: (out, in) int8;  zero_point: () or (out, 1), or None for zero. Each tile is overwritten by the next: use it
-    before asking for more. Widening the whole matrix at once would move four times the memory of float32 weights.
+    before asking for more. The whole matrix at once would be written to memory as float32 and read again.
     """
     rows_per_tile = max(1, TILE_BYTES // (codes.shape[1] * np.dtype(dtype).itemsize))
     buffer = np.empty((min(rows_per_tile, codes.shape[0]), codes.shape[1]), dtype)
