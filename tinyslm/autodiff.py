@@ -126,7 +126,7 @@ def value_and_grad(loss_function):
 
         def gradient_of(path, array):
             gradient = gradients.get(leaves[id(array)])
-            return np.zeros_like(array) if gradient is None else gradient
+            return np.zeros_like(array) if gradient is None else np.asarray(gradient)
 
         return value, map_parameters(gradient_of, model, otherwise=lambda path, array: None)
 

@@ -26,6 +26,8 @@ class Parser(argparse.ArgumentParser):
 def main(argv=None) -> int:
     """Run a command; returns the exit status: 0 done, 2 the input was wrong, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows "?"
     parser = Parser(
         prog="tinyslm", description="A small language model from scratch, and the ways of making it smaller."
     )

@@ -1,7 +1,7 @@
-"""Two cores, used as two Python threads with one BLAS thread each.
+"""Several cores, used as Python threads with one BLAS thread each.
 
 NumPy releases the interpreter's lock inside its loops and matrix products, so threads over shards of a batch put the
-element-wise work on both cores too, which BLAS threads alone do not.
+element-wise work on all cores, which BLAS threads alone do not.
 """
 
 import functools

@@ -158,9 +158,9 @@ DAMAGED = {
     "kind": ({}, {"kind": "os.system"}, ConfigError, "expected an object with a kind of Linear"),
     "kind of a wrong type": ({}, {"kind": ["Linear"]}, ConfigError, "expected an object with a kind"),
     "setting": ({}, {"integer_products": "yes"}, ConfigError, "integer_products is 'yes', expected a bool"),
-    "unknown setting": ({}, {"color": 1}, CheckpointError, "does not have 'color'"),
+    "unknown setting": ({}, {"color": 1}, CheckpointError, "has no 'color'"),
     "missing tensor": ({"codes": None}, {}, CheckpointError, "tensor layers.0.feed_forward.up.codes .* is missing"),
-    "unknown tensor": ({"other": np.ones(2)}, {}, CheckpointError, "does not have 'other'"),
+    "unknown tensor": ({"other": np.ones(2)}, {}, CheckpointError, "has no 'other'"),
     "wrong shape": ({"codes": np.ones((40, 3), np.int8)}, {}, CheckpointError, "do not fit|expected"),
     "too few outputs": (
         {"codes": np.ones((39, 24), np.int8), "scale": np.ones((39, 1), np.float32), "bias": None},

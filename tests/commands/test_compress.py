@@ -62,6 +62,14 @@ def test_sizes_are_those_that_the_techniques_promise(compressed):
     assert rows["slice, distil, INT8"]["disk_bytes"] < rows["INT8 weights"]["disk_bytes"]
 
 
+def test_a_compressed_model_can_be_compressed_again(compressed, trained):
+    """It is widened first, so that every recipe finds matrices of floating-point numbers."""
+    model, text, out = str(compressed / "int8-weights"), str(trained / "text.txt"), trained / "again"
+    names = ["neurons-67", "svd-0-7"]
+    assert main(["compress", model, "--text", text, "--out", str(out), "--recipe", *names]) == 0
+    assert len(json.loads((out / "results.json").read_text("utf-8"))["rows"]) == 3
+
+
 def test_the_table_and_the_page(trained, capsys):
     out = trained / "one"
     model, text = str(trained / "model"), str(trained / "text.txt")
@@ -94,7 +102,7 @@ def test_the_town_has_a_floor_and_an_exam(tmp_path):
         (["{text}"], "is a file, expected the directory"),
         (["{model}", "--text", "{place}/missing.txt"], "missing.txt"),
         (["{model}", "--text", "{text}", "--out", "{model}"], "exists already"),
-        (["{model}", "--text", "{text}", "--out", "{text}/below"], "cannot be made"),
+        (["{model}", "--text", "{text}", "--out", "{text}/below"], "cannot be written"),
         (["{model}", "--text", "{empty}"], "no text"),
         (["{model}", "--text", "{latin}"], "not UTF-8"),
     ],

@@ -1,4 +1,4 @@
-"""Distillation losses: properties K1-K5, K12-K14 and K16-K18 of specs/compression.md."""
+"""Distillation losses: zeros, gradients, limits of the temperature, and masks."""
 
 import numpy as np
 import pytest

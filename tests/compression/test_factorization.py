@@ -1,4 +1,4 @@
-"""Low rank: properties L1-L3, L5, L5b, L5e and L8 of specs/compression.md."""
+"""Low rank: the best approximation, what a rank costs, and weights that say where error hurts."""
 
 import numpy as np
 import pytest

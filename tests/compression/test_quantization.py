@@ -1,4 +1,4 @@
-"""Affine codes and exact products: properties Q1-Q4, Q6 and Q13-Q17 of specs/compression.md."""
+"""Affine codes and exact products: rounding bounds, zeros, ranges, and what integers must equal."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
 """Checkpoints in the format of Hugging Face: safetensors files with a config.json beside them."""
 
-from tinyslm.checkpoints.atomic import atomic_directory, atomic_file
+from tinyslm.checkpoints.atomic import atomic_directory, atomic_file, check_new_directory
 from tinyslm.checkpoints.reading import load_model, stored_tensors
 from tinyslm.checkpoints.safetensors import StoredTensor, read_safetensors, write_safetensors
 from tinyslm.checkpoints.writing import checkpoint_tensors, save_model
@@ -9,6 +9,7 @@ __all__ = [
     "StoredTensor",
     "atomic_directory",
     "atomic_file",
+    "check_new_directory",
     "checkpoint_tensors",
     "load_model",
     "read_safetensors",

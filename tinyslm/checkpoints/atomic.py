@@ -15,6 +15,8 @@ def _neighbour(path):
 
 def flush_to_disk(path):
     """Wait until what was written to a file or directory is on the disk."""
+    if os.name == "nt":  # Windows opens no directories; its file system keeps renames in order
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -44,6 +46,19 @@ def atomic_file(path):
             temporary.unlink(missing_ok=True)
 
 
+def check_new_directory(path):
+    """Raise Error where a directory could not be written: something is there already, or there is no place for it."""
+    path = Path(os.path.abspath(path))
+    try:
+        if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
+            raise Error(f"{path}: exists already; choose another place or remove it first")
+    except OSError as problem:
+        raise Error(f"{path}: cannot be read ({problem.strerror or problem})") from problem
+    parent = next(parent for parent in path.parents if os.path.lexists(parent))
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise Error(f"{path}: cannot be written ({parent} is not a directory that can be written in)")
+
+
 @contextmanager
 def atomic_directory(path):
     """Make a temporary directory beside `path`; when the block ends without an exception it becomes `path`.
@@ -53,8 +68,7 @@ def atomic_directory(path):
     path = Path(os.path.abspath(path))
     temporary = _neighbour(path)
     try:
-        if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
-            raise Error(f"{path}: exists already; choose another place or remove it first")
+        check_new_directory(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
         yield temporary

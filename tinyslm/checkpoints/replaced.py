@@ -58,7 +58,7 @@ def restore(path, entry, arrays, shape, where):
     settings = {name: value for name, value in entry.items() if name != "kind"}
     for name in [*settings, *arrays]:
         if name not in known or (name in settings and name in arrays):
-            raise CheckpointError(f"{where}: {kind.__name__} does not have {shown(name)}, or has it once only")
+            raise CheckpointError(f"{where}: {kind.__name__} has no {shown(name)}, or it is given twice")
     for name, field in known.items():
         if name in settings and field.type in (bool, int, float, str) and type(settings[name]) is not field.type:
             raise ConfigError(f"{where}.{name} is {shown(settings[name])}, expected a {field.type.__name__}")

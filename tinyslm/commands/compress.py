@@ -7,19 +7,25 @@ from pathlib import Path
 from tqdm import tqdm
 
 import tinyslm
-from tinyslm.checkpoints import atomic_file, save_model
-from tinyslm.errors import ConfigError, Error
+from tinyslm.checkpoints import atomic_file, check_new_directory, save_model
+from tinyslm.compression.factorization import LowRankLinear
+from tinyslm.compression.pruning import MaskedLinear
+from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear
+from tinyslm.errors import ConfigError
 from tinyslm.generation import end_tokens
 from tinyslm.library import load
+from tinyslm.modules import Embedding, Linear
 from tinyslm.recipes import Calibration, compress, default_recipes, measure
 from tinyslm.recipes.defaults import select_recipes
 from tinyslm.reporting import format_table, render_page
 from tinyslm.text import read_documents
 from tinyslm.text.corpus import text_corpus, town_corpus
+from tinyslm.tree import map_modules
 
 TRAINING_DOCUMENTS = 1_500  # of the town, for calibration and recovery; ten times as many with --thorough
 VALIDATION_DOCUMENTS = 300
 QUESTIONS_PER_SUBJECT = 40
+COMPRESSED = MaskedLinear | QuantizedLinear | LowRankLinear
 TOWN_PROMPT = "It was a sunny Monday morning."
 
 
@@ -33,7 +39,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--out", default="compressed", metavar="DIR", help="where models and report go (default: compressed)"
     )
-    parser.add_argument("--thorough", action="store_true", help="ten times the recovery training, three times the exam")
+    parser.add_argument("--thorough", action="store_true", help="ten times the recovery training, five times the exam")
     parser.add_argument("--seed", type=int, default=0, help="order of the recovery documents (default: 0)")
 
 
@@ -44,15 +50,16 @@ def run(arguments) -> int:
     if arguments.seed < 0:
         raise ConfigError(f"--seed is {arguments.seed}, expected 0 or more")
     model, tokenizer = load(arguments.model)
+    model = widen(model)
     if tokenizer is None:
         raise ConfigError(f"{arguments.model}: has no tokenizer.json, which measuring on text needs")
     recipes = default_recipes(model, thorough=arguments.thorough)
     if arguments.recipe:
         recipes = select_recipes(recipes, arguments.recipe)
     end_id = end_of_document(model.config)
+    check_new_directory(out)
     corpus, prompt = _corpus(arguments, tokenizer, end_id)
     calibration = Calibration(corpus.training, model, arguments.seed)
-    _make_directory(out)
 
     rows, dense_nats = [], None
     bar = tqdm(recipes, unit="model", disable=None, bar_format="{n_fmt}/{total_fmt} |{bar:20}| {elapsed} {desc}")
@@ -68,16 +75,23 @@ def run(arguments) -> int:
         )
         dense_nats = nats if dense_nats is None else dense_nats  # the dense model comes first
         row |= measured
+        out.mkdir(parents=True, exist_ok=True)
         save_model(out / recipe.directory, compressed, tokenizer)
         row["disk_bytes"] = (out / recipe.directory / "model.safetensors").stat().st_size
         rows.append(row)
         results = _results(arguments, model, corpus, rows, time.perf_counter() - began)
         _write(out / "results.json", json.dumps(results, indent=1) + "\n")
     bar.close()
-    print(format_table(results))
     _write(out / "report.html", render_page(results))
+    print(format_table(results))
     print(f"\n{out / 'report.html'}: the same with figures; the models are beside it")
     return 0
+
+
+def widen(model):
+    """The same model with floating-point matrices in place of compressed ones, so that every recipe can begin."""
+    model = map_modules(lambda _, layer: Linear(layer.dense_weight(), layer.bias), model, COMPRESSED)
+    return map_modules(lambda _, embedding: Embedding(embedding.table), model, QuantizedEmbedding)
 
 
 def end_of_document(config) -> int:
@@ -96,7 +110,7 @@ def _corpus(arguments, tokenizer, end_id):
         end_id,
         training=TRAINING_DOCUMENTS * (10 if arguments.thorough else 1),
         validation=VALIDATION_DOCUMENTS,
-        questions_per_subject=QUESTIONS_PER_SUBJECT * (3 if arguments.thorough else 1),
+        questions_per_subject=QUESTIONS_PER_SUBJECT * (5 if arguments.thorough else 1),
     )
     return corpus, TOWN_PROMPT
 
@@ -128,15 +142,6 @@ def _results(arguments, model, corpus, rows, seconds):
         },
         "rows": rows,
     }
-
-
-def _make_directory(out):
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise Error(f"{out}: exists already; choose another --out, or remove it first")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Error(f"{out}: cannot be made ({error.strerror}); choose another --out") from None
 
 
 def _write(path, text):

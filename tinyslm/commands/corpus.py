@@ -1,5 +1,6 @@
 """tinyslm corpus: look at the town's documents, or at what its splits contain."""
 
+from tinyslm.errors import ConfigError
 from tinyslm.text import town
 from tinyslm.text.town.digest import DOCUMENTS, QUESTIONS_PER_SUBJECT, exam_digest, split_digest
 
@@ -14,6 +15,8 @@ def add_arguments(parser):
 
 def run(arguments) -> int:
     """Print documents with their exact probability, or the summary; returns the exit status."""
+    if arguments.start < 0 or arguments.count < 1:
+        raise ConfigError("--start must be at least 0, --count at least 1")
     if arguments.summary:
         for split, count in DOCUMENTS.items():
             documents = town.documents(split, 0, count)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tinyslm.checkpoints import atomic_directory, atomic_file, save_model
+from tinyslm.checkpoints import atomic_directory, atomic_file, check_new_directory, save_model
 from tinyslm.errors import ConfigError, DataError, Error
 from tinyslm.evaluation import measure_loss
 from tinyslm.models import random_decoder
@@ -84,8 +84,7 @@ def run(arguments) -> int:
         _remove(place)
         print(f"{out}: was finished already")
         return 0
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise Error(f"{out}: exists already; choose another --out, or move it away")
+    check_new_directory(out)
     texts = read_documents(options["text"]) if options["text"] else None
     if arguments.resume:
         tokenizer = load_tokenizer(place / "tokenizer.json")

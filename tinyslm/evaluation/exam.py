@@ -40,6 +40,8 @@ def option_log_probabilities(model, context, options):
     context: (T,) token ids;  options: lists of token ids;  returns (sums, lengths), each (number of options,).
     """
     lengths = np.array([len(option) for option in options])
+    room = max(model.config.max_position_embeddings - int(lengths.max()) + 1, 1)  # the last token is never read
+    context = context[-room:]
     cache = KeyValueCache(len(context) + int(lengths.max()))
     first = log_softmax(model(np.array(context)[None], cache=cache, last_only=True)[0, 0])  # (V,)
     sums = first[[option[0] for option in options]].astype(np.float64)
@@ -56,20 +58,17 @@ def option_log_probabilities(model, context, options):
     return sums, lengths
 
 
-def take_exam(model, tokenizer, questions, end_id, *, per_token=False, progress=None) -> ExamResult:
+def take_exam(model, tokenizer, questions, end_id, *, per_token=False) -> ExamResult:
     """Answer every question with the option of the highest probability (per_token: highest mean over its tokens).
 
     Of options that are equal the first is the answer: for a model that knows nothing it is right by chance.
-    questions: objects with subject, context, options and answer (an index);  progress() is called after each, from
-    the thread that answered it.
+    questions: objects with subject, context, options and answer (an index).
     """
 
     def is_right(question):
         context = [end_id, *tokenizer.encode(question.context, add_special_tokens=False).ids]
         options = [tokenizer.encode(option, add_special_tokens=False).ids for option in question.options]
         sums, lengths = option_log_probabilities(model, context, options)
-        if progress is not None:
-            progress()
         return int(np.argmax(sums / lengths if per_token else sums)) == question.answer
 
     correct, asked = defaultdict(int), defaultdict(int)

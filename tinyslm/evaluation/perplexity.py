@@ -9,12 +9,11 @@ from tinyslm.text.batches import pad_documents, split_long
 from tinyslm.text.nats import NatsPerToken, mean_nats
 
 
-def document_nats(model, documents, tokens_per_batch=2048, progress=None):
+def document_nats(model, documents, tokens_per_batch=2048):
     """Minus the log-probability of each document given its first token, and the number of tokens predicted.
 
     documents: lists of token ids, beginning and ending with the end mark;  returns two arrays (N,). Documents longer
-    than the model's context are cut, each piece predicted from its own beginning. progress(n) is called, from the
-    thread that measured it, with the number of documents (pieces of long ones) of every finished batch.
+    than the model's context are cut, each piece predicted from its own beginning.
     """
     longest = model.config.max_position_embeddings
     pieces = [(i, piece) for i, document in enumerate(documents) for piece in split_long([document], longest)]
@@ -36,8 +35,6 @@ def document_nats(model, documents, tokens_per_batch=2048, progress=None):
         following = labels[:, 1:]
         chosen = np.take_along_axis(log_probabilities, np.maximum(following, 0)[..., None], axis=-1)[..., 0]
         nats = -np.sum(np.where(following == IGNORED, 0, chosen), axis=1, dtype=np.float64)
-        if progress is not None:
-            progress(len(batch))
         return nats
 
     totals, tokens = np.zeros(len(documents)), np.zeros(len(documents), int)
@@ -48,6 +45,6 @@ def document_nats(model, documents, tokens_per_batch=2048, progress=None):
     return totals, tokens
 
 
-def measure_loss(model, documents, progress=None) -> NatsPerToken:
+def measure_loss(model, documents) -> NatsPerToken:
     """The model's loss on documents. See `document_nats`."""
-    return mean_nats(*document_nats(model, documents, progress=progress))
+    return mean_nats(*document_nats(model, documents))

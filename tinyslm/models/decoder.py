@@ -57,7 +57,10 @@ class Decoder(Module):
             position_ids = np.arange(past, past + T)  # (T,)
         elif position_ids is None:
             position_ids = np.maximum(np.cumsum(attention_mask != 0, axis=1) - 1, 0)[:, -T:]  # (B, T)
-        context = Context(np.asarray(position_ids), attention_mask, cache)
+        position_ids = np.asarray(position_ids)
+        if not 0 <= position_ids.min() <= position_ids.max() < self.config.max_position_embeddings:
+            raise DataError(f"position ids must be 0 to {self.config.max_position_embeddings - 1}")
+        context = Context(position_ids, attention_mask, cache)
 
         x = self.embedding(token_ids)  # (B, T, C)
         if self.config.embedding_scale != 1.0:

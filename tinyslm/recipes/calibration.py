@@ -12,6 +12,8 @@ from tinyslm.parallel import default_threads, map_in_threads
 from tinyslm.text.batches import document_rows, split_long
 from tinyslm.tree import Module, map_modules, named_modules, named_parameters
 
+LONGEST_ROW = 256  # tokens: memory and time of a step grow with it
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -23,14 +25,18 @@ class Calibration:
     seed: int = 0
     statistics_documents: int = 64
 
+    @property
+    def row_length(self) -> int:
+        """The longest row: the teacher's context, or LONGEST_ROW where that is less."""
+        return min(self.teacher.config.max_position_embeddings, LONGEST_ROW)
+
     def rows(self):
-        """token_ids and labels (N, T) of all documents, one document per row, cut to the teacher's context."""
-        return document_rows(self.documents, self.teacher.config.max_position_embeddings)
+        """token_ids and labels (N, T) of all documents, one document per row, longer ones cut."""
+        return document_rows(self.documents, self.row_length)
 
     def sample(self) -> list[np.ndarray]:
-        """The documents for statistics, no longer than the context; one at a time they need no padding."""
-        longest = self.teacher.config.max_position_embeddings
-        pieces = [piece for piece in split_long(self.documents, longest) if len(piece) > 1]
+        """The documents for statistics, longer ones cut; one at a time they need no padding."""
+        pieces = [piece for piece in split_long(self.documents, self.row_length) if len(piece) > 1]
         if not pieces:
             raise DataError("calibration needs at least one document of two tokens")
         return pieces[: self.statistics_documents]

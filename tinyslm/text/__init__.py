@@ -1,4 +1,4 @@
-"""From text to rows of token ids: the tokenizer, the built-in corpus, and packing."""
+"""From text to rows of token ids: the tokenizer, the built-in corpus, and documents as rows."""
 
 from tinyslm.text.batches import document_rows, encode_documents, pad_documents
 from tinyslm.text.files import read_documents

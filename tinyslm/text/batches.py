@@ -39,10 +39,9 @@ def document_rows(documents, length):
     return pad_documents(split_long(documents, length))
 
 
-def pad_documents(documents, length=None):
-    """Documents as rows padded on the right: token_ids (N, length) and labels with IGNORED for padding, int32."""
-    length = length or max(map(len, documents))
-    labels = np.full((len(documents), length), IGNORED, np.int32)
+def pad_documents(documents):
+    """Documents as rows padded on the right: token_ids (N, T) and labels with IGNORED for padding, int32."""
+    labels = np.full((len(documents), max(map(len, documents))), IGNORED, np.int32)
     for row, document in zip(labels, documents, strict=True):
         row[: len(document)] = document
     return np.where(labels == IGNORED, 0, labels), labels

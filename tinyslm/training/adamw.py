@@ -1,5 +1,7 @@
 """AdamW: steps of similar size for every parameter, and weight decay apart from them."""
 
+import math
+
 import numpy as np
 
 
@@ -49,7 +51,7 @@ def clip_by_global_norm(gradients, limit) -> float:
     Source: Pascanu, Mikolov & Bengio 2013, algorithm 1.
     """
     norm = float(np.sqrt(sum(float(np.vdot(g, g)) for g in gradients.values())))
-    if norm > limit:
+    if limit < norm < math.inf:
         for gradient in gradients.values():
             gradient *= limit / norm
     return norm

@@ -85,4 +85,4 @@ class Keys:
         if not isinstance(value, list):
             return self.token(key)
         entries = Keys(dict(enumerate(value)), {}, f"{self.where}: {key}")
-        return tuple(entries.token(i) for i in range(len(value)))
+        return tuple(token for i in range(len(value)) if (token := entries.token(i)) is not None)

@@ -4,7 +4,7 @@ import hashlib
 
 from tinyslm.text import town
 
-DOCUMENTS = {"train": 220_000, "validation": 2_000, "test": 2_000}  # of the splits that results are reported on
+DOCUMENTS = {"train": 136_000, "validation": 2_000, "test": 2_000}  # of the splits that results are reported on
 QUESTIONS_PER_SUBJECT = 200
 
 
