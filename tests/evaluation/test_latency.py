@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.strategies import generic_decoder
-from tinyslm.evaluation import Speed, latency, measure_speed
+from tinyslm.evaluation import Speed, latency, measure_speeds
 from tinyslm.models import DecoderConfig
 
 MODEL = generic_decoder(DecoderConfig("test", 23, 10, 14, 1, 2, 1, 6, 20))
@@ -28,12 +28,11 @@ class Counting:
 def test_the_work_that_is_timed(monkeypatch, asked, expected):
     counting = Counting()
     monkeypatch.setattr(latency.time, "perf_counter", lambda: counting.time)
-    prompt, generation = measure_speed(counting, prompt_length=asked[0], new_tokens=asked[1], runs=2)
+    speeds = measure_speeds([counting, counting], prompt_length=asked[0], new_tokens=asked[1], rounds=2)
     length, new = expected
     run = [(0, (1, length))] + [(length + i, (1, 1)) for i in range(new)]
-    assert counting.read == 3 * run  # the first to warm up
-    assert prompt == Speed(1.0, 1.0, 1.0)
-    assert generation == Speed(0.25, 0.25, 0.25)
+    assert counting.read == 3 * 2 * run  # three rounds, the first to warm up, in which the two take turns
+    assert speeds == 2 * [(Speed(1.0, 1.0, 1.0), Speed(0.25, 0.25, 0.25))]
 
 
 def test_the_median_and_the_quartiles():

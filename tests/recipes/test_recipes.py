@@ -29,7 +29,7 @@ from tinyslm.recipes import (
 )
 from tinyslm.recipes.calibration import fisher_information, mean_input_magnitudes
 from tinyslm.recipes.defaults import select_recipes
-from tinyslm.recipes.distil import uniform_layers
+from tinyslm.recipes.distil import spread_layers
 from tinyslm.tree import map_modules, named_arrays, named_modules
 
 token_ids = np.random.default_rng(5).integers(0, 31, (2, 12))
@@ -78,11 +78,11 @@ def test_layers_are_kept_as_they_are():
         compress(model, [KeepLayers((2, 1))], tiny_calibration(model))
 
 
-def test_uniform_layers_end_with_the_last():
-    """TinyBERT's map: 4 of 12 are layers 3, 6, 9, 12, counted from one."""
-    assert uniform_layers(12, 4) == (2, 5, 8, 11)
-    assert uniform_layers(6, 3) == (1, 3, 5)
-    assert uniform_layers(5, 5) == (0, 1, 2, 3, 4)
+def test_spread_layers_begin_with_the_first_and_end_with_the_last():
+    assert spread_layers(12, 4) == (0, 3, 7, 11)
+    assert spread_layers(6, 3) == (0, 2, 5)
+    assert spread_layers(5, 5) == (0, 1, 2, 3, 4)
+    assert spread_layers(2, 1) == (0,)
 
 
 @pytest.mark.parametrize("scope", ["layer", "global"])

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,6 +13,7 @@ from tinyslm.compression.factorization import LowRankLinear
 from tinyslm.compression.pruning import MaskedLinear
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear
 from tinyslm.errors import ConfigError
+from tinyslm.evaluation import measure_speeds
 from tinyslm.generation import end_tokens
 from tinyslm.library import load
 from tinyslm.modules import Embedding, Linear
@@ -61,7 +63,7 @@ def run(arguments) -> int:
     corpus, prompt = _corpus(arguments, tokenizer, end_id)
     calibration = Calibration(corpus.training, model, arguments.seed)
 
-    rows, dense_nats = [], None
+    rows, models, dense_nats = [], [], None
     bar = tqdm(recipes, unit="model", disable=None, bar_format="{n_fmt}/{total_fmt} |{bar:20}| {elapsed} {desc}")
     for recipe in bar:
 
@@ -79,9 +81,12 @@ def run(arguments) -> int:
         save_model(out / recipe.directory, compressed, tokenizer)
         row["disk_bytes"] = (out / recipe.directory / "model.safetensors").stat().st_size
         rows.append(row)
-        results = _results(arguments, model, corpus, rows, time.perf_counter() - began)
-        _write(out / "results.json", json.dumps(results, indent=1) + "\n")
+        models.append(compressed)
+    for row, speeds in zip(rows, measure_speeds(models, progress=bar.set_description_str), strict=True):
+        row["prompt_speed"], row["generation_speed"] = map(asdict, speeds)
     bar.close()
+    results = _results(arguments, model, corpus, rows, time.perf_counter() - began)
+    _write(out / "results.json", json.dumps(results, indent=1) + "\n")
     _write(out / "report.html", render_page(results))
     print(format_table(results))
     print(f"\n{out / 'report.html'}: the same with figures; the models are beside it")

@@ -2,7 +2,7 @@
 
 from tinyslm.evaluation.exam import ExamResult, take_exam
 from tinyslm.evaluation.footprint import Footprint, footprint
-from tinyslm.evaluation.latency import Speed, measure_speed
+from tinyslm.evaluation.latency import Speed, measure_speeds
 from tinyslm.evaluation.perplexity import measure_loss
 
 __all__ = [
@@ -11,6 +11,6 @@ __all__ = [
     "Speed",
     "footprint",
     "measure_loss",
-    "measure_speed",
+    "measure_speeds",
     "take_exam",
 ]

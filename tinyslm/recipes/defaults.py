@@ -1,7 +1,7 @@
 """The recipes of the main command: every technique once, in its plain form, and one combination."""
 
 from tinyslm.errors import ConfigError
-from tinyslm.recipes.distil import KeepLayers, uniform_layers
+from tinyslm.recipes.distil import KeepLayers, spread_layers
 from tinyslm.recipes.factorize import Factorize
 from tinyslm.recipes.prune import FoldMasks, PruneMagnitude, SliceNeurons
 from tinyslm.recipes.quantize import Quantize
@@ -15,14 +15,14 @@ def default_recipes(model, *, thorough=False) -> list[Recipe]:
     thorough: ten times the recovery training.
     """
     longer = 10 if thorough else 1
-    recover = Recover(steps=30 * longer)
+    recover = Recover(steps=40 * longer, learning_rate=5e-4)
     layers = len(model.layers)
-    half = uniform_layers(layers, max(1, layers // 2))
+    half = spread_layers(layers, max(1, layers // 2))
     return [
         Recipe("dense", (), "the model as it is, stored in 32-bit floating point"),
         Recipe(
             "distilled student",
-            (KeepLayers(half), Recover(steps=60 * longer)),
+            (KeepLayers(half), Recover(steps=90 * longer, learning_rate=1e-3)),
             f"{len(half)} of the {layers} layers, trained to predict what the dense model predicts",
         ),
         Recipe(
@@ -53,7 +53,7 @@ def default_recipes(model, *, thorough=False) -> list[Recipe]:
         ),
         Recipe(
             "slice, distil, INT8",
-            (SliceNeurons(ratio=2 / 3), Recover(steps=45 * longer), Quantize()),
+            (SliceNeurons(ratio=2 / 3), Recover(steps=60 * longer, learning_rate=5e-4), Quantize()),
             "a third of the neurons cut out, distilled from the dense model, then rounded to 8-bit integers",
         ),
     ]

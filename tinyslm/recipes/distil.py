@@ -27,9 +27,8 @@ class KeepLayers:
         return model.replace(config=config, layers=[model.layers[i] for i in self.layers])
 
 
-def uniform_layers(layers, count) -> tuple[int, ...]:
-    """`count` of `layers` layers, evenly spaced: the last of each of `count` equal groups.
-
-    Source: Jiao et al. 2020 (TinyBERT), section 3.1, the uniform map.
-    """
-    return tuple((i + 1) * layers // count - 1 for i in range(count))
+def spread_layers(layers, count) -> tuple[int, ...]:
+    """`count` of `layers` layers, evenly spaced from the first to the last: without those two a model falls apart."""
+    if count == 1:
+        return (0,)
+    return tuple(i * (layers - 1) // (count - 1) for i in range(count))

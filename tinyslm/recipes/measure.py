@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from tinyslm.evaluation import footprint, measure_speed, take_exam
+from tinyslm.evaluation import footprint, take_exam
 from tinyslm.evaluation.perplexity import document_nats
 from tinyslm.generation import end_tokens, generate
 from tinyslm.text.nats import mean_nats
@@ -12,7 +12,7 @@ from tinyslm.tree import named_modules
 
 
 def measure(model, tokenizer, corpus, end_id, *, prompt, dense_nats=None, progress=lambda text: None):
-    """(row, nats): footprint, speed, loss on the validation documents, exam, weights and a sample of a model; and its
+    """(row, nats): footprint, loss on the validation documents, exam, weights and a sample of a model; and its
     nats on each document (N,), which as `dense_nats` of another model give the change of the loss and its error.
 
     Differences are taken document by document: how hard the documents are cancels out.
@@ -23,8 +23,6 @@ def measure(model, tokenizer, corpus, end_id, *, prompt, dense_nats=None, progre
     change = mean_nats(nats - (nats if dense_nats is None else dense_nats), tokens)
     progress("taking the exam")
     exam = take_exam(model, tokenizer, corpus.questions, end_id) if corpus.questions else None
-    progress("measuring speed")
-    prompt_speed, generation_speed = measure_speed(model)
     size = footprint(model)
     row = {
         "parameters": size.parameters,
@@ -32,8 +30,6 @@ def measure(model, tokenizer, corpus, end_id, *, prompt, dense_nats=None, progre
         "bits": size.bits,
         "memory_bytes": size.bytes,
         "multiply_adds": size.multiply_adds,
-        "prompt_speed": asdict(prompt_speed),
-        "generation_speed": asdict(generation_speed),
         "loss": asdict(loss),
         "change": asdict(change),
         "excess": None if corpus.floor is None else loss.nats / corpus.floor.nats - 1,

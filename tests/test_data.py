@@ -1,0 +1,43 @@
+"""The data card says what is there: the corpus is the one it names, and so is the teacher."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tinyslm.library import data_directory, load
+from tinyslm.text.town.digest import DOCUMENTS, exam_digest, split_digest
+from tinyslm.tree import named_arrays
+
+CARD = (Path(__file__).parent.parent / "data" / "README.md").read_text("utf-8")
+
+
+def card_digest(split):
+    """The SHA-256 that the card gives for a split."""
+    return re.search(rf"^\| {split} \|.*\b([0-9a-f]{{64}})\b", CARD, re.MULTILINE).group(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", DOCUMENTS)
+def test_splits_are_those_of_the_card(split):
+    assert split_digest(split, DOCUMENTS[split]) == card_digest(split)
+
+
+def test_the_exam_is_that_of_the_card():
+    assert exam_digest() == card_digest("exam")
+
+
+def test_the_teacher_is_that_of_the_card():
+    model, tokenizer = load("teacher")
+    parameters = sum(array.size for array in named_arrays(model).values())
+    assert f"{parameters:,} parameters" in CARD
+    assert tokenizer.get_vocab_size() == model.config.vocab_size
+    record = json.loads((data_directory() / "teacher" / "training.json").read_text("utf-8"))
+    assert f"{record['validation']['nats']:.4f}" in CARD and f"{record['floor']['nats']:.4f}" in CARD
+    assert len(record["losses"]) == record["settings"]["steps"]
+
+
+def test_data_is_small():
+    """12 MB at most for the teacher, so that a checkout stays light."""
+    assert sum(path.stat().st_size for path in (data_directory() / "teacher").iterdir()) < 12_000_000
