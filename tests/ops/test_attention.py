@@ -21,7 +21,9 @@ def chunks_of(size):
     return mock.patch.object(attention_module, "QUERY_CHUNK", size)
 
 
-def plain_attention(query, key, value, *, scale, causal=True, window=None, softcap=None, attention_mask=None):
+def plain_attention(
+    query, key, value, position_bias=None, *, scale, causal=True, window=None, softcap=None, attention_mask=None
+):
     """Equation 1 of Vaswani et al., head by head and query by query, with only the allowed keys in the softmax."""
     (B, T, H, _), (S, G) = query.shape, key.shape[1:3]
     key, value = np.repeat(key, H // G, axis=2), np.repeat(value, H // G, axis=2)  # (B, S, H, D)
@@ -36,6 +38,8 @@ def plain_attention(query, key, value, *, scale, causal=True, window=None, softc
             and (attention_mask is None or attention_mask[b, s])
         ]
         scores = scale * key[b, allowed, h] @ query[b, t, h]
+        if position_bias is not None:
+            scores = scores + position_bias[h, t, allowed]
         if softcap is not None:
             scores = softcap * np.tanh(scores / softcap)
         probabilities[b, h, t, allowed] = special.softmax(scores)
@@ -45,7 +49,7 @@ def plain_attention(query, key, value, *, scale, causal=True, window=None, softc
 
 @st.composite
 def attention_cases(draw, max_tokens=7):
-    """(query, key, value, settings): grouped heads, earlier keys, masks of every kind; every query may see itself."""
+    """(inputs, settings): grouped heads, earlier keys, masks of every kind, perhaps a bias; a query may see itself."""
     G, r, D, B = draw(st.sampled_from([(1, 3, 4, 2), (2, 1, 4, 3), (2, 3, 5, 1), (3, 2, 4, 2)]))
     T, past = draw(st.integers(1, max_tokens)), draw(st.sampled_from([0, 0, 3]))
     S = T + past
@@ -58,8 +62,10 @@ def attention_cases(draw, max_tokens=7):
     }
     if draw(st.booleans()):
         options["attention_mask"] = (np.arange(S) >= rng.integers(0, past + 1, (B, 1))).astype(int)  # padded left
-    query, key, value = (rng.standard_normal((B, n, heads, D)) for n, heads in ((T, G * r), (S, G), (S, G)))
-    return query, key, value, options
+    inputs = [rng.standard_normal((B, n, heads, D)) for n, heads in ((T, G * r), (S, G), (S, G))]
+    if draw(st.booleans()):
+        inputs.append(rng.standard_normal((G * r, T, S)))
+    return inputs, options
 
 
 chunk_sizes = st.sampled_from([1, 2, 3, 64])
@@ -67,17 +73,17 @@ chunk_sizes = st.sampled_from([1, 2, 3, 64])
 
 @given(attention_cases(), chunk_sizes)
 def test_values(case, chunk):
-    *inputs, options = case
+    inputs, options = case
     expected, probabilities = plain_attention(*inputs, **options)
     with chunks_of(chunk):
         np.testing.assert_allclose(ops.attention(*inputs, **options), expected, atol=1e-12)
-    np.testing.assert_allclose(ops.attention_probabilities(*inputs[:2], **options), probabilities, atol=1e-12)
+    np.testing.assert_allclose(ops.attention_probabilities(*inputs[:2], *inputs[3:], **options), probabilities, atol=1e-12)
 
 
 @settings(max_examples=25)
 @given(attention_cases(max_tokens=4), chunk_sizes)
 def test_gradients(case, chunk):
-    *inputs, options = case
+    inputs, options = case
     with chunks_of(chunk):
         check_operation(ops.attention, *inputs, **options)
 

@@ -13,7 +13,8 @@ class Attention(Module):
     """Grouped-query attention: H query heads share G key/value heads; H and G follow from the projections' sizes.
 
     query: (C -> H D);  key, value: (C -> G D);  output: (H D -> C).
-    window: how many tokens a token sees, itself included (None: all);  rope: None for a layer without positions.
+    window: how many tokens a token sees, itself included (None: all);  rope: None for a layer without positions;
+    causal: whether a token sees only what stands before it (decoders), or everything (encoders).
     """
 
     query: Linear
@@ -24,6 +25,7 @@ class Attention(Module):
     scale: float
     rope: ops.Rope | None = None
     window: int | None = None
+    causal: bool = True
     softcap: float | None = None
     query_norm: Any = None
     key_norm: Any = None
@@ -44,6 +46,7 @@ class Attention(Module):
             key, value = context.cache.extend(layer, key, value)  # (B, S, G, D)
         settings = {
             "scale": self.scale,
+            "causal": self.causal,
             "window": self.window,
             "softcap": self.softcap,
             "attention_mask": context.attention_mask,
@@ -52,6 +55,7 @@ class Attention(Module):
             observe("queries", query)
             observe("keys", key)
             observe("values", value)
-            observe("probabilities", ops.attention_probabilities(value_of(query), value_of(key), **settings))
-        mixed = ops.attention(query, key, value, **settings)  # (B, T, H, D)
+            seen = [value_of(query), value_of(key), value_of(context.position_bias)]
+            observe("probabilities", ops.attention_probabilities(*seen, **settings))
+        mixed = ops.attention(query, key, value, context.position_bias, **settings)  # (B, T, H, D)
         return self.output(mixed.reshape(B, T, -1))

@@ -64,16 +64,20 @@ def _probabilities(scores, bias, padding, softcap):
     return scores, capped
 
 
-def attention_probabilities(query, key, *, scale, causal=True, window=None, softcap=None, attention_mask=None):
-    """softmax(scale * q k^T + mask), whole: what each query looks at.
+def attention_probabilities(
+    query, key, position_bias=None, *, scale, causal=True, window=None, softcap=None, attention_mask=None
+):
+    """softmax(scale * q k^T + position_bias + mask), whole: what each query looks at.
 
-    query: (B, T, H, D), the last T of S positions;  key: (B, S, G, D);  returns (B, H, T, S), rows sum to 1.
-    Query head h uses key/value head h // (H / G).
+    query: (B, T, H, D), the last T of S positions;  key: (B, S, G, D);  position_bias: (H, T, S) or None;
+    returns (B, H, T, S), rows sum to 1. Query head h uses key/value head h // (H / G).
     """
     (B, T, H, D), (S, G) = query.shape, key.shape[1:3]
     q = query.reshape(B, T, G, H // G, D).transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D)
     k = key.transpose(0, 2, 3, 1)[:, :, None]  # (B, G, 1, D, S)
     scores = (q * q.dtype.type(scale)) @ k  # (B, G, r, T, S)
+    if position_bias is not None:
+        scores += position_bias.reshape(G, H // G, T, S)
     bias = _mask_bias(S - T, S, 0, S, causal, window, scores.dtype)
     padding = None if attention_mask is None else _padding_bias(attention_mask, scores.dtype)
     return _probabilities(scores, bias, padding, softcap)[0].reshape(B, H, T, S)
@@ -89,11 +93,14 @@ def query_chunks(T, S, causal, window):
 
 
 @differentiable
-def attention(query, key, value, *, scale, causal=True, window=None, softcap=None, attention_mask=None):
-    """softmax(scale * q k^T + mask) v.
+def attention(
+    query, key, value, position_bias=None, *, scale, causal=True, window=None, softcap=None, attention_mask=None
+):
+    """softmax(scale * q k^T + position_bias + mask) v.
 
-    query: (B, T, H, D), the last T of S positions;  key, value: (B, S, G, D);  attention_mask: (B, S), 0 is padding;
-    returns (B, T, H, D). The r = H / G query heads of a group are stacked into one matrix product with their key head.
+    query: (B, T, H, D), the last T of S positions;  key, value: (B, S, G, D);  position_bias: (H, T, S) or None, added
+    to the scaled scores (T5);  attention_mask: (B, S), 0 is padding;  returns (B, T, H, D).
+    The r = H / G query heads of a group are stacked into one matrix product with their key head.
     """
     (B, T, H, D), (S, G) = query.shape, key.shape[1:3]
     r = H // G
@@ -101,12 +108,15 @@ def attention(query, key, value, *, scale, causal=True, window=None, softcap=Non
     q = (query * scale).reshape(B, T, G, r, D).transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D)
     k, v = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)  # (B, G, S, D)
     padding = None if attention_mask is None else _padding_bias(attention_mask, query.dtype)
+    head_bias = None if position_bias is None else position_bias.reshape(G, r, T, S)
     output = np.empty((B, G, r, T, D), query.dtype)
     kept = []
     for start, stop, first, last in query_chunks(T, S, causal, window):
         t, s = stop - start, last - first
         q_rows = q[:, :, :, start:stop].reshape(B, G, r * t, D)
         scores = (q_rows @ k[:, :, first:last].swapaxes(-1, -2)).reshape(B, G, r, t, s)
+        if head_bias is not None:
+            scores += head_bias[:, :, start:stop, first:last]
         bias = _mask_bias(S - T + start, S - T + stop, first, last, causal, window, query.dtype)
         seen = None if padding is None else padding[..., first:last]
         probabilities, capped = _probabilities(scores, bias, seen, softcap)
@@ -118,6 +128,7 @@ def attention(query, key, value, *, scale, causal=True, window=None, softcap=Non
         dy = dy.reshape(B, T, G, r, D).transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D)
         dquery = np.empty_like(q)
         dkey, dvalue = np.zeros_like(k), np.zeros_like(v)
+        dbias = None if head_bias is None else np.zeros_like(head_bias)
         for start, stop, first, last, q_rows, probabilities, capped in kept:
             do = dy[:, :, :, start:stop].reshape(q_rows.shape)  # (B, G, r t, D)
             dvalue[:, :, first:last] += probabilities.swapaxes(-1, -2) @ do
@@ -126,11 +137,14 @@ def attention(query, key, value, *, scale, causal=True, window=None, softcap=Non
             dscores *= probabilities  # softmax: dS = P * (dP - sum(dP * P))
             if capped is not None:
                 dscores *= 1 - np.square(capped).reshape(dscores.shape)
+            if dbias is not None:  # every sequence of the batch saw the same bias
+                dbias[:, :, start:stop, first:last] += dscores.reshape(B, G, r, stop - start, last - first).sum(axis=0)
             dkey[:, :, first:last] += dscores.swapaxes(-1, -2) @ q_rows  # q_rows carries the scale
             dq = dscores @ k[:, :, first:last]
             dquery[:, :, :, start:stop] = dq.reshape(B, G, r, stop - start, D)
         dquery *= scale
         dquery = dquery.transpose(0, 3, 1, 2, 4).reshape(query.shape)
-        return dquery, dkey.transpose(0, 2, 1, 3), dvalue.transpose(0, 2, 1, 3)
+        gradients = dquery, dkey.transpose(0, 2, 1, 3), dvalue.transpose(0, 2, 1, 3)
+        return gradients if dbias is None else (*gradients, dbias.reshape(H, T, S))
 
     return output.transpose(0, 3, 1, 2, 4).reshape(query.shape), vjp
