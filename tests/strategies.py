@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tinyslm.models import DecoderConfig, build_decoder
+from tinyslm.models import DecoderConfig, build_model
 from tinyslm.ops import Rope
 
 seeds = st.integers(0, 2**32 - 1)
@@ -120,7 +120,7 @@ def decoder_configs(draw, **fixed):
 def generic_decoder(config, seed=0, dtype=np.float64):
     """A decoder in generic position: activations of order 1, and gains and shifts as random as the weights.
 
-    `random_decoder` is for training: with its gains of 1, shifts of 0 and small weights many mistakes change nothing.
+    `random_model` is for training: with its gains of 1, shifts of 0 and small weights many mistakes change nothing.
     """
     rng = np.random.default_rng(seed)
 
@@ -130,8 +130,8 @@ def generic_decoder(config, seed=0, dtype=np.float64):
             array = 1 - config.norm_offset + 0.3 * array
         elif kind == "shift":
             array = 0.3 * array
-        elif shape[0] not in (config.vocab_size, config.max_position_embeddings):
+        elif kind != "embedding":
             array = array / np.sqrt(shape[1])
         return array.astype(dtype)
 
-    return build_decoder(config, make)
+    return build_model(config, make)

@@ -8,13 +8,13 @@ import pytest
 from tests.commands.files import TEXT, assert_one_line, run, write_text
 from tinyslm import generate, save
 from tinyslm.commands import generate as command
-from tinyslm.models import random_decoder
+from tinyslm.models import random_model
 from tinyslm.models.catalogue import llama_shape
 from tinyslm.text import train_tokenizer
 
 TOKENIZER = train_tokenizer(TEXT.split("\n\n"), 280)
 CONTEXT = 40
-MODEL = random_decoder(llama_shape(280, 16, 24, 1, 2, 1, CONTEXT), seed=3, deviation=0.5)
+MODEL = random_model(llama_shape(280, 16, 24, 1, 2, 1, CONTEXT), seed=3, deviation=0.5)
 PROMPTS = ["The", "The old cat saw the", "dog é"]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.strategies import decoder_configs, generic_decoder, seeds
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation import KeyValueCache, end_tokens, generate, stream
-from tinyslm.models import DecoderConfig, random_decoder
+from tinyslm.models import DecoderConfig, random_model
 from tinyslm.ops import Rope
 
 CONFIG = DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, max_position_embeddings=20, ropes=(Rope(100.0, 6),) * 2)
@@ -174,7 +174,7 @@ def random_config(eos):
 
 def test_the_whole_context_can_be_used_and_not_more():
     """The last new token is never read: 20 positions hold a prompt of 5 and 15 of 16 new tokens."""
-    model = random_decoder(CONFIG)
+    model = random_model(CONFIG)
     assert generate(model, PROMPT, 16).shape == (2, 16)
     with pytest.raises(DataError, match="5 tokens and 17 new ones do not fit in the model's context of 20"):
         generate(model, PROMPT, 17)
@@ -184,7 +184,7 @@ def test_the_whole_context_can_be_used_and_not_more():
 @given(st.sampled_from([0, -3, 2.5, None]))
 def test_a_bad_number_of_tokens(count):
     with pytest.raises(ConfigError, match="max_new_tokens"):
-        generate(random_decoder(CONFIG), PROMPT, count)
+        generate(random_model(CONFIG), PROMPT, count)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_bad_number_of_tokens(count):
 )
 def test_bad_options_are_named_before_anything_is_computed(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
-        generate(random_decoder(CONFIG), PROMPT, 3, **options)
+        generate(random_model(CONFIG), PROMPT, 3, **options)
 
 
 @pytest.mark.parametrize(
@@ -215,4 +215,4 @@ def test_bad_options_are_named_before_anything_is_computed(options):
 )
 def test_bad_prompts(prompt, mask, message):
     with pytest.raises(DataError, match=message):
-        generate(random_decoder(CONFIG), prompt, 3, attention_mask=mask)
+        generate(random_model(CONFIG), prompt, 3, attention_mask=mask)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.strategies import decoder_configs, generic_decoder, seeds
 from tinyslm.autodiff import value_and_grad
 from tinyslm.errors import DataError
-from tinyslm.models import DecoderConfig, next_token_loss, random_decoder, shape_decoder
+from tinyslm.models import DecoderConfig, next_token_loss, random_model, shape_model
 from tinyslm.ops import IGNORED, Rope, cross_entropy
 from tinyslm.tree import named_arrays
 
@@ -119,7 +119,7 @@ def test_observing_changes_nothing(config, seed):
 @given(decoder_configs(), seeds, dtypes)
 def test_dtype_in_is_dtype_out(config, seed, dtype):
     """Logits, loss and every gradient have the dtype of the weights, for both kinds of initial weights."""
-    for model in (random_decoder(config, seed, dtype), generic_decoder(config, seed, dtype)):
+    for model in (random_model(config, seed, dtype), generic_decoder(config, seed, dtype)):
         assert {array.dtype for array in named_arrays(model).values()} == {np.dtype(dtype)}
         mask = np.array([[1] * 6, [1] * 4 + [0] * 2])
         assert model(tokens(seed, 2, 6), mask).dtype == dtype
@@ -132,7 +132,7 @@ def test_dtype_in_is_dtype_out(config, seed, dtype):
 def test_float32_is_close_to_float64(config, seed):
     """The same weights in both precisions agree to about what float32 can do after three layers."""
     token_ids = tokens(seed, 2, 9)
-    narrow, wide = (random_decoder(config, seed, dtype, deviation=0.3)(token_ids) for dtype in (np.float32, np.float64))
+    narrow, wide = (random_model(config, seed, dtype, deviation=0.3)(token_ids) for dtype in (np.float32, np.float64))
     np.testing.assert_allclose(narrow, wide, rtol=1e-3, atol=2e-4)
 
 
@@ -166,21 +166,21 @@ def test_given_positions_replace_counted_ones():
 
 
 def test_a_new_model_knows_nothing():
-    """random_decoder starts with logits of variance 1, hence at log V + 1/2; its residual weights shrink with depth."""
+    """random_model starts with logits of variance 1, hence at log V + 1/2; its residual weights shrink with depth."""
     config = DecoderConfig("test", 64, 32, 64, 8, 4, 2, 8, 128, ropes=(Rope(100.0, 8),) * 8)
-    model = random_decoder(config, seed=0)
+    model = random_model(config, seed=0)
     assert next_token_loss(model, tokens(0, 4, 60, 64)) == pytest.approx(np.log(64) + 0.5, abs=0.1)
     first = model.layers[0]
     assert first.feed_forward.up.weight.std() == pytest.approx(32**-0.5, rel=0.1)
     assert first.feed_forward.down.weight.std() == pytest.approx(32**-0.5 / 4, rel=0.1)
-    np.testing.assert_array_equal(random_decoder(config, seed=0).norm.weight, model.norm.weight)
+    np.testing.assert_array_equal(random_model(config, seed=0).norm.weight, model.norm.weight)
 
 
 @given(decoder_configs())
 def test_shapes_without_numbers(config):
-    """shape_decoder has the shapes of the real model."""
-    wanted = {path: array.shape for path, array in named_arrays(random_decoder(config)).items()}
-    assert {path: array.shape for path, array in named_arrays(shape_decoder(config)).items()} == wanted
+    """shape_model has the shapes of the real model."""
+    wanted = {path: array.shape for path, array in named_arrays(random_model(config)).items()}
+    assert {path: array.shape for path, array in named_arrays(shape_model(config)).items()} == wanted
 
 
 class TestNextTokenLoss:
@@ -222,10 +222,10 @@ class TestNextTokenLoss:
 )
 def test_bad_input_is_named(token_ids, options, message):
     with pytest.raises(DataError, match=message):
-        random_decoder(CONFIG)(token_ids, **options)
+        random_model(CONFIG)(token_ids, **options)
 
 
 def test_lists_are_accepted():
-    model = random_decoder(CONFIG)
+    model = random_model(CONFIG)
     lists = model([[1, 2, 3]], [[0, 1, 1]])
     np.testing.assert_array_equal(lists, model(np.array([[1, 2, 3]]), np.array([[0, 1, 1]])))

@@ -77,7 +77,8 @@ def test_values(case, chunk):
     expected, probabilities = plain_attention(*inputs, **options)
     with chunks_of(chunk):
         np.testing.assert_allclose(ops.attention(*inputs, **options), expected, atol=1e-12)
-    np.testing.assert_allclose(ops.attention_probabilities(*inputs[:2], *inputs[3:], **options), probabilities, atol=1e-12)
+    query, key, _, *bias = inputs
+    np.testing.assert_allclose(ops.attention_probabilities(query, key, *bias, **options), probabilities, atol=1e-12)
 
 
 @settings(max_examples=25)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinyslm.models import random_decoder
+from tinyslm.models import random_model
 from tinyslm.models.catalogue import llama_shape
 from tinyslm.recipes import Calibration
 
@@ -14,7 +14,7 @@ def tiny_model(experts=0, seed=3):
     config = llama_shape(31, 16, 20, 3, 4, 2, max_position_embeddings=40)
     if experts:
         config = replace(config, family="mixtral", num_experts=experts, experts_per_token=2)
-    return random_decoder(config, seed=seed, deviation=0.25)
+    return random_model(config, seed=seed, deviation=0.25)
 
 
 def tiny_calibration(model, count=24):

@@ -44,8 +44,7 @@ def places(family: Family, paths, bare=False, own=()) -> dict[str, Place]:
     those that the file would join with one of them.
     Raises CheckpointError for an array that the family has no tensor for.
     """
-    where = {_first(modules): (name, modules) for name, modules in family.tensors.items()}
-    partners = {module: _first(modules) for modules in family.tensors.values() for module in _several(modules)}
+    where = {module: (stored, modules) for modules, stored in family.tensors.items() for module in _several(modules)}
     own, paths = set(own), list(paths)
     plain = {path for path in paths if path.rpartition(".")[0] not in own}
     found = {}
@@ -55,9 +54,9 @@ def places(family: Family, paths, bare=False, own=()) -> dict[str, Place]:
         if path not in plain:
             found[path] = Place((path,), apart=True)
             continue
-        if pattern not in partners:
+        if pattern not in where:
             raise CheckpointError(f"a {family.model_type} checkpoint has no tensor for {path}")
-        stored, modules = where[partners[pattern]]
+        stored, modules = where[pattern]
         group = tuple(f"{each.format(**numbers)}.{name}" for each in _several(modules))
         if not plain.issuperset(group):
             found[path] = Place((path,), apart=True)
@@ -71,10 +70,6 @@ def places(family: Family, paths, bare=False, own=()) -> dict[str, Place]:
 
 def _several(modules):
     return (modules,) if isinstance(modules, str) else modules
-
-
-def _first(modules):
-    return _several(modules)[0]
 
 
 def _pattern(module):

@@ -13,6 +13,7 @@ from tinyslm.checkpoints.layout import REPLACEABLE, places
 from tinyslm.checkpoints.replaced import SECTION, restore
 from tinyslm.checkpoints.safetensors import FLOATING, read_safetensors
 from tinyslm.errors import CheckpointError, ConfigError
+from tinyslm.models import shape_model
 from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -33,13 +34,13 @@ def load_model(path):
     family = find_family(values.get("model_type"), where)
     config = family.read_config(values, where)
     replaced = _replaced_entries(values, where)
-    tensors = stored_tensors(directory)
+    tensors = _with_names_of_today(stored_tensors(directory), family)
     _check_counts(config, tensors, where)
 
     dense = [name for name in tensors if name.rpartition(".")[0] not in replaced]
     bare = not any(name.startswith(family.base) for name in dense)
     tied = "head" not in replaced and _is_tied(tensors, config.tie_word_embeddings, family, bare)
-    config = replace(config, bare_names=bare, tie_word_embeddings=tied)
+    config = replace(config, bare_names=bare, tie_word_embeddings=tied, **_parts(tensors, family, bare))
     if tied:
         tensors = _without_head(tensors, family, bare)
     return _fill(family, config, replaced, tensors, where)
@@ -84,6 +85,25 @@ def _check_counts(config, tensors, where):
         raise ConfigError(f"{where}: claims {parts} layers or experts, but there are {len(tensors)} tensors in all")
 
 
+def _with_names_of_today(tensors, family):
+    """The tensors by the endings that their names have today."""
+
+    def renamed(name):
+        before, _, ending = name.rpartition(".")
+        return f"{before}.{family.renamed[ending]}" if ending in family.renamed else name
+
+    return {renamed(name): tensor for name, tensor in tensors.items()}
+
+
+def _parts(tensors, family, bare):
+    """The flags of the configuration that say which of its optional parts a model has: those with tensors."""
+    flags = {}
+    for flag, (stored, module) in family.optional.items():
+        beginnings = (stored.removeprefix(family.base) if bare else stored, module)  # as stored, or compressed
+        flags[flag] = any(name.startswith(beginnings) for name in tensors)
+    return flags
+
+
 def _name(path, family, bare):
     """What a family calls one array outside the layers."""
     return next(iter(places(family, [path], bare)))
@@ -109,7 +129,7 @@ def _without_head(tensors, family, bare):
 
 def _fill(family, config, replaced, tensors, where):
     """The model of a configuration with the numbers of the tensors."""
-    skeleton = family.shapes(config)
+    skeleton = shape_model(config)
     plain = named_modules(skeleton, REPLACEABLE)
     for path in replaced.keys() - plain.keys():
         raise ConfigError(f"{where}: {SECTION}.replaced names {shown(path)}, which this {config.family} model has not")

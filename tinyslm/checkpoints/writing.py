@@ -12,6 +12,7 @@ from tinyslm.checkpoints.reading import CONFIG, WEIGHTS
 from tinyslm.checkpoints.replaced import SECTION, describe
 from tinyslm.checkpoints.safetensors import write_safetensors
 from tinyslm.errors import CheckpointError, ConfigError
+from tinyslm.models import shape_model
 from tinyslm.tree import named_arrays, named_modules
 
 STORED_AS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -72,7 +73,7 @@ def save_model(path, model, tokenizer=None, dtype="float32", records=None):
 def _family_and_skeleton(tree):
     """The family of a model or its gradients, and a model of the family with all shapes but no memory."""
     family = find_family(tree.config.family, "the model's configuration")
-    return family, family.shapes(replace(tree.config, tie_word_embeddings=tree.head is None))
+    return family, shape_model(replace(tree.config, tie_word_embeddings=tree.head is None))
 
 
 def _check_shapes(arrays, expected, replaced):

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tinyslm.checkpoints import atomic_directory, atomic_file, check_new_directory, save_model
 from tinyslm.errors import ConfigError, DataError, Error
 from tinyslm.evaluation import measure_loss
-from tinyslm.models import random_decoder
+from tinyslm.models import random_model
 from tinyslm.models.catalogue import TINY_SHAPES, tiny_config
 from tinyslm.ops import IGNORED
 from tinyslm.parallel import default_threads
@@ -102,7 +102,7 @@ def run(arguments) -> int:
 
     settings = _settings(options, len(token_ids))
     config = tiny_config(options["shape"], tokenizer.get_vocab_size(), options["context"])
-    state = State.start(random_decoder(config, seed=options["seed"]), settings)
+    state = State.start(random_model(config, seed=options["seed"]), settings)
     state_path = place / "state.safetensors"
     if arguments.resume:
         restore_state(state_path, state)

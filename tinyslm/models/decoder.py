@@ -7,18 +7,8 @@ import numpy as np
 from tinyslm import ops
 from tinyslm.errors import DataError
 from tinyslm.models.config import DecoderConfig
-from tinyslm.modules import (
-    Attention,
-    Block,
-    Context,
-    Embedding,
-    FeedForward,
-    LayerNorm,
-    Linear,
-    MixtureOfExperts,
-    RMSNorm,
-    ignore,
-)
+from tinyslm.models.parts import Parts
+from tinyslm.modules import Block, Context, Embedding, Linear, MixtureOfExperts, ignore
 from tinyslm.modules.block import under
 from tinyslm.tree import Module
 
@@ -109,95 +99,37 @@ class Decoder(Module):
 
 
 def build_decoder(config: DecoderConfig, make) -> Decoder:
-    """A decoder whose every array comes from `make(shape, kind)`; kind is "weight", "residual", "gain" or "shift".
+    """A decoder whose every array comes from `make(shape, kind)`; the kinds are those of `Parts`."""
+    parts = Parts(config, make)
 
-    "residual" is a weight whose product is added to the residual stream; a gain multiplies, a shift is added.
-    """
-    C, D, F = config.hidden_size, config.head_dim, config.intermediate_size
-    H, G = config.num_attention_heads, config.num_key_value_heads
-
-    def linear(outputs, inputs, bias, kind="weight"):
-        return Linear(make((outputs, inputs), kind), make((outputs,), "shift") if bias else None)
-
-    def norm(size=C):
-        if config.norm == "layer":
-            return LayerNorm(make((size,), "gain"), make((size,), "shift"), config.norm_eps)
-        return RMSNorm(make((size,), "gain"), config.norm_eps, config.norm_offset)
-
-    def feed_forward():
-        bias = config.feed_forward_bias
-        return FeedForward(
-            up=linear(F, C, bias),
-            down=linear(C, F, bias, "residual"),
-            gate=linear(F, C, bias) if config.gated else None,
-            activation=config.activation,
-        )
-
-    def attention(layer):
-        return Attention(
-            query=linear(H * D, C, config.attention_bias),
-            key=linear(G * D, C, config.attention_bias),
-            value=linear(G * D, C, config.attention_bias),
-            output=linear(C, H * D, config.attention_output_bias, "residual"),
-            head_dim=D,
-            scale=config.scale,
-            rope=config.ropes[layer],
-            window=config.windows[layer],
-            softcap=config.attention_softcap,
-            query_norm=norm(D) if config.query_key_norm else None,
-            key_norm=norm(D) if config.query_key_norm else None,
+    def mixture():
+        return MixtureOfExperts(
+            router=parts.linear(config.num_experts, config.hidden_size),
+            experts=[parts.feed_forward() for _ in range(config.num_experts)],
+            experts_per_token=config.experts_per_token,
         )
 
     def block(layer):
         return Block(
-            attention_norm=norm(),
-            attention=attention(layer),
-            feed_forward_norm=norm(),
-            feed_forward=MixtureOfExperts(
-                router=linear(config.num_experts, C, False),
-                experts=[feed_forward() for _ in range(config.num_experts)],
-                experts_per_token=config.experts_per_token,
-            )
-            if config.num_experts
-            else feed_forward(),
-            attention_output_norm=norm() if config.branch_norm else None,
-            feed_forward_output_norm=norm() if config.branch_norm else None,
+            attention_norm=parts.norm(),
+            attention=parts.attention(
+                rope=config.ropes[layer],
+                window=config.windows[layer],
+                softcap=config.attention_softcap,
+                query_norm=parts.norm(config.head_dim) if config.query_key_norm else None,
+                key_norm=parts.norm(config.head_dim) if config.query_key_norm else None,
+            ),
+            feed_forward_norm=parts.norm(),
+            feed_forward=mixture() if config.num_experts else parts.feed_forward(),
+            attention_output_norm=parts.norm() if config.branch_norm else None,
+            feed_forward_output_norm=parts.norm() if config.branch_norm else None,
         )
 
     return Decoder(
         config=config,
-        embedding=Embedding(make((config.vocab_size, C), "weight")),
+        embedding=parts.embedding(config.vocab_size),
         layers=[block(i) for i in range(config.num_hidden_layers)],
-        norm=norm(),
-        head=None if config.tie_word_embeddings else linear(config.vocab_size, C, False),
-        position_embedding=Embedding(make((config.max_position_embeddings, C), "weight"))
-        if config.learned_positions
-        else None,
+        norm=parts.norm(),
+        head=None if config.tie_word_embeddings else parts.linear(config.vocab_size, config.hidden_size),
+        position_embedding=parts.embedding(config.max_position_embeddings) if config.learned_positions else None,
     )
-
-
-def random_decoder(config: DecoderConfig, seed=0, dtype=np.float32, deviation=None) -> Decoder:
-    """A decoder to start training from: normal weights of standard deviation 1 / sqrt(C), gains 1, shifts 0.
-
-    The usual 0.02 is about that for C = 2048. In a narrow model it makes queries and keys so small that attention
-    stays nearly uniform, and copying from the context is learned late. Weights that write to the residual stream are
-    smaller by sqrt(2 * layers), so that its size does not grow with depth.
-    Source: Radford et al. 2019 (GPT-2), section 2.3, for the latter.
-    """
-    deviation = deviation or config.hidden_size**-0.5
-    rng = np.random.default_rng(seed)
-
-    def make(shape, kind):
-        if kind == "gain":
-            return np.full(shape, 1 - config.norm_offset, dtype)
-        if kind == "shift":
-            return np.zeros(shape, dtype)
-        spread = deviation / np.sqrt(2 * config.num_hidden_layers) if kind == "residual" else deviation
-        return (rng.standard_normal(shape, np.float32) * np.float32(spread)).astype(dtype)
-
-    return build_decoder(config, make)
-
-
-def shape_decoder(config: DecoderConfig) -> Decoder:
-    """A decoder of zeros that take no memory: every array has its shape, and all its entries are one number."""
-    return build_decoder(config, lambda shape, kind: np.broadcast_to(np.float32(0), shape))

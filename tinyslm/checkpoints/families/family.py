@@ -7,35 +7,37 @@ from typing import Any
 from tinyslm.checkpoints.families.keys import LARGEST, Keys
 from tinyslm.errors import ConfigError
 from tinyslm.models import DecoderConfig
-from tinyslm.models.decoder import shape_decoder
 
 # Keys of any config.json that change what the tensors mean, with the only value that is supported.
 FIXED_EVERYWHERE = {"quantization_config": None}
-NOT_IN_CONFIG = ("bare_names",)  # fields of DecoderConfig that are seen from the tensors' names
+NOT_IN_CONFIG = ("bare_names", "masked_head", "pooler")  # fields that are seen from the tensors' names
 
 
 @dataclass(frozen=True)
 class Family:
     """One checkpoint layout.
 
-    tensors maps a name in the file to the module whose arrays it holds, without ".weight" or ".bias"; {i} stands for a
-    layer, {e} for an expert. Several modules: the file joins them along their outputs, in this order.
+    tensors maps a module to its name in the file, to which ".weight" or ".bias" is added; {i} stands for a layer, {e}
+    for an expert. Several modules: the file joins their arrays along the outputs, in this order.
     base is what all names but the head's begin with; files written from the model without its head leave it away.
+    optional maps a flag of the configuration to what begins the names of its tensors, in the file and in the model.
     """
 
     model_type: str  # the key of this name in config.json
     architecture: str  # the class in transformers
     defaults: dict[str, Any]  # of the class in transformers, for keys that a config.json leaves out
-    tensors: dict[str, str | tuple[str, ...]]
-    read: Callable[[Keys], dict[str, Any]]  # config.json -> fields of DecoderConfig
-    write: Callable[[DecoderConfig], dict[str, Any]]
+    tensors: dict[str | tuple[str, ...], str]
+    read: Callable[[Keys], dict[str, Any]]  # config.json -> fields of the configuration
+    write: Callable[[Any], dict[str, Any]]  # the reverse
     base: str
+    config: type = DecoderConfig
     transposed: frozenset[str] = frozenset()  # names whose weight is stored as (in, out)
     ignored: tuple[str, ...] = ()  # patterns of names that hold nothing to learn; * stands for anything
     fixed: dict[str, Any] = field(default_factory=dict)  # keys with the only value that is supported
-    shapes: Callable[[DecoderConfig], Any] = shape_decoder  # a model of the right shapes, without memory
+    optional: dict[str, tuple[str, str]] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)  # how names end in old files, and today
 
-    def read_config(self, values: dict, where) -> DecoderConfig:
+    def read_config(self, values: dict, where):
         """The configuration in a config.json, in either layout.
 
         Raises ConfigError, naming `where`, key, found and expected, for values that lie or are not supported.
@@ -46,14 +48,14 @@ class Family:
                 keys.refuse(key, f"{supported!r} (nothing else is supported)")
         values = self.read(keys)
         try:
-            config = DecoderConfig(family=self.model_type, **values)
+            config = self.config(family=self.model_type, **values)
         except ConfigError as problem:
             raise ConfigError(f"{where}: {problem}") from None
         if max(config.num_attention_heads, config.num_key_value_heads) * config.head_dim > LARGEST:
             keys.refuse("head_dim", f"at most {LARGEST} dimensions in all heads together")
         return config
 
-    def write_config(self, config: DecoderConfig) -> dict:
+    def write_config(self, config) -> dict:
         """config.json in the layout of today. Raises ConfigError for what this family has no key for."""
         values = {"model_type": self.model_type, "architectures": [self.architecture], **self.write(config)}
         again = self.read_config(values, f"configuration of a {self.model_type} model")

@@ -11,18 +11,18 @@ from tinyslm.ops import ACTIVATIONS
 
 QUERY_KEY_VALUE = ("layers.{i}.attention.query", "layers.{i}.attention.key", "layers.{i}.attention.value")
 LINEAR = {
-    "transformer.h.{i}.attn.c_attn": QUERY_KEY_VALUE,
-    "transformer.h.{i}.attn.c_proj": "layers.{i}.attention.output",
-    "transformer.h.{i}.mlp.c_fc": "layers.{i}.feed_forward.up",
-    "transformer.h.{i}.mlp.c_proj": "layers.{i}.feed_forward.down",
+    QUERY_KEY_VALUE: "transformer.h.{i}.attn.c_attn",
+    "layers.{i}.attention.output": "transformer.h.{i}.attn.c_proj",
+    "layers.{i}.feed_forward.up": "transformer.h.{i}.mlp.c_fc",
+    "layers.{i}.feed_forward.down": "transformer.h.{i}.mlp.c_proj",
 }
 OTHERS = {
-    "transformer.wte": "embedding",
-    "transformer.wpe": "position_embedding",
-    "transformer.h.{i}.ln_1": "layers.{i}.attention_norm",
-    "transformer.h.{i}.ln_2": "layers.{i}.feed_forward_norm",
-    "transformer.ln_f": "norm",
-    "lm_head": "head",
+    "embedding": "transformer.wte",
+    "position_embedding": "transformer.wpe",
+    "layers.{i}.attention_norm": "transformer.h.{i}.ln_1",
+    "layers.{i}.feed_forward_norm": "transformer.h.{i}.ln_2",
+    "norm": "transformer.ln_f",
+    "head": "lm_head",
 }
 DEFAULTS = {
     "vocab_size": 50257,
@@ -94,7 +94,7 @@ FAMILY = Family(
     read=read,
     write=write,
     base="transformer.",
-    transposed=frozenset(LINEAR),
+    transposed=frozenset(LINEAR.values()),
     ignored=("*.attn.bias", "*.attn.masked_bias"),
     fixed={
         "scale_attn_weights": True,

@@ -9,22 +9,22 @@ from tinyslm.ops import ACTIVATIONS
 MOST_LAYERS = 10_000
 
 OUTSIDE = {
-    "model.embed_tokens": "embedding",
-    "model.norm": "norm",
-    "lm_head": "head",
+    "embedding": "model.embed_tokens",
+    "norm": "model.norm",
+    "head": "lm_head",
 }
 ATTENTION = {
-    "model.layers.{i}.input_layernorm": "layers.{i}.attention_norm",
-    "model.layers.{i}.self_attn.q_proj": "layers.{i}.attention.query",
-    "model.layers.{i}.self_attn.k_proj": "layers.{i}.attention.key",
-    "model.layers.{i}.self_attn.v_proj": "layers.{i}.attention.value",
-    "model.layers.{i}.self_attn.o_proj": "layers.{i}.attention.output",
-    "model.layers.{i}.post_attention_layernorm": "layers.{i}.feed_forward_norm",
+    "layers.{i}.attention_norm": "model.layers.{i}.input_layernorm",
+    "layers.{i}.attention.query": "model.layers.{i}.self_attn.q_proj",
+    "layers.{i}.attention.key": "model.layers.{i}.self_attn.k_proj",
+    "layers.{i}.attention.value": "model.layers.{i}.self_attn.v_proj",
+    "layers.{i}.attention.output": "model.layers.{i}.self_attn.o_proj",
+    "layers.{i}.feed_forward_norm": "model.layers.{i}.post_attention_layernorm",
 }
 FEED_FORWARD = {
-    "model.layers.{i}.mlp.gate_proj": "layers.{i}.feed_forward.gate",
-    "model.layers.{i}.mlp.up_proj": "layers.{i}.feed_forward.up",
-    "model.layers.{i}.mlp.down_proj": "layers.{i}.feed_forward.down",
+    "layers.{i}.feed_forward.gate": "model.layers.{i}.mlp.gate_proj",
+    "layers.{i}.feed_forward.up": "model.layers.{i}.mlp.up_proj",
+    "layers.{i}.feed_forward.down": "model.layers.{i}.mlp.down_proj",
 }
 DEFAULTS = {
     "vocab_size": 32000,

@@ -15,10 +15,10 @@ DEFAULTS = mistral.DEFAULTS | {
     "num_experts_per_tok": 2,
 }
 EXPERTS = {
-    "model.layers.{i}.block_sparse_moe.gate": "layers.{i}.feed_forward.router",
-    "model.layers.{i}.block_sparse_moe.experts.{e}.w1": "layers.{i}.feed_forward.experts.{e}.gate",
-    "model.layers.{i}.block_sparse_moe.experts.{e}.w2": "layers.{i}.feed_forward.experts.{e}.down",
-    "model.layers.{i}.block_sparse_moe.experts.{e}.w3": "layers.{i}.feed_forward.experts.{e}.up",
+    "layers.{i}.feed_forward.router": "model.layers.{i}.block_sparse_moe.gate",
+    "layers.{i}.feed_forward.experts.{e}.gate": "model.layers.{i}.block_sparse_moe.experts.{e}.w1",
+    "layers.{i}.feed_forward.experts.{e}.down": "model.layers.{i}.block_sparse_moe.experts.{e}.w2",
+    "layers.{i}.feed_forward.experts.{e}.up": "model.layers.{i}.block_sparse_moe.experts.{e}.w3",
 }
 
 
