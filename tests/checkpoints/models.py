@@ -9,14 +9,32 @@ from tests.strategies import generic_decoder
 from tinyslm.checkpoints import read_safetensors, write_safetensors
 from tinyslm.tree import named_arrays
 
-FAMILY_NAMES = ("llama", "mistral", "mixtral", "gpt2")
-BIASED = {"attention_bias": True, "mlp_bias": True}
-SMALLER = {"num_hidden_layers": 2, "num_local_experts": 3}
+LONGROPE = {
+    "rope_type": "longrope",
+    "partial_rotary_factor": 0.6,
+    "short_factor": [1.0, 1.1, 1.2],
+    "long_factor": [1, 2, 3],
+    "original_max_position_embeddings": 6,
+}
+CHOICES = {  # where a family can choose, what the others cannot
+    "gemma": {"head_dim": 10, "attention_bias": True},
+    "gemma2": {"head_dim": 10, "attention_bias": True, "sliding_window": 4, "query_pre_attn_scalar": 20},
+    "gemma3_text": {"head_dim": 10, "sliding_window": 4, "sliding_window_pattern": 2, "final_logit_softcapping": 3.0},
+    "gpt2": {},
+    "llama": {"attention_bias": True, "mlp_bias": True},
+    "ministral": {"head_dim": 10, "sliding_window": 4, "layer_types": ["full_attention", "sliding_attention"]},
+    "mistral": {"sliding_window": 4},
+    "mixtral": {"num_local_experts": 3},
+    "phi3": {"hidden_size": 40, "rope_parameters": LONGROPE, "original_max_position_embeddings": 6},
+    "qwen3": {"head_dim": 10, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+    "smollm3": {"attention_bias": True, "mlp_bias": True, "no_rope_layers": [0, 1]},
+}
+FAMILY_NAMES = tuple(CHOICES)
 
 
 def small_model(family, seed=0, **values):
-    """A model in generic position, with biases where its family can have them."""
-    config = read(family, **SMALLER | (BIASED if family == "llama" else {}) | values)
+    """A model of two layers in generic position, with what its family can choose."""
+    config = read(family, **{"num_hidden_layers": 2} | CHOICES[family] | values)
     return generic_decoder(config, seed, np.float32)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyslm.checkpoints.families import find_family
+from tinyslm.checkpoints.families import family_of
 from tinyslm.checkpoints.json_files import read_json, shown
 from tinyslm.checkpoints.layout import REPLACEABLE, places
 from tinyslm.checkpoints.replaced import SECTION, restore
@@ -31,7 +31,7 @@ def load_model(path):
         raise CheckpointError(f"{directory}: {problem} with {CONFIG} and {WEIGHTS}")
     where = directory / CONFIG
     values = read_json(where)
-    family = find_family(values.get("model_type"), where)
+    family = family_of(values, where)
     config = family.read_config(values, where)
     replaced = _replaced_entries(values, where)
     tensors = _with_names_of_today(stored_tensors(directory), family)

@@ -1,11 +1,24 @@
 """One small file per family: how its config.json and tensor names translate into ours, and back."""
 
-from tinyslm.checkpoints.families import gpt2, llama, mistral, mixtral
+from tinyslm.checkpoints.families import (
+    gemma,
+    gemma2,
+    gemma3,
+    gpt2,
+    llama,
+    ministral,
+    mistral,
+    mixtral,
+    phi3,
+    qwen3,
+    smollm3,
+)
 from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
 
-FAMILIES = {module.FAMILY.model_type: module.FAMILY for module in (gpt2, llama, mistral, mixtral)}
+MODULES = (gemma, gemma2, gemma3, gpt2, llama, ministral, mistral, mixtral, phi3, qwen3, smollm3)
+FAMILIES = {module.FAMILY.model_type: module.FAMILY for module in MODULES}
 
 
 def find_family(model_type, where) -> Family:
@@ -16,4 +29,11 @@ def find_family(model_type, where) -> Family:
     return family
 
 
-__all__ = ["FAMILIES", "Family", "find_family"]
+def family_of(values, where) -> Family:
+    """The family of a config.json. Raises ConfigError as `find_family`."""
+    if values.get("model_type") == "mistral" and mistral.has_layers_of_both_kinds(values):
+        return ministral.FAMILY  # the first Ministral files call themselves mistral
+    return find_family(values.get("model_type"), where)
+
+
+__all__ = ["FAMILIES", "Family", "family_of", "find_family"]

@@ -13,6 +13,10 @@ class Keys:
         self.values = defaults | values
         self.where = where
 
+    def having(self, **changes):
+        """The same keys, some of them with other values."""
+        return Keys(self.values | changes, {}, self.where)
+
     def get(self, key):
         """The value as it is; None where the key is missing or null."""
         return self.values.get(key)
@@ -39,6 +43,10 @@ class Keys:
         if type(value) not in (int, float) or not 0 <= value <= 1e30 or (positive and value == 0):
             self.refuse(key, f"a number {'above' if positive else 'of at least'} 0")
         return float(value)
+
+    def optional_number(self, key):
+        """A finite number above 0, or None."""
+        return None if self.get(key) is None else self.number(key)
 
     def numbers(self, key, count):
         """That many numbers above 0."""

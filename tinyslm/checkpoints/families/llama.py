@@ -80,7 +80,7 @@ def read_common(keys: Keys) -> dict:
 
 def write_common(config: DecoderConfig) -> dict:
     """The reverse of `read_common`."""
-    eos = config.eos_token_id
+    eos, rope = config.eos_token_id, next(filter(None, config.ropes), None)
     return {
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -90,7 +90,7 @@ def write_common(config: DecoderConfig) -> dict:
         "num_key_value_heads": config.num_key_value_heads,
         "head_dim": config.head_dim,
         "max_position_embeddings": config.max_position_embeddings,
-        "rope_parameters": write_rope(config.ropes[0], config.head_dim) if config.ropes[0] else None,
+        "rope_parameters": write_rope(rope, config.head_dim) if rope else None,
         "rms_norm_eps": config.norm_eps,
         "hidden_act": config.activation,
         "tie_word_embeddings": config.tie_word_embeddings,
@@ -100,22 +100,29 @@ def write_common(config: DecoderConfig) -> dict:
     }
 
 
+def read_attention_bias(keys: Keys) -> dict:
+    """One key for all four projections of attention."""
+    return dict.fromkeys(("attention_bias", "attention_output_bias"), keys.flag("attention_bias"))
+
+
+def read_biases(keys: Keys) -> dict:
+    """One key for attention, and one for the feed-forward layer."""
+    return read_attention_bias(keys) | {"feed_forward_bias": keys.flag("mlp_bias")}
+
+
+def write_biases(config: DecoderConfig) -> dict:
+    """The reverse."""
+    return {"attention_bias": config.attention_bias, "mlp_bias": config.feed_forward_bias}
+
+
 def read(keys: Keys) -> dict:
     """config.json -> fields of DecoderConfig."""
-    attention_bias = keys.flag("attention_bias")
-    return read_common(keys) | {
-        "attention_bias": attention_bias,
-        "attention_output_bias": attention_bias,
-        "feed_forward_bias": keys.flag("mlp_bias"),
-    }
+    return read_common(keys) | read_biases(keys)
 
 
 def write(config: DecoderConfig) -> dict:
     """DecoderConfig -> config.json."""
-    return write_common(config) | {
-        "attention_bias": config.attention_bias,
-        "mlp_bias": config.feed_forward_bias,
-    }
+    return write_common(config) | write_biases(config)
 
 
 FAMILY = Family(

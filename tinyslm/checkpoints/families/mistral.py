@@ -3,6 +3,7 @@
 from tinyslm.checkpoints.families import llama
 from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.families.keys import Keys
+from tinyslm.checkpoints.families.layer_types import FULL, SLIDING
 from tinyslm.models import DecoderConfig
 
 DEFAULTS = llama.DEFAULTS | {
@@ -13,12 +14,18 @@ DEFAULTS = llama.DEFAULTS | {
 }
 
 
+def has_layers_of_both_kinds(values) -> bool:
+    """Whether a config.json is one of Ministral."""
+    kinds = values.get("layer_types")
+    return isinstance(kinds, list) and FULL in kinds and SLIDING in kinds
+
+
 def read(keys: Keys) -> dict:
     """config.json -> fields of DecoderConfig."""
     layers = keys.count("num_hidden_layers", llama.MOST_LAYERS)
-    kind = "full_attention" if keys.get("sliding_window") is None else "sliding_attention"
+    kind = FULL if keys.get("sliding_window") is None else SLIDING
     if keys.get("layer_types") not in (None, [kind] * layers):
-        keys.refuse("layer_types", f"{kind!r} for every layer (layers of different kinds are not supported)")
+        keys.refuse("layer_types", f"{kind!r} for every layer")
     return llama.read_common(keys) | {"windows": (keys.optional_count("sliding_window"),) * layers}
 
 

@@ -4,6 +4,8 @@ Today: "rope_parameters": {"rope_theta": ..., "rope_type": ..., ...}. Before: "r
 "rope_scaling": null or {"type" or "rope_type": ..., ...}.
 """
 
+import math
+
 from tinyslm.checkpoints.families.keys import Keys
 from tinyslm.ops import Rope
 from tinyslm.ops.rotary import longrope_attention_factor
@@ -69,7 +71,9 @@ def write_rope(rope: Rope, head_dim: int) -> dict:
     """The value of "rope_parameters", in the layout of today."""
     parameters = {"rope_type": rope.scaling, "rope_theta": rope.theta}
     if rope.dimension != head_dim:
-        parameters["partial_rotary_factor"] = rope.dimension / head_dim
+        factor = rope.dimension / head_dim
+        exact = int(head_dim * factor) == rope.dimension  # which is how it is read
+        parameters["partial_rotary_factor"] = factor if exact else math.nextafter(factor, 1)
     if rope.scaling in ("linear", "llama3"):
         parameters["factor"] = rope.factor
     if rope.scaling == "llama3":

@@ -1,0 +1,37 @@
+"""What is saved loads in Hugging Face transformers and computes the same, for every family; where it is installed."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.checkpoints.models import FAMILY_NAMES, small_model
+from tinyslm.checkpoints import save_model
+from tinyslm.checkpoints.families import FAMILIES, family_of
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+TOKENS = np.array([[3, 1, 4, 1, 5, 9, 2, 6, 5, 3], [2, 7, 1, 8, 2, 8, 1, 8, 2, 8]])
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_a_saved_model_computes_the_same_there(tmp_path, family, tied):
+    model = small_model(family, tie_word_embeddings=tied)
+    save_model(tmp_path / "saved", model)
+    theirs, info = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "saved", attn_implementation="eager", output_loading_info=True
+    )
+    assert not any(info.values()), info  # no missing, unexpected or mismatched tensor
+    with torch.no_grad():
+        wanted = theirs(torch.tensor(TOKENS)).logits.numpy()
+    np.testing.assert_allclose(model(TOKENS), wanted, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_missing_keys_mean_the_defaults_of_the_class(family):
+    values = json.loads(transformers.AutoConfig.for_model(family).to_json_string(use_diff=False))
+    wanted = family_of(values, "theirs").read_config(values, "theirs")
+    found = FAMILIES[family].read_config({"model_type": family}, "nothing")
+    assert found == wanted

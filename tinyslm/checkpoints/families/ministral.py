@@ -1,0 +1,30 @@
+"""Ministral: Mistral in which some layers see everything and the others a window; all turn by the same angles."""
+
+from tinyslm.checkpoints.families import llama, mistral
+from tinyslm.checkpoints.families.family import Family
+from tinyslm.checkpoints.families.keys import Keys
+from tinyslm.checkpoints.families.layer_types import SLIDING, read_windows, write_windows
+from tinyslm.models import DecoderConfig
+
+
+def read(keys: Keys) -> dict:
+    """config.json -> fields of DecoderConfig."""
+    common = llama.read_common(keys)
+    return common | {"windows": read_windows(keys, common["num_hidden_layers"], lambda layer: SLIDING)}
+
+
+def write(config: DecoderConfig) -> dict:
+    """DecoderConfig -> config.json."""
+    return llama.write_common(config) | write_windows(config)
+
+
+FAMILY = Family(
+    model_type="ministral",
+    architecture="MinistralForCausalLM",
+    defaults=mistral.DEFAULTS,
+    tensors=llama.FAMILY.tensors,
+    read=read,
+    write=write,
+    base="model.",
+    ignored=llama.FAMILY.ignored,
+)

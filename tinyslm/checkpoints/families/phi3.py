@@ -1,0 +1,66 @@
+"""Phi-3 and Phi-4-mini: Llama with query, key and value in one tensor, gate and up in another, and perhaps longrope.
+
+The first 128k files call longrope "su", which still means the same; so does "yarn" in this family.
+"""
+
+from tinyslm.checkpoints.families import llama
+from tinyslm.checkpoints.families.family import Family
+from tinyslm.checkpoints.families.keys import Keys
+from tinyslm.models import DecoderConfig
+
+DEFAULTS = llama.DEFAULTS | {
+    "vocab_size": 32064,
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "max_position_embeddings": 4096,
+    "original_max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5,
+    "eos_token_id": 32000,
+    "pad_token_id": 32000,
+    "sliding_window": None,
+}
+QUERY_KEY_VALUE = tuple(f"layers.{{i}}.attention.{each}" for each in ("query", "key", "value"))
+GATE_UP = ("layers.{i}.feed_forward.gate", "layers.{i}.feed_forward.up")
+FUSED = {
+    QUERY_KEY_VALUE: "model.layers.{i}.self_attn.qkv_proj",
+    GATE_UP: "model.layers.{i}.mlp.gate_up_proj",
+}
+AS_LLAMA = {module: name for module, name in llama.FAMILY.tensors.items() if module not in QUERY_KEY_VALUE + GATE_UP}
+OLD_NAMES = ("su", "yarn")
+
+
+def _with_name_of_today(keys, table_key):
+    table = keys.table(table_key)
+    if table is None:
+        return keys
+    names = {key: "longrope" for key in ("type", "rope_type") if table.get(key) in OLD_NAMES}
+    return keys.having(**{table_key: table.values | names})
+
+
+def read(keys: Keys) -> dict:
+    """config.json -> fields of DecoderConfig."""
+    for table_key in ("rope_parameters", "rope_scaling"):
+        keys = _with_name_of_today(keys, table_key)
+    common = llama.read_common(keys)
+    return common | {"windows": (keys.optional_count("sliding_window"),) * common["num_hidden_layers"]}
+
+
+def write(config: DecoderConfig) -> dict:
+    """DecoderConfig -> config.json."""
+    rope = config.ropes[0]
+    return llama.write_common(config) | {
+        "sliding_window": config.windows[0],
+        "original_max_position_embeddings": rope.original_length or config.max_position_embeddings,
+    }
+
+
+FAMILY = Family(
+    model_type="phi3",
+    architecture="Phi3ForCausalLM",
+    defaults=DEFAULTS,
+    tensors=AS_LLAMA | FUSED,
+    read=read,
+    write=write,
+    base="model.",
+    ignored=llama.FAMILY.ignored,
+)
