@@ -34,7 +34,7 @@ FAMILY_NAMES = tuple(CHOICES)
 
 def small_model(family, seed=0, **values):
     """A model of two layers in generic position, with what its family can choose."""
-    config = read(family, **{"num_hidden_layers": 2} | CHOICES[family] | values)
+    config = read(family, **{"num_hidden_layers": 2, "pad_token_id": 0} | CHOICES[family] | values)
     return generic_decoder(config, seed, np.float32)
 
 
