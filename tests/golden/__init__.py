@@ -14,12 +14,13 @@ DIRECTORY = Path(os.environ.get("TINYSLM_GOLDEN", Path(__file__).parent))
 LAYOUTS = ("config.json", "config_legacy.json")
 
 
-def golden_names():
-    """The golden checkpoints of the families that tinyslm reads."""
+def golden_names(kind=None):
+    """The golden checkpoints of the families that tinyslm reads; `kind` is a class of configurations, None for all."""
     found = []
     for golden in sorted(DIRECTORY.glob("*/golden.npz")):
         config = json.loads((golden.parent / "config.json").read_text())
-        if config["model_type"] in FAMILIES:
+        family = FAMILIES.get(config["model_type"])
+        if family is not None and kind in (None, family.config):
             found.append(golden.parent.name)
     return found
 
