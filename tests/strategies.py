@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tinyslm.models import DecoderConfig, build_model
+from tinyslm.models import DecoderConfig, EncoderConfig, EncoderDecoderConfig, build_model
 from tinyslm.ops import Rope
 
 seeds = st.integers(0, 2**32 - 1)
@@ -117,8 +117,63 @@ def decoder_configs(draw, **fixed):
     return DecoderConfig(**choices | fixed)
 
 
-def generic_decoder(config, seed=0, dtype=np.float64):
-    """A decoder in generic position: activations of order 1, and gains and shifts as random as the weights.
+@st.composite
+def encoder_configs(draw, **fixed):
+    """A small encoder with any combination of the choices of a configuration; `fixed` fields are not drawn."""
+
+    def maybe(*values):
+        return draw(st.sampled_from(values))
+
+    choices = {
+        "family": "test",
+        "vocab_size": 23,
+        "hidden_size": 10,
+        "intermediate_size": 14,
+        "num_hidden_layers": maybe(1, 2, 3),
+        "num_attention_heads": maybe(1, 2, 3),
+        "head_dim": maybe(4, 6),
+        "max_position_embeddings": 40,
+        "type_vocab_size": maybe(None, 3),
+        "norm_eps": 1e-2,
+        "activation": maybe("silu", "gelu", "gelu_new"),
+        "masked_head": maybe(True, False),
+        "pooler": maybe(True, False),
+        "tie_word_embeddings": maybe(True, False),
+    }
+    return EncoderConfig(**choices | fixed)
+
+
+@st.composite
+def encoder_decoder_configs(draw, **fixed):
+    """A small encoder-decoder with any combination of the choices of a configuration; `fixed` fields are not drawn."""
+
+    def maybe(*values):
+        return draw(st.sampled_from(values))
+
+    choices = {
+        "family": "test",
+        "vocab_size": 23,
+        "hidden_size": 10,
+        "intermediate_size": 14,
+        "num_hidden_layers": maybe(1, 2, 3),
+        "num_decoder_layers": maybe(1, 2, 3),
+        "num_attention_heads": maybe(1, 2, 3),
+        "head_dim": maybe(4, 6),
+        "relative_attention_num_buckets": maybe(4, 7, 8),
+        "relative_attention_max_distance": maybe(5, 7, 30),  # no distance lies on the border of two buckets
+        "norm_eps": 1e-2,
+        "activation": maybe("relu", "gelu", "gelu_new"),
+        "gated": maybe(True, False),
+        "output_scale": maybe(1.0, 10**-0.5),
+        "tie_word_embeddings": maybe(True, False),
+        "decoder_start_token_id": 4,
+        "pad_token_id": 2,
+    }
+    return EncoderDecoderConfig(**choices | fixed)
+
+
+def generic_model(config, seed=0, dtype=np.float64):
+    """A model in generic position: activations of order 1, and gains and shifts as random as the weights.
 
     `random_model` is for training: with its gains of 1, shifts of 0 and small weights many mistakes change nothing.
     """
@@ -135,3 +190,6 @@ def generic_decoder(config, seed=0, dtype=np.float64):
         return array.astype(dtype)
 
     return build_model(config, make)
+
+
+generic_decoder = generic_model

@@ -6,9 +6,9 @@ import pytest
 from tests.golden import DIRECTORY, LAYOUTS, checkpoint_directory, golden_names
 from tinyslm.autodiff import value_and_grad
 from tinyslm.checkpoints import checkpoint_tensors, load_model
-from tinyslm.models import next_token_loss
+from tinyslm.models import DecoderConfig, next_token_loss
 
-CASES = [(name, layout) for name in golden_names() for layout in LAYOUTS]
+CASES = [(name, layout) for name in golden_names(DecoderConfig) for layout in LAYOUTS]
 
 
 def assert_equal(found, wanted, what):

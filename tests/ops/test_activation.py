@@ -44,6 +44,13 @@ def test_softcap(cap, sizes, rng):
     check_operation(ops.softcap, x, cap=cap)
 
 
+@given(distinct_sizes(2), generators())
+def test_tanh(sizes, rng):
+    x = 2 * rng.standard_normal(sizes)
+    np.testing.assert_allclose(ops.tanh(x), 2 * special.expit(2 * x) - 1, atol=1e-14)
+    check_operation(ops.tanh, x)
+
+
 def test_names_of_the_field():
     """Hugging Face's names: plain gelu is the exact one, both other names are the tanh form."""
     assert ops.ACTIVATIONS["gelu"] is ops.gelu

@@ -3,7 +3,27 @@
 from tinyslm.models.build import build_model, random_model, shape_model
 from tinyslm.models.config import DecoderConfig
 from tinyslm.models.decoder import Decoder
-from tinyslm.models.loss import next_token_loss
+from tinyslm.models.encoder import Encoder
+from tinyslm.models.encoder_config import EncoderConfig
+from tinyslm.models.encoder_decoder import EncoderDecoder
+from tinyslm.models.encoder_decoder_config import EncoderDecoderConfig
+from tinyslm.models.loss import masked_token_loss, next_token_loss, sequence_to_sequence_loss
+from tinyslm.models.sentences import sentence_embeddings
 from tinyslm.models.trace import trace
 
-__all__ = ["Decoder", "DecoderConfig", "build_model", "next_token_loss", "random_model", "shape_model", "trace"]
+__all__ = [
+    "Decoder",
+    "DecoderConfig",
+    "Encoder",
+    "EncoderConfig",
+    "EncoderDecoder",
+    "EncoderDecoderConfig",
+    "build_model",
+    "masked_token_loss",
+    "next_token_loss",
+    "random_model",
+    "sentence_embeddings",
+    "sequence_to_sequence_loss",
+    "shape_model",
+    "trace",
+]

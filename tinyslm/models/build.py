@@ -4,8 +4,16 @@ import numpy as np
 
 from tinyslm.models.config import DecoderConfig
 from tinyslm.models.decoder import build_decoder
+from tinyslm.models.encoder import build_encoder
+from tinyslm.models.encoder_config import EncoderConfig
+from tinyslm.models.encoder_decoder import build_encoder_decoder
+from tinyslm.models.encoder_decoder_config import EncoderDecoderConfig
 
-BUILDERS = {DecoderConfig: build_decoder}
+BUILDERS = {
+    DecoderConfig: build_decoder,
+    EncoderConfig: build_encoder,
+    EncoderDecoderConfig: build_encoder_decoder,
+}
 
 
 def build_model(config, make):
@@ -29,7 +37,11 @@ def random_model(config, seed=0, dtype=np.float32, deviation=None):
             return np.full(shape, 1 - config.norm_offset, dtype)
         if kind == "shift":
             return np.zeros(shape, dtype)
-        spread = deviation / np.sqrt(2 * config.num_hidden_layers) if kind == "residual" else deviation
+        spread = deviation
+        if kind == "residual":
+            spread = deviation / np.sqrt(2 * config.num_hidden_layers)
+        if kind == "query":  # scores are then of the same size however they are scaled
+            spread = deviation * (config.head_dim**-0.5 / config.scale)
         return (rng.standard_normal(shape, np.float32) * np.float32(spread)).astype(dtype)
 
     return build_model(config, make)

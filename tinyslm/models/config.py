@@ -1,9 +1,11 @@
 """What a decoder looks like, in numbers and choices. Families differ in these fields, not in their classes."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import partial
 
-from tinyslm.errors import ConfigError
-from tinyslm.ops import ACTIVATIONS, Rope
+from tinyslm.models import checks
+from tinyslm.models.checks import check_activation, check_sizes
+from tinyslm.ops import Rope
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,9 @@ class DecoderConfig:
     bare_names: bool = False  # the checkpoint's tensor names lack the family's first part ("transformer." of GPT-2)
 
     def __post_init__(self):
-        def require(condition, message):
-            if not condition:
-                raise ConfigError(f"configuration of a {self.family} model: {message}")
-
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and field.name not in ("num_experts", "experts_per_token"):
-                require(isinstance(value, int) and value > 0, f"{field.name} is {value!r}, expected a positive integer")
+        require = partial(checks.require, self)
+        check_sizes(self, but=("num_experts", "experts_per_token"))
+        check_activation(self)
         require(
             self.num_attention_heads % self.num_key_value_heads == 0,
             f"num_attention_heads {self.num_attention_heads} is not a multiple of "
@@ -63,9 +60,6 @@ class DecoderConfig:
         )
         require(self.norm in ("rms", "layer"), f"norm is {self.norm!r}, expected 'rms' or 'layer'")
         require(self.norm == "rms" or not self.norm_offset, "norm_offset belongs to norm 'rms'")
-        require(
-            self.activation in ACTIVATIONS, f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}"
-        )
         for name in ("ropes", "windows"):
             entries = getattr(self, name) or (None,) * self.num_hidden_layers
             object.__setattr__(self, name, tuple(entries))

@@ -7,6 +7,7 @@ import numpy as np
 from tinyslm import ops
 from tinyslm.errors import DataError
 from tinyslm.models.config import DecoderConfig
+from tinyslm.models.inputs import check_length, check_mask, check_token_ids
 from tinyslm.models.parts import Parts
 from tinyslm.modules import Block, Context, Embedding, Linear, MixtureOfExperts, ignore
 from tinyslm.modules.block import under
@@ -39,9 +40,8 @@ class Decoder(Module):
 
     def states(self, token_ids, attention_mask=None, *, position_ids=None, cache=None, observe=ignore):
         """What the last layer leaves, after the final norm: (B, T, C). Arguments as `__call__`."""
-        attention_mask = None if attention_mask is None else np.asarray(attention_mask)
         past = 0 if cache is None else cache.length
-        token_ids = self.check_inputs(token_ids, attention_mask, past)
+        token_ids, attention_mask = self.check_inputs(token_ids, attention_mask, past)
         T = token_ids.shape[1]
         if position_ids is None and attention_mask is None:
             position_ids = np.arange(past, past + T)  # (T,)
@@ -74,28 +74,16 @@ class Decoder(Module):
         return logits
 
     def check_inputs(self, token_ids, attention_mask=None, past=0):
-        """token_ids as an array, or DataError if the model cannot read them after `past` cached tokens."""
-        token_ids = np.asarray(token_ids)
-        if token_ids.ndim != 2 or not np.issubdtype(token_ids.dtype, np.integer):
-            raise DataError(f"token ids must be (B, T) integers, found {token_ids.dtype}{token_ids.shape}")
-        if token_ids.shape[1] == 0:
-            raise DataError("token ids are empty: a model needs at least one token")
-        low, high = token_ids.min(initial=0), token_ids.max(initial=0)
-        if low < 0 or high >= self.config.vocab_size:
-            wrong = low if low < 0 else high
-            raise DataError(f"token id {wrong} is outside the vocabulary of {self.config.vocab_size} (0 to V - 1)")
+        """token_ids and attention_mask as arrays, or DataError if the model cannot read them after `past` tokens."""
+        token_ids = check_token_ids(token_ids, self.config.vocab_size)
         total = past + token_ids.shape[1]
-        if total > self.config.max_position_embeddings:
-            raise DataError(
-                f"a sequence of {total} tokens is longer than the model's context of "
-                f"{self.config.max_position_embeddings}; shorten the text"
-            )
-        if attention_mask is not None and np.shape(attention_mask) != (token_ids.shape[0], total):
-            raise DataError(
-                f"attention_mask is {np.shape(attention_mask)}, expected {(token_ids.shape[0], total)} "
-                "(batch, cached and new tokens)"
-            )
-        return token_ids
+        check_length(total, self.config.max_position_embeddings)
+        return token_ids, check_mask(attention_mask, (len(token_ids), total))
+
+    @property
+    def tied_head(self) -> bool:
+        """Whether the embedding's table multiplies once more, as the head."""
+        return self.head is None
 
 
 def build_decoder(config: DecoderConfig, make) -> Decoder:

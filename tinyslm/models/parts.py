@@ -4,15 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tinyslm.modules import Attention, Embedding, FeedForward, LayerNorm, Linear, RMSNorm
+from tinyslm.modules import Attention, CrossAttention, Embedding, FeedForward, LayerNorm, Linear, RMSNorm
 
 
 @dataclass(frozen=True)
 class Parts:
     """Modules of the sizes and choices in `config`, every array by `make(shape, kind)`.
 
-    kind is "embedding", "weight", "residual" (a weight whose product is added to the residual stream), "gain" (it
-    multiplies) or "shift" (it is added).
+    kind is "embedding", "weight", "query" (a weight that makes queries), "residual" (a weight whose product is added to
+    the residual stream), "gain" (it multiplies) or "shift" (it is added).
     """
 
     config: Any
@@ -44,13 +44,13 @@ class Parts:
             activation=config.activation,
         )
 
-    def attention(self, **settings) -> Attention:
-        """The four projections; settings are the other fields of Attention."""
+    def attention(self, module=Attention, **settings) -> Attention | CrossAttention:
+        """The four projections; settings are the other fields of the module."""
         config = self.config
         C, D = config.hidden_size, config.head_dim
         H, G = config.num_attention_heads, config.num_key_value_heads
-        return Attention(
-            query=self.linear(H * D, C, config.attention_bias),
+        return module(
+            query=self.linear(H * D, C, config.attention_bias, "query"),
             key=self.linear(G * D, C, config.attention_bias),
             value=self.linear(G * D, C, config.attention_bias),
             output=self.linear(C, H * D, config.attention_output_bias, "residual"),

@@ -3,21 +3,29 @@
 from tinyslm.modules.attention import Attention
 from tinyslm.modules.block import Block
 from tinyslm.modules.context import Context, ignore
+from tinyslm.modules.cross_attention import CrossAttention
 from tinyslm.modules.embedding import Embedding
 from tinyslm.modules.feed_forward import FeedForward
 from tinyslm.modules.linear import Linear
 from tinyslm.modules.mixture import MixtureOfExperts
 from tinyslm.modules.normalization import LayerNorm, RMSNorm
+from tinyslm.modules.post_norm_block import PostNormBlock
+from tinyslm.modules.prediction import Prediction
+from tinyslm.modules.relative_positions import RelativePositions
 
 __all__ = [
     "Attention",
     "Block",
     "Context",
+    "CrossAttention",
     "Embedding",
     "FeedForward",
     "LayerNorm",
     "Linear",
     "MixtureOfExperts",
+    "PostNormBlock",
+    "Prediction",
     "RMSNorm",
+    "RelativePositions",
     "ignore",
 ]

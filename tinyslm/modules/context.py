@@ -19,12 +19,16 @@ class Context:
     attention_mask: (B, S) over all S slots, cached ones included, 0 for padding; None if there is no padding.
     cache: an object whose `extend(layer, key, value)` returns all keys and values so far, or None.
     position_bias: (H, T, S), what the distance of two tokens adds to their scores (T5), or None.
+    source: (B, S, C), what cross attention looks at: another sequence, with another S; None without cross attention.
+    source_mask: (B, S) over the source, 0 for padding, or None.
     """
 
     positions: Array
     attention_mask: Array | None = None
     cache: Any = None
     position_bias: Any = None
+    source: Any = None
+    source_mask: Array | None = None
     _tables: dict = field(default_factory=dict)
 
     def rotary_tables(self, rope):

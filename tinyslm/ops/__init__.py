@@ -1,11 +1,12 @@
 """The layer-level operations of a transformer: each returns its output and, beside it, its vector-Jacobian product."""
 
-from tinyslm.ops.activation import ACTIVATIONS, gated, gelu, gelu_tanh, relu, silu, softcap
+from tinyslm.ops.activation import ACTIVATIONS, gated, gelu, gelu_tanh, relu, silu, softcap, tanh
 from tinyslm.ops.attention import attention, attention_probabilities
 from tinyslm.ops.embedding import embedding
 from tinyslm.ops.linear import linear
 from tinyslm.ops.loss import IGNORED, cross_entropy, log_softmax
 from tinyslm.ops.normalization import layer_norm, rms_norm
+from tinyslm.ops.relative_positions import relative_position_bias, relative_position_buckets
 from tinyslm.ops.rotary import Rope, rotary, rotary_tables
 from tinyslm.ops.routing import choose_experts, combine_experts, routing_weights, take_rows
 
@@ -25,6 +26,8 @@ __all__ = [
     "layer_norm",
     "linear",
     "log_softmax",
+    "relative_position_bias",
+    "relative_position_buckets",
     "relu",
     "rms_norm",
     "rotary",
@@ -33,4 +36,5 @@ __all__ = [
     "silu",
     "softcap",
     "take_rows",
+    "tanh",
 ]

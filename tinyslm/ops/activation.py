@@ -56,6 +56,13 @@ def relu(x):
     return np.maximum(x, 0), lambda dy: (dy * (x > 0),)
 
 
+@differentiable
+def tanh(x):
+    """(exp(x) - exp(-x)) / (exp(x) + exp(-x))."""
+    y = np.tanh(x)
+    return y, lambda dy: (dy * (1 - y * y),)
+
+
 ACTIVATIONS = {
     "silu": silu,
     "gelu": gelu,

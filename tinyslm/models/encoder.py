@@ -1,0 +1,128 @@
+"""The encoder: a stack of blocks in which every token sees every other one, on both sides."""
+
+import numpy as np
+
+from tinyslm import ops
+from tinyslm.errors import ConfigError, DataError
+from tinyslm.models.encoder_config import EncoderConfig
+from tinyslm.models.inputs import check_length, check_mask, check_token_ids
+from tinyslm.models.parts import Parts
+from tinyslm.modules import Context, Embedding, LayerNorm, Linear, PostNormBlock, Prediction, ignore
+from tinyslm.modules.block import under
+from tinyslm.tree import Module
+
+
+class Encoder(Module):
+    """token ids -> logits of the token at each position, or states where there is no masked head (`prediction`).
+
+    `head` is None where the embedding table serves as the head (tied).
+    """
+
+    config: EncoderConfig
+    embedding: Embedding
+    position_embedding: Embedding
+    embedding_norm: LayerNorm
+    layers: list[PostNormBlock]
+    token_type_embedding: Embedding | None = None
+    pooler: Linear | None = None
+    prediction: Prediction | None = None
+    head: Linear | None = None
+
+    def __call__(self, token_ids, attention_mask=None, *, token_type_ids=None, observe=ignore):
+        """token_ids: (B, T) integers -> logits (B, T, V), or states (B, T, C) of an encoder without a masked head.
+
+        attention_mask: (B, T), 0 for padding;  token_type_ids: (B, T), 0 everywhere if None. Positions count from the
+        left whether there is padding or not, as these models were trained: padding belongs on the right.
+        Raises DataError for ids out of range or a sequence longer than max_position_embeddings.
+        """
+        states = self.states(token_ids, attention_mask, token_type_ids=token_type_ids, observe=observe)
+        if self.prediction is None:
+            return states
+        logits = self.predict(states)
+        observe("logits", logits)
+        return logits
+
+    def states(self, token_ids, attention_mask=None, *, token_type_ids=None, observe=ignore):
+        """What the last layer leaves: (B, T, C). Arguments as `__call__`."""
+        token_ids = check_token_ids(token_ids, self.config.vocab_size)
+        check_length(token_ids.shape[1], self.config.max_position_embeddings)
+        attention_mask = check_mask(attention_mask, token_ids.shape)
+        token_type_ids = self._check_token_types(token_type_ids, token_ids.shape)
+        context = Context(np.arange(token_ids.shape[1]), attention_mask)
+
+        x = self.embedding(token_ids) + self.position_embedding(context.positions)  # (B, T, C)
+        if self.token_type_embedding is not None:
+            x = x + self.token_type_embedding(token_type_ids)
+        x = self.embedding_norm(x)
+        for i, block in enumerate(self.layers):
+            observe(f"hidden_states.{i}", x)
+            x = block(x, context, i, under(observe, f"layers.{i}"))
+        observe(f"hidden_states.{len(self.layers)}", x)
+        return x
+
+    def predict(self, states):
+        """Logits of the token at each position: (B, T, C) -> (B, T, V). ConfigError without a masked head."""
+        if self.prediction is None:
+            raise ConfigError(f"this {self.config.family} model has no masked head: it predicts no tokens")
+        vectors = self.prediction(states)
+        return self.embedding.as_head(vectors) + self.prediction.bias if self.tied_head else self.head(vectors)
+
+    def pooled(self, states):
+        """One vector per text, of the state of its first token: (B, T, C) -> (B, C). ConfigError without a pooler."""
+        if self.pooler is None:
+            raise ConfigError(f"this {self.config.family} model has no pooler")
+        return ops.tanh(self.pooler(states[:, 0]))
+
+    @property
+    def tied_head(self) -> bool:
+        """Whether the embedding's table multiplies once more, as the head."""
+        return self.prediction is not None and self.head is None
+
+    def _check_token_types(self, token_type_ids, shape):
+        """token_type_ids as an array of this shape (B, T), zeros if None, or DataError."""
+        kinds = self.config.type_vocab_size
+        if token_type_ids is None:
+            return np.zeros(shape, int)
+        if kinds is None:
+            raise DataError(f"token_type_ids are given, but this {self.config.family} model has no token types")
+        token_type_ids = np.asarray(token_type_ids)
+        if token_type_ids.shape != shape or not np.issubdtype(token_type_ids.dtype, np.integer):
+            found = f"{token_type_ids.dtype}{token_type_ids.shape}"
+            raise DataError(f"token_type_ids are {found}, expected {shape} integers (batch, tokens)")
+        if token_type_ids.min(initial=0) < 0 or token_type_ids.max(initial=0) >= kinds:
+            raise DataError(f"token_type_ids must be 0 to {kinds - 1}")
+        return token_type_ids
+
+
+def build_encoder(config: EncoderConfig, make) -> Encoder:
+    """An encoder whose every array comes from `make(shape, kind)`; the kinds are those of `Parts`."""
+    parts = Parts(config, make)
+    V, C, tied = config.vocab_size, config.hidden_size, config.tie_word_embeddings
+
+    def block():
+        return PostNormBlock(
+            attention=parts.attention(causal=False),
+            attention_norm=parts.norm(),
+            feed_forward=parts.feed_forward(),
+            feed_forward_norm=parts.norm(),
+        )
+
+    def prediction():
+        return Prediction(
+            transform=parts.linear(C, C, bias=True),
+            norm=parts.norm(),
+            bias=make((V,), "shift") if tied else None,
+            activation=config.activation,
+        )
+
+    return Encoder(
+        config=config,
+        embedding=parts.embedding(V),
+        position_embedding=parts.embedding(config.max_position_embeddings),
+        embedding_norm=parts.norm(),
+        layers=[block() for _ in range(config.num_hidden_layers)],
+        token_type_embedding=None if config.type_vocab_size is None else parts.embedding(config.type_vocab_size),
+        pooler=parts.linear(C, C, bias=True) if config.pooler else None,
+        prediction=prediction() if config.masked_head else None,
+        head=None if tied else parts.linear(V, C, bias=True),
+    )

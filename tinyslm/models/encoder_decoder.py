@@ -1,0 +1,132 @@
+"""The encoder-decoder: one stack reads a source, the other writes a text while it looks at what the first one left."""
+
+from typing import Any
+
+import numpy as np
+
+from tinyslm.errors import DataError
+from tinyslm.models.encoder_decoder_config import EncoderDecoderConfig
+from tinyslm.models.inputs import check_mask, check_token_ids
+from tinyslm.models.parts import Parts
+from tinyslm.modules import Block, Context, CrossAttention, Embedding, Linear, RelativePositions, ignore
+from tinyslm.modules.block import under
+from tinyslm.tree import Module
+
+
+class Stack(Module):
+    """One of the two: blocks that share a table of relative positions, and the norm after the last of them."""
+
+    layers: list[Block]
+    norm: Any
+    relative_positions: RelativePositions
+
+    def __call__(self, x, attention_mask=None, *, source=None, source_mask=None, cache=None, observe=ignore):
+        """x: (B, T, C) -> (B, T, C). attention_mask: (B, T), 0 for padding. source, source_mask: as in Context."""
+        T, past = x.shape[1], 0 if cache is None else cache.length
+        slots = np.arange(past + T)  # (S,)
+        bias = self.relative_positions(slots[past:], slots)  # (H, T, S)
+        context = Context(slots[past:], attention_mask, cache, bias, source, source_mask)
+        for i, block in enumerate(self.layers):
+            observe(f"hidden_states.{i}", x)
+            x = block(x, context, i, under(observe, f"layers.{i}"))
+        if cache is not None:
+            cache.advance(T)
+        x = self.norm(x)
+        observe(f"hidden_states.{len(self.layers)}", x)
+        return x
+
+
+class EncoderDecoder(Module):
+    """token ids of a source and of a text -> logits of what follows in the text.
+
+    Both stacks share the embedding. `head` is None where its table serves as the head too (tied).
+    """
+
+    config: EncoderDecoderConfig
+    embedding: Embedding
+    encoder: Stack
+    decoder: Stack
+    head: Linear | None = None
+
+    def __call__(self, token_ids, attention_mask=None, *, decoder_token_ids, observe=ignore):
+        """token_ids: (B, S), decoder_token_ids: (B, T) integers -> logits (B, T, V).
+
+        attention_mask: (B, S), 0 for padding of the source, on either side. decoder_token_ids begin with
+        config.decoder_start_token_id; padding after their end is not seen by what stands before.
+        Raises DataError for token ids out of range, or inputs that do not fit each other.
+        """
+        source = self.encode(token_ids, attention_mask, observe=observe)
+        return self.decode(decoder_token_ids, source, attention_mask, observe=observe)
+
+    def states(self, token_ids, attention_mask=None, *, decoder_token_ids, observe=ignore):
+        """What the decoder leaves, after its final norm: (B, T, C). Arguments as `__call__`."""
+        source = self.encode(token_ids, attention_mask, observe=observe)
+        return self._decoder_states(decoder_token_ids, source, attention_mask, None, observe)
+
+    def encode(self, token_ids, attention_mask=None, *, observe=ignore):
+        """What the encoder leaves of a source: (B, S) integers -> (B, S, C)."""
+        token_ids = check_token_ids(token_ids, self.config.vocab_size)
+        attention_mask = check_mask(attention_mask, token_ids.shape)
+        return self.encoder(self.embedding(token_ids), attention_mask, observe=under(observe, "encoder"))
+
+    def decode(self, decoder_token_ids, source, attention_mask=None, *, cache=None, observe=ignore):
+        """Logits (B, T, V) of what follows each of decoder_token_ids (B, T), given what the encoder left (B, S, C).
+
+        cache: the tokens are those that follow the cached ones, and the source is the one of the first pass.
+        """
+        logits = self.predict(self._decoder_states(decoder_token_ids, source, attention_mask, cache, observe))
+        observe("logits", logits)
+        return logits
+
+    def _decoder_states(self, decoder_token_ids, source, attention_mask, cache, observe):
+        token_ids = check_token_ids(decoder_token_ids, self.config.vocab_size)
+        attention_mask = check_mask(attention_mask, source.shape[:2])
+        if len(token_ids) != source.shape[0]:
+            raise DataError(f"decoder token ids are {token_ids.shape}, but there are {source.shape[0]} sources")
+        sources = {"source": source, "source_mask": attention_mask}
+        return self.decoder(self.embedding(token_ids), **sources, cache=cache, observe=under(observe, "decoder"))
+
+    def predict(self, states):
+        """Logits of the next token: (B, T, C) -> (B, T, V)."""
+        if self.config.output_scale != 1.0:
+            states = states * states.dtype.type(self.config.output_scale)
+        return self.embedding.as_head(states) if self.tied_head else self.head(states)
+
+    @property
+    def tied_head(self) -> bool:
+        """Whether the embedding's table multiplies once more, as the head."""
+        return self.head is None
+
+
+def build_encoder_decoder(config: EncoderDecoderConfig, make) -> EncoderDecoder:
+    """An encoder-decoder whose every array comes from `make(shape, kind)`; the kinds are those of `Parts`."""
+    parts = Parts(config, make)
+
+    def block(is_decoder):
+        return Block(
+            attention_norm=parts.norm(),
+            attention=parts.attention(causal=is_decoder),
+            feed_forward_norm=parts.norm(),
+            feed_forward=parts.feed_forward(),
+            cross_attention_norm=parts.norm() if is_decoder else None,
+            cross_attention=parts.attention(CrossAttention) if is_decoder else None,
+        )
+
+    def stack(layers, is_decoder):
+        return Stack(
+            layers=[block(is_decoder) for _ in range(layers)],
+            norm=parts.norm(),
+            relative_positions=RelativePositions(
+                make((config.relative_attention_num_buckets, config.num_attention_heads), "weight"),
+                max_distance=config.relative_attention_max_distance,
+                bidirectional=not is_decoder,
+            ),
+        )
+
+    return EncoderDecoder(
+        config=config,
+        embedding=parts.embedding(config.vocab_size),
+        encoder=stack(config.num_hidden_layers, is_decoder=False),
+        decoder=stack(config.num_decoder_layers, is_decoder=True),
+        head=None if config.tie_word_embeddings else parts.linear(config.vocab_size, config.hidden_size),
+    )

@@ -1,0 +1,17 @@
+"""One vector per text, so that texts of similar meaning point in similar directions."""
+
+import numpy as np
+
+
+def sentence_embeddings(states, attention_mask=None):
+    """The mean of each text's states over its real tokens, divided by its length: a vector of length 1.
+
+    states: (B, T, C), what an encoder leaves;  attention_mask: (B, T), 0 for padding;  returns (B, C), dtype of states.
+    The product of two such vectors is the cosine of their angle. Source: Reimers & Gurevych 2019, section 3 (MEAN).
+    """
+    B, T, _ = states.shape
+    mask = np.ones((B, T)) if attention_mask is None else np.asarray(attention_mask) != 0
+    weights = mask.astype(states.dtype)[:, None]  # (B, 1, T)
+    means = (weights @ states)[:, 0] / np.maximum(weights.sum(axis=-1), 1)  # (B, C)
+    length = np.linalg.norm(means, axis=-1, keepdims=True)  # (B, 1)
+    return means / np.maximum(length, np.finfo(states.dtype).tiny)

@@ -1,0 +1,20 @@
+"""Relative positions as a module: a table that all layers of a stack share."""
+
+from tinyslm import ops
+from tinyslm.tree import Array, Module
+
+
+class RelativePositions(Module):
+    """table: (buckets, H), what each head adds to the score of a key in each bucket of distances."""
+
+    table: Array
+    max_distance: int
+    bidirectional: bool
+
+    def __call__(self, query_slots, key_slots):
+        """query_slots: (T,);  key_slots: (S,);  returns (H, T, S)."""
+        distance = key_slots[None, :] - query_slots[:, None]  # (T, S)
+        buckets = ops.relative_position_buckets(
+            distance, buckets=self.table.shape[0], max_distance=self.max_distance, bidirectional=self.bidirectional
+        )
+        return ops.relative_position_bias(buckets, self.table)
