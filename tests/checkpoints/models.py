@@ -30,6 +30,13 @@ CHOICES = {  # where a family can choose, what the others cannot
     "smollm3": {"attention_bias": True, "mlp_bias": True, "no_rope_layers": [0, 1]},
 }
 FAMILY_NAMES = tuple(CHOICES)
+T5 = {"d_model": 24, "d_kv": 10, "d_ff": 40, "num_layers": 2, "num_heads": 3, "relative_attention_num_buckets": 8}
+CHOICES |= {  # those that are not decoders
+    "bert": {"type_vocab_size": 3},
+    "distilbert": {"dim": 24, "hidden_dim": 40, "n_layers": 2, "n_heads": 4},
+    "t5": T5 | {"feed_forward_proj": "gated-gelu", "relative_attention_max_distance": 16},
+}
+ALL_FAMILIES = tuple(CHOICES)
 
 
 def small_model(family, seed=0, **values):

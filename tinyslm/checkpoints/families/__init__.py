@@ -1,6 +1,8 @@
 """One small file per family: how its config.json and tensor names translate into ours, and back."""
 
 from tinyslm.checkpoints.families import (
+    bert,
+    distilbert,
     gemma,
     gemma2,
     gemma3,
@@ -12,12 +14,13 @@ from tinyslm.checkpoints.families import (
     phi3,
     qwen3,
     smollm3,
+    t5,
 )
 from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
 
-MODULES = (gemma, gemma2, gemma3, gpt2, llama, ministral, mistral, mixtral, phi3, qwen3, smollm3)
+MODULES = (bert, distilbert, gemma, gemma2, gemma3, gpt2, llama, ministral, mistral, mixtral, phi3, qwen3, smollm3, t5)
 FAMILIES = {module.FAMILY.model_type: module.FAMILY for module in MODULES}
 
 

@@ -1,7 +1,7 @@
 """What the file of one family consists of: which keys its config.json has, and what its tensors are called."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from tinyslm.checkpoints.families.keys import LARGEST, Keys
@@ -35,7 +35,10 @@ class Family:
     ignored: tuple[str, ...] = ()  # patterns of names that hold nothing to learn; * stands for anything
     fixed: dict[str, Any] = field(default_factory=dict)  # keys with the only value that is supported
     optional: dict[str, tuple[str, str]] = field(default_factory=dict)
+    tied: dict[str, str] = field(default_factory=lambda: {"head.weight": "embedding.table"})  # and what it repeats then
     renamed: dict[str, str] = field(default_factory=dict)  # how names end in old files, and today
+    copies: dict[str, str] = field(default_factory=dict)  # names that old files have a second time, and the first
+    ungated: dict[str, str] = field(default_factory=dict)  # entries of `tensors` where feed-forward layers have no gate
 
     def read_config(self, values: dict, where):
         """The configuration in a config.json, in either layout.
@@ -54,6 +57,10 @@ class Family:
         if max(config.num_attention_heads, config.num_key_value_heads) * config.head_dim > LARGEST:
             keys.refuse("head_dim", f"at most {LARGEST} dimensions in all heads together")
         return config
+
+    def for_config(self, config):
+        """The family with the table of tensors that one configuration has."""
+        return self if config.gated else replace(self, tensors=self.tensors | self.ungated)
 
     def write_config(self, config) -> dict:
         """config.json in the layout of today. Raises ConfigError for what this family has no key for."""

@@ -22,7 +22,7 @@ def read_rope(keys: Keys, head_dim: int) -> Rope:
     for shared in ("rope_theta", "partial_rotary_factor"):
         parameters.values.setdefault(shared, keys.get(shared))
     if "rope_type" not in parameters.values:
-        parameters.values["rope_type"] = parameters.get("type") or "default"
+        parameters.values["rope_type"] = parameters.values.get("type", "default")
     scaling = parameters.choice("rope_type", SCALINGS)
 
     dimension = head_dim
@@ -38,6 +38,8 @@ def read_rope(keys: Keys, head_dim: int) -> Rope:
     if keys.get("original_max_position_embeddings") is not None:  # the top level wins
         parameters.values["original_max_position_embeddings"] = keys.get("original_max_position_embeddings")
     settings["original_length"] = parameters.count("original_max_position_embeddings")
+    if settings["original_length"] == 1:
+        parameters.refuse("original_max_position_embeddings", "an integer from 2")
     if scaling == "llama3":
         return _read_llama3(parameters, settings)
     return _read_longrope(parameters, settings, keys.count("max_position_embeddings"))
