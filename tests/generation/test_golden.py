@@ -6,9 +6,10 @@ import pytest
 from tests.golden import DIRECTORY, golden_names
 from tinyslm.checkpoints import load_model
 from tinyslm.generation import generate
+from tinyslm.models import DecoderConfig
 
 
-@pytest.mark.parametrize("name", golden_names())
+@pytest.mark.parametrize("name", golden_names(DecoderConfig))
 def test_greedy_continuations(name):
     model = load_model(DIRECTORY / name)
     with np.load(DIRECTORY / name / "golden.npz") as golden:

@@ -14,6 +14,7 @@ class KeyValueCache:
 
     keys, values: {layer: (B, capacity, G, D)}, allocated when the layer is first computed, so that sizes and dtype are
     those of the model as it is, pruned and quantized ones too. Setting `length` back forgets the tokens after it.
+    source: {layer: (keys, values)} of what cross attention looks at (encoder-decoders), which does not grow.
     For passes without gradients only.
     """
 
@@ -22,6 +23,7 @@ class KeyValueCache:
         self.length = 0
         self.keys = {}
         self.values = {}
+        self.source = {}
 
     def extend(self, layer, key, value):
         """Store the keys and values of T new tokens of one layer; returns those of all S tokens so far.
@@ -37,6 +39,12 @@ class KeyValueCache:
             store[layer][:, start:stop] = new
         return self.keys[layer][:, :stop], self.values[layer][:, :stop]
 
+    def keep(self, layer, compute):
+        """The keys and values of the source: `compute()` in the first pass, the same again in all others."""
+        if layer not in self.source:
+            self.source[layer] = compute()
+        return self.source[layer]
+
     def advance(self, count):
         """Count `count` new tokens as seen: called once per pass, when every layer has stored them."""
         self.length += count
@@ -47,4 +55,7 @@ class KeyValueCache:
         repeated.length = self.length
         repeated.keys = {layer: np.repeat(key, times, axis=0) for layer, key in self.keys.items()}
         repeated.values = {layer: np.repeat(value, times, axis=0) for layer, value in self.values.items()}
+        repeated.source = {
+            layer: tuple(np.repeat(array, times, axis=0) for array in pair) for layer, pair in self.source.items()
+        }
         return repeated
