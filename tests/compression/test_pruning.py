@@ -12,9 +12,9 @@ from tinyslm.compression.distillation import hidden_state_loss
 from tinyslm.compression.pruning import (
     MaskedLinear,
     global_magnitude_masks,
-    kept_neurons,
     magnitude_mask,
     masked_linear,
+    most_important,
     neuron_importance,
     slice_neurons,
 )
@@ -248,7 +248,7 @@ def test_s3_order_of_neurons_does_not_matter(rng, gated, method):
     else:
         permuted = importance(shuffled, method, None)
     np.testing.assert_allclose(permuted, scores[order], rtol=1e-12)
-    kept, kept_shuffled = (sliced(m, kept_neurons(s, 4)) for m, s in ((layer, scores), (shuffled, permuted)))
+    kept, kept_shuffled = (sliced(m, most_important(s, 4)) for m, s in ((layer, scores), (shuffled, permuted)))
     np.testing.assert_allclose(kept_shuffled(x), kept(x), rtol=1e-12, atol=1e-12)
 
 
@@ -266,10 +266,10 @@ def test_s13_s10_pruning_in_two_steps_is_pruning_once(rng, first, second, method
     first, second = max(first, second), min(first, second)
     layer = draw_feed_forward(rng)
     scores = importance(layer, method, rng)
-    keep = kept_neurons(scores, first)
-    twice = sliced(sliced(layer, keep), kept_neurons(scores[keep], second))
-    once = sliced(layer, kept_neurons(scores, second))
-    assert set(kept_neurons(scores, second)) <= set(keep)
+    keep = most_important(scores, first)
+    twice = sliced(sliced(layer, keep), most_important(scores[keep], second))
+    once = sliced(layer, most_important(scores, second))
+    assert set(most_important(scores, second)) <= set(keep)
     np.testing.assert_array_equal(twice.up.weight, once.up.weight)
     np.testing.assert_array_equal(twice.down.weight, once.down.weight)
     np.testing.assert_array_equal(twice.gate.bias, once.gate.bias)
@@ -308,9 +308,9 @@ def test_s9_what_peak_to_peak_and_magnitude_are_blind_to(rng):
     np.testing.assert_allclose(after, before)
 
 
-def test_kept_neurons_are_sorted_and_ties_keep_the_first():
-    np.testing.assert_array_equal(kept_neurons(np.array([3.0, 1.0, 2.0, 5.0]), 2), [0, 3])
-    np.testing.assert_array_equal(kept_neurons(np.ones(5), 3), [0, 1, 2])
+def test_the_most_important_are_sorted_and_ties_keep_the_first():
+    np.testing.assert_array_equal(most_important(np.array([3.0, 1.0, 2.0, 5.0]), 2), [0, 3])
+    np.testing.assert_array_equal(most_important(np.ones(5), 3), [0, 1, 2])
 
 
 def test_bare_arrays_are_sliced_too_and_stay_contiguous():
@@ -331,7 +331,7 @@ def test_requests_that_cannot_be_honoured_are_refused():
     up, down = np.ones((4, 3)), np.ones((2, 4))
     for count in (0, 5, 2.0, True):
         with pytest.raises(ConfigError, match="count"):
-            kept_neurons(np.ones(4), count)
+            most_important(np.ones(4), count)
     with pytest.raises(DataError, match="share"):
         neuron_importance(up, down.T)
     with pytest.raises(DataError, match="gate"):

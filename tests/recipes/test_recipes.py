@@ -158,9 +158,9 @@ def test_factorization_keeps_the_share_of_parameters_it_names():
 
 def test_fisher_information_is_the_mean_of_squared_gradients_of_single_documents():
     model = tiny_model()
-    documents = tiny_calibration(model).sample()[:3]
-    fisher = fisher_information(model, documents)
-    gradients = [named_arrays(value_and_grad(next_token_loss)(model, d[None])[1]) for d in documents]
+    tasks = tiny_calibration(model).sample()[:3]
+    fisher = fisher_information(model, tasks)
+    gradients = [named_arrays(value_and_grad(next_token_loss)(model, t.inputs["token_ids"])[1]) for t in tasks]
     for path in ("layers.0.attention.query.weight", "layers.2.feed_forward.down.weight"):
         expected = np.mean([np.square(gradient[path]) for gradient in gradients], axis=0)
         np.testing.assert_allclose(fisher[path], expected, rtol=1e-4, atol=1e-12)
@@ -169,15 +169,15 @@ def test_fisher_information_is_the_mean_of_squared_gradients_of_single_documents
 
 def test_mean_input_magnitudes_are_means_over_tokens():
     model = tiny_model()
-    documents = tiny_calibration(model).sample()[:3]
+    tasks = tiny_calibration(model).sample()[:3]
     seen = []
-    for document in documents:
+    for task in tasks:
         model(
-            document[None],
+            task.inputs["token_ids"],
             observe=lambda name, value: seen.append(value) if name.endswith("1.feed_forward.neurons") else None,
         )
     expected = np.mean(np.abs(np.concatenate([value[0] for value in seen])), axis=0)
-    found = mean_input_magnitudes(model, documents)["layers.1.feed_forward.down"]
+    found = mean_input_magnitudes(model, tasks)["layers.1.feed_forward.down"]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 

@@ -5,7 +5,7 @@ from tinyslm.recipes.defaults import default_recipes
 from tinyslm.recipes.distil import KeepLayers
 from tinyslm.recipes.factorize import Factorize
 from tinyslm.recipes.measure import measure
-from tinyslm.recipes.prune import FoldMasks, PruneMagnitude, SliceNeurons
+from tinyslm.recipes.prune import FoldMasks, PruneMagnitude, SliceExperts, SliceNeurons
 from tinyslm.recipes.quantize import Quantize
 from tinyslm.recipes.recipe import Recipe, compress
 from tinyslm.recipes.recover import Recover
@@ -19,6 +19,7 @@ __all__ = [
     "Quantize",
     "Recipe",
     "Recover",
+    "SliceExperts",
     "SliceNeurons",
     "compress",
     "default_recipes",

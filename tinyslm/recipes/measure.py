@@ -7,6 +7,7 @@ import numpy as np
 from tinyslm.evaluation import footprint, take_exam
 from tinyslm.evaluation.perplexity import document_nats
 from tinyslm.generation import end_tokens, generate
+from tinyslm.recipes.calibration import is_compressible
 from tinyslm.text.nats import mean_nats
 from tinyslm.tree import named_modules
 
@@ -57,7 +58,7 @@ def weight_histogram(model, limit=0.3, bins=40) -> dict:
     edges = np.linspace(-limit, limit, bins + 1)
     counts = np.zeros(bins, int)
     for path, layer in named_modules(model).items():
-        if hasattr(layer, "dense_weight") and path.startswith("layers."):
+        if hasattr(layer, "dense_weight") and is_compressible(path):
             counts += np.histogram(np.clip(layer.dense_weight(), -limit, limit), edges)[0]
     return {"edges": [round(float(edge), 6) for edge in edges], "counts": counts.tolist()}
 

@@ -1,18 +1,25 @@
-"""Pruning applied to a model: masks on its linear layers, or smaller feed-forward layers."""
+"""Pruning applied to a model: masks on its linear layers, smaller feed-forward layers, or fewer experts."""
 
 from dataclasses import dataclass, replace
 
 from tinyslm.compression.pruning import (
     MaskedLinear,
+    expert_importance,
     global_magnitude_masks,
-    kept_neurons,
     magnitude_mask,
+    most_important,
     neuron_importance,
+    slice_experts,
     slice_neurons,
 )
 from tinyslm.errors import ConfigError
-from tinyslm.modules import FeedForward, Linear
-from tinyslm.recipes.calibration import is_compressible, mean_input_magnitudes, require_dense
+from tinyslm.modules import FeedForward, Linear, MixtureOfExperts
+from tinyslm.recipes.calibration import (
+    is_compressible,
+    mean_input_magnitudes,
+    mean_routing_weights,
+    require_dense,
+)
 from tinyslm.tree import map_modules, named_modules
 
 
@@ -78,8 +85,40 @@ class SliceNeurons:
                 method=self.importance,
                 mean_activation=magnitudes.get(f"{path}.down"),
             )
-            up, down, gate = slice_neurons(layer.up, layer.down, layer.gate, kept_neurons(importance, count))
+            up, down, gate = slice_neurons(layer.up, layer.down, layer.gate, most_important(importance, count))
             return layer.replace(up=up, down=down, gate=gate)
 
         sliced = map_modules(slice_layer, model, FeedForward)
         return sliced.replace(config=replace(model.config, intermediate_size=count))
+
+
+@dataclass(frozen=True)
+class SliceExperts:
+    """Keep `count` experts of every mixture. A token still goes to as many experts as before, if there are so many.
+
+    importance: a method of `expert_importance`; "routing" looks at the calibration documents.
+    """
+
+    count: int
+    importance: str = "routing"
+
+    def __call__(self, model, calibration, progress=None):
+        mixtures = named_modules(model, MixtureOfExperts)
+        if not mixtures:
+            raise ConfigError(f"a {model.config.family} model has no experts to slice")
+        require_dense(model)
+        used = mean_routing_weights(model, calibration.sample()) if self.importance == "routing" else {}
+        per_token = min(self.count, model.config.experts_per_token)
+
+        def slice_mixture(path, mixture):
+            weights = [[linear.weight for linear in named_modules(each, Linear).values()] for each in mixture.experts]
+            importance = expert_importance(weights, method=self.importance, mean_routing_weight=used.get(path))
+            keep = most_important(importance, self.count)
+            router, experts = slice_experts(mixture.router.weight, mixture.experts, keep)
+            return mixture.replace(
+                router=mixture.router.replace(weight=router), experts=experts, experts_per_token=per_token
+            )
+
+        sliced = map_modules(slice_mixture, model, MixtureOfExperts)
+        config = replace(model.config, num_experts=self.count, experts_per_token=per_token)
+        return sliced.replace(config=config)

@@ -6,14 +6,14 @@ import numpy as np
 
 from tinyslm import ops
 from tinyslm.compression.distillation import hidden_state_loss, soft_target_loss
-from tinyslm.models.loss import following_labels
 from tinyslm.ops import IGNORED
 from tinyslm.training import Settings, State, train
 
 
 @dataclass(frozen=True)
 class Recover:
-    """Train for `steps` steps on soft targets of the teacher and, with 1 - soft_weight, on the text itself.
+    """Train for `steps` steps on soft targets of the teacher and, with 1 - soft_weight, on the text itself; the task
+    is that of the kind of model (see `tasks`).
 
     L = soft_weight * T^2 KL(teacher || student) + (1 - soft_weight) * cross entropy + hidden_weight * MSE of the states
     after the final norm (which needs student and teacher of the same width).
@@ -41,23 +41,24 @@ class Recover:
         def report(state):
             progress(f"Recover, step {state.step} of {self.steps}, loss {state.losses[-1]:.3f}")
 
-        loss_function = distillation_loss(calibration.teacher, self)
+        loss_function = distillation_loss(calibration, self)
         state = State.start(model, settings)
         return train(state, token_ids, labels, settings, loss_function=loss_function, after_step=report).model
 
 
-def distillation_loss(teacher, settings: Recover):
+def distillation_loss(calibration, settings: Recover):
     """loss_function(student, token_ids, labels) for `train`: what `Recover` describes."""
+    teacher = calibration.teacher
 
     def loss_function(student, token_ids, labels):
-        predicted = np.zeros(labels.shape, bool)  # (B, T): position t predicts label t + 1
-        predicted[:, :-1] = labels[:, 1:] != IGNORED
-        student_states, teacher_states = student.states(token_ids), teacher.states(token_ids)  # (B, T, C)
+        inputs, targets = calibration.task(token_ids, labels)
+        predicted = targets != IGNORED  # (B, T)
+        student_states, teacher_states = student.states(**inputs), teacher.states(**inputs)  # (B, T, C)
         student_logits = student.predict(student_states)  # (B, T, V)
         soft = soft_target_loss(student_logits, teacher.predict(teacher_states), settings.temperature, mask=predicted)
         loss = soft * np.float32(settings.soft_weight)
         if settings.soft_weight < 1:
-            hard = ops.cross_entropy(student_logits, following_labels(labels))
+            hard = ops.cross_entropy(student_logits, targets)
             loss = loss + hard * np.float32(1 - settings.soft_weight)
         if settings.hidden_weight > 0:
             hidden = hidden_state_loss(student_states, teacher_states, mask=predicted)

@@ -6,7 +6,8 @@ what it writes. up, gate: (F, C);  down: (C, F).
 
 import numpy as np
 
-from tinyslm.compression.checks import require_integer, require_matrix, require_same_shape
+from tinyslm.compression.checks import require_matrix, require_same_shape
+from tinyslm.compression.pruning.selection import require_ascending
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear
 
@@ -48,26 +49,13 @@ def _require_coupled(up, down, gate):
         require_matrix("gate", gate)
 
 
-def kept_neurons(importance, count):
-    """Indices of the `count` most important neurons, in ascending order. importance: (F,);  returns (count,).
-
-    Of equally important neurons the one with the lower index stays. Ascending, so that neurons keep their order.
-    """
-    require_integer("count of neurons to keep", count, 1, importance.size)
-    return np.sort(np.argsort(-importance, kind="stable")[:count])
-
-
 def slice_neurons(up, down, gate, keep):
     """(up, down, gate) with the neurons `keep` only: rows of up and gate, their biases, and columns of down.
 
     up, down, gate: each a `Linear` or a bare weight array; gate may be None.  keep: (k,) ascending indices. The bias of
     down belongs to no neuron and stays. New arrays: nothing refers to the larger ones.
     """
-    keep = np.asarray(keep)
-    neurons = _weight(up).shape[0]
-    valid = keep.ndim == 1 and keep.size > 0 and np.issubdtype(keep.dtype, np.integer)
-    if not (valid and np.all(np.diff(keep) > 0) and keep[0] >= 0 and keep[-1] < neurons):
-        raise DataError(f"keep must be ascending indices from 0 to {neurons - 1}, at least one, found {keep!r}")
+    keep = require_ascending(keep, _weight(up).shape[0])
     _require_coupled(_weight(up), _weight(down), None if gate is None else _weight(gate))
     return _take_outputs(up, keep), _take_inputs(down, keep), None if gate is None else _take_outputs(gate, keep)
 
