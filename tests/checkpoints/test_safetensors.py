@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.checkpoints.fuzz_json import wide_and_deep
 from tinyslm.checkpoints.safetensors import (
     DTYPES,
     narrow_to_bfloat16,
@@ -143,7 +144,12 @@ DAMAGED = {
     "huge integer": (raw_file(b'{"a": ' + b"9" * 5000 + b"}"), "is not JSON"),
     "duplicate tensor": (raw_file(b'{"a": 1, "b": 2, "a": 1}'), "'a' occurs 2 times"),
     "duplicate key": (raw_file(b'{"a": {"dtype": "U8", "dtype": "U8"}}'), "'dtype' occurs 2 times"),
-    "metadata": (raw_file({"__metadata__": 3}), "__metadata__"),
+    "metadata": (raw_file({"__metadata__": 3}), "__metadata__ is 3, expected an object of strings"),
+    "metadata of numbers": (raw_file({"__metadata__": {"epoch": 3}}), r"__metadata__ is \{'epoch': 3\}, expected"),
+    "wide and deep entry": (
+        raw_file({"a": wide_and_deep(5)}),
+        r"tensor 'a': its entry is .*\.\.\., expected an object",
+    ),
     "entry": (raw_file({"a": 3}), "tensor 'a': its entry is 3"),
     "unknown dtype": (raw_file({"a": entry("F8")}, bytes(8)), "tensor 'a': dtype is 'F8', expected one of F64, F32"),
     "dtype of a wrong kind": (raw_file({"a": entry(["F32"])}, bytes(8)), "dtype is"),

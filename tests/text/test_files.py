@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tinyslm.errors import DataError
-from tinyslm.text import read_documents
+from tinyslm.text import read_documents, read_lines
 
 
 def written(path, content):
@@ -66,3 +66,17 @@ def test_missing_files_and_directories(tmp_path):
 def test_a_line_that_is_no_document_is_named(tmp_path, line):
     with pytest.raises(DataError, match=r'a\.jsonl, line 3: expected a JSON object with a string under "text"'):
         read_documents([written(tmp_path / "a.jsonl", '{"text": "fine"}\n\n' + line)])
+
+
+def test_lines_keep_their_numbers(tmp_path):
+    """Empty ones stay; the last newline begins no line; only newlines end one."""
+    path = tmp_path / "a.txt"
+    for content in ("one\n\n two \u2028 halves\n", "\ufeffone\r\n\r\ntwo \u2028 halves"):
+        path.write_bytes(content.encode())
+        assert read_lines(path) == ["one", "", "two \u2028 halves"]
+    path.write_text("one\n\n")
+    assert read_lines(path) == ["one", ""]
+    for content in (b"", b"\n\n"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.txt: contains no text"):
+            read_lines(path)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.golden import DIRECTORY
 from tinyslm.errors import DataError
 from tinyslm.text import END_OF_DOCUMENT, load_tokenizer, train_tokenizer
 
@@ -58,3 +59,18 @@ def test_what_is_no_tokenizer(tmp_path):
     (tmp_path / "tokenizer.json").write_text('{"model": 3}')
     with pytest.raises(DataError, match=r"tokenizer\.json: not a tokenizer\.json"):
         load_tokenizer(tmp_path / "tokenizer.json")
+
+
+GOLDEN = DIRECTORY / "tokenizers"  # one of each kind that the families use; only in a full set
+KINDS = ("gpt2_bpe", "llama3_bpe", "smollm2_bpe", "sp_bpe", "unigram", "wordpiece")
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs a full golden set")
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokenizers_of_every_family(kind):
+    tokenizer = load_tokenizer(GOLDEN / f"{kind}.json")
+    for text in json.loads((GOLDEN / "golden.json").read_text())[kind]["texts"]:
+        encoding = tokenizer.encode(text["text"])
+        assert (encoding.ids, encoding.tokens) == (text["ids"], text["tokens"])
+        assert tokenizer.encode(text["text"], add_special_tokens=False).ids == text["ids_no_special"]
+        assert tokenizer.decode(encoding.ids) == text["decoded"]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 from tinyslm.errors import DataError
@@ -15,18 +16,35 @@ def read_documents(paths) -> list[str]:
     """
     documents = []
     for path in map(Path, paths):
-        try:
-            text = path.read_bytes().decode("utf-8-sig")  # without the byte order mark that some editors write
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from None
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        text = _read(path)
         found = _json_lines(path, text) if path.suffix.lower() in (".jsonl", ".json") else _paragraphs(text)
         found = [document for document in found if document]
         if not found:
             raise DataError(f"{path}: contains no text")
         documents += found
     return documents
+
+
+def read_lines(path) -> list[str]:
+    """The lines of a text file (UTF-8), of standard input for "-". Empty lines are among them: line i is text i.
+
+    Raises DataError for a file that is missing, not UTF-8, or without any text.
+    """
+    lines = [line.strip() for line in _read(path).split("\n")]
+    if not any(lines):
+        raise DataError(f"{path}: contains no text")
+    return lines if lines[-1] else lines[:-1]  # the last newline ends a line, and begins none
+
+
+def _read(path):
+    """The text of a file, without the byte order mark that some editors write; of standard input for "-"."""
+    try:
+        content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _paragraphs(text):

@@ -1,0 +1,195 @@
+"""Damaged checkpoints by the thousand: each is read as it truly is, or refused with one clear error.
+
+    python -m tests.checkpoints.fuzz --inputs 100000 --seed 0                        # safetensors files
+    python -m tests.checkpoints.fuzz --kind directories --inputs 20000 --seed 0      # directories for load_model
+
+Input i of a seed is always the same; `--first i --inputs 1` makes it again. For every input: no exception but
+CheckpointError and ConfigError, whose messages name the path and are short; no more memory than the stated multiple of
+the input's size; no more time than MOST_SECONDS; and what is accepted agrees with a second, strict reader.
+"""
+
+import argparse
+import faulthandler
+import random
+import re
+import sys
+import tempfile
+import time
+import tracemalloc
+import warnings
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tests.checkpoints.fuzz_directories import damaged_directory, write_directory
+from tests.checkpoints.fuzz_files import damaged_file
+from tests.checkpoints.fuzz_models import check_model
+from tests.checkpoints.fuzz_oracle import Invalid, decode
+from tinyslm.checkpoints import load_model, read_safetensors
+from tinyslm.errors import CheckpointError, ConfigError
+
+# A header of n bytes costs Python at most this many times n: "[[[[...]]]]" is the worst, a list for every two bytes.
+# Numbers cost less: two bytes of a file become at most four in the model, and as many on the way there.
+MEMORY_PER_BYTE = 64
+MEMORY_OF_ANYTHING = 150_000  # the message, the traceback, the views of a few small tensors
+ADDRESS_SPACE = 3 * 2**30  # of the command: an input that asks for more is a failure, not the end of the machine
+MOST_SECONDS = 5.0  # of the processor, while all memory is traced
+LONGEST_MESSAGE = 1000
+NUMPY_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "float32", "BOOL": "bool"}
+NUMPY_NAMES |= {
+    f"{letter}{bits}": f"{kind}{bits}" for letter, kind in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
+}
+
+
+@dataclass
+class Tally:
+    """What came of the inputs."""
+
+    accepted: int = 0
+    refused: Counter = field(default_factory=Counter)  # {kind of message: count}
+    failures: list = field(default_factory=list)  # [(number of the input, what was wrong)]
+    memory: float = 0.0  # the largest peak beyond MEMORY_OF_ANYTHING, over the size of the input
+    peak: int = 0  # the largest peak of all, in bytes
+    seconds: float = 0.0  # the slowest input
+
+
+def kind_of(error, path):
+    """The message without what differs from input to input."""
+    message = str(error).replace(str(path), "")
+    message = re.sub(r"(?s) (is|holds|names) .*, expected", r" \1 ..., expected", message)
+    message = re.sub(r"(?s)'.*?'|\".*?\"", "'...'", message)
+    message = re.sub(r"(?s)\(.*\)", "(...)", message)
+    message = re.sub(r" for [A-Z]+[0-9]* \[.*\]", " for ...", message)
+    return f"{type(error).__name__}{re.sub(r'-?[0-9.]*[0-9]', 'N', message)[:110]}"
+
+
+def check_message(error, path):
+    """A message names the file and is short enough to be read."""
+    message = str(error)
+    assert str(path) in message, f"does not name the path: {message[:200]}"
+    assert len(message) < LONGEST_MESSAGE, f"a message of {len(message)} characters: {message[:200]}"
+    message.encode()  # can be printed
+
+
+def check_tensors(tensors, expected):
+    """Every tensor reads as the oracle decodes it."""
+    assert list(tensors) == list(expected), f"found {list(tensors)}, expected {list(expected)}"
+    for name, (dtype, shape, numbers) in expected.items():
+        found = tensors[name].read()
+        assert tensors[name].dtype == dtype and tensors[name].shape == found.shape == shape, name
+        assert found.dtype.name == NUMPY_NAMES[dtype], name
+        assert repr(found.ravel().tolist()) == repr(numbers), name  # repr: NaN is NaN, and -0.0 is not 0.0
+
+
+def try_file(rng, place):
+    """Read one damaged file; returns its size and the error, if any. AssertionError: something is wrong."""
+    content = damaged_file(rng)
+    path = place / "model.safetensors"
+    path.write_bytes(content)
+
+    def read():
+        for tensor in read_safetensors(path).values():
+            tensor.read(np.float32)
+
+    error = yield len(content), path, read
+    try:
+        expected = decode(content)
+    except Invalid as reason:
+        assert error is not None, f"accepted, though {reason}"
+        return
+    assert error is None, f"refused, though it is valid: {error}"
+    check_tensors(read_safetensors(path), expected)
+
+
+def try_directory(rng, place):
+    """The same for one damaged directory."""
+    files = damaged_directory(rng)
+    path = place / "around" / "model"
+    write_directory(path, files)
+    size = sum(len(content) for content in files.values() if isinstance(content, bytes))
+    models = []
+    error = yield size, path, lambda: models.append(load_model(path))
+    if error is None:
+        check_model(models[0], path)
+
+
+KINDS = {"files": try_file, "directories": try_directory}
+
+
+def run(kind, inputs, seed=0, first=0, progress=False) -> Tally:
+    """Try that many inputs. With progress, count them on the standard error stream."""
+    tally = Tally()
+    with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in range(first, first + inputs):
+            if progress and (number - first) % 100 == 0:
+                faulthandler.dump_traceback_later(120, exit=True)  # endless time
+            try_one(kind, random.Random(f"{kind} {seed} {number}"), Path(place), number, tally)
+            if progress and (number + 1 - first) % 1000 == 0:
+                print(f"{number + 1 - first} of {inputs}", file=sys.stderr, flush=True)
+        faulthandler.cancel_dump_traceback_later()
+    return tally
+
+
+def try_one(kind, rng, place, number, tally):
+    """Try one input and write down what came of it."""
+    trial = KINDS[kind](rng, place)
+    size, path, read = next(trial)
+    error = None
+    tracemalloc.start()
+    start = time.process_time()
+    try:
+        try:
+            read()
+        except (CheckpointError, ConfigError) as problem:
+            error = problem
+        finally:
+            seconds = time.process_time() - start
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        tally.peak, tally.seconds = max(tally.peak, peak), max(tally.seconds, seconds)
+        tally.memory = max(tally.memory, (peak - MEMORY_OF_ANYTHING) / max(size, 1))
+        assert peak <= MEMORY_PER_BYTE * size + MEMORY_OF_ANYTHING, f"{peak} bytes of memory for {size}"
+        assert seconds <= MOST_SECONDS, f"took {seconds:.1f} s"
+        if error is None:
+            tally.accepted += 1
+        else:
+            tally.refused[kind_of(error, path)] += 1
+            check_message(error, path)
+        with suppress(StopIteration):
+            trial.send(error)
+    except Exception as problem:  # the purpose of it all
+        where = problem.__traceback__
+        while where.tb_next:
+            where = where.tb_next
+        place = f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}"
+        tally.failures.append((number, f"{place}: {type(problem).__name__}: {str(problem)[:300]}"))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=KINDS, default="files")
+    parser.add_argument("--inputs", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0)
+    options = parser.parse_args()
+    import resource  # which Windows has not
+
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    tally = run(options.kind, options.inputs, options.seed, options.first, progress=True)
+    print(f"\n{options.inputs} {options.kind} of seed {options.seed}: {tally.accepted} accepted, ", end="")
+    print(f"{sum(tally.refused.values())} refused, {len(tally.failures)} failures")
+    print(f"largest memory: {tally.peak} bytes; {tally.memory:.1f} times the input beyond {MEMORY_OF_ANYTHING} bytes")
+    print(f"slowest: {tally.seconds:.2f} s")
+    for message, count in tally.refused.most_common():
+        print(f"{count:8d}  {ascii(message)[1:-1]}")
+    for number, problem in tally.failures:
+        print(f"failure: --kind {options.kind} --seed {options.seed} --first {number} --inputs 1: {problem!a}")
+    return 1 if tally.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""The quick form of the fuzzing command, and what it does not draw often enough: large headers, odd indices."""
+
+import json
+import tracemalloc
+
+import pytest
+
+from tests.checkpoints import fuzz
+from tests.checkpoints.fuzz_oracle import Invalid, decode
+from tinyslm.checkpoints import read_safetensors, stored_tensors
+from tinyslm.checkpoints.reading import INDEX
+from tinyslm.errors import CheckpointError
+
+
+@pytest.mark.parametrize(("kind", "inputs"), [("files", 600), ("directories", 80)])
+def test_damaged_inputs_are_read_as_they_are_or_refused(kind, inputs):
+    tally = fuzz.run(kind, inputs, seed=1)
+    assert tally.failures == []
+    assert tally.accepted > inputs / 10 and len(tally.refused) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "inputs"), [("files", 5000), ("directories", 1000)])
+def test_many_damaged_inputs(kind, inputs):
+    assert fuzz.run(kind, inputs, seed=2).failures == []
+
+
+HEAVY = ["[]", "{}", '{"":0}', '{"":{"":{"":{}}}}', "[" * 500 + "]" * 500, '"\\u0100"', "1e1", '{"a":0,"a":0}']
+
+
+@pytest.mark.parametrize("value", HEAVY)
+def test_memory_of_a_header_is_a_multiple_of_its_size(tmp_path, value):
+    """The header of a large file that is all header: Python's objects are larger than their JSON, but not endless."""
+    text = b'{"a":[' + b",".join([value.encode()] * (300_000 // len(value))) + b"]}"
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError):
+            read_safetensors(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < fuzz.MEMORY_PER_BYTE * len(text)
+
+
+@pytest.mark.parametrize("value", [3, None, True, 0.5, ["model.safetensors"], {"a": "b"}])
+def test_an_index_of_other_values_than_names_is_refused(tmp_path, value):
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": "x.safetensors", "b": value}}))
+    with pytest.raises(CheckpointError, match=rf"{INDEX}: weight_map is .*, expected an object of file names"):
+        stored_tensors(tmp_path)
+
+
+def header_and_data(header, data=b""):
+    return len(header).to_bytes(8, "little") + header + data
+
+
+def test_the_oracle_is_strict():
+    """What the fuzzing compares with must itself tell right from wrong."""
+    entry = b'{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
+    assert decode(header_and_data(entry, b"\x80\x3f\x00\xc0")) == {"a": ("BF16", (2,), [1.0, -2.0])}
+    for header in (entry.replace(b"4", b"2"), entry.replace(b"BF16", b"F32"), entry.replace(b"[2]", b"[2,2]"), b"[]"):
+        with pytest.raises(Invalid):
+            decode(header_and_data(header, bytes(4)))
+    with pytest.raises(Invalid, match="owner"):
+        decode(header_and_data(entry, bytes(5)))
