@@ -3,8 +3,9 @@
 Its first files name the activation "gelu", which still means the tanh form.
 """
 
+from dataclasses import replace
+
 from tinyslm.checkpoints.families import llama
-from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.families.keys import Keys
 from tinyslm.models import DecoderConfig
 from tinyslm.ops import ACTIVATIONS
@@ -46,13 +47,11 @@ def write(config: DecoderConfig) -> dict:
     return llama.write_common(config) | {"attention_bias": config.attention_bias}
 
 
-FAMILY = Family(
+FAMILY = replace(
+    llama.FAMILY,
     model_type="gemma",
     architecture="GemmaForCausalLM",
     defaults=DEFAULTS,
-    tensors=llama.FAMILY.tensors,
     read=read,
     write=write,
-    base="model.",
-    ignored=llama.FAMILY.ignored,
 )

@@ -1,8 +1,9 @@
 """Gemma 2: Gemma whose branches are normalized once more before they are added, with soft caps on scores and logits,
 and a window on every second layer."""
 
+from dataclasses import replace
+
 from tinyslm.checkpoints.families import gemma, llama
-from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.families.keys import Keys
 from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_windows, write_windows
 from tinyslm.models import DecoderConfig
@@ -60,13 +61,12 @@ def write(config: DecoderConfig) -> dict:
     return write_with_branch_norms(config) | write_windows(config)
 
 
-FAMILY = Family(
+FAMILY = replace(
+    llama.FAMILY,
     model_type="gemma2",
     architecture="Gemma2ForCausalLM",
     defaults=DEFAULTS,
     tensors=llama.FAMILY.tensors | BRANCH_NORMS,
     read=read,
     write=write,
-    base="model.",
-    ignored=llama.FAMILY.ignored,
 )

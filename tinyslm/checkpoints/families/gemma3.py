@@ -4,8 +4,9 @@ Every sixth layer sees everything and turns slowly; the others see a window and 
 pictures as well (model_type "gemma3") are not supported.
 """
 
+from dataclasses import replace
+
 from tinyslm.checkpoints.families import gemma2, qwen3
-from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.families.keys import Keys
 from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_windows, write_windows
 from tinyslm.checkpoints.families.rope import read_rope, write_rope
@@ -57,13 +58,12 @@ def write(config: DecoderConfig) -> dict:
     )
 
 
-FAMILY = Family(
+FAMILY = replace(
+    gemma2.FAMILY,
     model_type="gemma3_text",
     architecture="Gemma3ForCausalLM",
     defaults=DEFAULTS,
     tensors=gemma2.FAMILY.tensors | qwen3.HEAD_NORMS,
     read=read,
     write=write,
-    base="model.",
-    ignored=gemma2.FAMILY.ignored,
 )

@@ -1,7 +1,8 @@
 """Ministral: Mistral in which some layers see everything and the others a window; all turn by the same angles."""
 
+from dataclasses import replace
+
 from tinyslm.checkpoints.families import llama, mistral
-from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.families.keys import Keys
 from tinyslm.checkpoints.families.layer_types import SLIDING, read_windows, write_windows
 from tinyslm.models import DecoderConfig
@@ -18,13 +19,11 @@ def write(config: DecoderConfig) -> dict:
     return llama.write_common(config) | write_windows(config)
 
 
-FAMILY = Family(
+FAMILY = replace(
+    llama.FAMILY,
     model_type="ministral",
     architecture="MinistralForCausalLM",
     defaults=mistral.DEFAULTS,
-    tensors=llama.FAMILY.tensors,
     read=read,
     write=write,
-    base="model.",
-    ignored=llama.FAMILY.ignored,
 )

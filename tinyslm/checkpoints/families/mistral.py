@@ -1,7 +1,8 @@
 """Mistral: Llama with a sliding window on every layer, unless sliding_window is null (v0.2, v0.3, Nemo)."""
 
+from dataclasses import replace
+
 from tinyslm.checkpoints.families import llama
-from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.families.keys import Keys
 from tinyslm.checkpoints.families.layer_types import FULL, SLIDING
 from tinyslm.models import DecoderConfig
@@ -34,13 +35,11 @@ def write(config: DecoderConfig) -> dict:
     return llama.write_common(config) | {"sliding_window": config.windows[0]}
 
 
-FAMILY = Family(
+FAMILY = replace(
+    llama.FAMILY,
     model_type="mistral",
     architecture="MistralForCausalLM",
     defaults=DEFAULTS,
-    tensors=llama.FAMILY.tensors,
     read=read,
     write=write,
-    base="model.",
-    ignored=llama.FAMILY.ignored,
 )

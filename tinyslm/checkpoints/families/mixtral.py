@@ -1,7 +1,8 @@
 """Mixtral: Mistral with a mixture of experts for the feed-forward layer."""
 
+from dataclasses import replace
+
 from tinyslm.checkpoints.families import llama, mistral
-from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.families.keys import Keys
 from tinyslm.models import DecoderConfig
 
@@ -39,13 +40,12 @@ def write(config: DecoderConfig) -> dict:
     }
 
 
-FAMILY = Family(
+FAMILY = replace(
+    llama.FAMILY,
     model_type="mixtral",
     architecture="MixtralForCausalLM",
     defaults=DEFAULTS,
     tensors=llama.OUTSIDE | llama.ATTENTION | EXPERTS,
     read=read,
     write=write,
-    base="model.",
-    ignored=llama.FAMILY.ignored,
 )

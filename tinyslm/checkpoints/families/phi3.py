@@ -3,8 +3,9 @@
 The first 128k files call longrope "su", which still means the same; so does "yarn" in this family.
 """
 
+from dataclasses import replace
+
 from tinyslm.checkpoints.families import llama
-from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.families.keys import Keys
 from tinyslm.models import DecoderConfig
 
@@ -54,13 +55,12 @@ def write(config: DecoderConfig) -> dict:
     }
 
 
-FAMILY = Family(
+FAMILY = replace(
+    llama.FAMILY,
     model_type="phi3",
     architecture="Phi3ForCausalLM",
     defaults=DEFAULTS,
     tensors=AS_LLAMA | FUSED,
     read=read,
     write=write,
-    base="model.",
-    ignored=llama.FAMILY.ignored,
 )

@@ -1,7 +1,8 @@
 """Qwen3: Llama with heads of a size of their own, and an RMS norm on each query and key head."""
 
+from dataclasses import replace
+
 from tinyslm.checkpoints.families import llama
-from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.families.keys import Keys
 from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_windows, write_windows
 from tinyslm.models import DecoderConfig
@@ -44,13 +45,12 @@ def write(config: DecoderConfig) -> dict:
     )
 
 
-FAMILY = Family(
+FAMILY = replace(
+    llama.FAMILY,
     model_type="qwen3",
     architecture="Qwen3ForCausalLM",
     defaults=DEFAULTS,
     tensors=llama.FAMILY.tensors | HEAD_NORMS,
     read=read,
     write=write,
-    base="model.",
-    ignored=llama.FAMILY.ignored,
 )

@@ -1,7 +1,8 @@
 """SmolLM3: Llama in which every fourth layer does not know positions ("NoPE")."""
 
+from dataclasses import replace
+
 from tinyslm.checkpoints.families import llama
-from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.families.keys import Keys
 from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_windows, write_windows
 from tinyslm.models import DecoderConfig
@@ -67,13 +68,11 @@ def write(config: DecoderConfig) -> dict:
     )
 
 
-FAMILY = Family(
+FAMILY = replace(
+    llama.FAMILY,
     model_type="smollm3",
     architecture="SmolLM3ForCausalLM",
     defaults=DEFAULTS,
-    tensors=llama.FAMILY.tensors,
     read=read,
     write=write,
-    base="model.",
-    ignored=llama.FAMILY.ignored,
 )
