@@ -191,5 +191,3 @@ def generic_model(config, seed=0, dtype=np.float64):
 
     return build_model(config, make)
 
-
-generic_decoder = generic_model

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from hypothesis import given
 
-from tests.strategies import decoder_configs, generic_decoder
+from tests.strategies import decoder_configs, generic_model
 from tinyslm.modules import Embedding, Linear
 from tinyslm.tree import (
     Array,
@@ -119,7 +119,7 @@ def test_repr_shows_shapes_and_not_numbers():
 @given(decoder_configs())
 def test_models_are_rebuilt_as_they_were(config):
     """Mapping with the identity gives the same arrays under the same paths, in a model that computes the same."""
-    model = generic_decoder(config)
+    model = generic_model(config)
     copy = map_arrays(lambda path, array: array, model)
     before, after = named_arrays(model), named_arrays(copy)
     assert list(before) == list(after)

@@ -16,7 +16,7 @@ from tinyslm.errors import CheckpointError, ConfigError, DataError, Error
 from tinyslm.evaluation import footprint
 from tinyslm.generation import generate
 from tinyslm.library import load, save
-from tinyslm.models import next_token_loss, trace
+from tinyslm.models import masked_token_loss, next_token_loss, sentence_embeddings, sequence_to_sequence_loss, trace
 from tinyslm.recipes import compress
 from tinyslm.tree import named_arrays
 
@@ -34,9 +34,12 @@ __all__ = [
     "footprint",
     "generate",
     "load",
+    "masked_token_loss",
     "named_arrays",
     "next_token_loss",
     "save",
+    "sentence_embeddings",
+    "sequence_to_sequence_loss",
     "trace",
     "value_and_grad",
 ]

@@ -11,7 +11,11 @@ COMMANDS = {
     "compress": "make a model smaller in every way, and show what each way costs",
     "train": "train a tokenizer and a model on the built-in corpus or on your own text",
     "generate": "continue a text",
+    "inspect": "show what a model looks like and what it costs, from its shapes alone",
+    "trace": "show what happens to a text on its way through a model",
     "evaluate": "measure a model: its loss against the floor, and an exam",
+    "embed": "turn texts into vectors, or compare their meaning",
+    "fill": "fill in the masked tokens of a text",
     "corpus": "show documents of the built-in corpus, or what its splits contain",
 }
 

@@ -16,20 +16,27 @@ def data_directory() -> Path:
     return installed if installed.is_dir() else package.parent / "data"
 
 
-def load(path):
-    """(model, tokenizer) of a built-in name or a Hugging Face directory; the tokenizer is None where there is none.
-
-    Weights become float32. Raises CheckpointError, ConfigError or DataError (of the tokenizer), naming the file and
-    what was expected of it.
-    """
+def find_directory(path) -> Path:
+    """The directory that a path or a built-in name stands for. Raises CheckpointError where there is none."""
     directory = Path(path)
     if str(path) in BUILT_IN and not directory.exists():
         directory = data_directory() / str(path)
     if not directory.is_dir():
         what = "is a file, expected the directory it is in" if directory.exists() else "no such directory"
         raise CheckpointError(f"{path}: {what}; built-in models are {', '.join(BUILT_IN)}")
+    return directory
+
+
+def load(path, weights="float32"):
+    """(model, tokenizer) of a built-in name or a Hugging Face directory; the tokenizer is None where there is none.
+
+    weights: "float32"; "int8", quantized on the way; or "mapped", which leaves them in their file: the last two for
+    models that would not fit in memory, see `checkpoints.load_model`.
+    Raises CheckpointError, ConfigError or DataError (of the tokenizer), naming the file and what was expected of it.
+    """
+    directory = find_directory(path)
     tokenizer_file = directory / "tokenizer.json"
-    return load_model(directory), load_tokenizer(tokenizer_file) if tokenizer_file.exists() else None
+    return load_model(directory, weights), load_tokenizer(tokenizer_file) if tokenizer_file.exists() else None
 
 
 def save(path, model, tokenizer=None):

@@ -33,3 +33,20 @@ def map_in_threads(function, items, threads=None) -> list:
             return [function(item) for item in items]
         with ThreadPoolExecutor(threads) as executor:
             return list(executor.map(function, items))
+
+
+@functools.cache
+def _kept_threads():
+    return ThreadPoolExecutor(default_threads())
+
+
+def map_shares(function, count):
+    """Call function(slice) for as many even shares of range(count) as there are cores, at the same time.
+
+    For work of a millisecond, for which starting threads would take too long: these are kept. `function` must not come
+    here again, or all of them could be waiting.
+    """
+    size = max(1, -(-count // default_threads()))
+    with _blas().limit(limits=1):
+        for _ in _kept_threads().map(function, [slice(start, start + size) for start in range(0, count, size)]):
+            pass

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from tests.checkpoints.test_families import read
-from tests.strategies import generic_decoder
+from tests.strategies import generic_model
 from tinyslm.checkpoints import read_safetensors, write_safetensors
 from tinyslm.tree import named_arrays
 
@@ -42,7 +42,7 @@ ALL_FAMILIES = tuple(CHOICES)
 def small_model(family, seed=0, **values):
     """A model of two layers in generic position, with what its family can choose."""
     config = read(family, **{"num_hidden_layers": 2, "pad_token_id": 0} | CHOICES[family] | values)
-    return generic_decoder(config, seed, np.float32)
+    return generic_model(config, seed, np.float32)
 
 
 def assert_same_model(found, wanted):

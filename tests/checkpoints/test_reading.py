@@ -44,7 +44,7 @@ def test_shards(saved):
     [
         ("outside", r"index.json: names the file '../secret', expected one in the same directory"),
         ("absolute", r"names the file '/etc/passwd'"),
-        ("missing", r"model-00002-of-00002.safetensors: no such file, but model.safetensors.index.json expects"),
+        ("missing", r"names the file .model-00002-of-00002.safetensors., but there is no such file"),
         ("wrong", r"model-00001-of-00002.safetensors: tensor 'model.norm.weight' is missing, which"),
         ("no map", r"weight_map is None, expected an object"),
         ("not names", r"weight_map is .*, expected an object of file names"),

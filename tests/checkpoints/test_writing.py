@@ -161,14 +161,28 @@ DAMAGED = {
     "unknown setting": ({}, {"color": 1}, CheckpointError, "has no 'color'"),
     "missing tensor": ({"codes": None}, {}, CheckpointError, "tensor layers.0.feed_forward.up.codes .* is missing"),
     "unknown tensor": ({"other": np.ones(2)}, {}, CheckpointError, "has no 'other'"),
-    "wrong shape": ({"codes": np.ones((40, 3), np.int8)}, {}, CheckpointError, "do not fit|expected"),
-    "too few outputs": (
-        {"codes": np.ones((39, 24), np.int8), "scale": np.ones((39, 1), np.float32), "bias": None},
-        {"bias": None},
+    "wrong shape": (
+        {"codes": np.ones((40, 3), np.int8)},
+        {},
         CheckpointError,
-        "has 39 outputs, expected 40",
+        r"int8\(40, 3\), expected int8\(40, 24\)",
     ),
-    "no matrix": ({"codes": np.ones(3, np.int8)}, {}, CheckpointError, "do not fit"),
+    "no numbers": ({"codes": np.ones((40, 0), np.int8)}, {}, CheckpointError, r"codes is int8\(40, 0\), expected"),
+    "too few outputs": (
+        {"codes": np.ones((39, 24), np.int8), "scale": np.ones((39, 1), np.float32)},
+        {},
+        CheckpointError,
+        r"codes is int8\(39, 24\), expected int8\(40, 24\)",
+    ),
+    "no matrix": ({"codes": np.ones(3, np.int8)}, {}, CheckpointError, r"codes is int8\(3,\), expected"),
+    "wrong dtype": ({"codes": np.ones((40, 24))}, {}, CheckpointError, r"codes is float64\(40, 24\), expected int8"),
+    "unsigned": ({"codes": np.ones((40, 24), np.uint8)}, {}, CheckpointError, r"codes is uint8\(40, 24\)"),
+    "scale of a row": ({"scale": np.ones(40)}, {}, CheckpointError, r"scale is float64\(40,\), expected .*\(40, 1\)"),
+    "bias of a column": ({"bias": np.ones((1, 40))}, {}, CheckpointError, r"bias is float64\(1, 40\), expected"),
+    "lost bias": ({"bias": None}, {"bias": None}, CheckpointError, r"up.bias of a QuantizedLinear is missing"),
+    "bias in the configuration": ({"bias": None}, {"bias": [0.0] * 40}, ConfigError, "bias is .*, expected null"),
+    "lost zero point": ({}, {"zero_point": 3}, ConfigError, "zero_point is 3, expected null, or a tensor"),
+    "an embedding": ({}, {"kind": "QuantizedEmbedding"}, ConfigError, "expected an object with a kind of Linear"),
 }
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.commands.files import TEXT, assert_one_line, run, write_text
-from tinyslm import generate, save
+from tinyslm import generate, load, save
 from tinyslm.commands import generate as command
 from tinyslm.models import random_model
-from tinyslm.models.catalogue import llama_shape
+from tinyslm.models.tiny import llama_shape
 from tinyslm.text import train_tokenizer
 
 TOKENIZER = train_tokenizer(TEXT.split("\n\n"), 280)
@@ -51,6 +51,15 @@ def test_a_seeded_continuation(directory, capsys):
     texts = [output(capsys, "The", *options, seed) for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
     assert texts[0] == expected("The", 12, temperature=1.5, top_k=50, top_p=0.95, seed=1) + "\n"
+
+
+def test_weights_that_stay_in_the_file_or_are_rounded(directory, capsys):
+    texts = [output(capsys, "The", "--model", directory, *option) for option in ([], ["--weights", "mapped"])]
+    assert texts[0] == texts[1]
+    (row,) = generate(load(directory, "int8")[0], [TOKENIZER.encode("The").ids], 12)
+    row = row.tolist()
+    wanted = "The" + TOKENIZER.decode(row[: row.index(0)] if 0 in row else row)
+    assert output(capsys, "The", "--model", directory, "--weights", "int8", "--tokens", 12) == wanted + "\n"
 
 
 def test_a_batch_of_different_lengths_equals_each_text_alone(directory, capsys):
@@ -121,6 +130,7 @@ def test_a_tokenizer_whose_first_token_loses_its_space():
         (["a", "--top-p", "1.5"], ["top_p"]),
         (["a", "--seed", "-1"], ["seed is -1"]),
         (["a", "--tokens", "x"], ["--tokens"]),
+        (["a", "--weights", "int4"], ["--weights", "int4", "mapped"]),
         ([TEXT], ["longer than the model's context of 40", "shorten"]),
         (["a", TEXT], ["longer than the model's context of 40"]),
         (["caf\udce9"], ["not UTF-8"]),

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from scipy.special import log_softmax
 
-from tests.strategies import generic_decoder
+from tests.strategies import generic_model
 from tinyslm.evaluation import ExamResult, take_exam
 from tinyslm.evaluation.exam import option_log_probabilities
 from tinyslm.models import DecoderConfig
@@ -17,7 +17,7 @@ from tinyslm.text.town import Question
 
 END = 0
 TOKENIZER = train_tokenizer([text for _, text, _ in town.documents("train", 0, 40)], 400)
-MODEL = generic_decoder(DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, 30, ropes=(Rope(100.0, 6),) * 2))
+MODEL = generic_model(DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, 30, ropes=(Rope(100.0, 6),) * 2))
 
 
 def encode(text):

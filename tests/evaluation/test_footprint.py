@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.strategies import generic_decoder
+from tests.strategies import generic_model
 from tinyslm.checkpoints import save_model
 from tinyslm.compression.factorization.low_rank_linear import factorize_linear
 from tinyslm.compression.pruning import MaskedLinear, magnitude_mask
 from tinyslm.compression.quantization import QuantizedLinear
 from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
 from tinyslm.evaluation import footprint
-from tinyslm.models import DecoderConfig
+from tinyslm.models import DecoderConfig, EncoderConfig
 from tinyslm.modules import FeedForward, Linear
 from tinyslm.ops import Rope
 from tinyslm.tree import map_modules, named_arrays, named_modules
@@ -25,7 +25,7 @@ LAYER = ATTENTION + 3 * C * F
 
 
 def dense(config=CONFIG):
-    return generic_decoder(config, dtype=np.float32)
+    return generic_model(config, dtype=np.float32)
 
 
 def in_layers(change, model=None):
@@ -75,6 +75,18 @@ def test_a_dense_model_by_hand():
     untied = footprint(MODELS["untied"])
     assert untied.parameters == found.parameters + V * C
     assert untied.multiply_adds == found.multiply_adds
+
+
+def test_an_encoder_by_hand():
+    """Its tied head multiplies by the embedding once more; its pooler by no token at all."""
+    config = EncoderConfig("bert", V, C, F, 2, H, D, 32, type_vocab_size=3, pooler=True)
+    layer = 4 * C * H * D + 2 * C * F
+    found = footprint(dense(config))
+    assert found.multiply_adds == 2 * layer + C * C + V * C
+    biases_and_norms = 2 * (3 * H * D + C + F + C + 4 * C) + 2 * C + C + 2 * C + V
+    assert found.parameters == (V + 32 + 3) * C + 2 * layer + (C * C + C) + C * C + biases_and_norms
+    assert footprint(dense(replace(config, tie_word_embeddings=False))).multiply_adds == found.multiply_adds
+    assert footprint(dense(replace(config, masked_head=False))).multiply_adds == 2 * layer
 
 
 def test_of_a_mixture_only_the_chosen_experts_multiply():

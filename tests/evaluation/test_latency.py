@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from tests.strategies import generic_decoder
+from tests.strategies import generic_model
 from tinyslm.evaluation import Speed, latency, measure_speeds
 from tinyslm.models import DecoderConfig
 
-MODEL = generic_decoder(DecoderConfig("test", 23, 10, 14, 1, 2, 1, 6, 20))
+MODEL = generic_model(DecoderConfig("test", 23, 10, 14, 1, 2, 1, 6, 20))
 
 
 class Counting:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from tests.strategies import generic_decoder
+from tests.strategies import generic_model
 from tinyslm.errors import DataError
 from tinyslm.evaluation import measure_loss
 from tinyslm.evaluation import perplexity as module
@@ -16,7 +16,7 @@ from tinyslm.ops import Rope
 from tinyslm.text.nats import mean_nats
 
 CONTEXT = 12
-MODEL = generic_decoder(DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, CONTEXT, ropes=(Rope(100.0, 6),) * 2))
+MODEL = generic_model(DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, CONTEXT, ropes=(Rope(100.0, 6),) * 2))
 RNG = np.random.default_rng(0)
 DOCUMENTS = [np.array([0, *RNG.integers(1, 23, n), 0], np.int32) for n in (3, 9, 1, 10, 5, 11, 30, 2, 10)]
 

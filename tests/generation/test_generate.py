@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import decoder_configs, generic_decoder, seeds
+from tests.strategies import decoder_configs, generic_model, seeds
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation import KeyValueCache, end_tokens, generate, stream
 from tinyslm.models import DecoderConfig, random_model
@@ -29,14 +29,14 @@ def greedy_without_cache(model, token_ids, count, attention_mask=None):
 @given(decoder_configs(), seeds, st.integers(1, 10))
 def test_cached_generation_equals_recomputation_at_every_step(config, seed, length):
     """12 steps from prompts of 1 to 10 tokens: windows are left behind and longrope's change (at 8) is crossed."""
-    model = generic_decoder(config, seed)
+    model = generic_model(config, seed)
     token_ids = np.random.default_rng(seed).integers(0, config.vocab_size, (2, length))
     np.testing.assert_array_equal(generate(model, token_ids, 12), greedy_without_cache(model, token_ids, 12))
 
 
 @given(decoder_configs(), seeds)
 def test_a_cache_filled_in_pieces_gives_the_logits_of_one_pass(config, seed):
-    model = generic_decoder(config, seed)
+    model = generic_model(config, seed)
     rng = np.random.default_rng(seed)
     token_ids = rng.integers(0, config.vocab_size, (3, 8))  # not beyond longrope's change, which no cache survives
     cache, parts = KeyValueCache(8), []
@@ -48,7 +48,7 @@ def test_a_cache_filled_in_pieces_gives_the_logits_of_one_pass(config, seed):
 
 @given(decoder_configs(ropes=()), seeds)
 def test_left_padded_rows_equal_each_prompt_alone(config, seed):
-    model = generic_decoder(config, seed)
+    model = generic_model(config, seed)
     rng = np.random.default_rng(seed)
     token_ids = rng.integers(0, config.vocab_size, (3, 7))
     starts = np.array([0, 2, 5])
@@ -64,7 +64,7 @@ def test_left_padded_rows_equal_each_prompt_alone(config, seed):
 def test_left_padding_with_rotary_positions(scaling, seed):
     """longrope counts real tokens, not slots: both rows have 3 and cross at the same step."""
     rope = Rope(100.0, 6, scaling, 1.0, 1.0, 4.0, 6, (1.0, 1.5, 2.0), (2.0, 4.0, 8.0), 1.2)
-    model = generic_decoder(DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, 40, ropes=(rope, rope)), seed)
+    model = generic_model(DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, 40, ropes=(rope, rope)), seed)
     token_ids = np.array([[0, 0, 3, 1, 4], [0, 0, 9, 2, 6]])
     mask = np.array([[0, 0, 1, 1, 1]] * 2)
     together = generate(model, token_ids, 10, attention_mask=mask)
@@ -77,7 +77,7 @@ def test_every_pass_after_the_prompt_reads_one_token_and_longrope_reads_all_once
 
     class Counting:
         def __init__(self, config):
-            self.model, self.config, self.read = generic_decoder(config), config, []
+            self.model, self.config, self.read = generic_model(config), config, []
             self.check_inputs = self.model.check_inputs
 
         def __call__(self, token_ids, *inputs, **options):
@@ -92,7 +92,7 @@ def test_every_pass_after_the_prompt_reads_one_token_and_longrope_reads_all_once
 
 def test_a_repeated_cache_continues_every_prompt_several_times():
     """The logits of four continuations side by side are those of four separate sequences."""
-    model = generic_decoder(CONFIG)
+    model = generic_model(CONFIG)
     options = np.random.default_rng(0).integers(0, 23, (2 * 4, 3))
     cache = KeyValueCache(8)
     model(PROMPT, cache=cache)
@@ -103,7 +103,7 @@ def test_a_repeated_cache_continues_every_prompt_several_times():
 
 
 def test_setting_the_length_back_forgets():
-    model = generic_decoder(CONFIG)
+    model = generic_model(CONFIG)
     cache = KeyValueCache(8)
     model(PROMPT, cache=cache)
     first = model(np.array([[1, 2], [3, 4]]), cache=cache)
@@ -116,19 +116,19 @@ def test_setting_the_length_back_forgets():
 def test_a_full_cache_refuses():
     cache = KeyValueCache(4)
     with pytest.raises(DataError, match="5 tokens does not fit in a cache made for 4"):
-        generic_decoder(CONFIG)(PROMPT, cache=cache)
+        generic_model(CONFIG)(PROMPT, cache=cache)
 
 
 def test_the_cache_has_the_dtype_of_the_model():
     for dtype in (np.float32, np.float64):
         cache = KeyValueCache(5)
-        generic_decoder(CONFIG, dtype=dtype)(PROMPT, cache=cache)
+        generic_model(CONFIG, dtype=dtype)(PROMPT, cache=cache)
         assert {array.dtype for store in (cache.keys, cache.values) for array in store.values()} == {np.dtype(dtype)}
         assert cache.keys[0].shape == (2, 5, 2, 6)  # (B, capacity, G, D)
 
 
 def test_the_stream_is_the_generation_step_by_step():
-    model = generic_decoder(CONFIG)
+    model = generic_model(CONFIG)
     options = {"temperature": 1.5, "top_k": 9, "top_p": 0.9, "seed": 4}
     steps = list(stream(model, PROMPT, 6, **options))
     assert [step.shape for step in steps] == [(2,)] * 6
@@ -136,14 +136,14 @@ def test_the_stream_is_the_generation_step_by_step():
 
 
 def test_the_seed_decides():
-    model = generic_decoder(CONFIG)
+    model = generic_model(CONFIG)
     first, again, other = (generate(model, PROMPT, 12, temperature=2.0, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
 def test_a_row_repeats_its_stop_token_and_the_others_go_on():
-    model = generic_decoder(CONFIG)
+    model = generic_model(CONFIG)
     options = {"temperature": 3.0, "seed": 0}
     free = generate(model, PROMPT, 12, **options)
     stop = int(free[0, 2])
@@ -157,7 +157,7 @@ def test_a_row_repeats_its_stop_token_and_the_others_go_on():
 
 
 def test_the_stream_ends_when_every_row_has_stopped_and_a_prompt_does_not_count():
-    model = generic_decoder(CONFIG, seed=3)
+    model = generic_model(CONFIG, seed=3)
     everything = tuple(range(23))
     assert len(list(stream(model, PROMPT, 12, stop_tokens=everything))) == 1
     repeated = generate(model, PROMPT, 4, stop_tokens=everything)

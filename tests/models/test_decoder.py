@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import decoder_configs, generic_decoder, seeds
+from tests.strategies import decoder_configs, generic_model, seeds
 from tinyslm.autodiff import value_and_grad
 from tinyslm.errors import DataError
 from tinyslm.models import DecoderConfig, next_token_loss, random_model, shape_model
@@ -23,7 +23,7 @@ def tokens(seed, B, T, V=23):
 @given(decoder_configs(num_experts=0, experts_per_token=0), seeds, st.integers(0, 11), dtypes)
 def test_a_token_changes_nothing_before_it(config, seed, t, dtype):
     """Bit for bit, and it does change its own position."""
-    model, token_ids = generic_decoder(config, seed, dtype), tokens(seed, 2, 12)
+    model, token_ids = generic_model(config, seed, dtype), tokens(seed, 2, 12)
     changed = token_ids.copy()
     changed[:, t] = (changed[:, t] + 1) % 23
     before, after = model(token_ids), model(changed)
@@ -34,7 +34,7 @@ def test_a_token_changes_nothing_before_it(config, seed, t, dtype):
 @given(decoder_configs(num_experts=3, experts_per_token=2), seeds, st.integers(0, 11))
 def test_a_token_changes_nothing_before_it_with_experts(config, seed, t):
     """Not bit for bit: an expert may multiply another number of rows together, and BLAS rounds that differently."""
-    model, token_ids = generic_decoder(config, seed), tokens(seed, 2, 12)
+    model, token_ids = generic_model(config, seed), tokens(seed, 2, 12)
     changed = token_ids.copy()
     changed[:, t] = (changed[:, t] + 1) % 23
     np.testing.assert_allclose(model(token_ids)[:, :t], model(changed)[:, :t], rtol=1e-9, atol=1e-9)
@@ -43,7 +43,7 @@ def test_a_token_changes_nothing_before_it_with_experts(config, seed, t):
 @given(decoder_configs(), seeds, st.integers(0, 4), st.integers(0, 4))
 def test_padding_changes_nothing_at_real_tokens(config, seed, left, right):
     """On either side, whatever the padding tokens are; positions, windows and longrope count real tokens."""
-    model, token_ids = generic_decoder(config, seed), tokens(seed, 2, 7)
+    model, token_ids = generic_model(config, seed), tokens(seed, 2, 7)
     padded = tokens(seed + 1, 2, left + 7 + right)
     padded[:, left : left + 7] = token_ids
     mask = np.zeros(padded.shape, int)
@@ -54,7 +54,7 @@ def test_padding_changes_nothing_at_real_tokens(config, seed, left, right):
 
 @given(decoder_configs(), seeds)
 def test_rows_of_a_batch_do_not_meet(config, seed):
-    model, token_ids = generic_decoder(config, seed), tokens(seed, 3, 6)
+    model, token_ids = generic_model(config, seed), tokens(seed, 3, 6)
     together = model(token_ids)
     for row in range(3):
         np.testing.assert_allclose(together[row : row + 1], model(token_ids[row : row + 1]), rtol=1e-9, atol=1e-9)
@@ -63,7 +63,7 @@ def test_rows_of_a_batch_do_not_meet(config, seed):
 @given(decoder_configs(), seeds)
 def test_a_window_hides_what_is_far(config, seed):
     """With windows of W in L layers, a logit depends on the last L (W - 1) + 1 tokens only (Beltagy et al. 2020)."""
-    model = generic_decoder(config, seed)
+    model = generic_model(config, seed)
     for layer in model.layers:
         layer.attention.window = 3
     reach = 2 * len(model.layers)
@@ -80,7 +80,7 @@ def test_intermediates_have_the_documented_shapes_and_dtype(config, seed, dtype)
     C, D, F, V = config.hidden_size, config.head_dim, config.intermediate_size, config.vocab_size
     H, G, E = config.num_attention_heads, config.num_key_value_heads, config.num_experts
     seen = {}
-    logits = generic_decoder(config, seed, dtype)(tokens(seed, B, T), observe=seen.__setitem__)
+    logits = generic_model(config, seed, dtype)(tokens(seed, B, T), observe=seen.__setitem__)
     expected = {f"hidden_states.{i}": (B, T, C) for i in range(config.num_hidden_layers + 1)} | {"logits": (B, T, V)}
     for i in range(config.num_hidden_layers):
         expected |= {
@@ -103,7 +103,7 @@ def test_intermediates_have_the_documented_shapes_and_dtype(config, seed, dtype)
 @given(decoder_configs(logit_softcap=None), seeds)
 def test_the_last_hidden_state_is_what_the_head_reads(config, seed):
     """It is taken after the final norm, as transformers counts hidden states."""
-    model, seen = generic_decoder(config, seed), {}
+    model, seen = generic_model(config, seed), {}
     logits = model(tokens(seed, 2, 6), observe=seen.__setitem__)
     last = seen[f"hidden_states.{config.num_hidden_layers}"]
     head = model.embedding.table if model.head is None else model.head.weight
@@ -112,14 +112,14 @@ def test_the_last_hidden_state_is_what_the_head_reads(config, seed):
 
 @given(decoder_configs(), seeds)
 def test_observing_changes_nothing(config, seed):
-    model, token_ids = generic_decoder(config, seed), tokens(seed, 2, 6)
+    model, token_ids = generic_model(config, seed), tokens(seed, 2, 6)
     np.testing.assert_array_equal(model(token_ids, observe=lambda name, value: None), model(token_ids))
 
 
 @given(decoder_configs(), seeds, dtypes)
 def test_dtype_in_is_dtype_out(config, seed, dtype):
     """Logits, loss and every gradient have the dtype of the weights, for both kinds of initial weights."""
-    for model in (random_model(config, seed, dtype), generic_decoder(config, seed, dtype)):
+    for model in (random_model(config, seed, dtype), generic_model(config, seed, dtype)):
         assert {array.dtype for array in named_arrays(model).values()} == {np.dtype(dtype)}
         mask = np.array([[1] * 6, [1] * 4 + [0] * 2])
         assert model(tokens(seed, 2, 6), mask).dtype == dtype
@@ -138,7 +138,7 @@ def test_float32_is_close_to_float64(config, seed):
 
 @given(decoder_configs(), seeds)
 def test_last_only_is_the_last_position(config, seed):
-    model, token_ids = generic_decoder(config, seed), tokens(seed, 2, 6)
+    model, token_ids = generic_model(config, seed), tokens(seed, 2, 6)
     last = model(token_ids, last_only=True)
     assert last.shape == (2, 1, 23)
     np.testing.assert_allclose(last, model(token_ids)[:, -1:], rtol=1e-9, atol=1e-9)
@@ -146,7 +146,7 @@ def test_last_only_is_the_last_position(config, seed):
 
 def test_last_only_can_be_differentiated():
     """The gradient reaches the embedding: the cut is an operation like any other."""
-    model, token_ids = generic_decoder(CONFIG), tokens(0, 2, 6)
+    model, token_ids = generic_model(CONFIG), tokens(0, 2, 6)
     label = np.array([[3], [5]])
     ignored = np.concatenate([np.full((2, 5), IGNORED), label], axis=1)
     last = value_and_grad(lambda model: cross_entropy(model(token_ids, last_only=True), label))(model)
@@ -158,7 +158,7 @@ def test_last_only_can_be_differentiated():
 def test_given_positions_replace_counted_ones():
     """With learned positions the third row of the table is added, not the first."""
     config = DecoderConfig("test", 23, 10, 14, 1, 2, 1, 6, 20, learned_positions=True)
-    model, seen = generic_decoder(config), {}
+    model, seen = generic_model(config), {}
     model(np.array([[4]]), position_ids=np.array([2]), observe=seen.__setitem__)
     np.testing.assert_array_equal(
         seen["hidden_states.0"][0, 0], model.embedding.table[4] + model.position_embedding.table[2]
@@ -184,7 +184,7 @@ def test_shapes_without_numbers(config):
 
 
 class TestNextTokenLoss:
-    model = generic_decoder(CONFIG)
+    model = generic_model(CONFIG)
     token_ids = tokens(5, 2, 8)
 
     def test_position_t_predicts_token_t_plus_one(self):

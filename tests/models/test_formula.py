@@ -6,7 +6,7 @@ from scipy import special
 
 from tests.ops.test_activation import FORMULAS
 from tests.ops.test_rotary import turned
-from tests.strategies import decoder_configs, generic_decoder, seeds
+from tests.strategies import decoder_configs, generic_model, seeds
 from tinyslm.ops import ACTIVATIONS
 from tinyslm.tree import named_arrays
 
@@ -79,7 +79,7 @@ class PlainDecoder:
 @given(decoder_configs(), seeds)
 def test_the_decoder_is_its_definition(config, seed):
     """Every field of the configuration arrives where it belongs; as exact as cos and sin in float32 allow."""
-    model = generic_decoder(config, seed)
+    model = generic_model(config, seed)
     token_ids = np.random.default_rng(seed).integers(0, config.vocab_size, (2, 11))
     plain = PlainDecoder(config, named_arrays(model))
     np.testing.assert_allclose(model(token_ids), [plain(row) for row in token_ids], rtol=1e-3, atol=1e-3)

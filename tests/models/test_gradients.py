@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import decoder_configs, generic_decoder, seeds
+from tests.strategies import decoder_configs, generic_model, seeds
 from tinyslm.autodiff import Traced, backward, value_and_grad
 from tinyslm.models import DecoderConfig, next_token_loss
 from tinyslm.modules import Linear
@@ -50,16 +50,16 @@ def slopes(model, direction, seed):
 @given(decoder_configs(), seeds)
 def test_whole_model_gradient(config, seed):
     """Any combination of choices: grouped heads, windows, rotary scalings, norms, caps, experts, ties, biases."""
-    model, rng = generic_decoder(config, seed), np.random.default_rng(seed)
+    model, rng = generic_model(config, seed), np.random.default_rng(seed)
     direction = {path: rng.standard_normal(array.shape) for path, array in named_arrays(model).items()}
     slope, difference = slopes(model, direction, seed)
     assert slope == pytest.approx(difference, rel=1e-6, abs=1e-8)
 
 
-@pytest.mark.parametrize("path", list(named_arrays(generic_decoder(CONFIG))))
+@pytest.mark.parametrize("path", list(named_arrays(generic_model(CONFIG))))
 def test_every_array_alone(path):
     """A direction that moves one array only, so that no array hides behind the others."""
-    model = generic_decoder(CONFIG)
+    model = generic_model(CONFIG)
     arrays = named_arrays(model)
     direction = dict.fromkeys(arrays, 0.0) | {path: np.random.default_rng(2).standard_normal(arrays[path].shape)}
     slope, difference = slopes(model, direction, 0)
@@ -68,7 +68,7 @@ def test_every_array_alone(path):
 
 def test_a_tied_table_receives_both_gradients():
     """Tied: the sum of what the same two tables receive as input and as head when they are separate."""
-    tied = generic_decoder(CONFIG)
+    tied = generic_model(CONFIG)
     separate = tied.replace(head=Linear(tied.embedding.table.copy()))
     token_ids, _, _ = batch(3)
     _, one = value_and_grad(next_token_loss)(tied, token_ids)
@@ -79,7 +79,7 @@ def test_a_tied_table_receives_both_gradients():
 
 def test_the_same_array_in_two_places_is_tied_too():
     """A head that holds the embedding's own array: one variable, the sum in both places of the gradient."""
-    tied = generic_decoder(CONFIG)
+    tied = generic_model(CONFIG)
     shared = tied.replace(head=Linear(tied.embedding.table))
     token_ids, _, _ = batch(3)
     _, one = value_and_grad(next_token_loss)(tied, token_ids)
@@ -92,7 +92,7 @@ def test_tokens_that_do_not_occur_have_no_gradient_in_an_untied_table():
     """Rows of a token used twice hold a sum (see ops), rows of unused tokens exactly zero."""
     config = DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, 20, tie_word_embeddings=False)
     token_ids = np.array([[3, 5, 3, 7]])
-    _, gradients = value_and_grad(next_token_loss)(generic_decoder(config), token_ids)
+    _, gradients = value_and_grad(next_token_loss)(generic_model(config), token_ids)
     used = np.flatnonzero(np.abs(gradients.embedding.table).sum(axis=1))
     np.testing.assert_array_equal(used, [3, 5])  # 7 is last: nothing follows it
 
@@ -100,7 +100,7 @@ def test_tokens_that_do_not_occur_have_no_gradient_in_an_untied_table():
 @given(decoder_configs(), seeds)
 def test_ignored_positions_at_the_end_give_no_gradient(config, seed):
     """What is padded on the right can hold any token: the gradient is the same."""
-    model, (token_ids, labels, mask) = generic_decoder(config, seed), batch(seed)
+    model, (token_ids, labels, mask) = generic_model(config, seed), batch(seed)
     other = np.where(mask, token_ids, (token_ids + 1) % 23)
     results = [
         named_arrays(value_and_grad(next_token_loss)(model, ids, labels, attention_mask=mask)[1])
@@ -114,7 +114,7 @@ def tape_length(layers):
     """(lines on the tape, calls of a vjp) of one loss and its gradient."""
     config = DecoderConfig("test", 23, 10, 14, layers, 4, 2, 6, 20, ropes=(Rope(100.0, 6),) * layers)
     tape, calls = [], []
-    traced = map_parameters(lambda path, array: Traced(array, tape), generic_decoder(config))
+    traced = map_parameters(lambda path, array: Traced(array, tape), generic_model(config))
     loss = next_token_loss(traced, batch(0)[0])
     length = len(tape)
 
@@ -151,7 +151,7 @@ def test_conservation_per_neuron(config, seed):
 
     Source: Du, Hu & Lee 2018, theorem 2.1. It holds for the linear branch of a gated layer, whatever the activation.
     """
-    model = generic_decoder(config, seed)
+    model = generic_model(config, seed)
     _, gradients = value_and_grad(next_token_loss)(model, batch(seed)[0])
     for layer, gradient in zip(model.layers, gradients.layers, strict=True):
         layer, gradient = layer.feed_forward, gradient.feed_forward
@@ -165,7 +165,7 @@ def test_conservation_per_neuron(config, seed):
 def test_conservation_per_group_of_heads(config, seed):
     """<dQ, Q> = <dK, K> and <dV, V> = <dO, O>, summed over the query heads of a key/value group, with rotary positions
     and soft caps too: only the products Q K^T and V O^T enter the loss."""
-    model = generic_decoder(config, seed)
+    model = generic_model(config, seed)
     _, gradients = value_and_grad(next_token_loss)(model, batch(seed)[0])
     D, r = config.head_dim, config.num_attention_heads // config.num_key_value_heads
     for layer, gradient in zip(model.layers, gradients.layers, strict=True):
@@ -182,7 +182,7 @@ def test_conservation_per_group_of_heads(config, seed):
 @given(st.integers(1, 3), seeds)
 def test_gradients_of_batches_average(rows, seed):
     """The gradient of a batch of equal lengths is the mean of its rows' gradients: what data-parallel training uses."""
-    model, token_ids = generic_decoder(CONFIG, seed), batch(seed, B=4)[0]
+    model, token_ids = generic_model(CONFIG, seed), batch(seed, B=4)[0]
     whole = named_arrays(value_and_grad(next_token_loss)(model, token_ids)[1])
     first = named_arrays(value_and_grad(next_token_loss)(model, token_ids[:rows])[1])
     second = named_arrays(value_and_grad(next_token_loss)(model, token_ids[rows:])[1])

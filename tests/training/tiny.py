@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.strategies import generic_decoder
+from tests.strategies import generic_model
 from tinyslm.models import DecoderConfig
 from tinyslm.ops import Rope
 from tinyslm.text import document_rows
@@ -14,7 +14,7 @@ SETTINGS = Settings(steps=12, batch_size=6, micro_batch_size=2, learning_rate=3e
 
 
 def tiny_model(seed=0, dtype=np.float32, config=CONFIG):
-    return generic_decoder(config, seed, dtype)
+    return generic_model(config, seed, dtype)
 
 
 def tiny_rows(count=40, length=16, seed=0):

@@ -10,6 +10,8 @@ from tinyslm.errors import CheckpointError
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
+_SHORT.maxlevel = 3
+LONGEST_SHOWN = 200  # characters
 
 LARGEST_JSON = 100_000_000  # bytes; also the limit of the safetensors library for its header
 
@@ -49,7 +51,8 @@ def read_json(path):
 
 def shown(value):
     """A value for a message: short, whatever it is."""
-    return _SHORT.repr(value)
+    text = _SHORT.repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def check_file(path):

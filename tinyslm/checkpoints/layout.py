@@ -1,5 +1,6 @@
 """Which tensor of a checkpoint holds which arrays of a model: the table of a family, applied to one model."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,11 +26,9 @@ class Place(NamedTuple):
         return tensor.T if self.transposed else tensor
 
     def split(self, tensor, rows):
-        """The reverse: one array of its own memory for each number of rows."""
-        tensor = np.ascontiguousarray(tensor.T if self.transposed else tensor)
-        if len(rows) == 1:
-            return [tensor]
-        return [part.copy() for part in np.split(tensor, np.cumsum(rows)[:-1])]
+        """The reverse, for a stored tensor: one for each number of rows. Nothing is read."""
+        bits = tensor.bits.T if self.transposed else tensor.bits  # (sum of outputs, in)
+        return [replace(tensor, shape=part.shape, bits=part) for part in np.split(bits, np.cumsum(rows)[:-1])]
 
     def stored_shape(self, shapes):
         """The shape of the tensor, from the shapes of the model's arrays."""

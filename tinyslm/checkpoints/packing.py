@@ -47,4 +47,13 @@ def unpack_masked(entry, arrays, shape, where):
     return entry, arrays | {"weight": weight, "mask": mask}
 
 
+def without_packing(arrays, shape):
+    """Arrays in outline (zeros that take no memory) as they would be unpacked. shape: (out, in)."""
+    if not {"kept_weights", "packed_mask"} <= arrays.keys():
+        return arrays
+    others = {name: array for name, array in arrays.items() if name not in ("kept_weights", "packed_mask")}
+    weight = np.broadcast_to(arrays["kept_weights"].dtype.type(0), shape)
+    return others | {"weight": weight, "mask": np.broadcast_to(np.False_, shape)}
+
+
 PACKING = {"MaskedLinear": Packing(pack_masked, unpack_masked)}

@@ -10,21 +10,48 @@ import numpy as np
 from tinyslm.checkpoints.families import family_of
 from tinyslm.checkpoints.json_files import read_json, shown
 from tinyslm.checkpoints.layout import REPLACEABLE, places
+from tinyslm.checkpoints.packing import without_packing
 from tinyslm.checkpoints.replaced import SECTION, restore
 from tinyslm.checkpoints.safetensors import FLOATING, read_safetensors
+from tinyslm.checkpoints.weights import FORMS
+from tinyslm.checkpoints.widening import row_slices
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import shape_model
+from tinyslm.modules import MixtureOfExperts
+from tinyslm.parallel import map_in_threads
 from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
 
-def load_model(path):
-    """The model in a Hugging Face directory, its weights as float32 arrays in memory; compressed ones as they were.
+def load_model(path, weights="float32"):
+    """The model in a Hugging Face directory. Files are mapped, and read a few rows at a time.
+
+    weights: how those of linear layers and embeddings are held.
+    "float32": as arrays in memory.
+    "int8": as `recipes.Quantize` leaves them, one byte each. There is never more than that model in memory.
+    "mapped": in their files, which must stay as they are, in the precision they have there; widened when they multiply.
+    Everything else becomes float32: norms, biases, routers of mixtures. Modules that were compressed when they were
+    saved stay as they were.
 
     Raises CheckpointError where a file or tensor is missing, damaged, unknown or of the wrong shape, ConfigError where
     config.json holds what cannot be honoured.
     """
+    if weights not in FORMS:
+        raise ConfigError(f"weights is {shown(weights)}, expected one of {', '.join(FORMS)}")
+    return _read(path, FORMS[weights])
+
+
+def outline_model(path):
+    """The model of `load_model` with zeros that take no memory for its numbers: of the files only headers are read.
+
+    Raises as `load_model`, but for damage that shows only in the numbers. A mask does not tell here what it removes.
+    """
+    return _read(path)
+
+
+def _read(path, hold=None):
+    """The model with its weights held by one of FORMS, or in outline."""
     directory = Path(path)
     if not os.path.isdir(directory):
         problem = "is a file, expected a directory" if os.path.exists(directory) else "no such directory"
@@ -33,8 +60,9 @@ def load_model(path):
     values = read_json(where)
     family = family_of(values, where)
     config = family.read_config(values, where)
+    family = family.for_config(config)
     replaced = _replaced_entries(values, where)
-    tensors = _with_names_of_today(stored_tensors(directory), family)
+    tensors = _without_copies(_with_names_of_today(stored_tensors(directory), family), family)
     _check_counts(config, tensors, where)
 
     dense = [name for name in tensors if name.rpartition(".")[0] not in replaced]
@@ -43,7 +71,7 @@ def load_model(path):
     config = replace(config, bare_names=bare, tie_word_embeddings=tied, **_parts(tensors, family, bare))
     if tied:
         tensors = _without_head(tensors, family, bare)
-    return _fill(family, config, replaced, tensors, where)
+    return _fill(family, config, replaced, tensors, where, hold)
 
 
 def stored_tensors(directory):
@@ -60,7 +88,7 @@ def stored_tensors(directory):
         if Path(name).name != name or name in ("", "..", "."):
             raise CheckpointError(f"{where}: names the file {shown(name)}, expected one in the same directory")
         if not os.path.exists(directory / name):
-            raise CheckpointError(f"{directory / name}: no such file, but {INDEX} expects tensors in it")
+            raise CheckpointError(f"{where}: names the file {shown(name)}, but there is no such file")
         shards[name] = read_safetensors(directory / name)
     tensors = {}
     for name, file in files.items():
@@ -80,7 +108,8 @@ def _replaced_entries(values, where):
 
 def _check_counts(config, tensors, where):
     """A model with more layers or experts than the files have tensors is a lie, and would fill the memory."""
-    parts = config.num_hidden_layers * max(config.num_experts, 1)
+    layers = config.num_hidden_layers + getattr(config, "num_decoder_layers", 0)
+    parts = layers * max(getattr(config, "num_experts", 0), 1)
     if parts > len(tensors):
         raise ConfigError(f"{where}: claims {parts} layers or experts, but there are {len(tensors)} tensors in all")
 
@@ -92,7 +121,24 @@ def _with_names_of_today(tensors, family):
         before, _, ending = name.rpartition(".")
         return f"{before}.{family.renamed[ending]}" if ending in family.renamed else name
 
-    return {renamed(name): tensor for name, tensor in tensors.items()}
+    found = {}
+    for name, tensor in tensors.items():
+        if renamed(name) in found or (renamed(name) != name and renamed(name) in tensors):
+            raise CheckpointError(f"{tensor.file}: tensor {shown(name)} is there under its name of today, too")
+        found[renamed(name)] = tensor
+    return found
+
+
+def _without_copies(tensors, family):
+    """The tensors without those that are there a second time; a copy serves where the first is missing."""
+    kept = {name: tensor for name, tensor in tensors.items() if name not in family.copies}
+    for name, original in family.copies.items():
+        if name not in tensors:
+            continue
+        first, second = kept.setdefault(original, tensors[name]), tensors[name]
+        if not _are_equal(first, second):
+            raise CheckpointError(f"{second.file}: tensor {shown(name)} is no copy of {shown(original)}, as expected")
+    return kept
 
 
 def _parts(tensors, family, bare):
@@ -111,24 +157,34 @@ def _name(path, family, bare):
 
 def _is_tied(tensors, says_tied, family, bare):
     """Whether the embedding serves as the head. Two different matrices do not, whatever config.json says."""
-    head = tensors.get(_name("head.weight", family, bare))
-    embedding = tensors.get(_name("embedding.table", family, bare))
-    if head is None or embedding is None:
-        return says_tied
-    return says_tied and head.dtype == embedding.dtype and np.array_equal(head.bits, embedding.bits)
+    for head, embedding in _tied_names(family, bare).items():
+        if head in tensors and embedding in tensors:
+            says_tied = says_tied and _are_equal(tensors[head], tensors[embedding])
+    return says_tied
+
+
+def _tied_names(family, bare):
+    """{tensor of an untied head: the one that it repeats where the head is tied}."""
+    return {_name(head, family, bare): _name(embedding, family, bare) for head, embedding in family.tied.items()}
+
+
+def _are_equal(one, other):
+    """The same numbers in the same dtype."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    first, second = np.atleast_1d(one.bits, other.bits)
+    return all(np.array_equal(first[rows], second[rows]) for rows in row_slices(first, second))
 
 
 def _without_head(tensors, family, bare):
-    """The tensors of a tied model, with the one matrix under the name of the embedding."""
-    head, embedding = _name("head.weight", family, bare), _name("embedding.table", family, bare)
-    kept = {name: tensor for name, tensor in tensors.items() if name != head}
-    if head in tensors:
-        kept.setdefault(embedding, tensors[head])
-    return kept
+    """The tensors of a tied model, what head and embedding share under the name of the embedding."""
+    names = _tied_names(family, bare)
+    kept = {name: tensor for name, tensor in tensors.items() if name not in names}
+    return {names[name]: tensors[name] for name in names if name in tensors} | kept
 
 
-def _fill(family, config, replaced, tensors, where):
-    """The model of a configuration with the numbers of the tensors."""
+def _fill(family, config, replaced, tensors, where, hold):
+    """The model of a configuration with the numbers of the tensors, or in outline (hold is None) with zeros."""
     skeleton = shape_model(config)
     plain = named_modules(skeleton, REPLACEABLE)
     for path in replaced.keys() - plain.keys():
@@ -136,29 +192,60 @@ def _fill(family, config, replaced, tensors, where):
     shapes = {
         path: array.shape for path, array in named_arrays(skeleton).items() if path.rpartition(".")[0] not in replaced
     }
-    unread = dict(tensors)
-    modules = {path: _restored(path, entry, plain[path], unread, where) for path, entry in replaced.items()}
-    arrays = {}
+    outline = hold is None
+    modules, unread = _restored(replaced, plain, tensors, where, outline)
+    stored = {}
     for name, place in places(family, shapes, config.bare_names).items():
         wanted = [shapes[path] for path in place.paths]
         tensor = _checked(unread.pop(name, None), name, place.stored_shape(wanted), where.parent)
-        parts = place.split(tensor.read(np.float32), [shape[0] for shape in wanted])
-        arrays |= zip(place.paths, parts, strict=True)
+        stored |= zip(place.paths, place.split(tensor, [shape[0] for shape in wanted]), strict=True)
     for name, tensor in unread.items():
         if not any(fnmatchcase(name, pattern) for pattern in family.ignored):
             raise CheckpointError(
                 f"{tensor.file}: unknown tensor {shown(name)}, which this {config.family} model has not"
             )
+    arrays = {}
+    if not outline:
+        modules |= _held(hold, skeleton, stored)
+        arrays = {path: tensor.read(np.float32) for path, tensor in stored.items()}
     model = map_modules(lambda path, module: modules.get(path, module), skeleton, REPLACEABLE)
     return map_arrays(lambda path, array: arrays.get(path, array), model)
 
 
-def _restored(path, entry, plain, unread, where):
-    """What stands in for a plain module, from the tensors below its path, which are taken out of `unread`."""
-    names = [name for name in unread if name.rpartition(".")[0] == path]
-    arrays = {name.rpartition(".")[2]: unread.pop(name).read() for name in names}
-    shape = next(iter(named_arrays(plain).values())).shape  # (out, in)
-    return restore(path, entry, arrays, shape, where)
+def _held(hold, skeleton, stored):
+    """{path: module} of the linear layers and embeddings with their weights, which are taken out of `stored`.
+
+    Not of routers: their few weights decide everything, and are always float32.
+    """
+    routers = {f"{path}.router" for path in named_modules(skeleton, MixtureOfExperts)}
+    plain = {path: module for path, module in named_modules(skeleton, REPLACEABLE).items() if path not in routers}
+    tensors = {}
+    for path in list(stored):
+        module, _, name = path.rpartition(".")
+        if module in plain:
+            tensors.setdefault(module, {})[name] = stored.pop(path)
+    held = map_in_threads(lambda path: hold(plain[path], tensors[path]), tensors)
+    return dict(zip(tensors, held, strict=True))
+
+
+def _restored(replaced, plain, tensors, where, outline):
+    """({path: what stands in for a plain module}, {name: tensor} of the tensors that no such module needs)."""
+    below, others = {path: {} for path in replaced}, {}
+    for name, tensor in tensors.items():
+        path, _, field = name.rpartition(".")
+        if path in below:
+            below[path][field] = tensor
+        else:
+            others[name] = tensor
+    modules = {}
+    for path, entry in replaced.items():
+        if outline:
+            shape = next(iter(named_arrays(plain[path]).values())).shape  # (out, in)
+            arrays = without_packing({field: tensor.zeros() for field, tensor in below[path].items()}, shape)
+        else:
+            arrays = {field: tensor.read() for field, tensor in below[path].items()}
+        modules[path] = restore(path, entry, arrays, plain[path], where)
+    return modules, others
 
 
 def _checked(tensor, name, shape, directory):

@@ -6,7 +6,7 @@ What no family knows is stored under its own path: the arrays of the module at "
     "tinyslm": {"replaced": {"layers.3.feed_forward.up": {"kind": "QuantizedLinear", "integer_products": true}}}
 """
 
-from dataclasses import MISSING, fields
+from dataclasses import fields
 
 import numpy as np
 
@@ -17,10 +17,11 @@ from tinyslm.compression.pruning.masked_linear import MaskedLinear
 from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
 from tinyslm.compression.quantization.quantized_linear import QuantizedLinear
 from tinyslm.errors import CheckpointError, ConfigError
-from tinyslm.modules import Linear
-from tinyslm.tree import is_array
+from tinyslm.modules import Embedding, Linear
+from tinyslm.tree import is_array, named_arrays
 
 SECTION = "tinyslm"
+SETTINGS = (bool, int, float, str)  # types of fields that config.json holds; all others are arrays
 KINDS = {kind.__name__: kind for kind in (Linear, LowRankLinear, MaskedLinear, QuantizedEmbedding, QuantizedLinear)}
 
 
@@ -43,38 +44,63 @@ def describe(path, module):
     return entry, arrays
 
 
-def restore(path, entry, arrays, shape, where):
-    """The module that `describe` saw, in place of a Linear or Embedding whose weight has this shape (out, in).
+def restore(path, entry, arrays, plain, where):
+    """The module that `describe` saw, in place of `plain`, a Linear or Embedding.
 
     Raises ConfigError or CheckpointError, naming `where`, if something is missing, unknown or does not fit.
     """
     where = f"{where}: {SECTION}.replaced.{path}"
-    if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str) or entry["kind"] not in KINDS:
-        raise ConfigError(f"{where} is {shown(entry)}, expected an object with a kind of {', '.join(KINDS)}")
+    kinds = [name for name, kind in KINDS.items() if hasattr(kind, "as_head") == isinstance(plain, Embedding)]
+    if not isinstance(entry, dict) or entry.get("kind") not in kinds:
+        raise ConfigError(f"{where} is {shown(entry)}, expected an object with a kind of {', '.join(kinds)}")
     kind = KINDS[entry["kind"]]
     if entry["kind"] in PACKING:
-        entry, arrays = PACKING[entry["kind"]].unpack(entry, arrays, shape, where)
+        entry, arrays = PACKING[entry["kind"]].unpack(entry, arrays, _shape(plain), where)
     known = {field.name: field for field in fields(kind)}
     settings = {name: value for name, value in entry.items() if name != "kind"}
     for name in [*settings, *arrays]:
         if name not in known or (name in settings and name in arrays):
             raise CheckpointError(f"{where}: {kind.__name__} has no {shown(name)}, or it is given twice")
     for name, field in known.items():
-        if name in settings and field.type in (bool, int, float, str) and type(settings[name]) is not field.type:
-            raise ConfigError(f"{where}.{name} is {shown(settings[name])}, expected a {field.type.__name__}")
-        if name not in settings and name not in arrays and field.default is MISSING:
+        if field.type in SETTINGS:
+            if name in settings and type(settings[name]) is not field.type:
+                raise ConfigError(f"{where}.{name} is {shown(settings[name])}, expected a {field.type.__name__}")
+        elif settings.get(name) is not None:
+            raise ConfigError(f"{where}.{name} is {shown(settings[name])}, expected null, or a tensor in the file")
+    _check_arrays(kind, arrays, settings, path, plain, where)
+    return kind(**settings, **arrays)
+
+
+def _shape(plain):
+    """(out, in) of what a Linear or Embedding multiplies by."""
+    return next(iter(named_arrays(plain).values())).shape
+
+
+def _check_arrays(kind, arrays, settings, path, plain, where):
+    """Raise CheckpointError unless every array is there, of the dtype and shape that stands for a weight (out, in)."""
+    known = {field.name for field in fields(kind)}
+    rows, columns = shape = _shape(plain)
+    rank = arrays["right"].shape[0] if np.ndim(arrays.get("right")) == 2 else 0
+    per_row = () if np.shape(arrays.get("scale")) == () else (rows, 1)
+    expected = {
+        "weight": (np.floating, shape),
+        "table": (np.floating, shape),
+        "codes": (np.int8, shape),
+        "mask": (np.bool_, shape),
+        "left": (np.floating, (rows, rank)),
+        "right": (np.floating, (rank, columns)),
+        "scale": (np.floating, per_row),
+        "zero_point": (np.int32, per_row),
+        "bias": (np.floating, (rows,)),
+    }
+    for name, (number, wanted) in expected.items():
+        if name not in known:
+            continue
+        needed = plain.bias is not None if name == "bias" else name not in settings  # null there: it has none
+        if name in arrays and not needed:
+            raise CheckpointError(f"{where}: the tensor {path}.{name} is there, but this layer has none")
+        if name not in arrays and needed:
             raise CheckpointError(f"{where}: the tensor {path}.{name} of a {kind.__name__} is missing")
-    module = kind(**settings, **arrays)
-    _check_use(module, shape, where)
-    return module
-
-
-def _check_use(module, shape, where):
-    """Arrays that do not fit each other show when the module is used once."""
-    try:
-        multiply = getattr(module, "as_head", module)  # an embedding multiplies where it serves as the head
-        found = multiply(np.zeros((1, shape[1]), np.float32)).shape
-    except (ValueError, TypeError, IndexError, AttributeError) as problem:
-        raise CheckpointError(f"{where}: its tensors do not fit each other or the model ({problem})") from None
-    if found != (1, shape[0]):
-        raise CheckpointError(f"{where}: has {found[-1]} outputs, expected {shape[0]}")
+        if name in arrays and not (np.issubdtype(arrays[name].dtype, number) and arrays[name].shape == wanted):
+            found = f"{arrays[name].dtype}{arrays[name].shape}"
+            raise CheckpointError(f"{where}: the tensor {path}.{name} is {found}, expected {number.__name__}{wanted}")

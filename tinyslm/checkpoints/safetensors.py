@@ -17,6 +17,7 @@ import numpy as np
 
 from tinyslm.checkpoints.atomic import atomic_file
 from tinyslm.checkpoints.json_files import LARGEST_JSON, check_file, parse_json, shown
+from tinyslm.checkpoints.widening import row_slices, widen
 from tinyslm.errors import CheckpointError
 
 DTYPES = {
@@ -52,22 +53,24 @@ class StoredTensor:
 
     def read(self, dtype=None):
         """The numbers in memory of their own: bfloat16 as float32, all others as stored, or converted to `dtype`."""
-        if self.dtype == "BF16":
-            array = widen_bfloat16(self.bits)
-        elif self.dtype == "BOOL":
-            array = np.array(self.bits != 0)
-        else:
-            array = self.bits.astype(self.bits.dtype.newbyteorder("="))
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite
-            return array if dtype is None else array.astype(dtype, copy=False)
+        array = np.empty(self.shape, self.zeros().dtype if dtype is None else dtype)
+        stored, out = np.atleast_1d(self.bits, array)
+        for rows in row_slices(stored):
+            if self.dtype in FLOATING:
+                widen(stored[rows], out[rows])
+            else:
+                np.copyto(out[rows], stored[rows], casting="unsafe")
+        return array
+
+    def zeros(self):
+        """What `read` returns, but all zeros, which take no memory and are not read."""
+        dtype = {"BF16": np.dtype(np.float32), "BOOL": np.dtype(bool)}.get(self.dtype, self.bits.dtype)
+        return np.broadcast_to(np.zeros((), dtype.newbyteorder("=")), self.shape)
 
 
 def widen_bfloat16(bits):
     """bfloat16 bits (uint16) as float32, exactly: the same numbers with sixteen more zeros."""
-    wide = np.empty(bits.shape, np.uint32)
-    np.copyto(wide, bits)
-    wide <<= 16
-    return wide.view(np.float32)
+    return widen(bits, np.empty(bits.shape, np.float32))
 
 
 def narrow_to_bfloat16(array):
@@ -99,8 +102,9 @@ def read_safetensors(path) -> dict[str, StoredTensor]:
             "the file is truncated or not a safetensors file"
         )
     header = parse_json(content[8 : 8 + length].tobytes(), f"{path}: header")
-    if not isinstance(header.pop("__metadata__", {}), dict):
-        raise CheckpointError(f"{path}: __metadata__ is not an object")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise CheckpointError(f"{path}: __metadata__ is {shown(metadata)}, expected an object of strings")
     data = content[8 + length :]
     tensors = {name: _tensor(path, name, entry, data) for name, entry in header.items()}
     _check_coverage(path, header, len(data))

@@ -8,6 +8,7 @@ import numpy as np
 from tinyslm.checkpoints.atomic import atomic_directory, flush_to_disk
 from tinyslm.checkpoints.families import find_family
 from tinyslm.checkpoints.layout import places, replaced_modules
+from tinyslm.checkpoints.mapped import MappedEmbedding, MappedLinear
 from tinyslm.checkpoints.reading import CONFIG, WEIGHTS
 from tinyslm.checkpoints.replaced import SECTION, describe
 from tinyslm.checkpoints.safetensors import write_safetensors
@@ -24,6 +25,7 @@ def checkpoint_tensors(tree) -> dict:
     Arrays are joined and transposed as the file holds them. Compressed modules have no place in any family's file:
     their arrays are named by their paths. Arrays that are None (gradients of what is not trained) are left out.
     """
+    _refuse_mapped(tree)
     family, skeleton = _family_and_skeleton(tree)
     arrays = named_arrays(tree)
     layout = places(family, arrays, tree.config.bare_names, replaced_modules(tree, skeleton))
@@ -40,6 +42,7 @@ def save_model(path, model, tokenizer=None, dtype="float32", records=None):
     """
     if dtype not in STORED_AS:
         raise ConfigError(f"dtype is {dtype!r}, expected one of {', '.join(STORED_AS)}")
+    _refuse_mapped(model)
     family, skeleton = _family_and_skeleton(model)
     config = replace(model.config, tie_word_embeddings=model.head is None)
     values = family.write_config(config) | {"dtype": dtype}
@@ -70,9 +73,19 @@ def save_model(path, model, tokenizer=None, dtype="float32", records=None):
             flush_to_disk(directory / name)
 
 
+def _refuse_mapped(tree):
+    """A model whose weights stayed in their files is saved already, and to write it again would need them in memory."""
+    for path, module in named_modules(tree, MappedLinear | MappedEmbedding).items():
+        if named_arrays(module):  # in a tree of gradients there are none
+            raise CheckpointError(
+                f"{path} is mapped from the file that holds it: copy the directory that this model was loaded from, "
+                'or load it with weights="float32" or "int8"'
+            )
+
+
 def _family_and_skeleton(tree):
     """The family of a model or its gradients, and a model of the family with all shapes but no memory."""
-    family = find_family(tree.config.family, "the model's configuration")
+    family = find_family(tree.config.family, "the model's configuration").for_config(tree.config)
     return family, shape_model(replace(tree.config, tie_word_embeddings=tree.head is None))
 
 

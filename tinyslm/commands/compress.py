@@ -9,13 +9,14 @@ from tqdm import tqdm
 
 import tinyslm
 from tinyslm.checkpoints import atomic_file, check_new_directory, save_model
+from tinyslm.commands.loading import load_with_tokenizer
 from tinyslm.compression.factorization import LowRankLinear
 from tinyslm.compression.pruning import MaskedLinear
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear
 from tinyslm.errors import ConfigError
 from tinyslm.evaluation import measure_speeds
 from tinyslm.generation import end_tokens
-from tinyslm.library import load
+from tinyslm.models import Decoder
 from tinyslm.modules import Embedding, Linear
 from tinyslm.recipes import Calibration, compress, default_recipes, measure
 from tinyslm.recipes.defaults import select_recipes
@@ -51,10 +52,8 @@ def run(arguments) -> int:
     out = Path(arguments.out)
     if arguments.seed < 0:
         raise ConfigError(f"--seed is {arguments.seed}, expected 0 or more")
-    model, tokenizer = load(arguments.model)
+    model, tokenizer = load_with_tokenizer(arguments.model, Decoder, "compressing and measuring on text")
     model = widen(model)
-    if tokenizer is None:
-        raise ConfigError(f"{arguments.model}: has no tokenizer.json, which measuring on text needs")
     recipes = default_recipes(model, thorough=arguments.thorough)
     if arguments.recipe:
         recipes = select_recipes(recipes, arguments.recipe)

@@ -3,10 +3,11 @@
 import numpy as np
 
 from tinyslm.commands.compress import end_of_document
+from tinyslm.commands.loading import add_weights_option, load_with_tokenizer
 from tinyslm.errors import ConfigError
 from tinyslm.evaluation import take_exam
 from tinyslm.evaluation.perplexity import document_nats
-from tinyslm.library import load
+from tinyslm.models import Decoder
 from tinyslm.text import read_documents
 from tinyslm.text.corpus import text_corpus, town_corpus
 from tinyslm.text.nats import mean_nats
@@ -19,13 +20,12 @@ def add_arguments(parser):
     parser.add_argument("--documents", type=int, default=2000, metavar="N", help="validation documents of the town")
     parser.add_argument("--questions", type=int, default=200, metavar="N", help="exam questions per subject")
     parser.add_argument("--per-token", action="store_true", help="score options by their mean over tokens, not the sum")
+    add_weights_option(parser)
 
 
 def run(arguments) -> int:
     """Print the numbers; returns the exit status."""
-    model, tokenizer = load(arguments.model)
-    if tokenizer is None:
-        raise ConfigError(f"{arguments.model}: has no tokenizer.json, which measuring on text needs")
+    model, tokenizer = load_with_tokenizer(arguments.model, Decoder, "measuring on text", arguments.weights)
     if arguments.documents < 1 or arguments.questions < 0:
         raise ConfigError("--documents must be at least 1, --questions at least 0")
     end_id = end_of_document(model.config)

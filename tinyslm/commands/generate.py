@@ -1,15 +1,15 @@
-"""tinyslm generate: continue a text, token by token."""
+"""tinyslm generate: continue a text, token by token, or write the answer of an encoder-decoder to it."""
 
 import numpy as np
 
-from tinyslm.errors import ConfigError, DataError
+from tinyslm.commands.loading import add_weights_option, encode_text, load_with_tokenizer
 from tinyslm.generation import end_tokens, stream
-from tinyslm.library import load
+from tinyslm.models import Decoder, EncoderDecoder
 
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.add_argument("prompts", nargs="+", metavar="TEXT", help="what to continue; several texts are one batch")
+    parser.add_argument("prompts", nargs="+", metavar="TEXT", help="what to continue or answer; several are one batch")
     parser.add_argument("--model", default="teacher", help="a built-in model or a directory (default: teacher)")
     parser.add_argument(
         "--tokens",
@@ -22,21 +22,26 @@ def add_arguments(parser):
     parser.add_argument("--top-k", type=int, metavar="K", help="draw from the k most probable tokens")
     parser.add_argument("--top-p", type=float, metavar="P", help="draw from the fewest tokens of this probability")
     parser.add_argument("--seed", type=int, help="the same seed gives the same text (default: another every time)")
+    add_weights_option(parser)
 
 
 def run(arguments) -> int:
-    """Print the texts with their continuations; a single text is streamed. Returns the exit status."""
-    model, tokenizer = load(arguments.model)
-    if tokenizer is None:
-        raise ConfigError(f"{arguments.model}: has no tokenizer.json, which generating from text needs")
+    """Print each text with its continuation, or the answer alone; a single one is streamed. Returns the exit status."""
+    kinds, purpose = Decoder | EncoderDecoder, "generating from text"
+    model, tokenizer = load_with_tokenizer(arguments.model, kinds, purpose, arguments.weights)
     texts, ends = arguments.prompts, end_tokens(model.config)
-    prompts = [_encode(text, tokenizer) for text in texts]
+    prompts = [encode_text(text, tokenizer) for text in texts]
     token_ids, mask = _pad_left(prompts)
-    room = model.config.max_position_embeddings - token_ids.shape[1] + 1  # the last new token is never read
+    most = arguments.tokens
+    if isinstance(model, EncoderDecoder):  # it writes a text of its own, of any length
+        texts, prompts = [""] * len(texts), [[]] * len(texts)
+    else:
+        room = model.config.max_position_embeddings - token_ids.shape[1] + 1  # the last new token is never read
+        most = min(most, max(room, 1))
     steps = stream(
         model,
         token_ids,
-        min(arguments.tokens, max(room, 1)),
+        most,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
@@ -51,17 +56,6 @@ def run(arguments) -> int:
     for text, prompt, tokens in zip(texts, prompts, new_tokens, strict=True):
         print(text + _continuation(prompt, tokens, tokenizer, ends), end="\n\n")
     return 0
-
-
-def _encode(text, tokenizer):
-    """The token ids of a prompt, with what the tokenizer puts before every text."""
-    try:
-        token_ids = tokenizer.encode(text).ids
-    except TypeError:  # bytes of the command line that are not UTF-8
-        raise DataError(f"the text {text!a} is not UTF-8") from None
-    if not token_ids:
-        raise DataError(f"the text {text!r} has no tokens to continue")
-    return token_ids
 
 
 def _pad_left(prompts):

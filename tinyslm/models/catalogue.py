@@ -1,46 +1,173 @@
-"""Shapes of models: here the tiny ones that are trained on the built-in corpus."""
+"""Shapes of published models: what can be counted and drawn without their weights.
+
+One row per model, one function per family for what all of its models share. Special tokens are left out: they are no
+part of a shape. Of longrope only the number of factors is: each is 1 here, where the published models have numbers
+that were searched for.
+Sources: the config.json that was published with each model.
+"""
+
+from dataclasses import replace
+from itertools import cycle, islice
 
 from tinyslm.models.config import DecoderConfig
+from tinyslm.models.encoder_config import EncoderConfig
+from tinyslm.models.encoder_decoder_config import EncoderDecoderConfig
 from tinyslm.ops import Rope
+from tinyslm.ops.rotary import longrope_attention_factor
+
+LLAMA_3_2 = {
+    "theta": 5e5,
+    "scaling": "llama3",
+    "factor": 32.0,
+    "low_frequency_factor": 1.0,
+    "high_frequency_factor": 4.0,
+    "original_length": 8192,
+}
+ORIGINAL = 4096  # the context that Phi-3 and Phi-4-mini were trained at before longrope
 
 
-def llama_shape(
-    vocab_size,
-    hidden_size,
-    intermediate_size,
-    num_hidden_layers,
-    num_attention_heads,
-    num_key_value_heads,
-    max_position_embeddings=256,
-    end_id=0,
-) -> DecoderConfig:
-    """A Llama with tied embeddings whose heads divide its width; `end_id` begins, ends and pads documents."""
-    head_dim = hidden_size // num_attention_heads
-    return DecoderConfig(
-        family="llama",
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        intermediate_size=intermediate_size,
-        num_hidden_layers=num_hidden_layers,
-        num_attention_heads=num_attention_heads,
-        num_key_value_heads=num_key_value_heads,
-        head_dim=head_dim,
-        max_position_embeddings=max_position_embeddings,
-        ropes=(Rope(theta=10000.0, dimension=head_dim),) * num_hidden_layers,
-        norm_eps=1e-5,
-        bos_token_id=end_id,
-        eos_token_id=end_id,
-        pad_token_id=end_id,
+def decoder(family, *sizes, ropes=(None,), windows=(None,), **choices) -> DecoderConfig:
+    """sizes: V, C, F, layers, H, G, D, context;  choices: other fields of DecoderConfig.
+
+    ropes, windows: of the first layers, repeated for all that follow. A rope is given by its settings; all dimensions
+    of a head turn where they say nothing else.
+    """
+    config = DecoderConfig(family, *sizes, **choices)
+    layers, whole_head = config.num_hidden_layers, {"dimension": config.head_dim}
+    turning = [None if settings is None else Rope(**whole_head | settings) for settings in ropes]
+    return replace(config, ropes=_repeated(turning, layers), windows=_repeated(windows, layers))
+
+
+def _repeated(pattern, layers):
+    return tuple(islice(cycle(pattern), layers))
+
+
+def gpt2(*sizes):
+    """A table of positions, layer norms, biases everywhere, and no gate."""
+    biases = dict.fromkeys(("attention_bias", "attention_output_bias", "feed_forward_bias"), True)
+    choices = {"learned_positions": True, "norm": "layer", "norm_eps": 1e-5, "activation": "gelu_new", "gated": False}
+    return decoder("gpt2", *sizes, **choices, **biases)
+
+
+def llama(*sizes, **rope):
+    """The plain decoder of today: rotary positions, RMS norms, a gated feed-forward layer, no biases."""
+    return decoder("llama", *sizes, ropes=(rope,), norm_eps=1e-5)
+
+
+def mistral(*sizes, theta, family="mistral", **choices):
+    """Llama with a head of its own, and perhaps a window."""
+    return decoder(family, *sizes, ropes=({"theta": theta},), norm_eps=1e-5, tie_word_embeddings=False, **choices)
+
+
+def ministral(*sizes):
+    """Mistral in which one layer in four sees everything, and the others a window."""
+    return mistral(*sizes, theta=1e8, family="ministral", windows=(None, 32768, 32768, 32768))
+
+
+def mixtral(*sizes):
+    """Mistral with eight experts for the feed-forward layer, two of which compute each token."""
+    return mistral(*sizes, theta=1e6, family="mixtral", num_experts=8, experts_per_token=2)
+
+
+def phi4(*sizes, **choices):
+    """Phi-3 with a tied head, three quarters of whose dimensions turn."""
+    return phi3(*sizes, dimension=96, tied=True, **choices)
+
+
+def phi3(*sizes, window, tied=False, **rope):
+    """Llama with a head of its own; where the context is longer than 4,096 tokens, with longrope."""
+    *_, D, context = sizes
+    rope = {"theta": 1e4, "dimension": D} | rope
+    if context > ORIGINAL:
+        factors = (1.0,) * (rope["dimension"] // 2)
+        rope |= {"scaling": "longrope", "original_length": ORIGINAL, "short_factors": factors, "long_factors": factors}
+        rope["attention_factor"] = longrope_attention_factor(context / ORIGINAL, ORIGINAL)
+    return decoder("phi3", *sizes, ropes=(rope,), windows=(window,), norm_eps=1e-5, tie_word_embeddings=tied)
+
+
+def gemma(*sizes, family="gemma", ropes=({"theta": 1e4},), **choices):
+    """Llama with a large vocabulary and large heads, gains stored as w - 1, and embeddings times sqrt(C)."""
+    _, C, *_ = sizes
+    common = {"norm_offset": 1.0, "embedding_scale": C**0.5, "activation": "gelu_pytorch_tanh"}
+    return decoder(family, *sizes, ropes=ropes, **common | choices)
+
+
+def gemma2(*sizes):
+    """Gemma that also normalizes what is added, caps scores and logits, and sees a window in every second layer."""
+    caps = {"attention_softcap": 50.0, "logit_softcap": 30.0}
+    return gemma(*sizes, family="gemma2", windows=(4096, None), branch_norm=True, attention_scale=256**-0.5, **caps)
+
+
+def gemma3(*sizes):
+    """Gemma 2 with norms of queries and keys for caps; five layers in six see a window, and turn faster."""
+    return gemma(
+        *sizes,
+        family="gemma3_text",
+        ropes=({"theta": 1e4},) * 5 + ({"theta": 1e6},),
+        windows=(512,) * 5 + (None,),
+        branch_norm=True,
+        query_key_norm=True,
+        attention_scale=256**-0.5,
     )
 
 
-TINY_SHAPES = {  # width, feed-forward width, layers, heads, key/value heads
-    "teacher": (256, 512, 6, 8, 4),
-    "small": (128, 352, 4, 4, 2),
-    "smallest": (64, 176, 2, 4, 2),
+def qwen3(*sizes):
+    """Llama with norms of queries and keys."""
+    return decoder("qwen3", *sizes, ropes=({"theta": 1e6},), query_key_norm=True)
+
+
+def smollm3(*sizes):
+    """Llama in which every fourth layer does not know positions."""
+    return decoder("smollm3", *sizes, ropes=({"theta": 5e6},) * 3 + (None,))
+
+
+def bert(*sizes):
+    """An encoder with token types. sizes: V, C, F, layers, H, D, context."""
+    return EncoderConfig("bert", *sizes, type_vocab_size=2)
+
+
+def distilbert(*sizes):
+    """An encoder without token types, as wide as its teacher and half as deep. sizes: as bert."""
+    return EncoderConfig("distilbert", *sizes)
+
+
+def t5(*sizes):
+    """The original. sizes: V, C, F, layers of encoder and decoder, H, D, buckets of distances and the farthest one."""
+    return EncoderDecoderConfig("t5", *sizes, output_scale=sizes[1] ** -0.5)
+
+
+def flan_t5(*sizes):
+    """Version 1.1, with gates and a head of its own. sizes: as t5."""
+    return EncoderDecoderConfig("t5", *sizes, gated=True, activation="gelu_new", tie_word_embeddings=False)
+
+
+# fmt: off
+CATALOGUE = {
+    # decoders                        V      C      F  layers  H   G    D  context
+    "gpt2":            gpt2(      50257,   768,  3072,  12,   12, 12,  64,   1024),
+    "llama-3.2-1b":    llama(    128256,  2048,  8192,  16,   32,  8,  64, 131072, **LLAMA_3_2),
+    "llama-3.2-3b":    llama(    128256,  3072,  8192,  28,   24,  8, 128, 131072, **LLAMA_3_2),
+    "smollm2-135m":    llama(     49152,   576,  1536,  30,    9,  3,  64,   8192, theta=1e5),
+    "smollm2-360m":    llama(     49152,   960,  2560,  32,   15,  5,  64,   8192, theta=1e5),
+    "smollm2-1.7b":    llama(     49152,  2048,  8192,  24,   32, 32,  64,   8192, theta=1.3e5),
+    "smollm3-3b":      smollm3(  128256,  2048, 11008,  36,   16,  4, 128,  65536),
+    "qwen3-0.6b":      qwen3(    151936,  1024,  3072,  28,   16,  8, 128,  40960),
+    "phi-3-mini-4k":   phi3(      32064,  3072,  8192,  32,   32, 32,  96,   4096, window=2047),
+    "phi-3-mini-128k": phi3(      32064,  3072,  8192,  32,   32, 32,  96, 131072, window=262144),
+    "phi-4-mini":      phi4(     200064,  3072,  8192,  32,   24,  8, 128, 131072, window=262144),
+    "gemma-2b":        gemma(    256000,  2048, 16384,  18,    8,  1, 256,   8192),
+    "gemma-7b":        gemma(    256000,  3072, 24576,  28,   16, 16, 256,   8192),
+    "gemma-2-2b":      gemma2(   256000,  2304,  9216,  26,    8,  4, 256,   8192),
+    "gemma-3-1b":      gemma3(   262144,  1152,  6912,  26,    4,  1, 256,  32768),
+    "mistral-7b-v0.1": mistral(   32000,  4096, 14336,  32,   32,  8, 128,  32768, theta=1e4, windows=(4096,)),
+    "mistral-7b-v0.3": mistral(   32768,  4096, 14336,  32,   32,  8, 128,  32768, theta=1e6),
+    "ministral-8b":    ministral(131072,  4096, 12288,  36,   32,  8, 128,  32768),
+    "mixtral-8x7b":    mixtral(   32000,  4096, 14336,  32,   32,  8, 128,  32768),
+    # encoders                        V      C      F  layers  H    D  context
+    "bert-base":       bert(      30522,   768,  3072,  12,   12,  64,    512),
+    "distilbert":      distilbert(30522,   768,  3072,   6,   12,  64,    512),
+    # encoder-decoders                V      C      F  layers  H    D  buckets, farthest distance
+    "t5-small":        t5(        32128,   512,  2048, 6, 6,   8,  64,     32, 128),
+    "flan-t5-small":   flan_t5(   32128,   512,  1024, 8, 8,   6,  64,     32, 128),
 }
-
-
-def tiny_config(name, vocab_size, max_position_embeddings=256) -> DecoderConfig:
-    """One of TINY_SHAPES for a vocabulary."""
-    return llama_shape(vocab_size, *TINY_SHAPES[name], max_position_embeddings=max_position_embeddings)
+# fmt: on

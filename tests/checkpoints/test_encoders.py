@@ -1,0 +1,204 @@
+"""Encoders on disk: with and without each of their optional parts, under every name that files have had for them."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.checkpoints.models import assert_same_model, change_config, change_tensors
+from tests.strategies import generic_model
+from tinyslm.checkpoints import checkpoint_tensors, load_model, read_safetensors, save_model
+from tinyslm.checkpoints.families import FAMILIES
+from tinyslm.compression.pruning.masked_linear import MaskedLinear
+from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
+from tinyslm.compression.quantization.quantized_linear import QuantizedLinear
+from tinyslm.errors import CheckpointError, ConfigError
+from tinyslm.models import EncoderConfig
+from tinyslm.modules import Linear
+from tinyslm.tree import map_modules, named_arrays
+
+BERT = {"vocab_size": 50, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3}
+DISTILBERT = {"vocab_size": 50, "dim": 24, "hidden_dim": 40, "n_layers": 2, "n_heads": 3}
+SMALL = {"bert": BERT, "distilbert": DISTILBERT}
+TOKENS = np.array([[3, 1, 4, 1, 5, 9, 2, 6]])
+COPY = "cls.predictions.decoder"
+
+
+def read(family, **values):
+    return FAMILIES[family].read_config(SMALL[family] | {"max_position_embeddings": 13} | values, "config.json")
+
+
+def small_encoder(family, seed=0, **changes):
+    """An encoder in generic position."""
+    return generic_model(replace(read(family), **changes), seed, np.float32)
+
+
+PARTS = [
+    ("bert", {}),
+    ("bert", {"tie_word_embeddings": False}),
+    ("bert", {"pooler": True}),
+    ("bert", {"masked_head": False}),
+    ("bert", {"masked_head": False, "tie_word_embeddings": False}),
+    ("bert", {"masked_head": False, "pooler": True}),
+    ("bert", {"masked_head": False, "pooler": True, "bare_names": True}),
+    ("bert", {"masked_head": False, "bare_names": True}),
+    ("bert", {"pooler": True, "bare_names": True}),
+    ("distilbert", {}),
+    ("distilbert", {"tie_word_embeddings": False}),
+    ("distilbert", {"masked_head": False}),
+    ("distilbert", {"masked_head": False, "bare_names": True}),
+]
+
+
+@pytest.mark.parametrize(("family", "changes"), PARTS)
+def test_round_trip(tmp_path, family, changes):
+    model = small_encoder(family, **changes)
+    save_model(tmp_path / "saved", model)
+    again = load_model(tmp_path / "saved")
+    assert_same_model(again, model)
+    assert all(array.base is None for array in named_arrays(again).values())
+    np.testing.assert_array_equal(again(TOKENS), model(TOKENS))
+    stored, expected = read_safetensors(tmp_path / "saved" / "model.safetensors"), checkpoint_tensors(model)
+    assert stored.keys() == expected.keys()
+    values = json.loads((tmp_path / "saved" / "config.json").read_text())
+    start = {"bert": "Bert", "distilbert": "DistilBert"}[family]
+    assert values["architectures"] == [f"{start}{'ForMaskedLM' if model.config.masked_head else 'Model'}"]
+
+
+@pytest.mark.parametrize(("family", "changes"), PARTS)
+def test_round_trip_of_compressed_models(tmp_path, family, changes):
+    def how(path, linear):
+        if path.endswith(("up", "query", "transform", "head")):
+            return QuantizedLinear.from_linear(linear)
+        return MaskedLinear.from_linear(linear, linear.weight > 0) if path.endswith(("down", "pooler")) else linear
+
+    model = map_modules(how, small_encoder(family, **changes), Linear)
+    model = model.replace(embedding=QuantizedEmbedding.from_embedding(model.embedding))
+    save_model(tmp_path / "saved", model)
+    again = load_model(tmp_path / "saved")
+    assert_same_model(again, model)
+    np.testing.assert_array_equal(again(TOKENS), model(TOKENS))
+
+
+@pytest.mark.parametrize(
+    ("family", "part"),
+    [("bert", {"masked_head"}), ("bert", {"pooler"}), ("distilbert", {"masked_head"}), ("bert", {"bare_names"})],
+)
+def test_the_tensors_decide_which_parts_there_are(tmp_path, family, part):
+    """Whatever architecture config.json names, and without any key for the parts."""
+    model = small_encoder(family, **dict.fromkeys(part, True))
+    save_model(tmp_path / "saved", model)
+    change_config(tmp_path / "saved", architectures=["BertForSomethingElse"])
+    assert_same_model(load_model(tmp_path / "saved"), model)
+
+
+def test_the_names_of_the_first_files(tmp_path):
+    """gamma and beta, copies of what is tied, positions, and the head for the next sentence, which is not read."""
+    model = small_encoder("bert", pooler=True)
+    save_model(tmp_path / "saved", model)
+    tensors = checkpoint_tensors(model)
+    changes = dict.fromkeys(name for name in tensors if "LayerNorm" in name)
+    for name in list(changes):
+        changes[name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")] = (
+            tensors[name]
+        )
+    changes |= {"cls.seq_relationship.weight": np.ones((2, 24)), "cls.seq_relationship.bias": np.ones(2)}
+    changes |= {"bert.embeddings.position_ids": np.arange(13)[None], f"{COPY}.weight": model.embedding.table}
+    change_tensors(tmp_path / "saved", changes | {f"{COPY}.bias": model.prediction.bias})
+    assert_same_model(load_model(tmp_path / "saved"), model)
+
+
+def test_a_head_that_is_no_copy_is_untied(tmp_path):
+    """As transformers has it: the bias beside an untied head is not used. Half of a head is refused."""
+    tied = small_encoder("bert")
+    other = small_encoder("bert", 1, tie_word_embeddings=False).head
+    save_model(tmp_path / "saved", tied)
+    change_tensors(tmp_path / "saved", {f"{COPY}.weight": other.weight, f"{COPY}.bias": other.bias})
+    untied = load_model(tmp_path / "saved")
+    assert not untied.config.tie_word_embeddings and untied.prediction.bias is None
+    np.testing.assert_array_equal(untied.head.weight, other.weight)
+    np.testing.assert_array_equal(untied.head.bias, other.bias)
+    assert COPY + ".bias" in checkpoint_tensors(untied)
+    change_tensors(tmp_path / "saved", {f"{COPY}.weight": None})
+    with pytest.raises(CheckpointError, match=rf"tensor '{COPY}.weight' of shape \(50, 24\) is missing"):
+        load_model(tmp_path / "saved")
+
+
+def test_the_bias_of_a_tied_head_may_be_under_the_name_of_its_copy(tmp_path):
+    model = small_encoder("bert")
+    save_model(tmp_path / "saved", model)
+    change_tensors(tmp_path / "saved", {"cls.predictions.bias": None, f"{COPY}.bias": model.prediction.bias})
+    assert_same_model(load_model(tmp_path / "saved"), model)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("bert", {"classifier.weight": np.ones((2, 24))}, "unknown tensor 'classifier.weight'"),
+        ("distilbert", {"classifier.weight": np.ones((2, 24))}, "unknown tensor 'classifier.weight'"),
+        ("bert", {"cls.predictions.bias": None}, r"tensor 'cls.predictions.bias' of shape \(50,\) is missing"),
+        ("bert", {"cls.predictions.transform.dense.bias": None}, "transform.dense.bias' of shape .* is missing"),
+        ("bert", {"bert.pooler.dense.weight": np.ones((24, 24))}, "tensor 'bert.pooler.dense.bias' .* is missing"),
+        ("bert", {"bert.embeddings.LayerNorm.bias": None}, "tensor 'bert.embeddings.LayerNorm.bias' .* is missing"),
+        ("distilbert", {"vocab_projector.bias": None}, "tensor 'vocab_projector.bias' .* is missing"),
+        ("distilbert", {"distilbert.embeddings.position_embeddings.weight": np.ones((9, 24))}, "shape is"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(tmp_path, family, changes, message):
+    save_model(tmp_path / "saved", small_encoder(family))
+    change_tensors(tmp_path / "saved", changes)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(tmp_path / "saved")
+
+
+def test_missing_keys_mean_the_defaults_of_the_class():
+    bert = FAMILIES["bert"].read_config({}, "config.json")
+    assert (bert.vocab_size, bert.hidden_size, bert.head_dim, bert.type_vocab_size) == (30522, 768, 64, 2)
+    assert (bert.num_hidden_layers, bert.norm_eps, bert.activation) == (12, 1e-12, "gelu")
+    distilbert = FAMILIES["distilbert"].read_config({"layer_norm_eps": 0.1}, "config.json")
+    assert (distilbert.num_hidden_layers, distilbert.type_vocab_size, distilbert.norm_eps) == (6, None, 1e-12)
+
+
+LIES = {
+    "heads": ("bert", {"num_attention_heads": 5}, "hidden_size is 24, expected a multiple of num_attention_heads"),
+    "heads of distilbert": ("distilbert", {"n_heads": 5}, "dim is 24, expected a multiple of n_heads, which is 5"),
+    "relative positions": ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type is 'relat"),
+    "decoder": ("bert", {"is_decoder": True}, "is_decoder is True, expected False"),
+    "cross attention": ("bert", {"add_cross_attention": True}, "add_cross_attention is True, expected False"),
+    "types": ("bert", {"type_vocab_size": 0}, "type_vocab_size is 0, expected an integer from 1"),
+    "eps": ("bert", {"layer_norm_eps": -1}, "layer_norm_eps is -1"),
+    "activation": ("bert", {"hidden_act": "mish"}, "hidden_act is 'mish', expected one of silu, gelu"),
+    "activation of distilbert": ("distilbert", {"activation": 3}, "activation is 3, expected one of silu, gelu"),
+    "layers": ("distilbert", {"n_layers": 10**6}, "n_layers is 1000000, expected an integer from 1 to 10000"),
+    "quantized": ("distilbert", {"quantization_config": {"bits": 4}}, "quantization_config is"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_lies_are_refused_by_name(lie):
+    family, values, message = LIES[lie]
+    with pytest.raises(ConfigError, match=message) as caught:
+        read(family, **values)
+    assert str(caught.value).startswith("config.json: ")
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("distilbert", {"type_vocab_size": 2}, "type_vocab_size is 2, but a distilbert checkpoint can only hold None"),
+        ("distilbert", {"norm_eps": 1e-5}, "norm_eps is 1e-05"),
+        ("bert", {"num_attention_heads": 2}, "head_dim is 8, but a bert checkpoint can only hold 12"),
+        ("bert", {"type_vocab_size": None}, "type_vocab_size is None, expected an integer"),
+    ],
+)
+def test_what_a_family_cannot_say_is_refused_when_writing(tmp_path, family, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        save_model(tmp_path / "saved", small_encoder(family, **changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pooler_has_no_place_in_a_distilbert(tmp_path):
+    model = generic_model(EncoderConfig("distilbert", 50, 24, 40, 2, 3, 8, 13, pooler=True), 0, np.float32)
+    with pytest.raises(CheckpointError, match=r"a distilbert checkpoint has no tensor for pooler\.weight"):
+        save_model(tmp_path / "saved", model)

@@ -1,0 +1,86 @@
+"""Layers whose weights stay in the file: for models that are larger than the memory.
+
+A weight is mapped from its file as it is stored, in float16, bfloat16 or float32, and widened a tile of rows at a time
+when it multiplies. Nothing of it stays in memory in between, so a model costs as much as its largest tile. What it
+costs instead is time: everything is read again for every token, from the system's copy of the file where that fits into
+what memory is left, else from the disk. These weights are read-only and are not trained.
+"""
+
+import numpy as np
+
+from tinyslm.autodiff import differentiable
+from tinyslm.checkpoints.widening import give_back, widen, widened, widened_tiles
+from tinyslm.parallel import map_shares
+from tinyslm.tree import Array, Module, constant
+
+
+@differentiable
+def linear_in_tiles(x, stored, bias=None):
+    """y = x W^T + b, where W is widened a few rows at a time.
+
+    x: (..., in);  stored: (out, in), as in `widen`;  bias: (out,) or None;  returns (..., out) in the dtype of x.
+    Each thread widens and multiplies rows of its own; their products are different columns of y.
+    """
+    inputs = x.reshape(-1, x.shape[-1])  # (N, in)
+    y = np.empty((inputs.shape[0], stored.shape[0]), x.dtype)
+
+    def multiply(share):
+        for rows, tile in widened_tiles(stored[share]):
+            np.matmul(inputs, tile.T, out=y[:, share][:, rows])  # (N, tile)
+
+    map_shares(multiply, stored.shape[0])
+    if bias is not None:
+        y += bias
+
+    def vjp(dy):
+        dy = dy.reshape(-1, stored.shape[0])  # (N, out)
+        dx = np.zeros_like(inputs)
+        for rows, tile in widened_tiles(stored):
+            dx += dy[:, rows] @ tile  # (N, in)
+        dbias = None if bias is None else np.sum(dy, axis=0)  # (out,)
+        return dx.reshape(x.shape), None, dbias
+
+    return y.reshape(*x.shape[:-1], stored.shape[0]), vjp
+
+
+class MappedLinear(Module):
+    """A `Linear` whose weight stays in the file. weight: (out, in), bfloat16 as its bits (uint16);  bias: as there."""
+
+    weight: Array = constant()
+    bias: Array | None = constant(default=None)
+
+    def __call__(self, x):
+        """x: (..., in) -> (..., out)."""
+        return linear_in_tiles(x, self.weight, self.bias)
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
+
+    def dense_weight(self) -> Array:
+        """The (out, in) matrix that this layer multiplies by, in memory."""
+        return widened(self.weight)
+
+    def multiply_adds(self) -> int:
+        """Multiplications (each with an addition) for one token."""
+        return self.out_features * self.in_features
+
+
+class MappedEmbedding(Module):
+    """An `Embedding` whose table stays in the file. table: (V, C), bfloat16 as its bits (uint16)."""
+
+    table: Array = constant()
+
+    def __call__(self, token_ids):
+        """token_ids: (...) integers -> (..., C). Only the rows that are looked up are read."""
+        rows = self.table[token_ids]  # (..., C)
+        give_back(self.table)
+        return widen(rows, np.empty(rows.shape, np.float32))
+
+    def as_head(self, x):
+        """Logits by comparison with every token's vector: (..., C) -> (..., V)."""
+        return linear_in_tiles(x, self.table)
