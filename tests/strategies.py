@@ -190,4 +190,3 @@ def generic_model(config, seed=0, dtype=np.float64):
         return array.astype(dtype)
 
     return build_model(config, make)
-

@@ -6,6 +6,7 @@ element-wise work on all cores, which BLAS threads alone do not.
 
 import functools
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from threadpoolctl import ThreadpoolController
@@ -22,13 +23,35 @@ def _blas():
     return ThreadpoolController()
 
 
+class _SingleThreadedBlas:
+    """Entered: every matrix product runs on one thread, until the last of those who entered has left."""
+
+    def __init__(self):
+        self.lock, self.users, self.limits = threading.Lock(), 0, None
+
+    def __enter__(self):
+        with self.lock:
+            if self.users == 0:
+                self.limits = _blas().limit(limits=1)
+            self.users += 1
+
+    def __exit__(self, *exception):
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                self.limits.restore_original_limits()
+
+
+_single_threaded_blas = _SingleThreadedBlas()
+
+
 def map_in_threads(function, items, threads=None) -> list:
     """[function(item) for item in items], several at a time; the results keep the order of the items.
 
     threads: how many at a time, all cores if None. What `function` calls must bear being called from several threads.
     """
     threads = threads or default_threads()
-    with _blas().limit(limits=1):
+    with _single_threaded_blas:
         if threads == 1:
             return [function(item) for item in items]
         with ThreadPoolExecutor(threads) as executor:
@@ -40,6 +63,10 @@ def _kept_threads():
     return ThreadPoolExecutor(default_threads())
 
 
+if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
+    os.register_at_fork(after_in_child=_kept_threads.cache_clear)
+
+
 def map_shares(function, count):
     """Call function(slice) for as many even shares of range(count) as there are cores, at the same time.
 
@@ -47,6 +74,6 @@ def map_shares(function, count):
     here again, or all of them could be waiting.
     """
     size = max(1, -(-count // default_threads()))
-    with _blas().limit(limits=1):
+    with _single_threaded_blas:
         for _ in _kept_threads().map(function, [slice(start, start + size) for start in range(0, count, size)]):
             pass

@@ -47,7 +47,7 @@ def test_an_encoder_keeps_nothing(config, length):
 def test_the_products_of_attention_are_two_per_probability_and_dimension(config, length):
     """Of the last token, whose probabilities are 0 for what it does not see, and only there."""
     model, tokens = random_model(config, deviation=0.01), np.zeros((1, length), int)
-    inputs = {"decoder_token_ids": tokens} if hasattr(config, "num_decoder_layers") else {}
+    inputs = {"decoder_token_ids": tokens} if config.num_decoder_layers else {}
     steps = trace(model, tokens, **inputs)
     rows = [values[0, :, -1] for name, values in steps.items() if "attentions." in name]  # (H, S)
     products = 2 * config.head_dim * sum(np.count_nonzero(row) for row in rows)

@@ -26,8 +26,8 @@ def test_the_parts_are_the_whole_and_each_holds_what_its_name_says(config):
     model = shape_model(config)
     parts = parameters_by_part(model)
     assert sum(parts.values()) == count_parameters(model) == sum(a.size for a in named_arrays(model).values())
-    layers = config.num_hidden_layers + getattr(config, "num_decoder_layers", 0)
-    attentions = layers + getattr(config, "num_decoder_layers", 0)
+    layers = config.num_hidden_layers + config.num_decoder_layers
+    attentions = layers + config.num_decoder_layers
     C, F, H, G, D = (
         config.hidden_size,
         config.intermediate_size,

@@ -62,7 +62,7 @@ def drawn(draw, families=ALL_FAMILIES):
     for field in ("ropes", "windows"):  # the two layers of the small model, in turn
         if hasattr(config, field):
             sizes[field] = tuple(getattr(config, field)[i % 2] for i in range(layers))
-    if hasattr(config, "num_decoder_layers"):
+    if config.num_decoder_layers:
         sizes["num_decoder_layers"] = draw(st.integers(1, 3))
     if getattr(config, "num_experts", 0):
         sizes["num_experts"] = draw(st.integers(2, 4))

@@ -52,7 +52,7 @@ def test_tokens_in_blocks(count, seed):
 @given(config=decoder_configs() | encoder_configs() | encoder_decoder_configs())
 def test_every_step_is_explained_and_measured(config):
     model, tokens = generic_model(config, dtype=np.float32), np.array([[3, 1, 4]])
-    inputs = {"decoder_token_ids": tokens[:, :2]} if hasattr(config, "num_decoder_layers") else {}
+    inputs = {"decoder_token_ids": tokens[:, :2]} if config.num_decoder_layers else {}
     steps = trace(model, tokens, **inputs)
     lines = format_steps(steps)
     for line, (name, values) in zip(lines[1:], steps.items(), strict=False):

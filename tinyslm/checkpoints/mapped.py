@@ -1,7 +1,7 @@
 """Layers whose weights stay in the file: for models that are larger than the memory.
 
 A weight is mapped from its file as it is stored, in float16, bfloat16 or float32, and widened a tile of rows at a time
-when it multiplies. Nothing of it stays in memory in between, so a model costs as much as its largest tile. What it
+when it multiplies. Nothing of it stays in memory in between, so a model costs a few tiles of memory. What it
 costs instead is time: everything is read again for every token, from the system's copy of the file where that fits into
 what memory is left, else from the disk. These weights are read-only and are not trained.
 """
@@ -44,7 +44,8 @@ def linear_in_tiles(x, stored, bias=None):
 
 
 class MappedLinear(Module):
-    """A `Linear` whose weight stays in the file. weight: (out, in), bfloat16 as its bits (uint16);  bias: as there."""
+    """A `Linear` whose weight stays in the file. weight: (out, in), bfloat16 as its bits (uint16);  bias: (out,)
+    float32 in memory, or None."""
 
     weight: Array = constant()
     bias: Array | None = constant(default=None)

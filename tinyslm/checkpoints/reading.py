@@ -108,8 +108,7 @@ def _replaced_entries(values, where):
 
 def _check_counts(config, tensors, where):
     """A model with more layers or experts than the files have tensors is a lie, and would fill the memory."""
-    layers = config.num_hidden_layers + getattr(config, "num_decoder_layers", 0)
-    parts = layers * max(getattr(config, "num_experts", 0), 1)
+    parts = (config.num_hidden_layers + config.num_decoder_layers) * max(config.num_experts, 1)
     if parts > len(tensors):
         raise ConfigError(f"{where}: claims {parts} layers or experts, but there are {len(tensors)} tensors in all")
 
@@ -157,9 +156,9 @@ def _name(path, family, bare):
 
 def _is_tied(tensors, says_tied, family, bare):
     """Whether the embedding serves as the head. Two different matrices do not, whatever config.json says."""
-    for head, embedding in _tied_names(family, bare).items():
-        if head in tensors and embedding in tensors:
-            says_tied = says_tied and _are_equal(tensors[head], tensors[embedding])
+    names = _tied_names(family, bare)
+    if all(name in tensors for name in (*names, *names.values())):
+        return says_tied and all(_are_equal(tensors[head], tensors[embedding]) for head, embedding in names.items())
     return says_tied
 
 
@@ -179,6 +178,9 @@ def _are_equal(one, other):
 def _without_head(tensors, family, bare):
     """The tensors of a tied model, what head and embedding share under the name of the embedding."""
     names = _tied_names(family, bare)
+    for head, embedding in names.items():
+        if head in tensors and embedding in tensors and not _are_equal(tensors[head], tensors[embedding]):
+            raise CheckpointError(f"{tensors[head].file}: tensor {shown(head)} is no copy of {shown(embedding)}")
     kept = {name: tensor for name, tensor in tensors.items() if name not in names}
     return {names[name]: tensors[name] for name in names if name in tensors} | kept
 

@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from tinyslm.commands.loading import encode_text, load_with_tokenizer
+from tinyslm.commands.loading import MASKS, encode_text, load_with_tokenizer
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.models import Encoder
 from tinyslm.ops import log_softmax
-
-MASKS = ("[MASK]", "<mask>")  # of BERT and DistilBERT; of others
 
 
 def add_arguments(parser):

@@ -5,6 +5,7 @@ from tinyslm.errors import ConfigError, DataError
 from tinyslm.library import load
 from tinyslm.models import Decoder, Encoder, EncoderDecoder
 
+MASKS = ("[MASK]", "<mask>")  # what tokenizers call the token to be filled in: of BERT and DistilBERT; of others
 KINDS = {
     Decoder: "a decoder (Llama, GPT-2 and the like)",
     Encoder: "an encoder (BERT or DistilBERT)",

@@ -2,9 +2,9 @@
 
 from scipy.special import softmax
 
+from tinyslm.commands.loading import MASKS, encode_text, load_with_tokenizer
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation import end_tokens, generate
-from tinyslm.library import load
 from tinyslm.models import Encoder, EncoderDecoder, trace
 from tinyslm.reporting.tracing import (
     format_head,
@@ -14,8 +14,8 @@ from tinyslm.reporting.tracing import (
     format_tokens,
     piece,
 )
+from tinyslm.tree import Module
 
-MASKS = ("[MASK]", "<mask>")  # what tokenizers call the token to be filled in
 WRITTEN_TOKENS = 8  # by an encoder-decoder that is not told what to write
 
 
@@ -39,11 +39,11 @@ def add_arguments(parser):
 
 def run(arguments) -> int:
     """Print tokens, steps, a head and the likely tokens; returns the exit status."""
-    model, tokenizer = load(arguments.model)
-    if tokenizer is None:
-        raise ConfigError(f"{arguments.model}: has no tokenizer.json, which tracing a text needs")
+    model, tokenizer = load_with_tokenizer(arguments.model, Module, "tracing a text")
     _check(arguments, model.config)
-    token_ids, inputs = _encode(arguments.text, tokenizer), {}
+    if not arguments.text:
+        raise DataError("the text '' has no tokens to look at")
+    token_ids, inputs = encode_text(arguments.text, tokenizer), {}
     if isinstance(model, EncoderDecoder):
         inputs = {"decoder_token_ids": [_target(arguments.target, model, tokenizer, token_ids)]}
     steps = trace(model, [token_ids], **inputs)
@@ -75,29 +75,19 @@ def _print_section(title, lines):
 
 
 def _check(arguments, config):
-    layers = min(config.num_hidden_layers, getattr(config, "num_decoder_layers", config.num_hidden_layers))
+    layers = min(config.num_hidden_layers, config.num_decoder_layers or config.num_hidden_layers)
     for name, count in (("layer", layers), ("head", config.num_attention_heads)):
         if not 0 <= getattr(arguments, name) < count:
             raise ConfigError(f"--{name} is {getattr(arguments, name)}, expected 0 to {count - 1}")
-    if arguments.target is not None and not hasattr(config, "num_decoder_layers"):
+    if arguments.target is not None and not config.num_decoder_layers:
         raise ConfigError(f"--target is for encoder-decoders, but {arguments.model} is a {config.family} model")
-
-
-def _encode(text, tokenizer):
-    try:
-        token_ids = tokenizer.encode(text).ids
-    except TypeError:  # bytes of the command line that are not UTF-8
-        raise DataError(f"the text {text!a} is not UTF-8") from None
-    if not text or not token_ids:
-        raise DataError(f"the text {text!r} has no tokens to look at")
-    return token_ids
 
 
 def _target(text, model, tokenizer, token_ids):
     """What the decoder reads: the start token, and the tokens of a text, or those that it writes itself."""
     start, ends = model.config.decoder_start_token_id, end_tokens(model.config)
     if text is not None:
-        written = _encode(text, tokenizer)
+        written = encode_text(text, tokenizer)
     else:
         written = generate(model, [token_ids], WRITTEN_TOKENS, stop_tokens=ends)[0].tolist()
     while written and written[-1] in ends:

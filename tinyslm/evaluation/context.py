@@ -28,7 +28,8 @@ def cached_numbers(model, context) -> int:
 
 
 def cached_numbers_per_token(model) -> int:
-    """The numbers that one more token adds to the cache, as long as no window is full."""
+    """The numbers that one more token adds to the cache, as long as no window is full; of an encoder-decoder, one more
+    token read and one more written."""
     return cached_numbers(model, 1)
 
 

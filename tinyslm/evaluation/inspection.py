@@ -10,6 +10,7 @@ from tinyslm.evaluation.parameters import (
     active_parameters,
     bytes_as,
     count_parameters,
+    parameter_arrays,
     parameters_by_part,
 )
 from tinyslm.modules import Attention, RelativePositions
@@ -26,18 +27,18 @@ def inspect_model(model, context) -> dict:
     """
     config = model.config
     parts = parameters_by_part(model)
-    inside = sum(parts[part] for part in ("attention", "feed-forward", "norms"))
+    inside = sum(array.size for path, array in parameter_arrays(model).items() if "layers" in path.split("."))
     return {
         "kind": type(model).__name__,
         "family": config.family,
-        "layers": getattr(config, "num_decoder_layers", 0) + config.num_hidden_layers,
+        "layers": config.num_hidden_layers + config.num_decoder_layers,
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
         "vocab_size": config.vocab_size,
         "heads": config.num_attention_heads,
         "key_value_heads": config.num_key_value_heads,
         "head_dim": config.head_dim,
-        "longest_context": getattr(config, "max_position_embeddings", None),
+        "longest_context": config.max_position_embeddings,
         "tied_head": model.tied_head,
         "parameters": count_parameters(model),
         "active_parameters": active_parameters(model),

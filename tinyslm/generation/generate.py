@@ -51,7 +51,7 @@ def stream(
     temperature 0 is greedy; top_k and top_p as in `next_token_probabilities`; the same seed gives the same tokens.
     stop_tokens: a row that produced one of them repeats it, and generation ends when every row has; by default nothing
     stops (`end_tokens(model.config)` is what a model was trained to end with).
-    Raises ConfigError for bad options, otherwise as `open_reader`.
+    Raises, when the first step is asked for, ConfigError for bad options, otherwise as `open_reader`.
     """
     if not (isinstance(max_new_tokens, int | np.integer) and max_new_tokens >= 1):
         raise ConfigError(f"max_new_tokens is {max_new_tokens}, expected an integer of at least 1")

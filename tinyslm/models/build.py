@@ -26,7 +26,7 @@ def random_model(config, seed=0, dtype=np.float32, deviation=None):
 
     The usual 0.02 is about that for C = 2048. In a narrow model it makes queries and keys so small that attention
     stays nearly uniform, and copying from the context is learned late. Weights that write to the residual stream are
-    smaller by sqrt(2 * layers), so that its size does not grow with depth.
+    smaller by sqrt(2 * layers), of the deeper stack where there are two, so that its size does not grow with depth.
     Source: Radford et al. 2019 (GPT-2), section 2.3, for the latter.
     """
     deviation = deviation or config.hidden_size**-0.5
@@ -39,7 +39,7 @@ def random_model(config, seed=0, dtype=np.float32, deviation=None):
             return np.zeros(shape, dtype)
         spread = deviation
         if kind == "residual":
-            spread = deviation / np.sqrt(2 * config.num_hidden_layers)
+            spread = deviation / np.sqrt(2 * max(config.num_hidden_layers, config.num_decoder_layers))
         if kind == "query":  # scores are then of the same size however they are scaled
             spread = deviation * (config.head_dim**-0.5 / config.scale)
         return (rng.standard_normal(shape, np.float32) * np.float32(spread)).astype(dtype)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from tinyslm.models import checks
 from tinyslm.models.checks import check_activation, check_sizes
@@ -48,6 +49,8 @@ class DecoderConfig:
     eos_token_id: int | tuple[int, ...] | None = None
     pad_token_id: int | None = None
     bare_names: bool = False  # the checkpoint's tensor names lack the family's first part ("transformer." of GPT-2)
+
+    num_decoder_layers: ClassVar[int] = 0  # beside those that are counted above
 
     def __post_init__(self):
         require = partial(checks.require, self)

@@ -10,7 +10,7 @@ from tinyslm.models.config import DecoderConfig
 from tinyslm.models.inputs import check_length, check_mask, check_token_ids
 from tinyslm.models.parts import Parts
 from tinyslm.modules import Block, Context, Embedding, Linear, MixtureOfExperts, ignore
-from tinyslm.modules.block import under
+from tinyslm.modules.context import under
 from tinyslm.tree import Module
 
 
@@ -48,6 +48,9 @@ class Decoder(Module):
         elif position_ids is None:
             position_ids = np.maximum(np.cumsum(attention_mask != 0, axis=1) - 1, 0)[:, -T:]  # (B, T)
         position_ids = np.asarray(position_ids)
+        if position_ids.dtype.kind not in "iu" or position_ids.shape not in ((T,), token_ids.shape):
+            found = f"{position_ids.dtype}{position_ids.shape}"
+            raise DataError(f"position ids are {found}, expected integers of {(T,)} or {token_ids.shape}")
         if not 0 <= position_ids.min() <= position_ids.max() < self.config.max_position_embeddings:
             raise DataError(f"position ids must be 0 to {self.config.max_position_embeddings - 1}")
         context = Context(position_ids, attention_mask, cache)

@@ -8,7 +8,7 @@ from tinyslm.models.encoder_config import EncoderConfig
 from tinyslm.models.inputs import check_length, check_mask, check_token_ids
 from tinyslm.models.parts import Parts
 from tinyslm.modules import Context, Embedding, LayerNorm, Linear, PostNormBlock, Prediction, ignore
-from tinyslm.modules.block import under
+from tinyslm.modules.context import under
 from tinyslm.tree import Module
 
 

@@ -30,6 +30,7 @@ class EncoderConfig:
     pad_token_id: int | None = None
     bare_names: bool = False  # the checkpoint's tensor names lack the family's first part ("bert.")
 
+    num_decoder_layers: ClassVar[int] = 0
     num_experts: ClassVar[int] = 0
     norm: ClassVar[str] = "layer"
     norm_offset: ClassVar[float] = 0.0

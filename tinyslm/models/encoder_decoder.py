@@ -9,7 +9,7 @@ from tinyslm.models.encoder_decoder_config import EncoderDecoderConfig
 from tinyslm.models.inputs import check_mask, check_token_ids
 from tinyslm.models.parts import Parts
 from tinyslm.modules import Block, Context, CrossAttention, Embedding, Linear, RelativePositions, ignore
-from tinyslm.modules.block import under
+from tinyslm.modules.context import under
 from tinyslm.tree import Module
 
 
@@ -48,7 +48,7 @@ class EncoderDecoder(Module):
     decoder: Stack
     head: Linear | None = None
 
-    def __call__(self, token_ids, attention_mask=None, *, decoder_token_ids, observe=ignore):
+    def __call__(self, token_ids, attention_mask=None, *, decoder_token_ids=None, observe=ignore):
         """token_ids: (B, S), decoder_token_ids: (B, T) integers -> logits (B, T, V).
 
         attention_mask: (B, S), 0 for padding of the source, on either side. decoder_token_ids begin with
@@ -58,7 +58,7 @@ class EncoderDecoder(Module):
         source = self.encode(token_ids, attention_mask, observe=observe)
         return self.decode(decoder_token_ids, source, attention_mask, observe=observe)
 
-    def states(self, token_ids, attention_mask=None, *, decoder_token_ids, observe=ignore):
+    def states(self, token_ids, attention_mask=None, *, decoder_token_ids=None, observe=ignore):
         """What the decoder leaves, after its final norm: (B, T, C). Arguments as `__call__`."""
         source = self.encode(token_ids, attention_mask, observe=observe)
         return self._decoder_states(decoder_token_ids, source, attention_mask, None, observe)
@@ -79,6 +79,8 @@ class EncoderDecoder(Module):
         return logits
 
     def _decoder_states(self, decoder_token_ids, source, attention_mask, cache, observe):
+        if decoder_token_ids is None:
+            raise DataError("an encoder-decoder needs decoder_token_ids: what it has written so far, or is to write")
         token_ids = check_token_ids(decoder_token_ids, self.config.vocab_size)
         attention_mask = check_mask(attention_mask, source.shape[:2])
         if len(token_ids) != source.shape[0]:

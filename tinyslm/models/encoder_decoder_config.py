@@ -10,7 +10,8 @@ from tinyslm.models.checks import check_activation, check_sizes, require
 class EncoderDecoderConfig:
     """A T5 of either form. Names are those of Hugging Face where they exist. Letters: see tinyslm.
 
-    Source: Raffel et al. 2020, section 2.1; for the gated form without `output_scale`, Shazeer 2020, section 3.
+    Source: Raffel et al. 2020, section 2.1; for the gated layer Shazeer 2020, section 2. That version 1.1 has a head
+    of its own and no `output_scale` is in its published code, not in a paper.
     """
 
     family: str  # which checkpoint layout it came from and is saved in, such as "t5"

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tinyslm import ops
+from tinyslm.errors import ConfigError, DataError
 
 
 def next_token_loss(model, token_ids, labels=None, **inputs):
@@ -12,6 +13,8 @@ def next_token_loss(model, token_ids, labels=None, **inputs):
     further inputs (attention_mask ...) go to the model. Padding must be ignored by its labels.
     """
     labels = np.asarray(token_ids if labels is None else labels)
+    if labels.shape != np.shape(token_ids):
+        raise DataError(f"labels are {labels.shape}, expected the shape of the token ids, {np.shape(token_ids)}")
     return ops.cross_entropy(model(token_ids, **inputs), following_labels(labels))
 
 
@@ -27,9 +30,10 @@ def masked_token_loss(model, token_ids, labels, **inputs):
 
     token_ids: (B, T) integers, in which some tokens are replaced by the mask token or by others;  labels: (B, T), the
     true tokens there, IGNORED (-100) elsewhere;  further inputs (attention_mask, token_type_ids) go to the model.
+    Raises ConfigError for a model without a masked head.
     Source: Devlin et al. 2019, section 3.1.
     """
-    return ops.cross_entropy(model(token_ids, **inputs), np.asarray(labels))
+    return ops.cross_entropy(model.predict(model.states(token_ids, **inputs)), np.asarray(labels))
 
 
 def sequence_to_sequence_loss(model, token_ids, labels, attention_mask=None):
@@ -37,8 +41,11 @@ def sequence_to_sequence_loss(model, token_ids, labels, attention_mask=None):
 
     token_ids: (B, S) integers, attention_mask: (B, S), 0 for padding;  labels: (B, T) integers, IGNORED (-100) where
     nothing is predicted. At every position the decoder has read the labels before it ("teacher forcing").
+    Raises ConfigError for a model that is no encoder-decoder.
     """
     labels = np.asarray(labels)
+    if not model.config.num_decoder_layers:
+        raise ConfigError(f"a {model.config.family} model does not write one text after reading another")
     decoder_token_ids = preceding_tokens(labels, model.config.decoder_start_token_id, model.config.pad_token_id)
     return ops.cross_entropy(model(token_ids, attention_mask, decoder_token_ids=decoder_token_ids), labels)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tinyslm.modules.attention import Attention
-from tinyslm.modules.context import Context, ignore
+from tinyslm.modules.context import Context, ignore, under
 from tinyslm.modules.cross_attention import CrossAttention
 from tinyslm.modules.feed_forward import FeedForward
 from tinyslm.modules.mixture import MixtureOfExperts
@@ -42,8 +42,3 @@ class Block(Module):
             branch = self.feed_forward_output_norm(branch)
         observe("feed_forward.output", branch)
         return x + branch
-
-
-def under(observe, prefix):
-    """The same observer for names below a prefix."""
-    return observe if observe is ignore else lambda name, value: observe(f"{prefix}.{name}", value)

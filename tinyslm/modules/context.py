@@ -11,13 +11,18 @@ def ignore(name, value):
     """The observer that looks at nothing."""
 
 
+def under(observe, prefix):
+    """The same observer for names below a prefix."""
+    return observe if observe is ignore else lambda name, value: observe(f"{prefix}.{name}", value)
+
+
 @dataclass
 class Context:
     """One pass through a model.
 
     positions: (T,) or (B, T) integers of the tokens being computed.
     attention_mask: (B, S) over all S slots, cached ones included, 0 for padding; None if there is no padding.
-    cache: an object whose `extend(layer, key, value)` returns all keys and values so far, or None.
+    cache: a `generation.KeyValueCache`, or what behaves like one, or None.
     position_bias: (H, T, S), what the distance of two tokens adds to their scores (T5), or None.
     source: (B, S, C), what cross attention looks at: another sequence, with another S; None without cross attention.
     source_mask: (B, S) over the source, 0 for padding, or None.

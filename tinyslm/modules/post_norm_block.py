@@ -1,8 +1,7 @@
 """One layer of an encoder of the first kind: normalized after each addition, not before."""
 
 from tinyslm.modules.attention import Attention
-from tinyslm.modules.block import under
-from tinyslm.modules.context import Context, ignore
+from tinyslm.modules.context import Context, ignore, under
 from tinyslm.modules.feed_forward import FeedForward
 from tinyslm.modules.normalization import LayerNorm
 from tinyslm.tree import Module

@@ -99,7 +99,7 @@ def attention(
     """softmax(scale * q k^T + position_bias + mask) v.
 
     query: (B, T, H, D), the last T of S positions;  key, value: (B, S, G, D);  position_bias: (H, T, S) or None, added
-    to the scaled scores (T5);  attention_mask: (B, S), 0 is padding;  returns (B, T, H, D).
+    to the scaled scores (T5), before the cap;  attention_mask: (B, S), 0 is padding;  returns (B, T, H, D).
     The r = H / G query heads of a group are stacked into one matrix product with their key head.
     """
     (B, T, H, D), (S, G) = query.shape, key.shape[1:3]

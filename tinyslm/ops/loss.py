@@ -21,8 +21,9 @@ def cross_entropy(logits, labels):
     logits: (..., V);  labels: (...) integers, IGNORED (-100) where nothing is predicted;  returns a scalar in nats.
     With no predicted position at all the loss is 0.
     """
-    if labels.shape != logits.shape[:-1]:
-        raise DataError(f"labels are {labels.shape}, expected {logits.shape[:-1]}, one per position")
+    if labels.shape != logits.shape[:-1] or not np.issubdtype(labels.dtype, np.integer):
+        found = f"{labels.dtype}{labels.shape}"
+        raise DataError(f"labels are {found}, expected integers of {logits.shape[:-1]}, one per position")
     predicted = np.flatnonzero(labels.reshape(-1) != IGNORED)  # (n,)
     label = labels.reshape(-1)[predicted]  # (n,)
     if label.size and not (label.min() >= 0 and label.max() < logits.shape[-1]):

@@ -1,7 +1,7 @@
 """Relative positions: what the distance of two tokens adds to the score of one for the other (T5).
 
 Near distances have a number of their own, far ones share one with others, and those beyond `max_distance` share one
-with each other: so the table is small, and sequences longer than those of training have one too.
+with each other: so the table is small, and every distance has an entry, also those longer than any of training.
 """
 
 import math

@@ -140,5 +140,5 @@ def require_dense(model):
         if is_compressible(path) and hasattr(layer, "dense_weight") and not isinstance(layer, Linear):
             raise ConfigError(
                 f"{path} is a {type(layer).__name__} already: put this step before the one that made it, "
-                "or FoldMasks between them"
+                "FoldMasks between them, or load the model with weights='float32'"
             )

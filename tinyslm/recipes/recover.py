@@ -38,12 +38,15 @@ class Recover:
             seed=calibration.seed,
         )
 
+        def count_targets(token_ids, labels):
+            return np.count_nonzero(calibration.task(token_ids, labels).targets != IGNORED)
+
         def report(state):
             progress(f"Recover, step {state.step} of {self.steps}, loss {state.losses[-1]:.3f}")
 
-        loss_function = distillation_loss(calibration, self)
+        functions = {"loss_function": distillation_loss(calibration, self), "count_predicted": count_targets}
         state = State.start(model, settings)
-        return train(state, token_ids, labels, settings, loss_function=loss_function, after_step=report).model
+        return train(state, token_ids, labels, settings, **functions, after_step=report).model
 
 
 def distillation_loss(calibration, settings: Recover):

@@ -2,7 +2,7 @@
 
 A decoder predicts the next token. An encoder predicts tokens that were hidden from it (Devlin et al. 2019, section 3.1,
 here always by the mask token). An encoder-decoder reads the first half of a document and writes the second (prefix
-language modelling; Raffel et al. 2020, section 3.1.1).
+language modelling; Raffel et al. 2020, section 3.3.1).
 """
 
 import zlib
@@ -30,7 +30,7 @@ def task_of(model, token_ids, labels, mask_token_id=None) -> Task:
     """The task of a model of this kind on rows of documents.
 
     token_ids: (B, T);  labels: (B, T), the same with IGNORED for padding on the right.  mask_token_id: what hides a
-    token from an encoder. Which ones are hidden follows from the tokens alone: the same document, the same task.
+    token from an encoder. Which ones are hidden follows from the document's tokens: the same document, the same task.
     """
     if isinstance(model, Encoder):
         return _hidden_tokens(token_ids, labels, mask_token_id)
@@ -43,17 +43,20 @@ def _hidden_tokens(token_ids, labels, mask_token_id):
     if mask_token_id is None:
         raise ConfigError("an encoder needs a mask_token_id: the token that hides others from it")
     real = labels != IGNORED
-    rng = np.random.default_rng(zlib.crc32(np.ascontiguousarray(token_ids).tobytes()))
-    chances = np.where(real, rng.random(token_ids.shape), 2)
+    chances = np.full(token_ids.shape, 2.0)
+    for row, tokens, is_real in zip(chances, token_ids, real, strict=True):
+        seed = zlib.crc32(tokens[is_real].astype(np.int64).tobytes())
+        row[is_real] = np.random.default_rng(seed).random(np.count_nonzero(is_real))
     hidden = (chances < HIDDEN_SHARE) | (chances == chances.min(axis=1, keepdims=True))  # at least one per row
+    hidden &= real
     inputs = {"token_ids": np.where(hidden, mask_token_id, token_ids), "attention_mask": real.astype(int)}
     return Task(inputs, np.where(hidden, labels, IGNORED))
 
 
 def _second_halves(config, token_ids, labels):
     lengths = np.count_nonzero(labels != IGNORED, axis=1)  # (B,)
-    middles = np.maximum(lengths // 2, 1)
-    sources = np.zeros((len(token_ids), middles.max()), token_ids.dtype)  # (B, S)
+    middles = np.minimum(np.maximum(lengths // 2, 1), lengths)
+    sources = np.zeros((len(token_ids), max(middles.max(), 1)), token_ids.dtype)  # (B, S)
     targets = np.full((len(token_ids), max((lengths - middles).max(), 1)), IGNORED, labels.dtype)  # (B, T)
     for row, (middle, length) in enumerate(zip(middles, lengths, strict=True)):
         sources[row, :middle] = token_ids[row, :middle]

@@ -62,20 +62,30 @@ def batch_rows(step, count, settings: Settings):
     return np.array([orders[epoch][place] for epoch, place in zip(epochs, places, strict=True)])
 
 
-def batch_gradients(loss_function, model, token_ids, labels, settings: Settings):
+def count_next_tokens(token_ids, labels) -> int:
+    """How many tokens of some rows a decoder predicts: all but the first of each."""
+    return np.count_nonzero(labels[:, 1:] != IGNORED)
+
+
+def batch_gradients(loss_function, model, token_ids, labels, settings: Settings, count_predicted=count_next_tokens):
     """Loss of a batch and its gradients {path: array}, from micro-batches shared among the threads.
 
     Rows of similar length form a micro-batch, without the padding that all of them have. Each weighs by its predicted
-    tokens, so that the sum is the mean over the batch's tokens. Thread i takes the i-th shortest and the i-th longest
-    micro-batch of every 2 * threads, and adds them in that order; the threads' sums are added in their order.
+    tokens, of which there are count_predicted(token_ids, labels), so that the sum is the mean over the batch's tokens.
+    Thread i takes the i-th shortest and the i-th longest micro-batch of every 2 * threads, and adds them in that order;
+    the threads' sums are added in their order.
     """
-    predicted = np.count_nonzero(labels[:, 1:] != IGNORED)
     lengths = np.max((labels != IGNORED) * np.arange(1, labels.shape[1] + 1), axis=1)  # (B,) without right padding
     order = np.argsort(lengths, kind="stable")
-    shards = [order[i : i + settings.micro_batch_size] for i in range(0, len(order), settings.micro_batch_size)]
+    size = settings.micro_batch_size
+    shards = []  # token_ids and labels of each micro-batch
+    for rows in (order[i : i + size] for i in range(0, len(order), size)):
+        longest = max(lengths[rows].max(), 1)
+        shards.append((token_ids[rows, :longest], labels[rows, :longest]))
+    predicted = sum(count_predicted(*shard) for shard in shards)
 
     def weighted_loss(model, token_ids, labels):
-        share = np.count_nonzero(labels[:, 1:] != IGNORED) / max(predicted, 1)
+        share = count_predicted(token_ids, labels) / max(predicted, 1)
         return loss_function(model, token_ids, labels) * float(share)  # a plain float takes the loss's dtype
 
     differentiate = value_and_grad(weighted_loss)
@@ -83,9 +93,8 @@ def batch_gradients(loss_function, model, token_ids, labels, settings: Settings)
     def run_thread(thread):
         total_loss, total = 0.0, None
         first, last = thread, 2 * settings.threads - 1 - thread
-        for rows in shards[first :: 2 * settings.threads] + shards[last :: 2 * settings.threads]:
-            longest = max(lengths[rows].max(), 1)
-            loss, gradients = differentiate(model, token_ids[rows, :longest], labels[rows, :longest])
+        for shard in shards[first :: 2 * settings.threads] + shards[last :: 2 * settings.threads]:
+            loss, gradients = differentiate(model, *shard)
             gradients = named_parameters(gradients)
             total_loss += float(loss)
             if total is None:
@@ -103,18 +112,28 @@ def batch_gradients(loss_function, model, token_ids, labels, settings: Settings)
     return loss, gradients
 
 
-def train(state: State, token_ids, labels, settings: Settings, *, loss_function=next_token_loss, after_step=None):
+def train(
+    state: State,
+    token_ids,
+    labels,
+    settings: Settings,
+    *,
+    loss_function=next_token_loss,
+    count_predicted=count_next_tokens,
+    after_step=None,
+):
     """Train until `settings.steps`; returns the state, which is changed on the way.
 
     token_ids, labels: (N, T) rows as `document_rows` makes them. loss_function(model, token_ids, labels) -> mean loss
-    per predicted token. after_step(state) is called after every step: the place for progress, checkpoints and stopping
-    early (by an exception).
+    per predicted token, of which there are count_predicted(token_ids, labels). after_step(state) is called after every
+    step: the place for progress, checkpoints and stopping early (by an exception).
     Raises Error, with the state of the step before, if gradients are infinite or not numbers: training has diverged.
     """
     while state.step < settings.steps:
         began = time.perf_counter()
         rows = batch_rows(state.step, len(token_ids), settings)
-        loss, gradients = batch_gradients(loss_function, state.model, token_ids[rows], labels[rows], settings)
+        batch = token_ids[rows], labels[rows]
+        loss, gradients = batch_gradients(loss_function, state.model, *batch, settings, count_predicted)
         norm = clip_by_global_norm(gradients, settings.gradient_limit)
         if not math.isfinite(norm):
             raise Error(f"training diverged at step {state.step} (loss {loss:.4g}); use a lower learning rate")

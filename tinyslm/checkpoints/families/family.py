@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from tinyslm.checkpoints.families.keys import LARGEST, Keys
+from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
 from tinyslm.models import DecoderConfig
 
@@ -49,9 +50,9 @@ class Family:
         for key, supported in (FIXED_EVERYWHERE | self.fixed).items():
             if keys.values.get(key, supported) != supported:
                 keys.refuse(key, f"{supported!r} (nothing else is supported)")
-        values = self.read(keys)
+        settings = self.read(keys)
         try:
-            config = self.config(family=self.model_type, **values)
+            config = self.config(family=self.model_type, **settings)
         except ConfigError as problem:
             raise ConfigError(f"{where}: {problem}") from None
         if max(config.num_attention_heads, config.num_key_value_heads) * config.head_dim > LARGEST:
@@ -64,13 +65,16 @@ class Family:
 
     def write_config(self, config) -> dict:
         """config.json in the layout of today. Raises ConfigError for what this family has no key for."""
+        if not isinstance(config, self.config):
+            kinds = f"a {self.config.__name__}, found a {type(config).__name__}"
+            raise ConfigError(f"a {self.model_type} checkpoint holds {kinds}; it must be saved as another family")
         values = {"model_type": self.model_type, "architectures": [self.architecture], **self.write(config)}
         again = self.read_config(values, f"configuration of a {self.model_type} model")
         for entry in fields(config):
             wanted, kept = getattr(config, entry.name), getattr(again, entry.name)
             if wanted != kept and entry.name not in NOT_IN_CONFIG:
                 raise ConfigError(
-                    f"{entry.name} is {wanted!r}, but a {self.model_type} checkpoint can only hold {kept!r}; "
+                    f"{entry.name} is {shown(wanted)}, but a {self.model_type} checkpoint can only hold {shown(kept)}; "
                     "the model must be saved as another family"
                 )
         return values

@@ -1,7 +1,7 @@
-"""Gemma 3, text: Gemma 2 without the cap on scores, with norms on query and key heads, and two kinds of rotation.
+"""Gemma 3, text: Gemma 2 without the cap on scores, with norms on query and key heads, and two rotary bases.
 
-Every sixth layer sees everything and turns slowly; the others see a window and turn as Gemma did. Models that read
-pictures as well (model_type "gemma3") are not supported.
+Every sixth layer sees everything and turns slowly (theta 1e6); the others see a window and turn as Gemma did. Models
+that read pictures as well (model_type "gemma3") are not supported.
 """
 
 from dataclasses import replace
@@ -54,7 +54,7 @@ def write(config: DecoderConfig) -> dict:
     return (
         gemma2.write_with_branch_norms(config)
         | write_windows(config)
-        | {"rope_parameters": {kind: write_rope(rope, config.head_dim) for kind, rope in ropes.items()}}
+        | {"rope_parameters": {kind: rope and write_rope(rope, config.head_dim) for kind, rope in ropes.items()}}
     )
 
 

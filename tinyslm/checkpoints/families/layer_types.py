@@ -14,6 +14,8 @@ def read_windows(keys: Keys, layers: int, default) -> tuple:
     if not isinstance(kinds, list) or len(kinds) != layers or any(kind not in (FULL, SLIDING) for kind in kinds):
         keys.refuse("layer_types", f"{FULL!r} or {SLIDING!r} for each of {layers} layers")
     window = keys.optional_count("sliding_window")
+    if window is None and keys.get("layer_types") is not None and SLIDING in kinds:
+        keys.refuse("sliding_window", f"the window of the layers of type {SLIDING!r}")
     return tuple(window if kind == SLIDING else None for kind in kinds)
 
 

@@ -48,10 +48,10 @@ def read(keys: Keys) -> dict:
 
 def write(config: DecoderConfig) -> dict:
     """DecoderConfig -> config.json."""
-    rope = config.ropes[0]
+    rope = next(filter(None, config.ropes), None)
     return llama.write_common(config) | {
         "sliding_window": config.windows[0],
-        "original_max_position_embeddings": rope.original_length or config.max_position_embeddings,
+        "original_max_position_embeddings": (rope and rope.original_length) or config.max_position_embeddings,
     }
 
 

@@ -15,7 +15,7 @@ def expert_importance(experts, *, method="routing", mean_routing_weight=None):
 
     experts: a list of E lists of the weight matrices of one expert. Methods:
     "routing": the mean over calibration tokens of the weight that the router gave it, 0 where it was not chosen, which
-        is mean_routing_weight: (E,). Source: the usage of experts in Lu et al. 2024 (arXiv 2402.14800), section 3.
+        is mean_routing_weight: (E,). Source: the soft counts of Muzio, Sun & He 2024 (SEER-MoE, arXiv 2404.05089).
     "magnitude": the L2 norm of all weights of the expert.
     """
     if method == "magnitude":
