@@ -1,0 +1,85 @@
+"""Threads that share the work, and matrix libraries that come back to as many threads as they had."""
+
+import os
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
+
+from tinyslm.parallel import default_threads, map_in_threads, map_shares
+
+
+def blas_threads():
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+@given(st.integers(0, 20), st.integers(1, 5))
+def test_results_keep_their_order(count, threads):
+    assert map_in_threads(lambda item: 2 * item, range(count), threads) == [2 * item for item in range(count)]
+
+
+@given(st.integers(0, 30))
+def test_shares_cover_everything_once(count):
+    seen = [0] * count
+
+    def visit(share):
+        for i in range(count)[share]:
+            seen[i] += 1
+
+    map_shares(visit, count)
+    assert seen == [1] * count
+
+
+def test_the_matrix_libraries_have_one_thread_inside_and_their_own_afterwards():
+    before = blas_threads()
+    inside = map_in_threads(lambda _: blas_threads(), range(2))
+    assert inside == [[1] * len(before)] * 2
+    map_in_threads(lambda _: map_shares(lambda share: None, 4), range(3))  # one inside the other
+    with pytest.raises(ZeroDivisionError):
+        map_in_threads(lambda item: 1 // item, [1, 0])
+    with pytest.raises(ZeroDivisionError):
+        map_shares(lambda share: 1 // 0, 3)
+    assert blas_threads() == before
+
+
+def test_overlapping_calls_restore_the_limits():
+    """The second to enter leaves last: what it found on entering is not what was there before."""
+    before = blas_threads()
+    first_is_in, second_is_in, first_has_left = (threading.Event() for _ in range(3))
+
+    def first():
+        map_in_threads(lambda _: (first_is_in.set(), second_is_in.wait(10)), [0], 1)
+        first_has_left.set()
+
+    def second():
+        first_is_in.wait(10)
+        map_in_threads(lambda _: (second_is_in.set(), first_has_left.wait(10)), [0], 1)
+
+    threads = [threading.Thread(target=each) for each in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert first_has_left.is_set() and blas_threads() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forking a process that has threads
+def test_a_forked_process_starts_threads_of_its_own():
+    map_shares(lambda share: None, default_threads())
+    child = os.fork()
+    if child == 0:
+        map_shares(lambda share: None, default_threads())
+        os._exit(7)
+    for _ in range(200):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        threading.Event().wait(0.05)
+    else:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        pytest.fail("the child waits for threads that it has not")
+    assert os.waitstatus_to_exitcode(status) == 7
