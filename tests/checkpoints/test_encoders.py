@@ -106,6 +106,18 @@ def test_the_names_of_the_first_files(tmp_path):
     changes |= {"cls.seq_relationship.weight": np.ones((2, 24)), "cls.seq_relationship.bias": np.ones(2)}
     changes |= {"bert.embeddings.position_ids": np.arange(13)[None], f"{COPY}.weight": model.embedding.table}
     change_tensors(tmp_path / "saved", changes | {f"{COPY}.bias": model.prediction.bias})
+    found = load_model(tmp_path / "saved")
+    assert_same_model(found, model.replace(config=replace(model.config, old_endings=True)))
+    endings = [name.rpartition(".")[2] for name in checkpoint_tensors(found) if "LayerNorm" in name]
+    assert endings and set(endings) == {"gamma", "beta"}
+    save_model(tmp_path / "again", found)
+    assert_same_model(load_model(tmp_path / "again"), found)
+
+
+def test_the_bias_of_an_untied_head_may_be_stored_as_that_of_a_tied_one(tmp_path):
+    model = small_encoder("bert", 1, tie_word_embeddings=False)
+    save_model(tmp_path / "saved", model)
+    change_tensors(tmp_path / "saved", {f"{COPY}.bias": None, "cls.predictions.bias": model.head.bias})
     assert_same_model(load_model(tmp_path / "saved"), model)
 
 

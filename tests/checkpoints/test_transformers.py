@@ -9,6 +9,7 @@ from tests.checkpoints.models import ALL_FAMILIES, small_model
 from tinyslm.checkpoints import save_model
 from tinyslm.checkpoints.families import FAMILIES, family_of
 from tinyslm.models import DecoderConfig, EncoderConfig, EncoderDecoderConfig
+from tinyslm.recipes import KeepLayers, compress
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -41,6 +42,18 @@ def test_a_saved_model_computes_the_same_there(tmp_path, family, tied):
     with torch.no_grad():
         logits = theirs(**wanted).logits.numpy()
     np.testing.assert_allclose(model(TOKENS, **ours), logits, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "ministral", "qwen3", "smollm3"])
+def test_one_layer_of_either_kind_computes_the_same_there(tmp_path, family, layer):
+    """One that sees a window, and one that sees everything."""
+    student, _ = compress(small_model(family), [KeepLayers((layer,))], None)
+    save_model(tmp_path / "saved", student)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "saved", attn_implementation="eager")
+    with torch.no_grad():
+        logits = theirs(torch.tensor(TOKENS)).logits.numpy()
+    np.testing.assert_allclose(student(TOKENS), logits, rtol=1e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

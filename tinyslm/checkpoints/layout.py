@@ -61,6 +61,9 @@ def places(family: Family, paths, bare=False, own=()) -> dict[str, Place]:
             found[path] = Place((path,), apart=True)
         elif path == group[0]:
             stored_name = f"{stored.format(**numbers)}.{'weight' if name == 'table' else name}"
+            for today, old in family.endings.items():
+                if stored_name.endswith(today):
+                    stored_name = stored_name.removesuffix(today) + old
             found[stored_name.removeprefix(family.base) if bare else stored_name] = Place(
                 group, stored in family.transposed and name == "weight"
             )

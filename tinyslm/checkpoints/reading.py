@@ -62,15 +62,17 @@ def _read(path, hold=None):
     config = family.read_config(values, where)
     family = family.for_config(config)
     replaced = _replaced_entries(values, where)
-    tensors = _without_copies(_with_names_of_today(stored_tensors(directory), family), family)
+    stored = stored_tensors(directory)
+    tensors = _without_copies(_with_names_of_today(stored, family), family)
     _check_counts(config, tensors, where)
 
     dense = [name for name in tensors if name.rpartition(".")[0] not in replaced]
     bare = not any(name.startswith(family.base) for name in dense)
     tied = "head" not in replaced and _is_tied(tensors, config.tie_word_embeddings, family, bare)
     config = replace(config, bare_names=bare, tie_word_embeddings=tied, **_parts(tensors, family, bare))
-    if tied:
-        tensors = _without_head(tensors, family, bare)
+    if family.renamed:
+        config = replace(config, old_endings=any(name.endswith(tuple(family.renamed)) for name in stored))
+    tensors = (_without_head if tied else _with_bias_of_head)(tensors, family, bare)
     return _fill(family, config, replaced, tensors, where, hold)
 
 
@@ -117,8 +119,10 @@ def _with_names_of_today(tensors, family):
     """The tensors by the endings that their names have today."""
 
     def renamed(name):
-        before, _, ending = name.rpartition(".")
-        return f"{before}.{family.renamed[ending]}" if ending in family.renamed else name
+        for old, today in family.renamed.items():
+            if name.endswith(old):
+                return name.removesuffix(old) + today
+        return name
 
     found = {}
     for name, tensor in tensors.items():
@@ -156,9 +160,9 @@ def _name(path, family, bare):
 
 def _is_tied(tensors, says_tied, family, bare):
     """Whether the embedding serves as the head. Two different matrices do not, whatever config.json says."""
-    names = _tied_names(family, bare)
-    if all(name in tensors for name in (*names, *names.values())):
-        return says_tied and all(_are_equal(tensors[head], tensors[embedding]) for head, embedding in names.items())
+    head, embedding = next(iter(_tied_names(family, bare).items()))  # the matrices
+    if head in tensors and embedding in tensors:
+        return says_tied and _are_equal(tensors[head], tensors[embedding])
     return says_tied
 
 
@@ -183,6 +187,12 @@ def _without_head(tensors, family, bare):
             raise CheckpointError(f"{tensors[head].file}: tensor {shown(head)} is no copy of {shown(embedding)}")
     kept = {name: tensor for name, tensor in tensors.items() if name not in names}
     return {names[name]: tensors[name] for name in names if name in tensors} | kept
+
+
+def _with_bias_of_head(tensors, family, bare):
+    """The tensors of a model with a head of its own, whose bias may be stored as that of a tied one."""
+    _, *biases = _tied_names(family, bare).items()
+    return {head: tensors[bias] for head, bias in biases if bias in tensors} | tensors
 
 
 def _fill(family, config, replaced, tensors, where, hold):

@@ -51,6 +51,7 @@ class DecoderConfig:
     bare_names: bool = False  # the checkpoint's tensor names lack the family's first part ("transformer." of GPT-2)
 
     num_decoder_layers: ClassVar[int] = 0  # beside those that are counted above
+    old_endings: ClassVar[bool] = False
 
     def __post_init__(self):
         require = partial(checks.require, self)

@@ -29,6 +29,7 @@ class EncoderConfig:
     tie_word_embeddings: bool = True  # of the masked head; without one there is nothing to untie
     pad_token_id: int | None = None
     bare_names: bool = False  # the checkpoint's tensor names lack the family's first part ("bert.")
+    old_endings: bool = False  # they end as in the first files: gamma and beta of a norm
 
     num_decoder_layers: ClassVar[int] = 0
     num_experts: ClassVar[int] = 0

@@ -36,6 +36,7 @@ class EncoderDecoderConfig:
 
     max_position_embeddings: ClassVar[None] = None  # distances are what it knows, and they have no end
     num_experts: ClassVar[int] = 0
+    old_endings: ClassVar[bool] = False
     norm: ClassVar[str] = "rms"
     norm_offset: ClassVar[float] = 0.0
     attention_bias: ClassVar[bool] = False

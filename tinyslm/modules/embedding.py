@@ -5,7 +5,10 @@ from tinyslm.tree import Array, Module
 
 
 class Embedding(Module):
-    """table: (V, C). Its transpose can serve as the output head (tied embeddings)."""
+    """table: (V, C). Its transpose can serve as the output head (tied embeddings).
+
+    Every row that is looked up has a gradient, that of a padding token too, which some frameworks set to zero.
+    """
 
     table: Array
 

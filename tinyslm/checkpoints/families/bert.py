@@ -97,5 +97,5 @@ FAMILY = Family(
     fixed={"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False},
     optional={"masked_head": ("cls.predictions.", "prediction."), "pooler": ("bert.pooler.", "pooler.")},
     tied={"head.weight": "embedding.table", "head.bias": "prediction.bias"},
-    renamed={"gamma": "weight", "beta": "bias"},
+    renamed={"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},
 )

@@ -11,7 +11,7 @@ from tinyslm.models import DecoderConfig
 
 # Keys of any config.json that change what the tensors mean, with the only value that is supported.
 FIXED_EVERYWHERE = {"quantization_config": None}
-NOT_IN_CONFIG = ("bare_names", "masked_head", "pooler")  # fields that are seen from the tensors' names
+NOT_IN_CONFIG = ("bare_names", "old_endings", "masked_head", "pooler")  # fields that are seen from the tensors' names
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Family:
     tied: dict[str, str] = field(default_factory=lambda: {"head.weight": "embedding.table"})  # and what it repeats then
     renamed: dict[str, str] = field(default_factory=dict)  # how names end in old files, and today
     copies: dict[str, str] = field(default_factory=dict)  # names that old files have a second time, and the first
+    endings: dict[str, str] = field(default_factory=dict)  # the reverse of `renamed`, where names are to end so
     ungated: dict[str, str] = field(default_factory=dict)  # entries of `tensors` where feed-forward layers have no gate
 
     def read_config(self, values: dict, where):
@@ -61,7 +62,9 @@ class Family:
 
     def for_config(self, config):
         """The family with the table of tensors that one configuration has."""
-        return self if config.gated else replace(self, tensors=self.tensors | self.ungated)
+        tensors = self.tensors if config.gated else self.tensors | self.ungated
+        endings = {today: old for old, today in self.renamed.items()} if config.old_endings else {}
+        return replace(self, tensors=tensors, endings=endings)
 
     def write_config(self, config) -> dict:
         """config.json in the layout of today. Raises ConfigError for what this family has no key for."""

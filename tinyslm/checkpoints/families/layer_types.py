@@ -20,8 +20,8 @@ def read_windows(keys: Keys, layers: int, default) -> tuple:
 
 
 def write_windows(config: DecoderConfig) -> dict:
-    """The reverse."""
+    """The reverse. Where no layer has a window the number means nothing, but transformers wants one."""
     return {
         "layer_types": [FULL if window is None else SLIDING for window in config.windows],
-        "sliding_window": next(filter(None, config.windows), None),
+        "sliding_window": next(filter(None, config.windows), config.max_position_embeddings),
     }

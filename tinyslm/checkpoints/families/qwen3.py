@@ -41,7 +41,7 @@ def write(config: DecoderConfig) -> dict:
         llama.write_common(config)
         | {"attention_bias": config.attention_bias}
         | write_windows(config)
-        | {"use_sliding_window": any(config.windows)}
+        | {"use_sliding_window": any(config.windows), "sliding_window": next(filter(None, config.windows), None)}
     )
 
 

@@ -63,6 +63,7 @@ def write(config: DecoderConfig) -> dict:
         | write_windows(config)
         | {
             "use_sliding_window": any(config.windows),
+            "sliding_window": next(filter(None, config.windows), None),
             "no_rope_layers": [0 if rope is None else 1 for rope in config.ropes],
         }
     )
