@@ -53,6 +53,9 @@ def main(argv=None) -> int:
     except (Error, OSError) as error:
         print(f"tinyslm: {error}", file=sys.stderr)
         return 2
+    except MemoryError as error:
+        print(f"tinyslm: there is not enough memory ({error}); use a smaller model or a shorter text", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("tinyslm: interrupted; what was complete is kept", file=sys.stderr)
         return 130

@@ -201,3 +201,10 @@ def test_every_truncation_is_found(saved):
         path.write_bytes(content[:length])
         with pytest.raises(CheckpointError, match=r"model.safetensors"):
             load_model(directory)
+
+
+def test_weight_files_without_their_index(saved):
+    directory, _ = saved
+    (directory / "model.safetensors").rename(directory / "model-00001-of-00001.safetensors")
+    with pytest.raises(CheckpointError, match=r"model.safetensors.index.json: no such file, which tells"):
+        load_model(directory)

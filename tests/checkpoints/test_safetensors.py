@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 
 import numpy as np
 import pytest
@@ -279,3 +280,16 @@ def test_a_place_that_cannot_be_written(tmp_path):
     for path in (tmp_path / "file" / "x", tmp_path / "missing" / "x", tmp_path / ("x" * 5000)):
         with pytest.raises(Error, match="cannot be written"):
             write_safetensors(path, {"a": np.ones(3)})
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_file_is_never_replaced(tmp_path):
+    """Not a pipe, nor a device; a link is followed, so that it stays one."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Error, match="pipe: is not a file that can be replaced"):
+        write_safetensors(tmp_path / "pipe", {"a": np.ones(2)})
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    (tmp_path / "target").write_bytes(b"before")
+    (tmp_path / "link").symlink_to("target")
+    write_safetensors(tmp_path / "link", {"a": np.ones(2)})
+    assert (tmp_path / "link").is_symlink() and "a" in read_safetensors(tmp_path / "target")

@@ -72,6 +72,9 @@ def test_exit_statuses(monkeypatch, capsys):
     command_that(monkeypatch, raising(FileNotFoundError(2, "No such file", "a/b")))
     assert run("generate") == 2
     assert_one_line(capsys.readouterr(), "a/b")
+    command_that(monkeypatch, raising(MemoryError("Unable to allocate 5.4 GiB")))
+    assert run("generate") == 2
+    assert_one_line(capsys.readouterr(), "not enough memory", "5.4 GiB")
     command_that(monkeypatch, raising(KeyboardInterrupt()))
     assert run("generate") == 130
     assert_one_line(capsys.readouterr(), "interrupted")

@@ -11,7 +11,7 @@ from tinyslm.compression.distillation import soft_target_loss
 from tinyslm.compression.factorization import LowRankLinear, factorized_parameters, rank_for_ratio
 from tinyslm.compression.pruning import MaskedLinear
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear
-from tinyslm.errors import ConfigError
+from tinyslm.errors import ConfigError, DataError
 from tinyslm.evaluation import footprint
 from tinyslm.models import next_token_loss
 from tinyslm.modules import Embedding, Linear
@@ -231,12 +231,22 @@ def test_default_recipes_have_names_that_can_be_chosen():
         Factorize(0.5, "hessian"),
         KeepLayers(()),
         KeepLayers((7,)),
+        Recover(steps=0),
+        Recover(steps=1, batch_size=0),
+        Recover(steps=1.5),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(step):
     model = tiny_model()
     with pytest.raises(ConfigError):
         compress(model, [step], tiny_calibration(model))
+
+
+@pytest.mark.parametrize("documents", [[], [np.array([], np.int32)]])
+def test_recovery_without_a_token_is_refused(documents):
+    model = tiny_model()
+    with pytest.raises(DataError, match="no tokens in the documents"):
+        compress(model, [Recover(steps=1)], replace(tiny_calibration(model), documents=documents))
 
 
 @pytest.mark.parametrize("first", [PruneMagnitude(0.5), Factorize(0.5), Quantize()])

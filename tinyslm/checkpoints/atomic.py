@@ -28,9 +28,11 @@ def flush_to_disk(path):
 def atomic_file(path):
     """Open a temporary binary file beside `path`; when the block ends without an exception it becomes `path`.
 
-    Raises Error if it cannot be written.
+    A symbolic link is followed. Raises Error if it cannot be written, or is a device or another thing than a file.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise Error(f"{path}: is not a file that can be replaced; choose another name")
     temporary = _neighbour(path)
     try:
         with open(temporary, "wb") as file:

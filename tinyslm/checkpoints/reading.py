@@ -80,6 +80,8 @@ def stored_tensors(directory):
     """{name: tensor} of all the weight files of a directory, none of them read yet."""
     directory = Path(directory)
     if os.path.exists(directory / WEIGHTS) or not os.path.exists(directory / INDEX):
+        if not os.path.exists(directory / WEIGHTS) and any(directory.glob("model-*.safetensors")):
+            raise CheckpointError(f"{directory / INDEX}: no such file, which tells what is in the other weight files")
         return read_safetensors(directory / WEIGHTS)
     where = directory / INDEX
     files = read_json(where).get("weight_map")

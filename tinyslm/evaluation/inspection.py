@@ -31,7 +31,8 @@ def inspect_model(model, context) -> dict:
     return {
         "kind": type(model).__name__,
         "family": config.family,
-        "layers": config.num_hidden_layers + config.num_decoder_layers,
+        "layers": config.num_hidden_layers,
+        "decoder_layers": config.num_decoder_layers,
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
         "vocab_size": config.vocab_size,

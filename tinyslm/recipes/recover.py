@@ -6,6 +6,7 @@ import numpy as np
 
 from tinyslm import ops
 from tinyslm.compression.distillation import hidden_state_loss, soft_target_loss
+from tinyslm.errors import ConfigError
 from tinyslm.ops import IGNORED
 from tinyslm.training import Settings, State, train
 
@@ -28,6 +29,9 @@ class Recover:
     hidden_weight: float = 0.0
 
     def __call__(self, model, calibration, progress=lambda text: None):
+        for name in ("steps", "batch_size"):
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, expected an integer of at least 1")
         token_ids, labels = calibration.rows()
         settings = Settings(
             steps=self.steps,

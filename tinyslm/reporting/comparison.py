@@ -17,6 +17,11 @@ def format_comparison(inspections) -> str:
     return "\n".join([lines[0], rule, *lines[1:], rule, *NOTES])
 
 
+def _layers(found):
+    """Of the encoder and of the decoder, where there are both."""
+    return f"{found['layers']} + {found['decoder_layers']}" if found["decoder_layers"] else f"{found['layers']}"
+
+
 def _heads(found):
     H, G = found["heads"], found["key_value_heads"]
     return f"{H}" if H == G else f"{H} / {G}"
@@ -51,7 +56,7 @@ def _active(found):
 ROWS = {
     "kind": lambda found: KINDS[found["kind"]],
     "family": lambda found: found["family"],
-    "layers": lambda found: str(found["layers"]),
+    "layers": _layers,
     "width": lambda found: f"{found['hidden_size']:,}",
     "heads / key-value heads": _heads,
     "size of a head": lambda found: str(found["head_dim"]),

@@ -40,7 +40,12 @@ def document_rows(documents, length):
 
 
 def pad_documents(documents):
-    """Documents as rows padded on the right: token_ids (N, T) and labels with IGNORED for padding, int32."""
+    """Documents as rows padded on the right: token_ids (N, T) and labels with IGNORED for padding, int32.
+
+    Raises DataError if there is no document, or none has a token.
+    """
+    if not any(map(len, documents)):
+        raise DataError("there are no tokens in the documents: nothing to learn from")
     labels = np.full((len(documents), max(map(len, documents))), IGNORED, np.int32)
     for row, document in zip(labels, documents, strict=True):
         row[: len(document)] = document

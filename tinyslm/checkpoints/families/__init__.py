@@ -28,7 +28,8 @@ def find_family(model_type, where) -> Family:
     """The family of a model_type. Raises ConfigError naming `where` and the families there are."""
     family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
     if family is None:
-        raise ConfigError(f"{where}: model_type is {shown(model_type)}, expected one of {', '.join(FAMILIES)}")
+        found = "missing" if model_type is None else shown(model_type)
+        raise ConfigError(f"{where}: model_type is {found}, expected one of {', '.join(FAMILIES)}")
     return family
 
 
