@@ -13,8 +13,15 @@ from tinyslm.checkpoints.layout import REPLACEABLE, places
 from tinyslm.checkpoints.packing import without_packing
 from tinyslm.checkpoints.replaced import SECTION, restore
 from tinyslm.checkpoints.safetensors import FLOATING, read_safetensors
+from tinyslm.checkpoints.variants import (
+    is_tied,
+    optional_parts,
+    with_bias_of_head,
+    with_names_of_today,
+    without_copies,
+    without_head,
+)
 from tinyslm.checkpoints.weights import FORMS
-from tinyslm.checkpoints.widening import row_slices
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import shape_model
 from tinyslm.modules import MixtureOfExperts
@@ -63,16 +70,16 @@ def _read(path, hold=None):
     family = family.for_config(config)
     replaced = _replaced_entries(values, where)
     stored = stored_tensors(directory)
-    tensors = _without_copies(_with_names_of_today(stored, family), family)
+    tensors = without_copies(with_names_of_today(stored, family), family)
     _check_counts(config, tensors, where)
 
     dense = [name for name in tensors if name.rpartition(".")[0] not in replaced]
     bare = not any(name.startswith(family.base) for name in dense)
-    tied = "head" not in replaced and _is_tied(tensors, config.tie_word_embeddings, family, bare)
-    config = replace(config, bare_names=bare, tie_word_embeddings=tied, **_parts(tensors, family, bare))
+    tied = "head" not in replaced and is_tied(tensors, config.tie_word_embeddings, family, bare)
+    config = replace(config, bare_names=bare, tie_word_embeddings=tied, **optional_parts(tensors, family, bare))
     if family.renamed:
         config = replace(config, old_endings=any(name.endswith(tuple(family.renamed)) for name in stored))
-    tensors = (_without_head if tied else _with_bias_of_head)(tensors, family, bare)
+    tensors = (without_head if tied else with_bias_of_head)(tensors, family, bare)
     return _fill(family, config, replaced, tensors, where, hold)
 
 
@@ -115,86 +122,6 @@ def _check_counts(config, tensors, where):
     parts = (config.num_hidden_layers + config.num_decoder_layers) * max(config.num_experts, 1)
     if parts > len(tensors):
         raise ConfigError(f"{where}: claims {parts} layers or experts, but there are {len(tensors)} tensors in all")
-
-
-def _with_names_of_today(tensors, family):
-    """The tensors by the endings that their names have today."""
-
-    def renamed(name):
-        for old, today in family.renamed.items():
-            if name.endswith(old):
-                return name.removesuffix(old) + today
-        return name
-
-    found = {}
-    for name, tensor in tensors.items():
-        if renamed(name) in found or (renamed(name) != name and renamed(name) in tensors):
-            raise CheckpointError(f"{tensor.file}: tensor {shown(name)} is there under its name of today, too")
-        found[renamed(name)] = tensor
-    return found
-
-
-def _without_copies(tensors, family):
-    """The tensors without those that are there a second time; a copy serves where the first is missing."""
-    kept = {name: tensor for name, tensor in tensors.items() if name not in family.copies}
-    for name, original in family.copies.items():
-        if name not in tensors:
-            continue
-        first, second = kept.setdefault(original, tensors[name]), tensors[name]
-        if not _are_equal(first, second):
-            raise CheckpointError(f"{second.file}: tensor {shown(name)} is no copy of {shown(original)}, as expected")
-    return kept
-
-
-def _parts(tensors, family, bare):
-    """The flags of the configuration that say which of its optional parts a model has: those with tensors."""
-    flags = {}
-    for flag, (stored, module) in family.optional.items():
-        beginnings = (stored.removeprefix(family.base) if bare else stored, module)  # as stored, or compressed
-        flags[flag] = any(name.startswith(beginnings) for name in tensors)
-    return flags
-
-
-def _name(path, family, bare):
-    """What a family calls one array outside the layers."""
-    return next(iter(places(family, [path], bare)))
-
-
-def _is_tied(tensors, says_tied, family, bare):
-    """Whether the embedding serves as the head. Two different matrices do not, whatever config.json says."""
-    head, embedding = next(iter(_tied_names(family, bare).items()))  # the matrices
-    if head in tensors and embedding in tensors:
-        return says_tied and _are_equal(tensors[head], tensors[embedding])
-    return says_tied
-
-
-def _tied_names(family, bare):
-    """{tensor of an untied head: the one that it repeats where the head is tied}."""
-    return {_name(head, family, bare): _name(embedding, family, bare) for head, embedding in family.tied.items()}
-
-
-def _are_equal(one, other):
-    """The same numbers in the same dtype."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    first, second = np.atleast_1d(one.bits, other.bits)
-    return all(np.array_equal(first[rows], second[rows]) for rows in row_slices(first, second))
-
-
-def _without_head(tensors, family, bare):
-    """The tensors of a tied model, what head and embedding share under the name of the embedding."""
-    names = _tied_names(family, bare)
-    for head, embedding in names.items():
-        if head in tensors and embedding in tensors and not _are_equal(tensors[head], tensors[embedding]):
-            raise CheckpointError(f"{tensors[head].file}: tensor {shown(head)} is no copy of {shown(embedding)}")
-    kept = {name: tensor for name, tensor in tensors.items() if name not in names}
-    return {names[name]: tensors[name] for name in names if name in tensors} | kept
-
-
-def _with_bias_of_head(tensors, family, bare):
-    """The tensors of a model with a head of its own, whose bias may be stored as that of a tied one."""
-    _, *biases = _tied_names(family, bare).items()
-    return {head: tensors[bias] for head, bias in biases if bias in tensors} | tensors
 
 
 def _fill(family, config, replaced, tensors, where, hold):
