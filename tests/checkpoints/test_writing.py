@@ -179,6 +179,7 @@ DAMAGED = {
     "unsigned": ({"codes": np.ones((40, 24), np.uint8)}, {}, CheckpointError, r"codes is uint8\(40, 24\)"),
     "scale of a row": ({"scale": np.ones(40)}, {}, CheckpointError, r"scale is float64\(40,\), expected .*\(40, 1\)"),
     "bias of a column": ({"bias": np.ones((1, 40))}, {}, CheckpointError, r"bias is float64\(1, 40\), expected"),
+    "null": ({"codes": None}, {"codes": None}, CheckpointError, "up.codes of a QuantizedLinear is missing"),
     "lost bias": ({"bias": None}, {"bias": None}, CheckpointError, r"up.bias of a QuantizedLinear is missing"),
     "bias in the configuration": ({"bias": None}, {"bias": [0.0] * 40}, ConfigError, "bias is .*, expected null"),
     "lost zero point": ({}, {"zero_point": 3}, ConfigError, "zero_point is 3, expected null, or a tensor"),

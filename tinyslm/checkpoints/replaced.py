@@ -78,7 +78,7 @@ def _shape(plain):
 
 def _check_arrays(kind, arrays, settings, path, plain, where):
     """Raise CheckpointError unless every array is there, of the dtype and shape that stands for a weight (out, in)."""
-    known = {field.name for field in fields(kind)}
+    optional = {field.name: field.default is None for field in fields(kind)}
     rows, columns = shape = _shape(plain)
     rank = arrays["right"].shape[0] if np.ndim(arrays.get("right")) == 2 else 0
     per_row = () if np.shape(arrays.get("scale")) == () else (rows, 1)
@@ -94,9 +94,10 @@ def _check_arrays(kind, arrays, settings, path, plain, where):
         "bias": (np.floating, (rows,)),
     }
     for name, (number, wanted) in expected.items():
-        if name not in known:
+        if name not in optional:
             continue
-        needed = plain.bias is not None if name == "bias" else name not in settings  # null there: it has none
+        is_null = optional[name] and name in settings
+        needed = plain.bias is not None if name == "bias" else not is_null
         if name in arrays and not needed:
             raise CheckpointError(f"{where}: the tensor {path}.{name} is there, but this layer has none")
         if name not in arrays and needed:
