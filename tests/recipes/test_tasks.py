@@ -7,11 +7,16 @@ from hypothesis import strategies as st
 
 from tests.checkpoints.models import small_model
 from tests.strategies import seeds
+from tinyslm.autodiff import value_and_grad
 from tinyslm.errors import ConfigError
 from tinyslm.models import masked_token_loss, next_token_loss, sequence_to_sequence_loss
 from tinyslm.ops import IGNORED
+from tinyslm.recipes import Calibration
 from tinyslm.recipes.tasks import HIDDEN_SHARE, task_loss, task_of
 from tinyslm.text.batches import pad_documents
+from tinyslm.training import Settings
+from tinyslm.training.loop import batch_gradients
+from tinyslm.tree import named_parameters
 
 MASK = 7
 
@@ -72,3 +77,38 @@ def test_an_encoder_decoder_reads_one_half_and_writes_the_other(batch):
         assert len(source) == max(len(document) // 2, 1)
     source, mask = task.inputs["token_ids"], task.inputs["attention_mask"]
     assert task_loss(model, task) == sequence_to_sequence_loss(model, source, task.targets, mask)
+
+
+@given(rows())
+def test_a_document_has_the_same_task_alone_and_among_others(batch):
+    """What is hidden does not depend on the other rows, nor on the padding or the dtype."""
+    token_ids, labels = batch
+    model = small_model("bert")
+    _, targets = task_of(model, token_ids, labels, MASK)
+    for row, tokens, label in zip(targets, token_ids, labels, strict=True):
+        length = np.count_nonzero(label != IGNORED)
+        _, alone = task_of(model, tokens[None, :length].astype(np.int64), label[None, :length], MASK)
+        np.testing.assert_array_equal(row[:length], alone[0])
+
+
+@pytest.mark.parametrize("family", ["llama", "bert", "t5"])
+def test_micro_batches_add_up_to_the_batch(family):
+    """Each weighs by what its task predicts, which is not the number of next tokens."""
+    model = small_model(family)
+    rng = np.random.default_rng(0)
+    documents = [rng.integers(8, 50, length).astype(np.int32) for length in (2, 3, 3, 11, 12, 4)]
+    calibration = Calibration(documents, model, mask_token_id=MASK)
+    token_ids, labels = calibration.rows()
+
+    def loss_function(model, token_ids, labels):
+        return task_loss(model, calibration.task(token_ids, labels))
+
+    def count(token_ids, labels):
+        return np.count_nonzero(calibration.task(token_ids, labels).targets != IGNORED)
+
+    settings = Settings(steps=1, micro_batch_size=2, threads=1)
+    loss, gradients = batch_gradients(loss_function, model, token_ids, labels, settings, count)
+    wanted, whole = value_and_grad(loss_function)(model, token_ids, labels)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+    for path, gradient in named_parameters(whole).items():
+        np.testing.assert_allclose(gradients[path], gradient, rtol=1e-3, atol=1e-5, err_msg=path)
