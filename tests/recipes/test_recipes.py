@@ -27,7 +27,7 @@ from tinyslm.recipes import (
     compress,
     default_recipes,
 )
-from tinyslm.recipes.calibration import fisher_information, mean_input_magnitudes
+from tinyslm.recipes.statistics import fisher_information, mean_input_magnitudes
 from tinyslm.recipes.defaults import select_recipes
 from tinyslm.recipes.distil import spread_layers
 from tinyslm.tree import map_modules, named_arrays, named_modules

@@ -11,7 +11,8 @@ import numpy as np
 from tinyslm.autodiff import differentiable
 from tinyslm.checkpoints.widening import give_back, widen, widened, widened_tiles
 from tinyslm.parallel import map_shares
-from tinyslm.tree import Array, Module, constant
+from tinyslm.modules import LinearLayer, Weighted
+from tinyslm.tree import Array, constant
 
 
 @differentiable
@@ -43,7 +44,7 @@ def linear_in_tiles(x, stored, bias=None):
     return y.reshape(*x.shape[:-1], stored.shape[0]), vjp
 
 
-class MappedLinear(Module):
+class MappedLinear(LinearLayer):
     """A `Linear` whose weight stays in the file. weight: (out, in), bfloat16 as its bits (uint16);  bias: (out,)
     float32 in memory, or None."""
 
@@ -66,15 +67,36 @@ class MappedLinear(Module):
         """The (out, in) matrix that this layer multiplies by, in memory."""
         return widened(self.weight)
 
-    def multiply_adds(self) -> int:
-        """Multiplications (each with an addition) for one token."""
-        return self.out_features * self.in_features
+    def num_non_zeros(self) -> int:
+        """Counted a tile at a time."""
+        bias = 0 if self.bias is None else np.count_nonzero(self.bias)
+        return bias + _non_zeros(self.weight)
+
+    def num_bytes(self) -> int:
+        """Of the bias: the weight is in the file."""
+        return 0 if self.bias is None else self.bias.nbytes
 
 
-class MappedEmbedding(Module):
+class MappedEmbedding(Weighted):
     """An `Embedding` whose table stays in the file. table: (V, C), bfloat16 as its bits (uint16)."""
 
     table: Array = constant()
+
+    def dense_weight(self) -> Array:
+        """The (V, C) table, in memory."""
+        return widened(self.table)
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """(V, C)."""
+        return [self.table.shape]
+
+    def num_non_zeros(self) -> int:
+        """Counted a tile at a time."""
+        return _non_zeros(self.table)
+
+    def num_bytes(self) -> int:
+        """None: the table is in the file."""
+        return 0
 
     def __call__(self, token_ids):
         """token_ids: (...) integers -> (..., C). Only the rows that are looked up are read."""
@@ -85,3 +107,7 @@ class MappedEmbedding(Module):
     def as_head(self, x):
         """Logits by comparison with every token's vector: (..., C) -> (..., V)."""
         return linear_in_tiles(x, self.table)
+
+
+def _non_zeros(stored):
+    return sum(np.count_nonzero(tile) for _, tile in widened_tiles(stored))

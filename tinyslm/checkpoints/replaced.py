@@ -77,25 +77,9 @@ def _shape(plain):
 
 
 def _check_arrays(kind, arrays, settings, path, plain, where):
-    """Raise CheckpointError unless every array is there, of the dtype and shape that stands for a weight (out, in)."""
+    """Raise CheckpointError unless every array is there, of the dtype and shape that the kind of layer asks for."""
     optional = {field.name: field.default is None for field in fields(kind)}
-    rows, columns = shape = _shape(plain)
-    rank = arrays["right"].shape[0] if np.ndim(arrays.get("right")) == 2 else 0
-    per_row = () if np.shape(arrays.get("scale")) == () else (rows, 1)
-    expected = {
-        "weight": (np.floating, shape),
-        "table": (np.floating, shape),
-        "codes": (np.int8, shape),
-        "mask": (np.bool_, shape),
-        "left": (np.floating, (rows, rank)),
-        "right": (np.floating, (rank, columns)),
-        "scale": (np.floating, per_row),
-        "zero_point": (np.int32, per_row),
-        "bias": (np.floating, (rows,)),
-    }
-    for name, (number, wanted) in expected.items():
-        if name not in optional:
-            continue
+    for name, (number, wanted) in kind.array_forms(_shape(plain), settings, arrays).items():
         is_null = optional[name] and name in settings
         needed = plain.bias is not None if name == "bias" else not is_null
         if name in arrays and not needed:

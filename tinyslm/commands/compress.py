@@ -10,14 +10,11 @@ from tqdm import tqdm
 import tinyslm
 from tinyslm.checkpoints import atomic_file, check_new_directory, save_model
 from tinyslm.commands.loading import load_with_tokenizer
-from tinyslm.compression.factorization import LowRankLinear
-from tinyslm.compression.pruning import MaskedLinear
-from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear
 from tinyslm.errors import ConfigError
 from tinyslm.evaluation import measure_speeds
 from tinyslm.generation import end_tokens
 from tinyslm.models import Decoder
-from tinyslm.modules import Embedding, Linear
+from tinyslm.modules import Embedding, Linear, LinearLayer, Weighted
 from tinyslm.recipes import Calibration, compress, default_recipes, measure
 from tinyslm.recipes.defaults import select_recipes
 from tinyslm.reporting import format_table, render_page
@@ -28,7 +25,6 @@ from tinyslm.tree import map_modules
 TRAINING_DOCUMENTS = 1_500  # of the town, for calibration and recovery; ten times as many with --thorough
 VALIDATION_DOCUMENTS = 300
 QUESTIONS_PER_SUBJECT = 40
-COMPRESSED = MaskedLinear | QuantizedLinear | LowRankLinear
 TOWN_PROMPT = "It was a sunny Monday morning."
 
 
@@ -94,8 +90,15 @@ def run(arguments) -> int:
 
 def widen(model):
     """The same model with floating-point matrices in place of compressed ones, so that every recipe can begin."""
-    model = map_modules(lambda _, layer: Linear(layer.dense_weight(), layer.bias), model, COMPRESSED)
-    return map_modules(lambda _, embedding: Embedding(embedding.table), model, QuantizedEmbedding)
+
+
+    def widened(path, layer):
+        if isinstance(layer, Linear | Embedding):
+            return layer
+        weight = layer.dense_weight()
+        return Linear(weight, layer.bias) if isinstance(layer, LinearLayer) else Embedding(weight)
+
+    return map_modules(widened, model, Weighted)
 
 
 def end_of_document(config) -> int:

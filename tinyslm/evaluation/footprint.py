@@ -4,13 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyslm.checkpoints.mapped import MappedEmbedding, MappedLinear
-from tinyslm.checkpoints.widening import widened_tiles
-from tinyslm.compression.pruning import MaskedLinear
-from tinyslm.compression.quantization import QuantizedLinear
-from tinyslm.evaluation.parameters import count_parameters, parameter_arrays
+from tinyslm.evaluation.parameters import count_parameters, other_arrays, replaced_layers
 from tinyslm.modules import MixtureOfExperts
-from tinyslm.tree import named_arrays, named_modules
+from tinyslm.tree import named_modules
 
 
 @dataclass(frozen=True)
@@ -31,34 +27,13 @@ class Footprint:
 
 def footprint(model) -> Footprint:
     """The footprint of a model as it is. An array that occurs twice counts once."""
-    arrays = {id(array): (path, array) for path, array in named_arrays(model).items()}
-    masked = named_modules(model, MaskedLinear)
-    quantized = named_modules(model, QuantizedLinear)
-    in_files = named_modules(model, MappedLinear | MappedEmbedding)
-
-    def is_in_file(path):
-        layer, _, name = path.rpartition(".")
-        return layer in in_files and name != "bias"
-
-    def non_zeros(path, array):
-        layer, _, name = path.rpartition(".")
-        if layer in quantized and name == "codes":
-            return np.count_nonzero(quantized[layer].dense_weight())
-        if is_in_file(path):
-            return sum(np.count_nonzero(tile) for _, tile in widened_tiles(array))
-        return np.count_nonzero(array)
-
-    def bits(path, array):
-        layer, _, name = path.rpartition(".")
-        if layer in masked and name == "weight":  # only what the mask keeps is stored
-            return np.count_nonzero(masked[layer].mask) * array.itemsize * 8
-        return array.size if array.dtype == bool else array.nbytes * 8
-
+    others, layers = other_arrays(model).values(), replaced_layers(model).values()
+    stored = sum(array.nbytes for array in others)
     return Footprint(
         parameters=count_parameters(model),
-        non_zeros=int(sum(non_zeros(path, array) for path, array in parameter_arrays(model).items())),
-        bits=int(sum(bits(path, array) for path, array in arrays.values())),
-        bytes=sum(array.nbytes for path, array in arrays.values() if not is_in_file(path)),
+        non_zeros=int(sum(map(np.count_nonzero, others)) + sum(layer.num_non_zeros() for layer in layers)),
+        bits=stored * 8 + sum(layer.num_bits() for layer in layers),
+        bytes=stored + sum(layer.num_bytes() for layer in layers),
         multiply_adds=multiply_adds(model),
     )
 

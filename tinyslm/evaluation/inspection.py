@@ -1,8 +1,5 @@
 """Everything that the shapes of a model tell: its sizes, and what its layers see."""
 
-from tinyslm.compression.factorization import LowRankLinear
-from tinyslm.compression.pruning import MaskedLinear
-from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear
 from tinyslm.evaluation.context import attention_multiply_adds, cached_numbers, cached_numbers_per_token
 from tinyslm.evaluation.footprint import multiply_adds
 from tinyslm.evaluation.parameters import (
@@ -10,13 +7,12 @@ from tinyslm.evaluation.parameters import (
     active_parameters,
     bytes_as,
     count_parameters,
-    parameter_arrays,
+    parameter_counts,
     parameters_by_part,
+    replaced_layers,
 )
 from tinyslm.modules import Attention, RelativePositions
 from tinyslm.tree import named_arrays, named_modules
-
-COMPRESSED = LowRankLinear | MaskedLinear | QuantizedLinear | QuantizedEmbedding
 
 
 def inspect_model(model, context) -> dict:
@@ -27,7 +23,7 @@ def inspect_model(model, context) -> dict:
     """
     config = model.config
     parts = parameters_by_part(model)
-    inside = sum(array.size for path, array in parameter_arrays(model).items() if "layers" in path.split("."))
+    inside = sum(count for path, count in parameter_counts(model).items() if "layers" in path.split("."))
     return {
         "kind": type(model).__name__,
         "family": config.family,
@@ -61,7 +57,7 @@ def inspect_stored(tensors, model) -> dict:
     dtypes, replaced = {}, {}
     for tensor in tensors.values():
         dtypes[tensor.dtype] = dtypes.get(tensor.dtype, 0) + tensor.bits.nbytes
-    for module in named_modules(model, COMPRESSED).values():
+    for module in replaced_layers(model).values():
         kind = type(module).__name__
         replaced[kind] = replaced.get(kind, 0) + 1
     return {
@@ -80,7 +76,7 @@ def _positions(model):
 
 
 def _memory(model):
-    if named_modules(model, COMPRESSED):
+    if replaced_layers(model):
         return {"as it is": sum(array.nbytes for array in named_arrays(model).values())}
     return {dtype: bytes_as(model, dtype) for dtype in ("float32", "bfloat16", "int8")}
 

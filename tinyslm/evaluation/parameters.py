@@ -1,30 +1,43 @@
 """How many numbers a model computes with, where they are, and what they take in memory. Shapes are enough to count."""
 
 from tinyslm.errors import ConfigError
-from tinyslm.modules import Embedding, Linear, MixtureOfExperts
-from tinyslm.tree import named_arrays, named_modules
+from tinyslm.modules import Embedding, Linear, MixtureOfExperts, Weighted
+from tinyslm.tree import Array, named_arrays, named_modules
 
-NOT_PARAMETERS = ("mask", "scale", "zero_point")  # arrays that say how to read the parameters
 PARTS = ("embedding", "attention", "feed-forward", "norms", "head")
 BYTES = {"float32": 4, "bfloat16": 2}  # of one number
 
 
-def parameter_arrays(model) -> dict:
-    """{path: array} of everything that a model computes with; an array that occurs twice once."""
-    once = {id(array): (path, array) for path, array in named_arrays(model).items()}
-    return {path: array for path, array in once.values() if path.rpartition(".")[2] not in NOT_PARAMETERS}
+def replaced_layers(model) -> dict[str, Weighted]:
+    """{path: layer} of what stands in the place of a Linear or Embedding, and knows itself what it consists of."""
+    return {
+        path: layer for path, layer in named_modules(model, Weighted).items() if type(layer) not in (Linear, Embedding)
+    }
+
+
+def other_arrays(model) -> dict[str, Array]:
+    """{path: array} of everything outside of the replaced layers; an array that occurs twice once."""
+    inside = tuple(f"{path}." for path in replaced_layers(model))
+    outside = {path: array for path, array in named_arrays(model).items() if not path.startswith(inside)}
+    return dict({id(array): (path, array) for path, array in outside.items()}.values())
+
+
+def parameter_counts(model) -> dict[str, int]:
+    """{path of an array, or of a replaced layer: how many numbers it is that the model computes with}."""
+    counts = {path: array.size for path, array in other_arrays(model).items()}
+    return counts | {path: layer.num_parameters() for path, layer in replaced_layers(model).items()}
 
 
 def count_parameters(model) -> int:
     """The numbers that a model computes with; of a mixture, those of all experts."""
-    return sum(array.size for array in parameter_arrays(model).values())
+    return sum(parameter_counts(model).values())
 
 
 def parameters_by_part(model) -> dict:
     """{part: parameters} for all PARTS. Their sum is the whole: a tied head is in the embedding."""
     counts = dict.fromkeys(PARTS, 0)
-    for path, array in parameter_arrays(model).items():
-        counts[part_of(path)] += array.size
+    for path, count in parameter_counts(model).items():
+        counts[part_of(path)] += count
     return counts
 
 
@@ -41,9 +54,9 @@ def part_of(path) -> str:
 
 def active_parameters(model) -> int:
     """The parameters that one token uses: of a mixture only the experts it is sent to, of the rest all."""
-    arrays, total = parameter_arrays(model), count_parameters(model)
+    counts, total = parameter_counts(model), count_parameters(model)
     for path, mixture in named_modules(model, MixtureOfExperts).items():
-        experts = sum(array.size for name, array in arrays.items() if name.startswith(f"{path}.experts."))
+        experts = sum(count for name, count in counts.items() if name.startswith(f"{path}.experts."))
         total -= experts * (len(mixture.experts) - mixture.experts_per_token) // len(mixture.experts)
     return total
 
@@ -65,5 +78,5 @@ def bytes_as(model, dtype) -> int:
         if not path.endswith(".router")
     }
     as_bytes = {id(array) for array in matrices.values()}
-    arrays = parameter_arrays(model).values()
+    arrays = other_arrays(model).values()
     return sum(array.size + 4 * len(array) if id(array) in as_bytes else 4 * array.size for array in arrays)

@@ -12,6 +12,7 @@ from tinyslm.modules.normalization import LayerNorm, RMSNorm
 from tinyslm.modules.post_norm_block import PostNormBlock
 from tinyslm.modules.prediction import Prediction
 from tinyslm.modules.relative_positions import RelativePositions
+from tinyslm.modules.weighted import LinearLayer, Weighted
 
 __all__ = [
     "Attention",
@@ -22,10 +23,12 @@ __all__ = [
     "FeedForward",
     "LayerNorm",
     "Linear",
+    "LinearLayer",
     "MixtureOfExperts",
     "PostNormBlock",
     "Prediction",
     "RMSNorm",
     "RelativePositions",
+    "Weighted",
     "ignore",
 ]

@@ -1,10 +1,13 @@
 """Embedding: one vector per token of the vocabulary, or per position."""
 
+import numpy as np
+
 from tinyslm import ops
-from tinyslm.tree import Array, Module
+from tinyslm.modules.weighted import Weighted
+from tinyslm.tree import Array
 
 
-class Embedding(Module):
+class Embedding(Weighted):
     """table: (V, C). Its transpose can serve as the output head (tied embeddings).
 
     Every row that is looked up has a gradient, that of a padding token too, which some frameworks set to zero.
@@ -15,6 +18,19 @@ class Embedding(Module):
     def __call__(self, token_ids):
         """token_ids: (...) integers -> (..., C)."""
         return ops.embedding(token_ids, self.table)
+
+    @staticmethod
+    def array_forms(shape, settings, arrays):
+        """The table."""
+        return {"table": (np.floating, shape)}
+
+    def dense_weight(self) -> Array:
+        """The (V, C) table."""
+        return self.table
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """(V, C)."""
+        return [self.table.shape]
 
     def as_head(self, x):
         """Logits by comparison with every token's vector: (..., C) -> (..., V)."""

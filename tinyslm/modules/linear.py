@@ -1,14 +1,22 @@
 """Linear: the one way to multiply by a weight, and what every compressed layer can stand in for."""
 
+import numpy as np
+
 from tinyslm import ops
-from tinyslm.tree import Array, Module
+from tinyslm.modules.weighted import LinearLayer
+from tinyslm.tree import Array
 
 
-class Linear(Module):
+class Linear(LinearLayer):
     """y = x W^T + b. weight: (out, in);  bias: (out,) or None."""
 
     weight: Array
     bias: Array | None = None
+
+    @staticmethod
+    def array_forms(shape, settings, arrays):
+        """The weight and the bias."""
+        return {"weight": (np.floating, shape), "bias": (np.floating, shape[:1])}
 
     def __call__(self, x):
         """x: (..., in) -> (..., out)."""
@@ -25,7 +33,3 @@ class Linear(Module):
     def dense_weight(self) -> Array:
         """The (out, in) matrix that this layer multiplies by."""
         return self.weight
-
-    def multiply_adds(self) -> int:
-        """Multiplications (each with an addition) for one token."""
-        return self.out_features * self.in_features

@@ -6,7 +6,8 @@ from functools import partial
 from tinyslm.compression.factorization import factorize_linear, fisher_weighted_svd, rank_for_ratio, truncated_svd
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear
-from tinyslm.recipes.calibration import fisher_information, is_compressible, require_dense
+from tinyslm.recipes.calibration import is_compressible, require_dense
+from tinyslm.recipes.statistics import fisher_information
 from tinyslm.tree import map_modules
 
 

@@ -14,12 +14,8 @@ from tinyslm.compression.pruning import (
 )
 from tinyslm.errors import ConfigError
 from tinyslm.modules import FeedForward, Linear, MixtureOfExperts
-from tinyslm.recipes.calibration import (
-    is_compressible,
-    mean_input_magnitudes,
-    mean_routing_weights,
-    require_dense,
-)
+from tinyslm.recipes.calibration import is_compressible, require_dense
+from tinyslm.recipes.statistics import mean_input_magnitudes, mean_routing_weights
 from tinyslm.tree import map_modules, named_modules
 
 

@@ -3,10 +3,7 @@
 from dataclasses import fields
 from typing import NamedTuple
 
-from tinyslm.compression.factorization import LowRankLinear
-from tinyslm.compression.pruning import MaskedLinear
-from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear
-from tinyslm.evaluation.parameters import NOT_PARAMETERS, count_parameters
+from tinyslm.evaluation.parameters import count_parameters
 from tinyslm.modules import (
     Attention,
     CrossAttention,
@@ -15,16 +12,11 @@ from tinyslm.modules import (
     MixtureOfExperts,
     RelativePositions,
     RMSNorm,
+    Weighted,
 )
 from tinyslm.tree import Module, is_array
 
 TIED = "its table is the output head too"
-COMPRESSED = {
-    LowRankLinear: "two factors",
-    MaskedLinear: "some weights removed",
-    QuantizedLinear: "8 bits per weight",
-    QuantizedEmbedding: "8 bits per number",
-}
 
 
 class Line(NamedTuple):
@@ -92,14 +84,19 @@ def index_ranges(indices) -> str:
 
 def shape(module) -> str:
     """The shape of a module's weight, of both where it has two factors, and of its bias."""
-    arrays = [getattr(module, field.name) for field in fields(module) if field.name not in NOT_PARAMETERS]
-    return " + ".join(f"({', '.join(map(str, array.shape))})" for array in arrays if is_array(array))
+    values = {field.name: getattr(module, field.name) for field in fields(module)}
+    if isinstance(module, Weighted):
+        bias = values.get("bias")
+        shapes = module.shapes() + ([] if bias is None else [bias.shape])
+    else:
+        shapes = [value.shape for value in values.values() if is_array(value)]
+    return " + ".join(f"({', '.join(map(str, each))})" for each in shapes)
 
 
 def note(module) -> str:
     """What the shapes of a module do not show. What a layer sees, and how it knows positions, is another table."""
-    if type(module) in COMPRESSED:
-        return COMPRESSED[type(module)]
+    if isinstance(module, Weighted):
+        return module.storage
     if isinstance(module, Attention | CrossAttention):
         return _heads(module)
     if isinstance(module, FeedForward):

@@ -1,13 +1,15 @@
 """A linear layer with some weights removed, which stay removed while the others are trained."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from tinyslm import ops
 from tinyslm.autodiff import differentiable
 from tinyslm.compression.checks import require_same_shape
 from tinyslm.errors import DataError
-from tinyslm.modules import Linear
-from tinyslm.tree import Array, Module, constant
+from tinyslm.modules import Linear, LinearLayer
+from tinyslm.tree import Array, constant
 
 
 @differentiable
@@ -25,16 +27,23 @@ def masked_linear(x, weight, mask, bias=None):
     return y, vjp
 
 
-class MaskedLinear(Module):
+class MaskedLinear(LinearLayer):
     """A `Linear` of whose weights only those with mask True exist. weight: (out, in), 0.0 where removed.
 
     A removed weight that is stored as 0.0 stays 0.0 under SGD, momentum and AdamW with decay: its gradient, its moments
     and its decay are all 0. Size and speed are those of the dense matrix.
     """
 
+    storage: ClassVar[str] = "some weights removed"
+
     weight: Array
     mask: Array = constant()
     bias: Array | None = None
+
+    @staticmethod
+    def array_forms(shape, settings, arrays):
+        """The weight, its mask and the bias."""
+        return Linear.array_forms(shape, settings, arrays) | {"mask": (np.bool_, shape)}
 
     @classmethod
     def from_linear(cls, linear, mask):
@@ -65,6 +74,7 @@ class MaskedLinear(Module):
         """The (out, in) matrix with zeros that this layer multiplies by."""
         return self.weight * self.mask
 
-    def multiply_adds(self) -> int:
-        """Multiplications (each with an addition) for one token: those with zeros are carried out too."""
-        return self.out_features * self.in_features
+    def num_bits(self) -> int:
+        """The weights that the mask keeps, one bit of the mask for each weight, and the bias."""
+        dropped = np.count_nonzero(~self.mask) * self.weight.itemsize * 8
+        return super().num_bits() - dropped

@@ -1,15 +1,27 @@
 """An embedding table in one byte per number, which can also serve as the output head."""
 
+from typing import ClassVar
+
+import numpy as np
+
 from tinyslm.compression.quantization.affine import quantize
 from tinyslm.compression.quantization.quantized_linear import weight_only_linear
-from tinyslm.tree import Array, Module, constant
+from tinyslm.modules import Weighted
+from tinyslm.tree import Array, constant
 
 
-class QuantizedEmbedding(Module):
+class QuantizedEmbedding(Weighted):
     """An `Embedding` with 8-bit numbers and one scale per token. codes: (V, C) int8;  scale: (V, 1)."""
+
+    storage: ClassVar[str] = "8 bits per number"
 
     codes: Array = constant()
     scale: Array = constant()
+
+    @staticmethod
+    def array_forms(shape, settings, arrays):
+        """Codes, and one scale per row."""
+        return {"codes": (np.int8, shape), "scale": (np.floating, (shape[0], 1))}
 
     @classmethod
     def from_embedding(cls, embedding):
@@ -21,6 +33,14 @@ class QuantizedEmbedding(Module):
     def table(self) -> Array:
         """The (V, C) table that the codes stand for."""
         return self.codes * self.scale
+
+    def dense_weight(self) -> Array:
+        """The (V, C) table that the codes stand for."""
+        return self.table
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """(V, C)."""
+        return [self.codes.shape]
 
     def __call__(self, token_ids):
         """token_ids: (...) integers -> (..., C)."""

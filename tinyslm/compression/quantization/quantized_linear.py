@@ -1,11 +1,14 @@
 """A linear layer whose weights are stored in one byte each."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from tinyslm.autodiff import differentiable
 from tinyslm.compression.quantization.affine import QuantizedArray, quantize
 from tinyslm.compression.quantization.integer_matmul import affine_matmul, quantize_tokens
-from tinyslm.tree import Array, Module, constant
+from tinyslm.modules import LinearLayer
+from tinyslm.tree import Array, constant
 
 TILE_BYTES = 4 * 2**20  # of widened weights: small enough for the cache, large enough for BLAS
 
@@ -84,18 +87,31 @@ def integer_linear(x, codes, scale, zero_point=None, bias=None):
     return y.reshape(*x.shape[:-1], codes.shape[0]), vjp
 
 
-class QuantizedLinear(Module):
+class QuantizedLinear(LinearLayer):
     """A `Linear` with 8-bit weights. codes: (out, in) int8;  scale: () or (out, 1);  zero_point: as scale, None for 0.
 
     integer_products: activations are quantized as well, per token, and multiplied as integers (W8A8); otherwise only
     the weights are. Of its arrays only the bias can be trained.
     """
 
+    storage: ClassVar[str] = "8 bits per weight"
+
     codes: Array = constant()
     scale: Array = constant()
     zero_point: Array | None = constant(default=None)
     bias: Array | None = None
     integer_products: bool = False
+
+    @staticmethod
+    def array_forms(shape, settings, arrays):
+        """Codes, scale and zero point for each row or one for all, and the bias."""
+        per_row = () if np.shape(arrays.get("scale")) == () else (shape[0], 1)
+        return {
+            "codes": (np.int8, shape),
+            "scale": (np.floating, per_row),
+            "zero_point": (np.int32, per_row),
+            "bias": (np.floating, shape[:1]),
+        }
 
     @classmethod
     def from_linear(cls, linear, *, symmetric=True, per_channel=True, integer_products=False):
@@ -121,7 +137,3 @@ class QuantizedLinear(Module):
         """The (out, in) matrix that the codes stand for."""
         zero_point = np.zeros(self.scale.shape, np.int32) if self.zero_point is None else self.zero_point
         return QuantizedArray(self.codes, self.scale, zero_point).dequantize()
-
-    def multiply_adds(self) -> int:
-        """Multiplications (each with an addition) for one token, of whatever type."""
-        return self.out_features * self.in_features
