@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "measure a model: its loss against the floor, and an exam",
     "embed": "turn texts into vectors, or compare their meaning",
     "fill": "fill in the masked tokens of a text",
+    "sweep": "measure a grid of recipes, and show the frontier of size and loss",
     "corpus": "show documents of the built-in corpus, or what its splits contain",
 }
 

@@ -8,12 +8,19 @@ import functools
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 
 from threadpoolctl import ThreadpoolController
 
 
+_chosen = threading.local()  # what `use_threads` says, for the thread that called it
+
+
 def default_threads() -> int:
-    """As many threads as this process may use cores."""
+    """As many threads as `use_threads` allows here, or else as this process may use cores."""
+    count = getattr(_chosen, "count", None)
+    if count is not None:
+        return count
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -56,6 +63,18 @@ def map_in_threads(function, items, threads=None) -> list:
             return [function(item) for item in items]
         with ThreadPoolExecutor(threads) as executor:
             return list(executor.map(function, items))
+
+
+@contextmanager
+def use_threads(count: int):
+    """Inside, this thread's work is spread over `count` threads, so that several jobs can share a machine."""
+    before = getattr(_chosen, "count", None)
+    _chosen.count = count
+    try:
+        with _single_threaded_blas if count == 1 else nullcontext():
+            yield
+    finally:
+        _chosen.count = before
 
 
 @functools.cache

@@ -70,6 +70,30 @@ def test_a_compressed_model_can_be_compressed_again(compressed, trained):
     assert len(json.loads((out / "results.json").read_text("utf-8"))["rows"]) == 3
 
 
+def test_a_run_can_be_repeated_exactly(compressed, trained):
+    """From what it recorded: the same models bit for bit, trained ones too."""
+    model, text, out = str(trained / "model"), str(trained / "text.txt"), trained / "repeated"
+    recorded = str(compressed / "results.json")
+    assert main(["compress", model, "--text", text, "--out", str(out), "--recipe", recorded]) == 0
+    first, second = (json.loads((place / "results.json").read_text("utf-8")) for place in (compressed, out))
+    assert first["record"] == second["record"] and first["seed"] == second["seed"]
+    for row, again in zip(first["rows"], second["rows"], strict=True):
+        assert [step["settings"] for step in row["steps"]] == [step["settings"] for step in again["steps"]]
+        assert (row["name"], row["loss"], row["bits"]) == (again["name"], again["loss"], again["bits"])
+        path = f"{row['directory']}/model.safetensors"
+        assert (compressed / path).read_bytes() == (out / path).read_bytes(), row["name"]
+
+
+def test_recipes_of_ones_own(trained):
+    recipe = '[[recipe]]\nname = "tiny"\n[[recipe.step]]\nuse = "SliceNeurons"\nratio = 0.2\n'
+    (trained / "own.toml").write_text(recipe, encoding="utf-8")
+    model, text, out = str(trained / "model"), str(trained / "text.txt"), trained / "own"
+    names = [str(trained / "own.toml"), "int8-weights"]
+    assert main(["compress", model, "--text", text, "--out", str(out), "--recipe", *names]) == 0
+    rows = json.loads((out / "results.json").read_text("utf-8"))["rows"]
+    assert [row["name"] for row in rows] == ["dense", "INT8 weights", "tiny"]
+
+
 def test_the_table_and_the_page(trained, capsys):
     out = trained / "one"
     model, text = str(trained / "model"), str(trained / "text.txt")

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 
 from tests.recipes.models import tiny_calibration, tiny_model
-from tinyslm.autodiff import value_and_grad
 from tinyslm.compression.distillation import soft_target_loss
 from tinyslm.compression.factorization import LowRankLinear, factorized_parameters, rank_for_ratio
 from tinyslm.compression.pruning import MaskedLinear
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.evaluation import footprint
-from tinyslm.models import next_token_loss
 from tinyslm.modules import Embedding, Linear
 from tinyslm.recipes import (
     Factorize,
@@ -27,7 +25,6 @@ from tinyslm.recipes import (
     compress,
     default_recipes,
 )
-from tinyslm.recipes.statistics import fisher_information, mean_input_magnitudes
 from tinyslm.recipes.defaults import select_recipes
 from tinyslm.recipes.distil import spread_layers
 from tinyslm.tree import map_modules, named_arrays, named_modules
@@ -154,31 +151,6 @@ def test_factorization_keeps_the_share_of_parameters_it_names():
         shape = named_modules(model, Linear)[path].weight.shape
         assert layer.rank == rank_for_ratio(shape, 0.5)
         assert layer.left.size + layer.right.size == factorized_parameters(shape, layer.rank) <= 0.5 * np.prod(shape)
-
-
-def test_fisher_information_is_the_mean_of_squared_gradients_of_single_documents():
-    model = tiny_model()
-    tasks = tiny_calibration(model).sample()[:3]
-    fisher = fisher_information(model, tasks)
-    gradients = [named_arrays(value_and_grad(next_token_loss)(model, t.inputs["token_ids"])[1]) for t in tasks]
-    for path in ("layers.0.attention.query.weight", "layers.2.feed_forward.down.weight"):
-        expected = np.mean([np.square(gradient[path]) for gradient in gradients], axis=0)
-        np.testing.assert_allclose(fisher[path], expected, rtol=1e-4, atol=1e-12)
-        assert not np.allclose(expected, np.square(np.mean([g[path] for g in gradients], axis=0)), rtol=0.1)
-
-
-def test_mean_input_magnitudes_are_means_over_tokens():
-    model = tiny_model()
-    tasks = tiny_calibration(model).sample()[:3]
-    seen = []
-    for task in tasks:
-        model(
-            task.inputs["token_ids"],
-            observe=lambda name, value: seen.append(value) if name.endswith("1.feed_forward.neurons") else None,
-        )
-    expected = np.mean(np.abs(np.concatenate([value[0] for value in seen])), axis=0)
-    found = mean_input_magnitudes(model, tasks)["layers.1.feed_forward.down"]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_a_copy_of_the_teacher_has_nothing_to_learn():

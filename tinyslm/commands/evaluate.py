@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyslm.commands.compress import end_of_document
+from tinyslm.commands.experiment import end_of_document
 from tinyslm.commands.loading import add_weights_option, load_with_tokenizer
 from tinyslm.errors import ConfigError
 from tinyslm.evaluation import take_exam

@@ -25,3 +25,6 @@ __all__ = [
     "default_recipes",
     "measure",
 ]
+
+NOT_STEPS = {"Calibration", "Recipe"}
+STEPS = {name: globals()[name] for name in __all__ if name[0].isupper() and name not in NOT_STEPS}  # by name, for files

@@ -59,11 +59,19 @@ def default_recipes(model, *, thorough=False) -> list[Recipe]:
     ]
 
 
-def select_recipes(recipes, names) -> list[Recipe]:
-    """The dense model and the recipes with these names (or directories). Raises ConfigError for an unknown name."""
+def select_recipes(recipes, names, others=()) -> list[Recipe]:
+    """The dense model, the recipes with these names (or directories), and others beside them.
+
+    Raises ConfigError for an unknown name, and for two that would be written to the same place.
+    """
     known = {name: recipe for recipe in recipes for name in (recipe.name, recipe.directory)}
     for name in names:
         if name not in known:
             raise ConfigError(f"recipe {name!r} is not one of {', '.join(recipe.directory for recipe in recipes)}")
-    chosen = [known[name] for name in names]
-    return [recipe for recipe in recipes if recipe in chosen or not recipe.steps]
+    named = [known[name] for name in names]
+    chosen = [recipe for recipe in recipes if recipe in named or not recipe.steps] + list(others)
+    directories = [recipe.directory for recipe in chosen]
+    for directory in directories:
+        if directories.count(directory) > 1:
+            raise ConfigError(f"two recipes are called {directory!r}: give one of them another name")
+    return chosen

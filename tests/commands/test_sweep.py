@@ -1,0 +1,132 @@
+"""tinyslm sweep as its user runs it: processes, threads, a cluster, a second run, and bad input."""
+
+import json
+
+import pytest
+
+from tests.recipes.test_sweep import cluster  # noqa: F401 - a fixture
+from tinyslm.cli import main
+
+pytestmark = pytest.mark.slow
+
+RECIPES = """
+[[recipe]]
+name = "keep {ratio}"
+grid.ratio = [0.5, 1.0]
+[[recipe.step]]
+use = "SliceNeurons"
+ratio = "{ratio}"
+
+[[recipe]]
+name = "trained"
+[[recipe.step]]
+use = "SliceNeurons"
+ratio = 0.5
+[[recipe.step]]
+use = "Recover"
+steps = 2
+"""
+TEXT = "\n\n".join(f"Anna has {n} apples and Otto has {n + 1} pears: {2 * n + 1} fruits." for n in range(60))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A directory with a text, a model of two layers, and recipes."""
+    place = tmp_path_factory.mktemp("sweep")
+    (place / "text.txt").write_text(TEXT, encoding="utf-8")
+    (place / "recipes.toml").write_text(RECIPES, encoding="utf-8")
+    arguments = ["--shape", "smallest", "--vocabulary", "300", "--context", "64", "--steps", "4", "--batch", "4"]
+    assert main(["train", "--text", str(place / "text.txt"), "--out", str(place / "model"), *arguments]) == 0
+    return place
+
+
+def run(place, out, *options):
+    names = ["--model", str(place / "model"), "--text", str(place / "text.txt"), "--out", str(place / out)]
+    return main(["sweep", str(place / "recipes.toml"), *names, *options])
+
+
+def points(place, out):
+    """{"recipe, seed": result} of the lines that a sweep wrote."""
+    lines = (place / out / "points.jsonl").read_text("utf-8").splitlines()
+    return {line["name"].rpartition(",")[0]: line["result"] for line in map(json.loads, lines)}
+
+
+@pytest.fixture(scope="module")
+def swept(place):
+    """What threads found."""
+    assert run(place, "threads", "--threads", "--seeds", "0", "1") == 0
+    return points(place, "threads")
+
+
+def test_every_recipe_with_every_seed(swept, place, capsys):
+    names = {f"{name}, seed {seed}" for name in ("keep-0-5", "keep-1-0", "trained") for seed in (0, 1)}
+    assert set(swept) == names | {"dense, seed 0"}
+    change = {name: point["measured"]["change"]["nats"] for name, point in swept.items()}
+    assert change["dense, seed 0"] == change["keep-1-0, seed 0"] == 0
+    assert change["keep-0-5, seed 0"] == change["keep-0-5, seed 1"] != 0  # all statistics, no training: no chance
+    assert change["trained, seed 0"] != change["trained, seed 1"]
+    before = (place / "threads" / "points.jsonl").read_bytes()
+    assert run(place, "threads", "--threads", "--seeds", "0", "1") == 0  # nothing is left to do
+    assert (place / "threads" / "points.jsonl").read_bytes() == before
+    printed = capsys.readouterr().out
+    assert "keep 0.5" in printed and "sweep.html" in printed
+    assert "<svg" in (place / "threads" / "sweep.html").read_text("utf-8")
+
+
+def results_of(found):
+    """What does not depend on the time that it took, or on who did it."""
+    return {name: [point["measured"], point["recipe"], point["record"]] for name, point in found.items()}
+
+
+def test_processes_find_the_same(swept, place):
+    assert run(place, "processes", "--workers", "2", "--seeds", "0", "1") == 0
+    assert results_of(points(place, "processes")).keys() == results_of(swept).keys()
+    assert run(place, "process", "--workers", "1", "--seeds", "0", "1") == 0
+    assert results_of(points(place, "process")) == results_of(swept)
+
+
+def test_a_cluster_finds_the_same(swept, place, cluster):  # noqa: F811
+    assert run(place, "cluster", "--scheduler", cluster.scheduler_address, "--seeds", "0", "1") == 0
+    found = points(place, "cluster")
+    for name, point in swept.items():  # one thread there, several here: sums in another order
+        assert found[name]["measured"]["loss"]["nats"] == pytest.approx(point["measured"]["loss"]["nats"], abs=1e-4)
+
+
+def test_another_model_is_not_taken_for_this_one(place):
+    assert run(place, "again", "--threads") == 0
+    before = points(place, "again")
+    config = place / "model" / "config.json"
+    content = config.read_text("utf-8")
+    try:
+        config.write_text(content.replace('"rms_norm_eps": ', '"rms_norm_eps": 1'), "utf-8")
+        assert run(place, "again", "--threads") == 0
+    finally:
+        config.write_text(content, "utf-8")
+    after = points(place, "again")  # of two lines with the same recipe and seed, the later one
+    assert len((place / "again" / "points.jsonl").read_text("utf-8").splitlines()) == 2 * len(before)
+    for name, point in before.items():
+        assert point["measured"]["loss"] != after[name]["measured"]["loss"]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--workers", "0"], "--workers is 0"),
+        (["--seeds", "-1"], "--seeds has -1"),
+        (["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "not allowed with"),
+        (["--scheduler", "nowhere"], "no Dask scheduler answers at nowhere"),
+    ],
+)
+def test_bad_input_gets_one_line(place, capsys, options, message):
+    capsys.readouterr()
+    assert run(place, "never", *options) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and len(printed.err.strip().splitlines()) == 1 and message in printed.err
+
+
+def test_a_recipe_that_cannot_be_applied_does_not_stop_the_others(place, capsys):
+    text = RECIPES + '\n[[recipe]]\nname = "impossible"\n[[recipe.step]]\nuse = "SliceNeurons"\nratio = 7\n'
+    (place / "more.toml").write_text(text, "utf-8")
+    names = ["--model", str(place / "model"), "--text", str(place / "text.txt"), "--out", str(place / "more")]
+    assert main(["sweep", str(place / "more.toml"), *names, "--threads"]) == 0
+    assert "ratio is the fraction of neurons kept" in capsys.readouterr().out
