@@ -62,6 +62,13 @@ def test_weights_that_stay_in_the_file_or_are_rounded(directory, capsys):
     assert output(capsys, "The", "--model", directory, "--weights", "int8", "--tokens", 12) == wanted + "\n"
 
 
+def test_a_cache_in_bytes(directory, capsys):
+    (row,) = generate(MODEL, [TOKENIZER.encode("The old").ids], 12, cache="int8")
+    row = row.tolist()
+    wanted = "The old" + TOKENIZER.decode(row[: row.index(0)] if 0 in row else row)
+    assert output(capsys, "The old", "--model", directory, "--tokens", 12, "--cache", "int8") == wanted + "\n"
+
+
 def test_a_batch_of_different_lengths_equals_each_text_alone(directory, capsys):
     """The greedy continuations of these prompts do not depend on the last bits."""
     together = output(capsys, *PROMPTS, "--model", directory, "--tokens", 12)
@@ -131,6 +138,7 @@ def test_a_tokenizer_whose_first_token_loses_its_space():
         (["a", "--seed", "-1"], ["seed is -1"]),
         (["a", "--tokens", "x"], ["--tokens"]),
         (["a", "--weights", "int4"], ["--weights", "int4", "mapped"]),
+        (["a", "--cache", "int4"], ["--cache", "int4", "exact", "int8"]),
         ([TEXT], ["longer than the model's context of 40", "shorten"]),
         (["a", TEXT], ["longer than the model's context of 40"]),
         (["caf\udce9"], ["not UTF-8"]),

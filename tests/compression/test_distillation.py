@@ -1,224 +1,220 @@
-"""Distillation losses: zeros, gradients, limits of the temperature, and masks."""
+"""What all losses of distillation have in common: gradients, masks, precision, zeros, and who learns."""
+
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special
 
 from tests.strategies import generators
-from tinyslm import ops
 from tinyslm.autodiff import check_gradient, value_and_grad
-from tinyslm.compression.distillation import hidden_state_loss, soft_target_loss
-from tinyslm.errors import ConfigError, DataError
+from tinyslm.compression.distillation import (
+    attention_relation_loss,
+    attention_transfer_loss,
+    cosine_loss,
+    hidden_state_loss,
+    jensen_shannon_loss,
+    reverse_kl_loss,
+    soft_target_loss,
+    top_k_target_loss,
+    top_k_targets,
+    value_relation_loss,
+)
+from tinyslm.errors import DataError
 from tinyslm.modules import Linear
 
-temperatures = st.floats(0.25, 20)
+
+def top_three(student, teacher, T, mask=None):
+    """The top-k loss called like the others."""
+    return top_k_target_loss(student, *top_k_targets(np.asarray(teacher), 3, T), T, mask=mask)
 
 
-def draw_logits(rng, shape=(2, 3, 7), scale=2.0):
-    return rng.standard_normal(shape) * scale, rng.standard_normal(shape) * scale
+ON_LOGITS = {
+    "soft targets": lambda s, t, mask=None: soft_target_loss(s, t, 1.7, mask=mask),
+    "reverse": lambda s, t, mask=None: reverse_kl_loss(s, t, 1.7, mask=mask),
+    "jensen-shannon": lambda s, t, mask=None: jensen_shannon_loss(s, t, 0.3, 1.7, mask=mask),
+    "top three": lambda s, t, mask=None: top_three(s, t, 1.7, mask=mask),
+}
+ON_STATES = {"hidden states": hidden_state_loss, "cosine": cosine_loss}
+PER_POSITION = ON_LOGITS | ON_STATES
+ON_PAIRS = {"attention transfer": attention_transfer_loss, "attention relation": attention_relation_loss}
+ON_HEADS = {"value relation": value_relation_loss}
+ALL = PER_POSITION | ON_PAIRS | ON_HEADS
+SHAPES = (
+    dict.fromkeys(PER_POSITION, (2, 3, 7)) | dict.fromkeys(ON_PAIRS, (2, 4, 3, 5)) | {"value relation": (2, 3, 4, 5)}
+)
+names = st.sampled_from(sorted(ALL))
 
 
-def by_hand(student, teacher, T, mask):
-    """The definition, one position at a time, with SciPy."""
-    terms = [
-        np.sum(special.rel_entr(special.softmax(teacher[i] / T), special.softmax(student[i] / T)))
-        for i in np.ndindex(student.shape[:-1])
-        if mask[i]
-    ]
-    return T**2 * np.mean(terms)
+def drawn_inputs(name, rng, dtype=np.float64):
+    """Student and teacher, different in every entry."""
+    return tuple((2 * rng.standard_normal(SHAPES[name])).astype(dtype) for _ in range(2))
 
 
-def gradient(loss, *inputs, **settings):
-    return loss.with_vjp(*inputs, **settings)[1](1.0)[0]
+def mask_shape(name):
+    shape = SHAPES[name]
+    return shape if name in ON_PAIRS else shape[:2]
 
 
-@given(generators(), temperatures)
-def test_value_is_the_mean_over_positions_of_the_divergence_from_the_teacher(rng, T):
-    student, teacher = draw_logits(rng)
-    mask = rng.random((2, 3)) < 0.6
-    mask[0, 0] = True
-    assert soft_target_loss(student, teacher, T, mask=mask) == pytest.approx(
-        by_hand(student, teacher, T, mask), rel=1e-9
-    )
+def differentiate(loss, student, teacher, **settings):
+    """(value, gradient with respect to the student)."""
+    return value_and_grad(lambda tree: loss(tree["student"], teacher, **settings))({"student": student})
 
 
-@given(generators(), temperatures)
-def test_k1_gradient_is_the_temperature_times_the_difference_of_probabilities(rng, T):
-    student, teacher = draw_logits(rng)
-    expected = T * (special.softmax(student / T, axis=-1) - special.softmax(teacher / T, axis=-1)) / 6
-    np.testing.assert_allclose(gradient(soft_target_loss, student, teacher, T), expected, rtol=1e-9, atol=1e-12)
+def numeric_error(loss, student, teacher, mask):
+    """Largest relative error of the gradient against central differences."""
+
+    class Operation:
+        def __call__(self, student):
+            return loss(student, teacher, mask=mask)
+
+        def with_vjp(self, student):
+            value, gradients = differentiate(loss, student, teacher, mask=mask)
+            return value, lambda direction: (gradients["student"] * direction,)
+
+    return check_gradient(Operation(), student)
 
 
-@pytest.mark.parametrize("mask", [None, np.array([[1, 0, 1], [0, 1, 1]])])
-def test_k1_gradient_agrees_with_finite_differences(mask):
-    student, teacher = draw_logits(np.random.default_rng(1))
-    assert check_gradient(soft_target_loss, student, teacher, 2.0, mask=mask) < 1e-7
-    assert check_gradient(hidden_state_loss, student, teacher, mask=mask) < 1e-7
+@given(generators(), names, st.booleans())
+def test_gradients_agree_with_finite_differences(rng, name, masked):
+    student, teacher = drawn_inputs(name, rng)
+    mask = rng.random(mask_shape(name)) < 0.6 if masked else None
+    if mask is not None:
+        mask[0, 0] = True
+    assert numeric_error(ALL[name], student, teacher, mask) < 1e-6
 
 
-@given(generators())
-def test_k2_high_temperature_approaches_the_squared_distance_of_centred_logits(rng):
-    student, teacher = draw_logits(rng)
-    centred = (student - student.mean(-1, keepdims=True)) - (teacher - teacher.mean(-1, keepdims=True))
-    limit = np.mean(np.sum(centred**2, axis=-1)) / (2 * 7)
-
-    def error(T):
-        return soft_target_loss(student, teacher, T) - limit
-
-    assert abs(error(1e4)) < 1e-2 * limit
-    assert error(1e3) == pytest.approx(2 * error(2e3), rel=0.1, abs=1e-5 * limit)  # the error is O(1 / T)
-
-
-@given(generators(), temperatures)
-def test_k3_constants_per_position_change_nothing(rng, T):
-    student, teacher = draw_logits(rng)
-    moved = soft_target_loss(student + rng.standard_normal((2, 3, 1)), teacher + rng.standard_normal((2, 3, 1)), T)
-    assert moved == pytest.approx(soft_target_loss(student, teacher, T), rel=1e-9)
+@given(generators(), names, st.sampled_from([1e-9, 1e-4, 1.0, 30.0]), st.sampled_from([np.float32, np.float64]))
+def test_no_loss_is_negative_and_a_copy_has_loss_and_gradient_zero(rng, name, distance, dtype):
+    _, teacher = drawn_inputs(name, rng, dtype)
+    near = (teacher + distance * rng.standard_normal(teacher.shape)).astype(dtype)
+    assert ALL[name](near, teacher) >= 0
+    loss, gradients = differentiate(ALL[name], teacher.copy(), teacher)
+    limit = 100 * np.finfo(dtype).eps
+    assert loss <= limit and np.max(np.abs(gradients["student"])) <= limit
+    other, _ = drawn_inputs(name, rng, dtype)
+    assert ALL[name](other, teacher) > 1e-6
 
 
-@given(generators(), temperatures, st.sampled_from([1e-9, 1e-4, 1.0, 30.0]))
-def test_k4_never_negative_and_zero_only_where_logits_differ_by_a_constant(rng, T, distance):
-    for dtype in (np.float32, np.float64):
-        teacher = (rng.standard_normal((4, 5)) * 5).astype(dtype)
-        student = (teacher + distance * rng.standard_normal((4, 5))).astype(dtype)
-        assert soft_target_loss(student, teacher, T) >= 0
-    shifted = teacher + rng.standard_normal((4, 1))
-    assert soft_target_loss(shifted, teacher, T) < 1e-12
-    assert np.max(np.abs(gradient(soft_target_loss, shifted, teacher, T))) < 1e-12
-    teacher /= 5  # not saturated, so that what is not zero is well above what counts as zero
-    assert soft_target_loss(teacher + rng.standard_normal((4, 5)), teacher, T) > 1e-12
+@given(generators(), st.sampled_from(sorted(PER_POSITION | ON_HEADS)), st.integers(1, 4))
+def test_padding_changes_neither_value_nor_gradient(rng, name, padding):
+    """Whatever stands at padded positions, numbers or not."""
+    student, teacher = drawn_inputs(name, rng)
+    shape = list(student.shape)
+    shape[1] = padding
+    longer = [np.concatenate([x, np.full(shape, np.nan)], axis=1) for x in (student, teacher)]
+    mask = np.repeat([[1, 1, 1] + [0] * padding], 2, axis=0)
+    loss, gradients = differentiate(ALL[name], student, teacher)
+    padded_loss, padded = differentiate(ALL[name], *longer, mask=mask)
+    assert padded_loss == pytest.approx(loss, rel=1e-12)
+    np.testing.assert_allclose(padded["student"][:, :3], gradients["student"], rtol=1e-9, atol=1e-12)
+    assert not np.any(padded["student"][:, 3:])
 
 
-@given(generators())
-def test_k5_certain_teacher_gives_cross_entropy_and_uniform_teacher_label_smoothing(rng):
-    student, teacher = draw_logits(rng)
-    labels = np.argmax(teacher, axis=-1)
-    certain = 1e6 * (np.arange(7) == labels[..., None])
-    expected = ops.cross_entropy(student, labels)
-    assert soft_target_loss(student, certain, 1.0) == pytest.approx(expected, rel=1e-9)
-    smoothing = -np.mean(ops.log_softmax(student)) - np.log(7)  # cross entropy with 1/V, less its own entropy
-    assert soft_target_loss(student, np.zeros_like(student), 1.0) == pytest.approx(smoothing, rel=1e-9)
+@given(generators(), st.sampled_from(sorted(ON_PAIRS)), st.integers(1, 4))
+def test_padded_queries_and_keys_change_neither_value_nor_gradient(rng, name, padding):
+    student, teacher = drawn_inputs(name, rng)
+    B, H, T, S = student.shape
+    longer = [np.full((B, H, T + padding, S + padding), np.nan) for _ in range(2)]
+    for x, long in zip((student, teacher), longer, strict=True):
+        long[:, :, :T, :S] = x
+    real = np.zeros((B, 1, T + padding, S + padding))
+    real[:, :, :T, :S] = 1
+    loss, gradients = differentiate(ALL[name], student, teacher)
+    padded_loss, padded = differentiate(ALL[name], *longer, mask=real)
+    assert padded_loss == pytest.approx(loss, rel=1e-12)
+    np.testing.assert_allclose(padded["student"][:, :, :T, :S], gradients["student"], rtol=1e-9, atol=1e-12)
+    padded["student"][:, :, :T, :S] = 0
+    assert not np.any(padded["student"])
 
 
-@given(generators(), st.integers(1, 4))
-def test_k12_masked_positions_change_neither_value_nor_gradient(rng, padding):
-    student, teacher = draw_logits(rng)
-    mask = np.ones((2, 3))
-    garbage = np.full((2, padding, 7), np.nan)
-    long_student, long_teacher = (np.concatenate([x, garbage], axis=1) for x in (student, teacher))
-    long_mask = np.concatenate([mask, np.zeros((2, padding))], axis=1)
-    for loss, settings in ((soft_target_loss, (2.0,)), (hidden_state_loss, ())):
-        assert loss(long_student, long_teacher, *settings, mask=long_mask) == loss(student, teacher, *settings)
-        padded = gradient(loss, long_student, long_teacher, *settings, mask=long_mask)
-        np.testing.assert_array_equal(padded[:, :3], gradient(loss, student, teacher, *settings))
-        assert not np.any(padded[:, 3:])
+@given(generators(), names, st.integers(2, 60))
+def test_repeating_the_batch_changes_nothing(rng, name, times):
+    student, teacher = drawn_inputs(name, rng)
+    repeated = [np.concatenate([x] * times) for x in (student, teacher)]
+    assert ALL[name](*repeated) == pytest.approx(ALL[name](student, teacher), rel=1e-9)
 
 
-@given(generators())
-def test_repeating_the_batch_changes_nothing(rng):
-    student, teacher = draw_logits(rng, (1, 3, 7))
-    for loss, settings in ((soft_target_loss, (2.0,)), (hidden_state_loss, ())):
-        once = loss(student, teacher, *settings)
-        assert loss(np.tile(student, (200, 1, 1)), np.tile(teacher, (200, 1, 1)), *settings) == pytest.approx(
-            once, rel=1e-12
-        )
+@given(generators(), st.sampled_from(sorted(PER_POSITION)), st.integers(0, 5))
+def test_positions_that_count_have_the_same_weight(rng, name, seen):
+    student, teacher = drawn_inputs(name, rng)
+    mask = np.zeros(6)
+    mask[rng.permutation(6)[: seen + 1]] = 1
+    rows = zip(student.reshape(6, 7), teacher.reshape(6, 7), strict=True)
+    each = np.array([ALL[name](s[None], t[None]) for s, t in rows])
+    expected = np.sum(each * mask) / np.sum(mask)
+    assert ALL[name](student, teacher, mask=mask.reshape(2, 3)) == pytest.approx(expected, rel=1e-9)
 
 
-@given(generators(), temperatures)
-def test_k13_cross_entropy_with_soft_labels_exceeds_it_by_the_entropy_of_the_teacher(rng, T):
-    student, teacher = draw_logits(rng)
-    probabilities = special.softmax(teacher / T, axis=-1)
-    cross_entropy = -np.mean(np.sum(probabilities * ops.log_softmax(student / T), axis=-1))
-    entropy = np.mean(np.sum(special.entr(probabilities), axis=-1))
-    assert soft_target_loss(student, teacher, T) / T**2 == pytest.approx(cross_entropy - entropy, rel=1e-6, abs=1e-12)
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_nothing_to_learn_from_is_zero(name):
+    inputs = drawn_inputs(name, np.random.default_rng(6))
+    loss, gradients = differentiate(ALL[name], *inputs, mask=np.zeros(mask_shape(name)))
+    assert loss == 0 and not np.any(gradients["student"])
 
 
-@given(generators(), temperatures, st.floats(1.01, 3))
-def test_k14_higher_temperature_brings_the_teacher_closer_to_uniform(rng, T, factor):
-    _, teacher = draw_logits(rng)
-    uniform = np.zeros_like(teacher)
-
-    def missing_entropy(T):  # KL(p || uniform) = log V - H(p)
-        return soft_target_loss(uniform, teacher, T) / T**2
-
-    assert missing_entropy(T * factor) <= missing_entropy(T) + 1e-12
-    assert missing_entropy(1e4) < 1e-6
-
-
-@given(generators(), temperatures)
-def test_k16_permuting_the_vocabulary_of_both_changes_nothing(rng, T):
-    student, teacher = draw_logits(rng)
-    order = rng.permutation(7)
-    permuted = soft_target_loss(student[..., order], teacher[..., order], T)
-    assert permuted == pytest.approx(soft_target_loss(student, teacher, T), rel=1e-9)
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_float32_stays_float32_and_the_teacher_gets_no_gradient(name):
+    student, teacher = drawn_inputs(name, np.random.default_rng(5), np.float32)
+    loss, gradients = differentiate(ALL[name], student, teacher.astype(np.float64))
+    assert loss.dtype == np.float32 and gradients["student"].dtype == np.float32
+    if name == "top three":  # its teacher is what top_k_targets returns
+        return
+    both = value_and_grad(lambda tree: ALL[name](tree["student"], tree["teacher"]))
+    _, gradients = both({"student": student, "teacher": teacher})
+    assert np.any(gradients["student"]) and not np.any(gradients["teacher"])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_k17_a_copy_of_the_teacher_has_loss_zero_and_does_not_move(dtype):
-    rng = np.random.default_rng(3)
-    teacher = Linear(rng.standard_normal((7, 5)).astype(dtype), rng.standard_normal(7).astype(dtype))
-    student = Linear(teacher.weight.copy(), teacher.bias.copy())
-    x = rng.standard_normal((3, 5)).astype(dtype)
-    loss, gradients = value_and_grad(lambda model: soft_target_loss(model(x), teacher(x), 2.0))(student)
-    assert loss == 0 and loss.dtype == dtype
-    assert not np.any(gradients.weight) and not np.any(gradients.bias)
-
-
-@given(generators())
-def test_k18_pinsker(rng):
-    student, teacher = draw_logits(rng, (7,))
-    distance = np.sum(np.abs(special.softmax(student) - special.softmax(teacher)))
-    assert soft_target_loss(student, teacher, 1.0) >= 0.5 * distance**2 - 1e-12
-
-
-@given(generators())
-def test_hidden_state_loss_is_the_mean_squared_difference(rng):
-    student, teacher = draw_logits(rng)
-    assert hidden_state_loss(student, teacher) == pytest.approx(np.mean((student - teacher) ** 2), rel=1e-12)
-    mask = np.array([[1, 0, 0], [0, 1, 1]])
-    expected = np.mean((student - teacher)[mask == 1] ** 2)
-    assert hidden_state_loss(student, teacher, mask=mask) == pytest.approx(expected, rel=1e-12)
-
-
-def test_a_projection_is_trained_through_the_hidden_state_loss():
-    rng = np.random.default_rng(4)
-    states, teacher = rng.standard_normal((6, 3)), rng.standard_normal((6, 5))
-
-    def loss(projection):
-        return hidden_state_loss(projection(states), teacher)
-
-    projection = Linear(np.linalg.lstsq(states, teacher)[0].T)  # the optimum: a gradient of zero
-    assert np.max(np.abs(value_and_grad(loss)(projection)[1].weight)) < 1e-12
-
-
-def test_float32_stays_float32_and_the_teacher_gets_no_gradient():
-    student, teacher = (x.astype(np.float32) for x in draw_logits(np.random.default_rng(5)))
-    for loss, settings in ((soft_target_loss, (np.float64(2),)), (hidden_state_loss, ())):
-        value, vjp = loss.with_vjp(student, teacher.astype(np.float64), *settings)
-        assert value.dtype == np.float32 and vjp(np.float32(1))[0].dtype == np.float32
-        assert all(part is None for part in vjp(np.float32(1))[1:])
-        assert loss(student, student.astype(np.float64), *settings) == 0  # compared in one precision
-
-
-def test_nothing_to_learn_from_is_zero():
-    student, teacher = draw_logits(np.random.default_rng(6))
-    for loss, settings in ((soft_target_loss, (2.0,)), (hidden_state_loss, ())):
-        assert loss(student, teacher, *settings, mask=np.zeros((2, 3))) == 0
-        assert not np.any(gradient(loss, student, teacher, *settings, mask=np.zeros((2, 3))))
-
-
-@pytest.mark.parametrize("temperature", [0, -1.0, np.nan, np.inf])
-def test_impossible_temperatures_are_refused(temperature):
-    with pytest.raises(ConfigError, match="temperature"):
-        soft_target_loss(np.zeros((2, 3)), np.zeros((2, 3)), temperature)
-
-
-def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(DataError, match="teacher_logits"):
-        soft_target_loss(np.zeros((2, 3)), np.zeros((2, 4)), 1.0)
-    with pytest.raises(DataError, match="Linear"):
-        hidden_state_loss(np.zeros((2, 3)), np.zeros((2, 4)))
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_shapes_that_do_not_fit_are_refused(name):
+    student, teacher = drawn_inputs(name, np.random.default_rng(7))
+    with pytest.raises(DataError):
+        ALL[name](student[:, :2], teacher)
     with pytest.raises(DataError, match="mask"):
-        hidden_state_loss(np.zeros((2, 3)), np.zeros((2, 3)), mask=np.ones((2, 3)))
+        ALL[name](student, teacher, mask=np.ones((9, 9)))
+
+
+@given(generators(), st.sampled_from(sorted(ON_LOGITS)))
+def test_losses_on_logits_ignore_constants_and_the_order_of_the_vocabulary(rng, name):
+    student, teacher = drawn_inputs(name, rng)
+    expected = pytest.approx(ON_LOGITS[name](student, teacher), rel=1e-9)
+    shifts = 5 * rng.standard_normal((2, 2, 3, 1))
+    assert ON_LOGITS[name](student + shifts[0], teacher + shifts[1]) == expected
+    order = rng.permutation(7)
+    assert ON_LOGITS[name](student[..., order], teacher[..., order]) == expected
+    _, gradients = differentiate(ON_LOGITS[name], student, teacher)
+    np.testing.assert_allclose(np.sum(gradients["student"], axis=-1), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(ON_LOGITS))
+def test_a_student_that_is_a_copy_does_not_move(name):
+    rng = np.random.default_rng(3)
+    teacher = Linear(rng.standard_normal((7, 5)), rng.standard_normal(7))
+    student = Linear(teacher.weight.copy(), teacher.bias.copy())
+    x = rng.standard_normal((3, 5))
+    loss, gradients = value_and_grad(lambda model: ON_LOGITS[name](model(x), teacher(x)))(student)
+    assert loss == pytest.approx(0, abs=1e-12)
+    assert max(np.max(np.abs(gradients.weight)), np.max(np.abs(gradients.bias))) < 1e-12
+
+
+@pytest.mark.parametrize("name", sorted(ON_LOGITS))
+def test_confident_logits_give_finite_numbers(name):
+    """Probabilities that are 0 in their precision still have logarithms."""
+    student = np.array([[200.0, 0, -200, 0]], np.float32)
+    teacher = np.array([[-200.0, 0, 200, 0]], np.float32)
+    loss, gradients = differentiate(ON_LOGITS[name], student, teacher)
+    assert np.isfinite(loss) and np.all(np.isfinite(gradients["student"]))
+
+
+@pytest.mark.parametrize("name", sorted(ON_LOGITS))
+@pytest.mark.parametrize("temperature", [0, -1.0, np.nan, np.inf])
+def test_impossible_temperatures_are_refused(name, temperature):
+    calls = {
+        "soft targets": partial(soft_target_loss, temperature=temperature),
+        "reverse": partial(reverse_kl_loss, temperature=temperature),
+        "jensen-shannon": partial(jensen_shannon_loss, temperature=temperature),
+        "top three": partial(top_three, T=temperature),
+    }
+    with pytest.raises(ValueError, match="temperature"):
+        calls[name](np.zeros((2, 3)), np.zeros((2, 3)))

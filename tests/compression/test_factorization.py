@@ -36,7 +36,7 @@ def matrices_and_ranks(draw, source):
 
 
 @given(matrices_and_ranks(matrices()), generators())
-def test_l1_eckart_young(case, rng):
+def test_eckart_young(case, rng):
     weight, rank = case
     s = linalg.svdvals(weight)
     difference = weight - product(truncated_svd(weight, rank))
@@ -49,14 +49,14 @@ def test_l1_eckart_young(case, rng):
 
 
 @given(generic_matrices(), generators())
-def test_l2_full_rank_is_lossless_and_errors_do_not_increase(weight, rng):
+def test_full_rank_is_lossless_and_errors_do_not_increase(weight, rng):
     size = np.linalg.norm(weight)
     errors = [np.linalg.norm(weight - product(truncated_svd(weight, k))) for k in range(1, min(weight.shape) + 1)]
     assert errors[-1] <= 1e-12 * size and np.all(np.diff(errors) <= 1e-12 * size)
 
 
 @given(matrices_and_ranks(generic_matrices()), generators(), st.sampled_from([-2.5, 1e-3, 7.0]))
-def test_l2_nested_idempotent_and_equivariant(case, rng, factor):
+def test_nested_idempotent_and_equivariant(case, rng, factor):
     weight, rank = case
     tolerance = {"rtol": 0, "atol": 1e-7 * np.linalg.norm(weight)}
     approximation = product(truncated_svd(weight, rank))
@@ -82,7 +82,7 @@ def test_the_singular_values_are_shared_equally(case):
 
 
 @given(sides, sides, st.floats(0.01, 1))
-def test_l3_ranks_and_what_they_cost(m, n, ratio):
+def test_ranks_and_what_they_cost(m, n, ratio):
     shape = (m, n)
     limit = break_even_rank(shape)
     assert limit * (m + n) <= m * n < (limit + 1) * (m + n)
@@ -96,7 +96,7 @@ def test_l3_ranks_and_what_they_cost(m, n, ratio):
     assert (rank + 1) * (m + n) > ratio * m * n * (1 - 1e-12)
 
 
-def test_l3_half_of_a_square_matrix_is_a_quarter_of_its_rank():
+def test_half_of_a_square_matrix_is_a_quarter_of_its_rank():
     assert rank_for_ratio((64, 64), 0.5) == 16 and break_even_rank((64, 64)) == 32
     assert rank_for_ratio((256, 1024), 0.7) == 143 and rank_for_ratio((4, 4), 0.01) == 1
 
@@ -111,7 +111,7 @@ def weighted_error(weight, factors, fisher):
 
 
 @given(matrices_and_ranks(generic_matrices()), generators())
-def test_l5_minimizes_the_weighted_error(case, rng):
+def test_minimizes_the_weighted_error(case, rng):
     weight, rank = case
     fisher = draw_fisher(rng, weight.shape)
     factors = fisher_weighted_svd(weight, fisher, rank)
@@ -129,7 +129,7 @@ def test_l5_minimizes_the_weighted_error(case, rng):
 
 
 @given(matrices_and_ranks(generic_matrices()), generators())
-def test_l5_equals_the_projection_form(case, rng):
+def test_equals_the_projection_form(case, rng):
     """W' = U U^T W with U from the SVD of the weighted matrix: the same without dividing by an importance."""
     weight, rank = case
     fisher = draw_fisher(rng, weight.shape)
@@ -139,7 +139,7 @@ def test_l5_equals_the_projection_form(case, rng):
 
 
 @given(matrices_and_ranks(generic_matrices()), generators(), st.sampled_from([1e-12, 1.0, 1e12]))
-def test_l5b_only_the_proportions_of_the_fisher_information_count(case, rng, constant):
+def test_only_the_proportions_of_the_fisher_information_count(case, rng, constant):
     weight, rank = case
     tolerance = {"rtol": 0, "atol": 1e-7 * np.linalg.norm(weight)}
     plain = product(truncated_svd(weight, rank))
@@ -152,7 +152,7 @@ def test_l5b_only_the_proportions_of_the_fisher_information_count(case, rng, con
 
 
 @given(generators())
-def test_l5_features_without_information_are_given_up_but_stay_finite(rng):
+def test_features_without_information_are_given_up_but_stay_finite(rng):
     weight = rng.standard_normal((5, 7))
     fisher = rng.random((5, 7)) + 0.1
     fisher[:, 2:] = 0
@@ -162,7 +162,7 @@ def test_l5_features_without_information_are_given_up_but_stay_finite(rng):
 
 
 @given(generators())
-def test_l5e_squared_gradients_of_one_token_sum_to_its_squared_features(rng):
+def test_squared_gradients_of_one_token_sum_to_its_squared_features(rng):
     """sum_i F_ij = x_j^2 |g|^2, so the information of an input feature is how strongly it is used."""
     layer, x, target = Linear(rng.standard_normal((5, 7))), rng.standard_normal((1, 7)), rng.standard_normal((1, 5))
     gradient = value_and_grad(lambda layer: hidden_state_loss(layer(x), target))(layer)[1].weight
@@ -174,7 +174,7 @@ def test_l5e_squared_gradients_of_one_token_sum_to_its_squared_features(rng):
 
 
 @given(matrices_and_ranks(generic_matrices(low=4)), generators())
-def test_l8_two_steps_are_the_product_and_the_split_does_not_matter(case, rng):
+def test_two_steps_are_the_product_and_the_split_does_not_matter(case, rng):
     weight, rank = case
     out_features, in_features = weight.shape
     left, right = truncated_svd(weight, rank)
@@ -190,7 +190,7 @@ def test_l8_two_steps_are_the_product_and_the_split_does_not_matter(case, rng):
 
 
 @given(st.integers(4, 12), st.integers(4, 12), st.data())
-def test_l3_a_layer_is_factorized_only_where_that_is_smaller(m, n, data):
+def test_a_layer_is_factorized_only_where_that_is_smaller(m, n, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     linear = Linear(rng.standard_normal((m, n)), rng.standard_normal(m))
     rank = data.draw(st.integers(1, min(m, n)))

@@ -26,7 +26,6 @@ from tinyslm.recipes import (
     default_recipes,
 )
 from tinyslm.recipes.defaults import select_recipes
-from tinyslm.recipes.distil import spread_layers
 from tinyslm.tree import map_modules, named_arrays, named_modules
 
 token_ids = np.random.default_rng(5).integers(0, 31, (2, 12))
@@ -73,13 +72,6 @@ def test_layers_are_kept_as_they_are():
     assert student.config.num_hidden_layers == 2 and len(student.config.ropes) == 2
     with pytest.raises(ConfigError, match="layers to keep"):
         compress(model, [KeepLayers((2, 1))], tiny_calibration(model))
-
-
-def test_spread_layers_begin_with_the_first_and_end_with_the_last():
-    assert spread_layers(12, 4) == (0, 3, 7, 11)
-    assert spread_layers(6, 3) == (0, 2, 5)
-    assert spread_layers(5, 5) == (0, 1, 2, 3, 4)
-    assert spread_layers(2, 1) == (0,)
 
 
 @pytest.mark.parametrize("scope", ["layer", "global"])

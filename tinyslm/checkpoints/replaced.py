@@ -14,6 +14,8 @@ from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.packing import PACKING
 from tinyslm.compression.factorization.low_rank_linear import LowRankLinear
 from tinyslm.compression.pruning.masked_linear import MaskedLinear
+from tinyslm.compression.pruning.sparse_linear import BitmapLinear, CsrLinear, NMLinear
+from tinyslm.compression.quantization.outliers import OutlierLinear
 from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
 from tinyslm.compression.quantization.quantized_linear import QuantizedLinear
 from tinyslm.errors import CheckpointError, ConfigError
@@ -22,7 +24,20 @@ from tinyslm.tree import is_array, named_arrays
 
 SECTION = "tinyslm"
 SETTINGS = (bool, int, float, str)  # types of fields that config.json holds; all others are arrays
-KINDS = {kind.__name__: kind for kind in (Linear, LowRankLinear, MaskedLinear, QuantizedEmbedding, QuantizedLinear)}
+KINDS = {
+    kind.__name__: kind
+    for kind in (
+        BitmapLinear,
+        CsrLinear,
+        Linear,
+        LowRankLinear,
+        MaskedLinear,
+        NMLinear,
+        OutlierLinear,
+        QuantizedEmbedding,
+        QuantizedLinear,
+    )
+}
 
 
 def describe(path, module):

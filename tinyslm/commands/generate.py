@@ -4,6 +4,7 @@ import numpy as np
 
 from tinyslm.commands.loading import add_weights_option, encode_text, load_with_tokenizer
 from tinyslm.generation import end_tokens, stream
+from tinyslm.generation.readers import CACHES
 from tinyslm.models import Decoder, EncoderDecoder
 
 
@@ -22,6 +23,12 @@ def add_arguments(parser):
     parser.add_argument("--top-k", type=int, metavar="K", help="draw from the k most probable tokens")
     parser.add_argument("--top-p", type=float, metavar="P", help="draw from the fewest tokens of this probability")
     parser.add_argument("--seed", type=int, help="the same seed gives the same text (default: another every time)")
+    parser.add_argument(
+        "--cache",
+        choices=tuple(CACHES),
+        default="exact",
+        help="how the keys and values of earlier tokens are stored (default: exact)",
+    )
     add_weights_option(parser)
 
 
@@ -48,6 +55,7 @@ def run(arguments) -> int:
         seed=arguments.seed,
         attention_mask=None if len(prompts) == 1 else mask,
         stop_tokens=ends,
+        cache=arguments.cache,
     )
     if len(prompts) == 1:
         _print_stream(texts[0], prompts[0], (int(token) for (token,) in steps), tokenizer, ends)

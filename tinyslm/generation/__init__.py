@@ -2,6 +2,15 @@
 
 from tinyslm.generation.cache import KeyValueCache
 from tinyslm.generation.generate import end_tokens, generate, stream
+from tinyslm.generation.quantized_cache import QuantizedKeyValueCache
 from tinyslm.generation.sampling import next_token_probabilities, sample
 
-__all__ = ["KeyValueCache", "end_tokens", "generate", "next_token_probabilities", "sample", "stream"]
+__all__ = [
+    "KeyValueCache",
+    "QuantizedKeyValueCache",
+    "end_tokens",
+    "generate",
+    "next_token_probabilities",
+    "sample",
+    "stream",
+]

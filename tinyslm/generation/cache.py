@@ -49,6 +49,11 @@ class KeyValueCache:
         """Count `count` new tokens as seen: called once per pass, when every layer has stored them."""
         self.length += count
 
+    def num_bytes(self) -> int:
+        """What it takes in memory, for the tokens to come as well."""
+        pairs = [array for pair in self.source.values() for array in pair]
+        return sum(array.nbytes for array in [*self.keys.values(), *self.values.values(), *pairs])
+
     def repeat(self, times):
         """A cache for `times` continuations of every sequence: row b becomes rows b * times and on."""
         repeated = KeyValueCache(self.capacity)

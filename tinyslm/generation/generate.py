@@ -18,12 +18,13 @@ def generate(
     seed=None,
     attention_mask=None,
     stop_tokens=(),
+    cache="exact",
 ):
     """All that is generated, at once: (B, T) integers -> (B, max_new_tokens) new tokens only.
 
     The options are those of `stream`. A row that met one of its stop_tokens repeats that token to the end.
     """
-    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "cache": cache}
     steps = list(
         stream(model, token_ids, max_new_tokens, attention_mask=attention_mask, stop_tokens=stop_tokens, **options)
     )
@@ -42,6 +43,7 @@ def stream(
     seed=None,
     attention_mask=None,
     stop_tokens=(),
+    cache="exact",
 ):
     """Yield the tokens of one step at a time, (B,) integers, at most max_new_tokens times.
 
@@ -51,13 +53,14 @@ def stream(
     temperature 0 is greedy; top_k and top_p as in `next_token_probabilities`; the same seed gives the same tokens.
     stop_tokens: a row that produced one of them repeats it, and generation ends when every row has; by default nothing
     stops (`end_tokens(model.config)` is what a model was trained to end with).
+    cache: how keys and values of earlier tokens are stored: "exact" as they are, "int8" in one byte per number.
     Raises, when the first step is asked for, ConfigError for bad options, otherwise as `open_reader`.
     """
     if not (isinstance(max_new_tokens, int | np.integer) and max_new_tokens >= 1):
         raise ConfigError(f"max_new_tokens is {max_new_tokens}, expected an integer of at least 1")
     check_sampling(temperature, top_k, top_p, seed)
     generator = np.random.default_rng(seed)
-    reader = open_reader(model, token_ids, max_new_tokens, attention_mask)
+    reader = open_reader(model, token_ids, max_new_tokens, attention_mask, cache)
     tokens, finished = None, False
     for step in range(max_new_tokens):
         if step:

@@ -4,13 +4,16 @@ import numpy as np
 
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation.cache import KeyValueCache
+from tinyslm.generation.quantized_cache import QuantizedKeyValueCache
 from tinyslm.models import DecoderConfig, EncoderDecoderConfig
+
+CACHES = {"exact": KeyValueCache, "int8": QuantizedKeyValueCache}  # how keys and values are stored
 
 
 class DecoderReader:
     """A decoder that has read a prompt, and reads the tokens that follow it."""
 
-    def __init__(self, model, token_ids, max_new_tokens, attention_mask=None):
+    def __init__(self, model, token_ids, max_new_tokens, attention_mask=None, make_cache=KeyValueCache):
         self.model = model
         token_ids, attention_mask = model.check_inputs(token_ids, attention_mask)
         B, T = token_ids.shape
@@ -29,13 +32,14 @@ class DecoderReader:
         self.sequence = np.empty((B, capacity), np.int64)
         self.sequence[:, :T] = token_ids
         self.length = T
-        self.cache = KeyValueCache(capacity)
+        self.make_cache = make_cache
+        self.cache = make_cache(capacity)
 
     def next_logits(self):
         """Logits of the token that follows: (B, V)."""
         mask = self.mask[:, : self.length]
         if _rotation_changes(self.model.config, int(mask.sum(axis=1).max())):
-            self.cache = KeyValueCache(self.cache.capacity)  # its keys were turned by other angles
+            self.cache = self.make_cache(self.cache.capacity)  # its keys were turned by other angles
         unread = self.sequence[:, self.cache.length : self.length]  # (B, n): the prompt, later one token
         seen_mask = mask if self.has_padding else None
         return self.model(unread, seen_mask, cache=self.cache, last_only=True)[:, 0]
@@ -55,12 +59,12 @@ def _rotation_changes(config, length):
 class EncoderDecoderReader:
     """An encoder-decoder that has read a source, and reads the text that it writes itself, from the start token on."""
 
-    def __init__(self, model, token_ids, max_new_tokens, attention_mask=None):
+    def __init__(self, model, token_ids, max_new_tokens, attention_mask=None, make_cache=KeyValueCache):
         self.model = model
         self.attention_mask = attention_mask
         self.states = model.encode(token_ids, attention_mask)  # (B, S, C)
         self.unread = np.full(len(self.states), model.config.decoder_start_token_id)  # (B,)
-        self.cache = KeyValueCache(max_new_tokens)
+        self.cache = make_cache(max_new_tokens)
 
     def next_logits(self):
         """Logits of the token that follows: (B, V)."""
@@ -74,13 +78,16 @@ class EncoderDecoderReader:
 READERS = {DecoderConfig: DecoderReader, EncoderDecoderConfig: EncoderDecoderReader}
 
 
-def open_reader(model, token_ids, max_new_tokens, attention_mask=None):
-    """The reader for a model, before the first of its new tokens.
+def open_reader(model, token_ids, max_new_tokens, attention_mask=None, cache="exact"):
+    """The reader for a model, before the first of its new tokens. cache: one of CACHES.
 
-    Raises ConfigError for a model that does not predict what follows, and DataError, before anything is computed, for
-    tokens that the model cannot read or if it could not read all of the prompt and all but the last of the new tokens.
+    Raises ConfigError for a model that does not predict what follows, or an unknown cache, and DataError, before
+    anything is computed, for tokens that the model cannot read or if it could not read all of the prompt and all but
+    the last of the new tokens.
     """
     reader = READERS.get(type(model.config))
     if reader is None:
         raise ConfigError(f"a {model.config.family} model cannot generate: it does not predict what follows a text")
-    return reader(model, token_ids, max_new_tokens, attention_mask)
+    if cache not in CACHES:
+        raise ConfigError(f"cache is {cache!r}, expected one of {', '.join(CACHES)}")
+    return reader(model, token_ids, max_new_tokens, attention_mask, CACHES[cache])

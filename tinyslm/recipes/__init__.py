@@ -2,25 +2,59 @@
 
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.defaults import default_recipes
-from tinyslm.recipes.distil import KeepLayers
+from tinyslm.recipes.distil import FreshStudent, KeepLayers
 from tinyslm.recipes.factorize import Factorize
+from tinyslm.recipes.learned_ranks import LearnRanks
 from tinyslm.recipes.measure import measure
-from tinyslm.recipes.prune import FoldMasks, PruneMagnitude, SliceExperts, SliceNeurons
+from tinyslm.recipes.prune_channels import SliceChannels
+from tinyslm.recipes.prune_heads import SliceGroups, SliceHeads
+from tinyslm.recipes.prune_layers import DropLayers
+from tinyslm.recipes.prune_structure import SliceExperts, SliceNeurons
+from tinyslm.recipes.prune_training import PruneGradually, PruneIteratively
+from tinyslm.recipes.prune_weights import (
+    FoldMasks,
+    PruneMagnitude,
+    PruneSparseGPT,
+    PruneWanda,
+    RepairWeights,
+    StoreSparse,
+)
 from tinyslm.recipes.quantize import Quantize
+from tinyslm.recipes.quantize_calibrated import QuantizeGPTQ, QuantizeOutlierAware
+from tinyslm.recipes.quantize_training import TrainQuantized
 from tinyslm.recipes.recipe import Recipe, compress
 from tinyslm.recipes.recover import Recover
+from tinyslm.recipes.smooth import Smooth
+from tinyslm.recipes.sensitivity import PruneBySensitivity
 
 __all__ = [
     "Calibration",
+    "DropLayers",
     "Factorize",
     "FoldMasks",
+    "FreshStudent",
     "KeepLayers",
+    "LearnRanks",
+    "PruneBySensitivity",
+    "PruneGradually",
+    "PruneIteratively",
     "PruneMagnitude",
+    "PruneSparseGPT",
+    "PruneWanda",
     "Quantize",
+    "QuantizeGPTQ",
+    "QuantizeOutlierAware",
     "Recipe",
     "Recover",
+    "RepairWeights",
+    "SliceChannels",
     "SliceExperts",
+    "SliceGroups",
+    "SliceHeads",
     "SliceNeurons",
+    "Smooth",
+    "TrainQuantized",
+    "StoreSparse",
     "compress",
     "default_recipes",
     "measure",

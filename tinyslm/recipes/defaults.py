@@ -1,9 +1,11 @@
 """The recipes of the main command: every technique once, in its plain form, and one combination."""
 
+from tinyslm.compression.distillation import layer_map
 from tinyslm.errors import ConfigError
-from tinyslm.recipes.distil import KeepLayers, spread_layers
+from tinyslm.recipes.distil import KeepLayers
 from tinyslm.recipes.factorize import Factorize
-from tinyslm.recipes.prune import FoldMasks, PruneMagnitude, SliceNeurons
+from tinyslm.recipes.prune_structure import SliceNeurons
+from tinyslm.recipes.prune_weights import FoldMasks, PruneMagnitude
 from tinyslm.recipes.quantize import Quantize
 from tinyslm.recipes.recipe import Recipe
 from tinyslm.recipes.recover import Recover
@@ -17,7 +19,7 @@ def default_recipes(model, *, thorough=False) -> list[Recipe]:
     longer = 10 if thorough else 1
     recover = Recover(steps=40 * longer, learning_rate=5e-4)
     layers = len(model.layers)
-    half = spread_layers(layers, max(1, layers // 2))
+    half = layer_map("spread", max(1, layers // 2), layers)
     return [
         Recipe("dense", (), "the model as it is, stored in 32-bit floating point"),
         Recipe(

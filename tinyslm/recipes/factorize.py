@@ -1,44 +1,140 @@
 """Low-rank factorization applied to a model: two thin matrices in place of each weight."""
 
+import math
 from dataclasses import dataclass
-from functools import partial
 
-from tinyslm.compression.factorization import factorize_linear, fisher_weighted_svd, rank_for_ratio, truncated_svd
+import numpy as np
+
+from tinyslm.compression.factorization import (
+    factorize_linear,
+    factorized_parameters,
+    greedy_ranks,
+    rank_for_energy,
+    rank_for_ratio,
+    ratios_by_loss,
+)
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear
-from tinyslm.recipes.calibration import is_compressible, require_dense
-from tinyslm.recipes.statistics import fisher_information
+from tinyslm.parallel import map_in_threads
+from tinyslm.recipes.calibration import require_dense
+from tinyslm.recipes.components import model_components
+from tinyslm.recipes.tasks import task_loss
 from tinyslm.tree import map_modules
+
+SEARCHED_RATIOS = tuple(tenths / 10 for tenths in range(1, 10))
+SEARCH_DOCUMENTS = 16  # on which every layer is tried at every ratio
 
 
 @dataclass(frozen=True)
 class Factorize:
-    """Factorize every linear layer inside the blocks to the fraction `ratio` of its parameters.
+    """Factorize the linear layers inside the blocks to the fraction `ratio` of their parameters.
 
-    weighting: "none" for the plain SVD, "fisher" to spend the error where the loss feels it least.
+    weighting: "none" for the plain SVD, "fisher" to spend the error where the loss feels it least, "activation" where
+    inputs are weak (ASVD), "whitened" for the smallest error of the outputs (SVD-LLM).
+    ranks: "uniform", the same ratio in every layer; "energy", the same share of the squared singular values; "greedy",
+    the components that are worth most per parameter, each layer's error relative to its size; "search", by the losses
+    with one layer factorized at a time. All but the first meet the ratio together, not each.
+    documents: how many to gather statistics from, by default what the calibration says.
     A layer that two factors would not make smaller stays dense.
     """
 
     ratio: float
     weighting: str = "none"
+    ranks: str = "uniform"
+    documents: int | None = None
 
-    def __call__(self, model, calibration, progress=None):
-        if self.weighting not in ("none", "fisher"):
-            raise ConfigError(f"weighting is {self.weighting!r}, expected 'none' or 'fisher'")
+    def __call__(self, model, calibration, progress=lambda text: None):
+        if self.ranks not in (*RANKS, "search"):
+            raise ConfigError(f"ranks is {self.ranks!r}, expected one of {', '.join(RANKS)}, search")
+        if not 0 < self.ratio <= 1:
+            raise ConfigError(f"ratio is the fraction of parameters kept, above 0 and up to 1, found {self.ratio!r}")
         require_dense(model)
-        fisher = fisher_information(model, calibration.sample()) if self.weighting == "fisher" else {}
-
-        def factorize(path, linear):
-            if not is_compressible(path):
-                return linear
-            decompose = truncated_svd
-            if fisher:
-                information = fisher[f"{path}.weight"]
-                decompose = partial(_weighted, information)
-            return factorize_linear(linear, rank_for_ratio(linear.weight.shape, self.ratio), decompose)
-
-        return map_modules(factorize, model, Linear)
+        components = model_components(model, calibration, self.weighting, self.documents)
+        if self.ranks == "search":
+            losses = losses_alone(model, calibration, components, progress)
+            ranks = searched_ranks(components, self.ratio, losses)
+        else:
+            ranks = RANKS[self.ranks](components, self.ratio)
+        return with_ranks(model, components, ranks)
 
 
-def _weighted(fisher, weight, rank):
-    return fisher_weighted_svd(weight, fisher, rank)
+def with_ranks(model, components, ranks):
+    """The model with these ranks {path: rank} in place of dense layers, where that is smaller."""
+
+    def factorize(path, linear):
+        if path not in ranks:
+            return linear
+        return factorize_linear(linear, ranks[path], lambda weight, rank: components[path].first(rank, weight.dtype))
+
+    return map_modules(factorize, model, Linear)
+
+
+def layer_shapes(components) -> dict:
+    """{path: (out, in)}."""
+    return {path: (each.left.shape[0], each.right.shape[1]) for path, each in components.items()}
+
+
+def parameter_budget(components, ratio) -> int:
+    """The parameters that all layers together may have."""
+    return math.floor(ratio * sum(math.prod(shape) for shape in layer_shapes(components).values()))
+
+
+def uniform_ranks(components, ratio) -> dict:
+    """{path: rank}, the same ratio in every layer."""
+    return {path: rank_for_ratio(shape, ratio) for path, shape in layer_shapes(components).items()}
+
+
+def energy_ranks(components, ratio) -> dict:
+    """{path: rank}, the largest common share of energy that the budget allows, found by bisection."""
+    shapes, budget = layer_shapes(components), parameter_budget(components, ratio)
+
+    def ranks_at(energy):
+        return {path: rank_for_energy(each.singular_values, energy) for path, each in components.items()}
+
+    low, high = 1e-9, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        fits = sum(factorized_parameters(shapes[path], k) for path, k in ranks_at(middle).items()) <= budget
+        low, high = (middle, high) if fits else (low, middle)
+    return ranks_at(low)
+
+
+def relative_greedy_ranks(components, ratio) -> dict:
+    """{path: rank} by `greedy_ranks`; the error of each layer relative to its size, or large outputs would get all."""
+    relative = {}
+    for path, each in components.items():
+        size = np.linalg.norm(each.singular_values)
+        relative[path] = each.singular_values / (size if size > 0 else 1)
+    return greedy_ranks(relative, layer_shapes(components), parameter_budget(components, ratio))
+
+
+def searched_ranks(components, ratio, losses) -> dict:
+    """{path: rank} by `ratios_by_loss`, from the losses of `losses_alone`."""
+    shapes = layer_shapes(components)
+    parameters = {
+        path: {each: factorized_parameters(shapes[path], rank_for_ratio(shapes[path], each)) for each in by_ratio}
+        | {1.0: math.prod(shapes[path])}
+        for path, by_ratio in losses.items()
+    }
+    chosen = ratios_by_loss(losses, parameters, parameter_budget(components, ratio))
+    return {
+        path: min(shapes[path]) if each == 1 else rank_for_ratio(shapes[path], each) for path, each in chosen.items()
+    }
+
+
+def losses_alone(model, calibration, components, progress) -> dict:
+    """{path: {ratio: loss with only this layer factorized to this ratio}}, on the first calibration documents."""
+    tasks, shapes = calibration.sample()[:SEARCH_DOCUMENTS], layer_shapes(components)
+    candidates = [(path, ratio) for path in components for ratio in SEARCHED_RATIOS]
+
+    def loss_with(candidate):
+        path, ratio = candidate
+        smaller = with_ranks(model, components, {path: rank_for_ratio(shapes[path], ratio)})
+        return float(np.mean([task_loss(smaller, task) for task in tasks]))
+
+    progress(f"measuring {len(candidates)} losses")
+    measured = dict(zip(candidates, map_in_threads(loss_with, candidates), strict=True))
+    return {path: {ratio: measured[path, ratio] for ratio in SEARCHED_RATIOS} for path in components}
+
+
+RANKS = {"uniform": uniform_ranks, "energy": energy_ranks, "greedy": relative_greedy_ranks}

@@ -4,7 +4,10 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from tinyslm.evaluation import footprint
+from tinyslm.tree import map_arrays, named_arrays
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,14 @@ class Recipe:
         return "-".join(letters.split())
 
 
+def in_rows(model):
+    """The model with every array row by row in memory, as it will be when it was saved and loaded: a product of arrays
+    that lie in memory in another way can round differently."""
+    if all(array.flags.c_contiguous for array in named_arrays(model).values()):
+        return model
+    return map_arrays(lambda path, array: np.asarray(array, order="C"), model)
+
+
 def ignore_progress(text):
     """The progress callback that shows nothing."""
 
@@ -37,7 +48,7 @@ def compress(model, recipe, calibration, *, progress=ignore_progress):
     for step in getattr(recipe, "steps", recipe):
         began = time.perf_counter()
         progress(type(step).__name__)
-        model = step(model, calibration, progress)
+        model = in_rows(step(model, calibration, progress))
         size = footprint(model)
         records.append(
             {

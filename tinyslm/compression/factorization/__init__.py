@@ -1,20 +1,68 @@
 """Factorization: a weight matrix as the product of two thin ones, with fewer parameters and fewer multiplications."""
 
-from tinyslm.compression.factorization.fisher import fisher_weighted_svd
+from tinyslm.compression.factorization.activation_weighted import (
+    activation_weighted_components,
+    activation_weighted_svd,
+)
+from tinyslm.compression.factorization.allocation import (
+    beyond_rank_one,
+    greedy_ranks,
+    rank_for_energy,
+    ratios_by_loss,
+)
+from tinyslm.compression.factorization.components import Components
+from tinyslm.compression.factorization.fisher import fisher_weighted_components, fisher_weighted_svd
+from tinyslm.compression.factorization.learned_rank import (
+    compression_loss,
+    first_components,
+    logistic_noise,
+    masked_parameters,
+    masks_within,
+    rank_mask,
+    total_variation_loss,
+)
 from tinyslm.compression.factorization.low_rank_linear import LowRankLinear, factorize_linear
+from tinyslm.compression.factorization.masked_rank_linear import MaskedRankLinear
+from tinyslm.compression.factorization.smooth_masks import staircase_mask, tanh_mask
 from tinyslm.compression.factorization.svd import (
     break_even_rank,
     factorized_parameters,
     rank_for_ratio,
+    svd_components,
     truncated_svd,
 )
+from tinyslm.compression.factorization.weighted import weighted_components, weighted_svd
+from tinyslm.compression.factorization.whitened import whitened_components, whitened_svd
 
 __all__ = [
+    "Components",
     "LowRankLinear",
+    "MaskedRankLinear",
+    "activation_weighted_components",
+    "activation_weighted_svd",
+    "beyond_rank_one",
     "break_even_rank",
+    "compression_loss",
     "factorize_linear",
     "factorized_parameters",
+    "first_components",
+    "fisher_weighted_components",
     "fisher_weighted_svd",
+    "greedy_ranks",
+    "logistic_noise",
+    "masked_parameters",
+    "masks_within",
+    "rank_for_energy",
     "rank_for_ratio",
+    "rank_mask",
+    "ratios_by_loss",
+    "staircase_mask",
+    "svd_components",
+    "tanh_mask",
+    "total_variation_loss",
     "truncated_svd",
+    "weighted_components",
+    "weighted_svd",
+    "whitened_components",
+    "whitened_svd",
 ]

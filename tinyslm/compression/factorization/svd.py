@@ -6,7 +6,15 @@ import numpy as np
 from scipy import linalg
 
 from tinyslm.compression.checks import require_integer, require_matrix
+from tinyslm.compression.factorization.components import Components, balanced_components
 from tinyslm.errors import ConfigError
+
+
+def svd_components(weight) -> Components:
+    """The components that `truncated_svd` takes the first of."""
+    require_matrix("weight", weight)
+    U, S, Vt = linalg.svd(weight.astype(np.float64), full_matrices=False)  # (out, r), (r,), (r, in)
+    return balanced_components(U, S[:, None] * Vt, S)
 
 
 def truncated_svd(weight, rank):
@@ -14,16 +22,10 @@ def truncated_svd(weight, rank):
 
     weight: (out, in);  returns left (out, R), right (R, in), dtype of weight, computed in float64. With W = U S V^T,
     left = U sqrt(S) and right = sqrt(S) V^T: half of each singular value on either side, so that both factors have
-    entries of similar size (kind to optimizers and to quantization). The error is sqrt(sum of the dropped s_i^2).
+    entries of similar size. The error is sqrt(sum of the dropped s_i^2).
     Source: Eckart & Young 1936; Mirsky 1960 for every unitarily invariant norm.
     """
-    require_matrix("weight", weight)
-    require_integer(f"rank of a matrix {weight.shape}", rank, 1, min(weight.shape))
-    U, S, Vt = linalg.svd(weight.astype(np.float64), full_matrices=False)  # (out, r), (r,), (r, in)
-    root = np.sqrt(S[:rank])  # (R,)
-    left = U[:, :rank] * root  # (out, R)
-    right = root[:, None] * Vt[:rank]  # (R, in)
-    return left.astype(weight.dtype), right.astype(weight.dtype)
+    return svd_components(weight).first(rank, weight.dtype)
 
 
 def rank_for_ratio(shape, ratio):

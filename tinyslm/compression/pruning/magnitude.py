@@ -13,8 +13,7 @@ def magnitude_mask(weight, sparsity):
     returns booleans of the same shape. Exactly that many are removed, even if many weights are equal: of equal
     magnitudes the earlier one in row-major order goes first. So masks of growing sparsity are nested.
     """
-    if not 0 <= sparsity <= 1:
-        raise ConfigError(f"sparsity is the fraction of weights removed, from 0 to 1, found {sparsity!r}")
+    require_sparsity(sparsity)
     weight = np.asarray(weight)
     require_finite("weight", weight)
     count = round(float(sparsity) * weight.size)  # how many go
@@ -26,6 +25,12 @@ def magnitude_mask(weight, sparsity):
     undecided = np.flatnonzero(magnitude == threshold)
     kept[undecided[: count - np.sum(~kept)]] = False
     return kept.reshape(weight.shape)
+
+
+def require_sparsity(sparsity):
+    """A fraction of weights from 0 to 1, or ConfigError."""
+    if not 0 <= sparsity <= 1:
+        raise ConfigError(f"sparsity is the fraction of weights removed, from 0 to 1, found {sparsity!r}")
 
 
 def global_magnitude_masks(weights, sparsity):

@@ -5,8 +5,9 @@ what it writes. up, gate: (F, C);  down: (C, F).
 """
 
 import numpy as np
+from scipy import linalg
 
-from tinyslm.compression.checks import require_matrix, require_same_shape
+from tinyslm.compression.checks import require_finite, require_matrix, require_same_shape
 from tinyslm.compression.pruning.selection import require_ascending
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear
@@ -55,12 +56,30 @@ def slice_neurons(up, down, gate, keep):
     up, down, gate: each a `Linear` or a bare weight array; gate may be None.  keep: (k,) ascending indices. The bias of
     down belongs to no neuron and stays. New arrays: nothing refers to the larger ones.
     """
-    keep = require_ascending(keep, _weight(up).shape[0])
-    _require_coupled(_weight(up), _weight(down), None if gate is None else _weight(gate))
-    return _take_outputs(up, keep), _take_inputs(down, keep), None if gate is None else _take_outputs(gate, keep)
+    keep = require_ascending(keep, weight_of(up).shape[0])
+    _require_coupled(weight_of(up), weight_of(down), None if gate is None else weight_of(gate))
+    return take_outputs(up, keep), take_inputs(down, keep), None if gate is None else take_outputs(gate, keep)
 
 
-def _weight(layer):
+def refit_down(down, gram, keep):
+    """The columns (C, k) of down for the neurons `keep` with the smallest error ||h_keep D'^T - h D^T|| of the outputs.
+
+    down: (C, F) weight;  gram: (F, F), h^T h of what enters down on calibration text;  keep: (k,) ascending indices.
+    D' = D G[:, keep] G[keep, keep]^-1, the normal equations; of many solutions the nearest to the slice. So no other
+    choice, slicing among them, has a smaller error on this text. Computed in float64, dtype of down.
+    """
+    require_matrix("down", down)
+    require_same_shape("gram", gram, (down.shape[1],) * 2)
+    require_finite("gram", gram)
+    keep = require_ascending(keep, down.shape[1])
+    gone = np.setdiff1d(np.arange(down.shape[1]), keep)
+    wanted = gram[np.ix_(keep, gone)] @ down[:, gone].T.astype(np.float64)  # (k, C)
+    move = linalg.lstsq(gram[np.ix_(keep, keep)], wanted, lapack_driver="gelsy")[0]  # (k, C)
+    return (down[:, keep] + move.T).astype(down.dtype)
+
+
+def weight_of(layer):
+    """The weight of a `Linear`, or a bare weight itself. Raises ConfigError for any other layer."""
     if isinstance(layer, Linear):
         return layer.weight
     if isinstance(layer, np.ndarray):
@@ -68,14 +87,16 @@ def _weight(layer):
     raise ConfigError(f"only a Linear or an array can be sliced, found {type(layer).__name__}: slice first")
 
 
-def _take_outputs(layer, keep):
+def take_outputs(layer, keep):
+    """These outputs of a `Linear` or bare weight: rows, and entries of the bias."""
     if not isinstance(layer, Linear):
         return np.take(layer, keep, axis=0)
     bias = None if layer.bias is None else np.take(layer.bias, keep)
     return layer.replace(weight=np.take(layer.weight, keep, axis=0), bias=bias)
 
 
-def _take_inputs(layer, keep):
+def take_inputs(layer, keep):
+    """A `Linear` or bare weight for these of its inputs: columns."""
     if not isinstance(layer, Linear):
         return np.take(layer, keep, axis=1)
     return layer.replace(weight=np.take(layer.weight, keep, axis=1))

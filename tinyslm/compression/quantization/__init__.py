@@ -2,20 +2,35 @@
 
 from tinyslm.compression.quantization.affine import QuantizedArray, affine_parameters, code_range, encode, quantize
 from tinyslm.compression.quantization.integer_matmul import affine_matmul, integer_matmul, quantize_tokens
+from tinyslm.compression.quantization.outliers import OutlierLinear, outlier_features, outlier_linear
 from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
 from tinyslm.compression.quantization.quantized_linear import QuantizedLinear, integer_linear, weight_only_linear
+from tinyslm.compression.quantization.second_order import gptq
+from tinyslm.compression.quantization.smoothing import column_maxima, smooth_gain, smooth_weight, smoothing_scales
+from tinyslm.compression.quantization.training_aware import FakeQuantizedLinear, fake_quantize, fake_quantize_tokens
 
 __all__ = [
+    "FakeQuantizedLinear",
+    "OutlierLinear",
     "QuantizedArray",
     "QuantizedEmbedding",
     "QuantizedLinear",
     "affine_matmul",
     "affine_parameters",
     "code_range",
+    "column_maxima",
     "encode",
+    "fake_quantize",
+    "fake_quantize_tokens",
+    "gptq",
     "integer_linear",
     "integer_matmul",
+    "outlier_features",
+    "outlier_linear",
     "quantize",
     "quantize_tokens",
+    "smooth_gain",
+    "smooth_weight",
+    "smoothing_scales",
     "weight_only_linear",
 ]

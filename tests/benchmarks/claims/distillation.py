@@ -1,0 +1,219 @@
+"""What is said about distillation: DistilBERT's triple loss on an encoder that is trained here, and the built-in
+decoder with little data, with few steps, and with other layers to learn from."""
+
+import functools
+import time
+
+import numpy as np
+
+from tests.benchmarks.claims.claim import Claim, Verdict, in_order, spread
+from tinyslm.compression.distillation import layer_map
+from tinyslm.evaluation import footprint
+from tinyslm.models import EncoderConfig, random_model
+from tinyslm.ops import IGNORED
+from tinyslm.recipes import Calibration, FreshStudent, KeepLayers, Recover, compress
+from tinyslm.text.batches import pad_documents
+
+ENCODER_STEPS = 2_500  # of the teacher, with 20 documents each
+ENCODER_DOCUMENTS = 10_000
+ENCODER_TOKENS = 64  # of a document
+LEARNED = 0.25  # the accuracy from which on an encoder counts as a teacher; the commonest token alone gives 0.1
+STUDENT_STEPS = 200
+SCRATCH_STEPS = 200
+TRIPLE = Recover(steps=STUDENT_STEPS, learning_rate=2e-3, temperature=2.0, soft_weight=5 / 7, cosine_weight=1 / 7)
+
+
+@functools.cache
+def encoder_calibration(bench):
+    """A masked language model of 6 layers, trained on documents of the town, as the teacher on the same documents."""
+    vocab_size = bench.model.config.vocab_size + 1  # the last token hides others
+    config = EncoderConfig("distilbert", vocab_size, 128, 384, 6, 4, 32, bench.model.config.max_position_embeddings)
+    documents = [document[:ENCODER_TOKENS] for document in bench.documents("train", 0, ENCODER_DOCUMENTS)]
+    fresh = random_model(config)
+    calibration = Calibration(documents, fresh, mask_token_id=vocab_size - 1)
+    teacher, _ = compress(fresh, [Recover(steps=ENCODER_STEPS, learning_rate=2e-3, soft_weight=0.0)], calibration)
+    return Calibration(documents, teacher, mask_token_id=vocab_size - 1)
+
+
+def accuracy(bench, model):
+    """(fraction of the hidden tokens of the test documents that a model finds, seconds that it needed)."""
+    found, hidden, began = 0, 0, time.perf_counter()
+    documents = sorted(bench.test, key=len)  # similar lengths together
+    for start in range(0, len(documents), 20):
+        rows = pad_documents([document[:ENCODER_TOKENS] for document in documents[start : start + 20]])
+        inputs, targets = encoder_calibration(bench).task(*rows)
+        logits = model(**inputs)
+        found += np.sum(np.argmax(logits, axis=-1)[targets != IGNORED] == targets[targets != IGNORED])
+        hidden += np.count_nonzero(targets != IGNORED)
+    return found / hidden, time.perf_counter() - began
+
+
+@functools.cache
+def encoder_student(bench, seed, initial="teacher", **removed):
+    """The accuracy of a student of half the layers after DistilBERT's loss, some terms of it changed."""
+    return accuracy(bench, trained_encoder(bench, seed, initial, **removed))[0]
+
+
+@functools.cache
+def trained_encoder(bench, seed, initial="teacher", **removed):
+    """That student."""
+    calibration = Calibration(**{**vars(encoder_calibration(bench)), "seed": seed + 1})
+    first = KeepLayers(layer_map("spread", 3, 6)) if initial == "teacher" else FreshStudent(3, seed=seed)
+    recover = Recover(**{**vars(TRIPLE), **removed})
+    return compress(calibration.teacher, [first, recover], calibration)[0]
+
+
+def measure_distilbert(bench, seed):
+    """Sizes, seconds and accuracies of teacher and student."""
+    teacher, student = encoder_calibration(bench).teacher, trained_encoder(bench, seed)
+    timed = [accuracy(bench, model) for _ in range(3) for model in (teacher, student)]
+    return {
+        "parameters": footprint(student).parameters / footprint(teacher).parameters,
+        "speed": min(t for _, t in timed[::2]) / min(t for _, t in timed[1::2]),
+        "teacher": timed[0][0],
+        "student": timed[1][0],
+    }
+
+
+def judge_distilbert(results):
+    """At least 97 % of the teacher's accuracy with at most 60 % of its parameters, and faster."""
+    kept = results["student"] / results["teacher"]
+    holds = np.mean(kept) >= 0.97 and np.mean(results["parameters"]) <= 0.605 and np.mean(results["speed"]) > 1
+    text = (
+        f"{1 - np.mean(results['parameters']):.0%} fewer parameters, {spread(results['speed'], 2)} times as fast, "
+        f"{spread(100 * kept, 1)} % of the teacher's accuracy on hidden tokens ({np.mean(results['teacher']):.3f})"
+    )
+    return Verdict(bool(holds) if np.mean(results["teacher"]) > LEARNED else None, text)
+
+
+def measure_terms(bench, seed):
+    """Accuracy with all three terms, and without each; the weights of the others keep their proportion."""
+    return {
+        "teacher": accuracy(bench, encoder_calibration(bench).teacher)[0],
+        "all three": encoder_student(bench, seed),
+        "without soft targets": encoder_student(bench, seed, soft_weight=0.0, cosine_weight=0.5),
+        "without labels": encoder_student(bench, seed, soft_weight=1.0, cosine_weight=0.2),
+        "without cosine": encoder_student(bench, seed, cosine_weight=0.0),
+    }
+
+
+def judge_terms(results):
+    """Of the three, the soft targets are missed most; undecided where the teacher has learned little itself."""
+    means = {name: np.mean(values) for name, values in results.items()}
+    lowest = min(means, key=means.get)
+    text = ", ".join(f"{spread(values)} {name}" for name, values in results.items())
+    return Verdict(lowest == "without soft targets" if means["teacher"] > LEARNED else None, text)
+
+
+def measure_initial(bench, seed):
+    """Accuracy after the same training, from the teacher's layers and from random weights."""
+    return {
+        "random": encoder_student(bench, seed, initial="random"),
+        "teacher's layers": encoder_student(bench, seed),
+    }
+
+
+def measure_small_data(bench, seed):
+    """The loss of a new decoder trained on 3 % of the documents: on their labels, or on the teacher's soft targets."""
+    documents = bench.training(seed)
+    few = Calibration(documents[: len(documents) * 3 // 100], bench.model, seed)
+    fresh = FreshStudent(3, 128, 256, 4, 2, seed=seed)
+    found = {}
+    for name, soft_weight in (("labels", 0.0), ("soft targets", 1.0)):
+        recover = Recover(steps=200, learning_rate=2e-3, temperature=2.0, soft_weight=soft_weight)
+        found[name] = bench.loss(compress(bench.model, [fresh, recover], few)[0])
+    return found
+
+
+def judge_small_data(results):
+    """Soft targets give the lower loss in the mean and in most seeds."""
+    return in_order(results, ["soft targets", "labels"])
+
+
+def measure_steps(bench, seed):
+    """Students with about 25 % fewer parameters: loss on labels after all steps, and distilled after 30 % of them."""
+    fresh, kept = FreshStudent(4, seed=seed), KeepLayers(layer_map("spread", 4, 6))
+    few = SCRATCH_STEPS * 3 // 10
+    labels = Recover(steps=SCRATCH_STEPS, soft_weight=0.0)
+    scratch = bench.compress([fresh, labels], seed)
+    return {
+        "parameters": footprint(scratch).parameters / footprint(bench.model).parameters,
+        "labels, all steps": bench.loss(scratch),
+        "distilled from random weights, 30 % of the steps": bench.loss(bench.compress([fresh, Recover(few)], seed)),
+        "distilled from the teacher's layers, 30 % of the steps": bench.loss(
+            bench.compress([kept, Recover(few)], seed)
+        ),
+    }
+
+
+def judge_steps(results):
+    """A student made of the teacher's layers is at least as good; what one of random weights reaches is shown."""
+    scratch, fresh, kept = (results[name] for name in list(results)[1:])
+    text = (
+        f"{1 - np.mean(results['parameters']):.0%} fewer parameters: {spread(scratch)} from scratch on labels; after "
+        f"30 % of these steps {spread(kept)} distilled from some of the teacher's layers, {spread(fresh)} distilled "
+        "from random weights"
+    )
+    return Verdict(bool(np.mean(kept) <= np.mean(scratch)), text)
+
+
+def measure_maps(bench, seed):
+    """The loss of a new decoder of 3 layers that learns states and attention of the layers that a map names."""
+    found = {}
+    for layers in ("uniform", "top", "bottom"):
+        recover = Recover(steps=80, learning_rate=2e-3, hidden_weight=1.0, attention_weight=1.0, layers=layers)
+        found[layers] = bench.loss(bench.compress([FreshStudent(3, seed=seed), recover], seed))
+    return found
+
+
+def judge_maps(results):
+    """The uniform map gives the lowest loss in the mean and in most seeds, against both others."""
+    verdicts = [in_order(results, ["uniform", other]) for other in ("top", "bottom")]
+    text = ", ".join(f"{spread(values)} {name}" for name, values in results.items())
+    return Verdict(all(verdict.holds for verdict in verdicts), text)
+
+
+CLAIMS = (
+    Claim(
+        "distilbert",
+        "An encoder with 40 % fewer parameters is faster and keeps 97 % of what its teacher can",
+        "40 % fewer, 60 % faster, 97 % of GLUE (Sanh et al. 2019); here: accuracy on hidden tokens",
+        measure_distilbert,
+        judge_distilbert,
+    ),
+    Claim(
+        "distilbert-terms",
+        "Of DistilBERT's three losses, the soft targets are missed most",
+        "GLUE without soft targets -2.96, without cosine -1.46, without labels -0.31 (Sanh et al. 2019, table 4)",
+        measure_terms,
+        judge_terms,
+    ),
+    Claim(
+        "teacher-initialisation",
+        "A student that begins with the teacher's layers ends better than one of random weights",
+        "GLUE -3.69 with random weights (Sanh et al. 2019, table 4)",
+        measure_initial,
+        lambda results: in_order(results, ["random", "teacher's layers"]),
+    ),
+    Claim(
+        "small-data",
+        "With 3 % of the data, soft targets teach much better than labels",
+        "57.0 % against 44.5 % of frames right (Hinton et al. 2015, table 5); here: nats per token, lower is better",
+        measure_small_data,
+        judge_small_data,
+    ),
+    Claim(
+        "distillation-steps",
+        "With at least 25 % fewer parameters, distillation needs 30 % of the steps of a training from scratch",
+        "70 % less training time (an article, no source known)",
+        measure_steps,
+        judge_steps,
+    ),
+    Claim(
+        "layer-maps",
+        "Layers spread uniformly teach better than the top or the bottom ones",
+        "GLUE 75.6 uniform, 71.3 bottom, 70.9 top (Jiao et al. 2020, table 4); here: nats per token, lower is better",
+        measure_maps,
+        judge_maps,
+    ),
+)

@@ -1,0 +1,188 @@
+"""Reverse and Jensen-Shannon divergences and top-k targets, against their definitions, and divergences of sequences."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special
+
+from tests.strategies import generators
+from tinyslm import ops
+from tinyslm.compression.distillation import (
+    jensen_shannon_loss,
+    reverse_kl_loss,
+    soft_target_loss,
+    top_k_target_loss,
+    top_k_targets,
+)
+from tinyslm.errors import ConfigError, DataError
+
+temperatures = st.floats(0.25, 20)
+betas = st.floats(0.01, 0.99)
+
+
+def drawn_logits(rng, shape=(2, 3, 7)):
+    return 2 * rng.standard_normal(shape), 2 * rng.standard_normal(shape)
+
+
+def divergence(p, q):
+    """KL(p || q) of probabilities, mean over positions."""
+    return np.mean(np.sum(special.rel_entr(p, q), axis=-1))
+
+
+def gradient(loss, *inputs, **settings):
+    return loss.with_vjp(*inputs, **settings)[1](1.0)[0]
+
+
+@given(generators(), temperatures)
+def test_reverse_is_the_divergence_of_the_student_from_the_teacher(rng, T):
+    student, teacher = drawn_logits(rng)
+    q, p = special.softmax(student / T, axis=-1), special.softmax(teacher / T, axis=-1)
+    assert reverse_kl_loss(student, teacher, T) == pytest.approx(T**2 * divergence(q, p), rel=1e-9)
+    each = np.sum(special.rel_entr(q, p), axis=-1, keepdims=True)
+    expected = T * q * (np.log(q / p) - each) / 6
+    np.testing.assert_allclose(gradient(reverse_kl_loss, student, teacher, T), expected, rtol=1e-8, atol=1e-12)
+
+
+@given(generators(), temperatures, betas)
+def test_jensen_shannon_mixes_probabilities_and_weighs_the_teacher_by_beta(rng, T, beta):
+    student, teacher = drawn_logits(rng)
+    q, p = special.softmax(student / T, axis=-1), special.softmax(teacher / T, axis=-1)
+    mixture = beta * p + (1 - beta) * q
+    expected = T**2 * (beta * divergence(p, mixture) + (1 - beta) * divergence(q, mixture))
+    assert jensen_shannon_loss(student, teacher, beta, T) == pytest.approx(expected, rel=1e-9)
+
+
+@given(generators(), betas, st.floats(0.1, 50))
+def test_jensen_shannon_is_bounded_by_the_entropy_of_beta_and_symmetric(rng, beta, scale):
+    student, teacher = (scale * x for x in drawn_logits(rng))
+    loss = jensen_shannon_loss(student, teacher, beta)
+    assert 0 <= loss <= special.entr(beta) + special.entr(1 - beta) + 1e-12
+    assert jensen_shannon_loss(teacher, student, 1 - beta) == pytest.approx(loss, rel=1e-9)
+
+
+@given(generators())
+def test_the_root_of_jensen_shannon_obeys_the_triangle_inequality(rng):
+    p, q, r = 2 * rng.standard_normal((3, 7))
+
+    def distance(x, y):
+        return np.sqrt(jensen_shannon_loss(x, y))
+
+    assert distance(p, r) <= distance(p, q) + distance(q, r) + 1e-12
+
+
+@given(generators())
+def test_jensen_shannon_divided_by_its_small_weight_approaches_forward_and_reverse(rng):
+    student, teacher = rng.uniform(-1, 1, (2, 2, 7))  # ratios of probabilities below e^4, far below 1 / small
+    small = 1e-5
+    forward = jensen_shannon_loss(student, teacher, small) / small
+    assert forward == pytest.approx(soft_target_loss(student, teacher, 1.0), rel=0.02)
+    reverse = jensen_shannon_loss(student, teacher, 1 - small) / small
+    assert reverse == pytest.approx(reverse_kl_loss(student, teacher), rel=0.02)
+
+
+@pytest.mark.parametrize("beta", [0, 1, -0.1, 1.5, np.nan])
+def test_the_ends_of_jensen_shannon_are_refused(beta):
+    with pytest.raises(ConfigError, match="soft_target_loss"):
+        jensen_shannon_loss(np.zeros((2, 3)), np.zeros((2, 3)), beta)
+
+
+class Sequences:
+    """All texts of three tokens out of three, and what two models say after every beginning of them."""
+
+    def __init__(self, rng):
+        beginnings = [text for length in range(3) for text in itertools.product(range(3), repeat=length)]
+        self.student = {beginning: 2 * rng.standard_normal(3) for beginning in beginnings}
+        self.teacher = {beginning: 2 * rng.standard_normal(3) for beginning in beginnings}
+
+    def log_probability(self, logits, text):
+        return sum(ops.log_softmax(logits[text[:t]])[token] for t, token in enumerate(text))
+
+    def expected(self, loss, writer):
+        """Sum of the losses of tokens after the beginnings that a model writes."""
+        return sum(
+            np.exp(self.log_probability(writer, beginning)) * loss(self.student[beginning], self.teacher[beginning])
+            for beginning in self.student
+        )
+
+    def divergence(self, p, q):
+        texts = list(itertools.product(range(3), repeat=3))
+        log_p, log_q = ([self.log_probability(logits, text) for text in texts] for logits in (p, q))
+        return np.sum(special.rel_entr(np.exp(log_p), np.exp(log_q)))
+
+
+@given(generators())
+def test_divergences_of_sequences_are_sums_over_tokens_forward_on_the_teachers_text_reverse_on_the_students(rng):
+    sequences = Sequences(rng)
+    student, teacher = sequences.student, sequences.teacher
+    forward = sequences.expected(lambda s, t: soft_target_loss(s[None], t[None], 1.0), teacher)
+    assert forward == pytest.approx(sequences.divergence(teacher, student), rel=1e-9)
+    reverse = sequences.expected(lambda s, t: reverse_kl_loss(s[None], t[None]), student)
+    assert reverse == pytest.approx(sequences.divergence(student, teacher), rel=1e-9)
+
+
+@given(generators())
+def test_with_a_certain_teacher_cross_entropy_on_its_text_is_the_divergence_of_sequences(rng):
+    sequences = Sequences(rng)
+    certain = {beginning: 1e5 * logits for beginning, logits in sequences.teacher.items()}
+    text = ()
+    for _ in range(3):
+        text += (int(np.argmax(certain[text])),)
+    logits = np.array([sequences.student[text[:t]] for t in range(3)])
+    cross_entropy = 3 * ops.cross_entropy(logits, np.array(text))
+    assert cross_entropy == pytest.approx(sequences.divergence(certain, sequences.student), rel=1e-6)
+
+
+@given(generators(), temperatures, st.integers(1, 7))
+def test_top_k_targets_are_the_most_probable_tokens(rng, T, k):
+    _, teacher = drawn_logits(rng)
+    tokens, log_probabilities = top_k_targets(teacher, k, T)
+    np.testing.assert_array_equal(tokens, np.argsort(-teacher, axis=-1)[..., :k])
+    expected = np.sort(special.log_softmax(teacher / T, axis=-1), axis=-1)[..., ::-1][..., :k]
+    np.testing.assert_allclose(log_probabilities, expected, rtol=1e-9, atol=1e-15)
+
+
+@given(generators(), temperatures, st.integers(1, 6))
+def test_the_rest_of_the_vocabulary_is_one_bucket(rng, T, k):
+    student, teacher = drawn_logits(rng)
+    tokens, log_probabilities = top_k_targets(teacher, k, T)
+    order = np.argsort(-teacher, axis=-1)
+
+    def buckets(logits):
+        ordered = np.take_along_axis(special.softmax(logits / T, axis=-1), order, axis=-1)
+        return np.concatenate([ordered[..., :k], np.sum(ordered[..., k:], axis=-1, keepdims=True)], axis=-1)
+
+    found = top_k_target_loss(student, tokens, log_probabilities, T)
+    assert found == pytest.approx(T**2 * divergence(buckets(teacher), buckets(student)), rel=1e-8, abs=1e-11)
+    assert found <= soft_target_loss(student, teacher, T) + 1e-12
+
+
+@given(generators(), temperatures)
+def test_all_tokens_are_the_whole_loss_and_its_gradient(rng, T):
+    student, teacher = drawn_logits(rng)
+    targets = top_k_targets(teacher, 7, T)
+    assert top_k_target_loss(student, *targets, T) == pytest.approx(soft_target_loss(student, teacher, T), rel=1e-9)
+    np.testing.assert_allclose(
+        gradient(top_k_target_loss, student, *targets, T),
+        gradient(soft_target_loss, student, teacher, T),
+        rtol=1e-8,
+        atol=1e-12,
+    )
+
+
+def test_equal_logits_give_the_lower_tokens():
+    np.testing.assert_array_equal(top_k_targets(np.zeros((1, 5)), 2)[0], [[0, 1]])
+
+
+@pytest.mark.parametrize("k", [0, 8, 2.0])
+def test_impossible_numbers_of_targets_are_refused(k):
+    with pytest.raises(ConfigError, match="k must be"):
+        top_k_targets(np.zeros((2, 7)), k)
+
+
+@pytest.mark.parametrize("tokens", [[[0, 7]], [[-1, 2]], [[3, 3]], [[0.0, 1.0]]])
+def test_targets_that_are_no_tokens_are_refused(tokens):
+    with pytest.raises(DataError, match="tokens"):
+        top_k_target_loss(np.zeros((1, 7)), np.array(tokens), np.log([[0.5, 0.2]]))

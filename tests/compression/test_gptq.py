@@ -1,0 +1,203 @@
+"""GPTQ: Q10, the identity and the bound of its error, and a plain loop as the oracle."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import linalg
+
+from tests.strategies import generators
+from tinyslm.compression.quantization import encode, gptq, quantize
+from tinyslm.errors import ConfigError, DataError
+
+every_bits = st.integers(2, 8)
+OUT, IN = 5, 12
+
+
+def draw(rng, tokens=40):
+    """A weight and the Gram matrix of inputs that are correlated and of different sizes."""
+    mixing = rng.standard_normal((IN, IN)) * np.exp(rng.standard_normal(IN))
+    x = rng.standard_normal((tokens, IN)) @ mixing
+    return rng.standard_normal((OUT, IN)), x.T @ x
+
+
+def damped(hessian, damping=0.01):
+    return hessian + damping * np.mean(np.diag(hessian)) * np.eye(len(hessian))
+
+
+def by_elimination(weight, hessian, scale, zero_point, rounding):
+    """The definition: after each column the best move of those left, with the inverse of their Hessian alone.
+
+    scale, zero_point: (out, in). Optimal brain surgeon: dw = -(w_q - q) / [H^-1]_qq * [H^-1]_q.
+    """
+    current, codes = weight.copy(), np.empty(weight.shape, np.int8)
+    for j in range(IN):
+        inverse = np.linalg.inv(hessian[j:, j:])
+        codes[:, j] = encode(current[:, j], scale[:, j], zero_point[:, j], **rounding)
+        error = current[:, j] - scale[:, j] * (codes[:, j] - zero_point[:, j])
+        current[:, j:] -= np.outer(error, inverse[0] / inverse[0, 0])
+    return codes
+
+
+def spread(parameter, group_size):
+    return np.repeat(parameter, group_size or IN, axis=1)
+
+
+def output_error(weight, quantized, hessian):
+    difference = weight - quantized.dequantize()
+    return np.einsum("ij,jk,ik->", difference, hessian, difference)
+
+
+@given(generators(), every_bits, st.booleans(), st.sampled_from([None, 3, 6]), st.sampled_from([1, 5, 128]))
+def test_every_column_is_followed_by_the_best_move_of_the_others(rng, bits, symmetric, group_size, block_size):
+    weight, hessian = draw(rng)
+    rounding = {"bits": bits, "symmetric": symmetric}
+    q = gptq(weight, hessian, group_size=group_size, block_size=block_size, static_groups=True, **rounding)
+    plain = quantize(weight, axis=None if group_size else 0, group_size=group_size, **rounding)
+    np.testing.assert_array_equal(q.scale, plain.scale)
+    np.testing.assert_array_equal(q.zero_point, plain.zero_point)
+    parameters = spread(q.scale, group_size), spread(q.zero_point, group_size)
+    expected = by_elimination(weight, damped(hessian), *parameters, rounding)
+    np.testing.assert_array_equal(q.codes, expected)
+
+
+@given(generators(), every_bits, st.booleans(), st.sampled_from([3, 6]), st.sampled_from([1, 4, 7, 128]))
+def test_a_group_has_the_range_of_its_columns_when_their_turn_comes(rng, bits, symmetric, group_size, block_size):
+    """For each group: the columns after the ones before it, moved by the errors E = (W - Q) R with H = R R^T."""
+    weight, hessian = draw(rng)
+    q = gptq(weight, hessian, bits=bits, symmetric=symmetric, group_size=group_size, block_size=block_size)
+    root = linalg.cholesky(damped(hessian)[::-1, ::-1], lower=True)[::-1, ::-1]
+    upper = np.linalg.inv(root)
+    errors = (weight - q.dequantize()) @ root  # (out, in)
+    for start in range(0, IN, group_size):
+        moved = weight - errors[:, :start] @ upper[:start]  # (out, in)
+        group = quantize(moved[:, start : start + group_size], bits=bits, symmetric=symmetric, axis=0)
+        np.testing.assert_allclose(q.scale[:, start // group_size, None], group.scale, rtol=1e-7)
+
+
+@given(generators(), every_bits, st.booleans(), st.sampled_from([None, 4]), st.booleans())
+def test_q10_with_any_diagonal_hessian_it_is_plain_rounding(rng, bits, symmetric, group_size, act_order):
+    weight = rng.standard_normal((OUT, IN))
+    hessian = np.diag(np.exp(3 * rng.standard_normal(IN)))
+    settings = {"bits": bits, "symmetric": symmetric, "group_size": group_size}
+    q = gptq(weight, hessian, act_order=act_order, static_groups=act_order, **settings)
+    plain = quantize(weight, axis=None if group_size else 0, **settings)
+    np.testing.assert_array_equal(q.codes, plain.codes)
+    np.testing.assert_array_equal(q.scale, plain.scale)
+
+
+@given(generators(), every_bits, st.integers(-30, 30))
+def test_q10_the_unit_of_the_hessian_does_not_matter(rng, bits, power):
+    weight, hessian = draw(rng)
+    np.testing.assert_array_equal(
+        gptq(weight, hessian * 2.0**power, bits=bits).codes, gptq(weight, hessian, bits=bits).codes
+    )
+
+
+@given(generators(), every_bits, st.booleans())
+def test_q10_the_last_column_is_plain_rounding_of_what_has_become_of_it(rng, bits, symmetric):
+    weight, hessian = draw(rng)
+    q = gptq(weight, hessian, bits=bits, symmetric=symmetric)
+    h, difference = damped(hessian), weight - q.dequantize()
+    # the best last column for the others as they are: the gradient of the error with respect to it is 0
+    compensated = weight[:, -1] + difference[:, :-1] @ h[:-1, -1] / h[-1, -1]
+    expected = encode(compensated[:, None], q.scale, q.zero_point, bits=bits, symmetric=symmetric)
+    np.testing.assert_array_equal(q.codes[:, -1:], expected)
+
+
+@given(generators(), every_bits, st.sampled_from([None, 3]))
+def test_q10b_and_q10c_the_error_is_that_of_its_columns_and_bounded_before_rounding(rng, bits, group_size):
+    """tr(E H E^T) = |errors|^2, and where no code was clipped an error is at most half a step over U_jj."""
+    weight, hessian = draw(rng)
+    q = gptq(weight, hessian, bits=bits, group_size=group_size)
+    root = linalg.cholesky(damped(hessian)[::-1, ::-1], lower=True)[::-1, ::-1]  # H = R R^T, U = R^-1
+    errors = (weight - q.dequantize()) @ root
+    total = output_error(weight, q, damped(hessian))
+    assert total == pytest.approx(np.sum(errors**2), rel=1e-9)
+    limit = spread(q.scale, group_size) / 2 * np.diag(root)  # 1 / U_jj = R_jj
+    highest = 2 ** (bits - 1) - 1
+    unclipped = np.abs(q.codes) < highest
+    assert np.all((np.abs(errors) <= limit * (1 + 1e-7))[unclipped])
+    if unclipped.all():
+        assert total <= np.sum(limit**2) * (1 + 1e-7)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_q10d_it_beats_plain_rounding(bits):
+    """Always here, and by more than half in the median; no theorem says always."""
+    ratios = []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((100, 8)) @ rng.standard_normal((8, 32)) + 0.3 * rng.standard_normal((100, 32))
+        weight, hessian = rng.standard_normal((16, 32)), x.T @ x
+        plain = output_error(weight, quantize(weight, bits=bits, axis=0), damped(hessian))
+        ratios.append(output_error(weight, gptq(weight, hessian, bits=bits), damped(hessian)) / plain)
+    assert np.all(np.array(ratios) < 1) and np.median(ratios) < 0.5
+
+
+@given(generators(), st.sampled_from([None, 4]))
+def test_act_order_is_the_same_loop_over_columns_in_another_order(rng, group_size):
+    weight, hessian = draw(rng)
+    order = np.argsort(-np.diag(hessian))
+    q = gptq(weight, hessian, group_size=group_size, act_order=True, static_groups=True)
+    plain = quantize(weight, bits=4, axis=None if group_size else 0, group_size=group_size)
+    scale = spread(plain.scale, group_size)[:, order]
+    codes = by_elimination(
+        weight[:, order], damped(hessian)[np.ix_(order, order)], scale, np.zeros_like(scale, np.int32), {"bits": 4}
+    )
+    np.testing.assert_array_equal(q.codes[:, order], codes)
+
+
+@given(generators())
+def test_inputs_that_are_always_zero_get_weight_zero_and_change_nothing_else(rng):
+    weight, hessian = draw(rng)
+    hessian[3] = hessian[:, 3] = 0
+    for symmetric in (True, False):
+        found = gptq(weight, hessian, symmetric=symmetric)
+        assert not np.any(found.dequantize()[:, 3])
+        without = gptq(np.where(np.arange(IN) == 3, 0, weight), hessian, symmetric=symmetric)
+        np.testing.assert_array_equal(found.codes, without.codes)
+
+
+def test_fewer_tokens_than_inputs_need_damping():
+    weight, hessian = draw(np.random.default_rng(0), tokens=3)
+    assert np.all(np.isfinite(gptq(weight, hessian, damping=0.01).dequantize()))
+    with pytest.raises(DataError, match="not positive definite"):
+        gptq(weight, hessian - 1e-6 * np.eye(IN) * np.trace(hessian), damping=0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_comes_back(dtype):
+    weight, hessian = draw(np.random.default_rng(1))
+    q = gptq(weight.astype(dtype), hessian, bits=3, group_size=4, symmetric=False)
+    assert q.codes.dtype == np.int8 and q.codes.shape == (OUT, IN) and (q.bits, q.group_size) == (3, 4)
+    assert q.codes.min() >= -4 and q.codes.max() <= 3
+    assert q.scale.shape == q.zero_point.shape == (OUT, 3)
+    assert q.scale.dtype == q.dequantize().dtype == dtype and q.zero_point.dtype == np.int32
+    assert gptq(weight, hessian).scale.shape == (OUT, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bits": 1}, "bits"),
+        ({"group_size": 5}, "group_size must divide the 12 columns"),
+        ({"group_size": 0}, "group_size"),
+        ({"block_size": 0}, "block_size"),
+        ({"damping": -1}, "damping"),
+        ({"act_order": True, "group_size": 4}, "static_groups"),
+    ],
+)
+def test_impossible_settings(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        gptq(*draw(np.random.default_rng(2)), **settings)
+
+
+def test_impossible_arrays():
+    weight, hessian = draw(np.random.default_rng(3))
+    with pytest.raises(DataError, match="hessian must have shape"):
+        gptq(weight, hessian[:-1])
+    with pytest.raises(DataError, match="hessian must be finite"):
+        gptq(weight, hessian * np.nan)
+    with pytest.raises(DataError, match="weight must be a matrix"):
+        gptq(weight[0], hessian)

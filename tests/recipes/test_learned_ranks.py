@@ -1,0 +1,157 @@
+"""Learned ranks: the budget is met, nothing but ranks is learned, and learning them is worth it."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.checkpoints.models import assert_same_model
+from tests.recipes.models import tiny_calibration, tiny_model
+from tests.recipes.test_factorize import layer_parameters
+from tests.recipes.test_families import assert_outputs, calibrated, drawn, outputs
+from tinyslm.checkpoints import load_model, save_model
+from tinyslm.compression.factorization import LowRankLinear, MaskedRankLinear, first_components
+from tinyslm.errors import ConfigError
+from tinyslm.modules import Linear
+from tinyslm.recipes import Factorize, LearnRanks, compress
+from tinyslm.recipes.components import model_components
+from tinyslm.recipes.factorize import layer_shapes
+from tinyslm.recipes.learned_ranks import annealing, state_loss, with_logits, with_masks, with_noise
+from tinyslm.tree import map_modules, named_arrays, named_modules, named_parameters
+
+
+@settings(max_examples=25)
+@given(drawn(), st.floats(0.55, 1), st.sampled_from(["any", "first"]), st.sampled_from(["whitened", "activation"]))
+def test_learned_ranks_meet_the_ratio_on_every_family_and_come_back_from_a_file(case, ratio, components, weighting):
+    model = case.model()
+    calibration = calibrated(model, count=4)
+    step = LearnRanks(ratio, steps=2, batch_size=3, components=components, weighting=weighting)
+    smaller, _ = compress(model, [step], calibration)
+    assert layer_parameters(smaller) <= ratio * layer_parameters(model)
+    assert not named_modules(smaller, MaskedRankLinear)
+    for path, array in named_arrays(smaller).items():
+        if not path.endswith((".left", ".right")):
+            np.testing.assert_array_equal(array, named_arrays(model)[path])  # no weight was trained
+    if ratio == 1:
+        assert_outputs(outputs(smaller, calibration), outputs(model, calibration), rtol=0, atol=0)
+    with tempfile.TemporaryDirectory() as directory:
+        save_model(Path(directory) / "saved", smaller)
+        assert_same_model(load_model(Path(directory) / "saved"), smaller)
+
+
+def test_factors_are_components_of_the_layer_as_they_were():
+    model = tiny_model()
+    calibration = tiny_calibration(model)
+    step = LearnRanks(0.5, steps=3, batch_size=6)
+    smaller, _ = compress(model, [step], calibration)
+    again, _ = compress(model, [step], calibration)
+    assert_same_model(again, smaller)  # the same seed, the same bits
+    components = model_components(model, calibration, "whitened")
+    for path, layer in named_modules(smaller, LowRankLinear).items():
+        wanted = components[path].left.astype(np.float32)
+        assert all(any(np.allclose(column, each) for each in wanted.T) for column in layer.left.T)
+    other, _ = compress(model, [step], replace(calibration, seed=5))
+    found, wanted = ({path: array.tobytes() for path, array in named_arrays(each).items()} for each in (other, smaller))
+    assert found != wanted  # other noise, another choice
+
+
+def test_a_mask_of_everything_is_the_model_and_only_logits_learn():
+    model = tiny_model()
+    calibration = tiny_calibration(model)
+    components = model_components(model, calibration, "activation")
+    masked = with_logits(model, components, 0.5)
+    assert_outputs(outputs(masked, calibration), outputs(model, calibration), rtol=0, atol=1e-4)
+    for path, layer in named_modules(masked, MaskedRankLinear).items():
+        assert layer.logits[0] == 6 and layer.logits[-1] == 3 and list(named_parameters(layer)) == ["logits"]
+        assert path in components
+    noisy = with_noise(masked, np.random.default_rng(0))
+    noises = [layer.noise for layer in named_modules(noisy, MaskedRankLinear).values()]
+    assert len(np.unique(np.concatenate(noises))) == sum(noise.size for noise in noises)  # no two alike
+    task = calibration.sample()[0]
+    counted = np.ones(task.targets.shape, bool)
+    assert state_loss(masked, model, task.inputs, counted) < 1e-6 < state_loss(noisy, model, task.inputs, counted)
+
+
+def test_masks_become_the_chosen_or_the_first_components():
+    model = tiny_model()
+    components = model_components(model, tiny_calibration(model), "none")
+    rng = np.random.default_rng(0)
+    masks = {path: rng.random(len(each.singular_values)) < 0.3 for path, each in components.items()}
+    chosen, first = (with_masks(model, components, masks, which) for which in ("any", "first"))
+    factorized = 0
+    for path, mask in masks.items():
+        left, right, _ = components[path]
+        for each, kept in ((chosen, mask), (first, first_components(mask))):
+            layer = named_modules(each)[path]
+            if isinstance(layer, LowRankLinear):
+                factorized += 1
+                np.testing.assert_allclose(layer.dense_weight(), left[:, kept] @ right[kept], atol=1e-5)
+            else:
+                assert np.count_nonzero(mask) * sum(layer.weight.shape) >= layer.weight.size
+    assert factorized
+    full = {path: np.ones_like(mask) for path, mask in masks.items()}
+    assert_same_model(with_masks(model, components, full), model)
+
+
+def planted_model(seed=0):
+    """A model whose layers need very different ranks: the odd ones have few components, the even ones all of them."""
+    model = tiny_model(seed=seed)
+    rng = np.random.default_rng(seed)
+
+    def plant(path, linear):
+        if not path.startswith("layers.1"):
+            return linear
+        U, S, Vt = np.linalg.svd(rng.standard_normal(linear.weight.shape), full_matrices=False)
+        decayed = (U * S * 0.2 ** np.arange(len(S))) @ Vt
+        return linear.replace(weight=decayed.astype(np.float32))
+
+    return map_modules(plant, model, Linear)
+
+
+def test_ranks_are_learned_where_they_are_needed():
+    """The layers with few components give up the others, and the states are nearer than at a uniform ratio."""
+    model = planted_model()
+    calibration = tiny_calibration(model)
+    learned, _ = compress(model, [LearnRanks(0.75, steps=100, batch_size=12, weighting="none")], calibration)
+    uniform, _ = compress(model, [Factorize(0.75)], calibration)
+    shapes = layer_shapes(model_components(model, calibration, "none"))
+
+    def share(index):
+        kept = [layer for path, layer in named_modules(learned).items() if path in shapes and f"layers.{index}" in path]
+        return np.mean([sum(map(np.prod, layer.shapes())) / np.prod(layer.dense_weight().shape) for layer in kept])
+
+    assert share(1) < min(share(0), share(2))
+
+    def loss(student):
+        tasks = calibration.sample()
+        return np.mean([state_loss(student, model, each.inputs, np.ones(each.targets.shape, bool)) for each in tasks])
+
+    assert loss(learned) < 0.5 * loss(uniform)
+
+
+def test_the_strength_of_compression_rises_and_stays_in_every_period():
+    assert [annealing(step, 4) for step in range(6)] == [0.0, 0.5, 1.0, 1.0, 0.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        LearnRanks(0.0),
+        LearnRanks(1.1),
+        LearnRanks(0.0001),
+        LearnRanks(0.5, steps=0),
+        LearnRanks(0.5, documents=0),
+        LearnRanks(0.5, period=0),
+        LearnRanks(0.5, components="best"),
+        LearnRanks(0.5, weighting="hessian"),
+        LearnRanks(0.5, temperature=0.0),
+    ],
+)
+def test_impossible_settings_are_refused(step):
+    model = tiny_model()
+    with pytest.raises(ConfigError):
+        compress(model, [step], tiny_calibration(model))

@@ -1,0 +1,292 @@
+"""Slices of every unit on every family: they compute what a mask would, and the configuration says what is left."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tests.checkpoints.models import ALL_FAMILIES, assert_same_model, small_model
+from tests.recipes.test_families import (
+    apply,
+    assert_config_equals_shapes,
+    assert_outputs,
+    calibrated,
+    drawn,
+    layer_numbers,
+    outputs,
+)
+from tests.strategies import generic_model
+from tinyslm.checkpoints import load_model, save_model
+from tinyslm.compression.pruning import layer_importance, most_important
+from tinyslm.errors import ConfigError
+from tinyslm.models import shape_model
+from tinyslm.modules import Attention, Block, CrossAttention, FeedForward, RMSNorm
+from tinyslm.recipes import DropLayers, KeepLayers, SliceChannels, SliceGroups, SliceHeads, SliceNeurons
+from tinyslm.recipes.prune_channels import CHANNEL_METHODS, channel_axes, channel_scores
+from tinyslm.recipes.prune_heads import HEAD_METHODS
+from tinyslm.recipes.prune_layers import LAYER_METHODS, layer_scores, layer_states
+from tinyslm.recipes.prune_structure import NEURON_METHODS, neuron_scores
+from tinyslm.recipes.statistics import input_grams, mean_gradients
+from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
+
+GROUPED = ("gemma2", "gemma3_text", "llama", "ministral", "mistral", "mixtral", "phi3", "qwen3", "smollm3")
+ratios = st.floats(0.1, 0.9)
+
+
+def with_heads(case, heads, groups):
+    """The drawn case with other numbers of heads, where its family can count key/value heads."""
+    sizes = {"num_attention_heads": heads, "num_key_value_heads": groups}
+    return case._replace(config=replace(case.config, **sizes))
+
+
+def masked_heads(model, sliced):
+    """The model whose output projections do not read the heads that the sliced one has not."""
+    D, small = model.config.head_dim, named_modules(sliced, Attention | CrossAttention)
+
+    def silence(path, layer):
+        heads = layer.output.weight.T.reshape(-1, D * layer.output.out_features)
+        left = small[path].output.weight.T.reshape(-1, D * layer.output.out_features)
+        kept = [np.flatnonzero((heads == head).all(axis=1))[0] for head in left]
+        assert kept == sorted(set(kept))
+        mask = np.repeat(np.isin(np.arange(len(heads)), kept), D).astype(np.float32)
+        return layer.replace(output=layer.output.replace(weight=layer.output.weight * mask))
+
+    return map_modules(silence, model, Attention | CrossAttention)
+
+
+@given(drawn(GROUPED), st.sampled_from([(6, 2), (4, 1), (3, 1)]), ratios, st.sampled_from(HEAD_METHODS))
+def test_sliced_query_heads_are_those_that_a_mask_would_silence(case, heads, ratio, method):
+    model = with_heads(case, *heads).model()
+    r = heads[0] // heads[1]
+    count = max(1, round(ratio * r))
+    assume(count < r)
+    sliced, found, _ = apply(model, SliceHeads(ratio, method))
+    assert sliced.config.num_attention_heads == count * heads[1]
+    assert sliced.config.head_dim == model.config.head_dim and sliced.config.scale == model.config.scale
+    assert_config_equals_shapes(sliced)
+    assert_outputs(found, outputs(masked_heads(model, sliced), calibrated(model)), rtol=1e-3, atol=1e-3)
+
+
+@given(drawn(), ratios, st.sampled_from(HEAD_METHODS))
+def test_sliced_groups_are_those_that_a_mask_would_silence(case, ratio, method):
+    model = case.model()
+    config = model.config
+    count = max(1, round(ratio * config.num_key_value_heads))
+    assume(count < config.num_key_value_heads)
+    sliced, found, _ = apply(model, SliceGroups(ratio, method))
+    r = config.num_attention_heads // config.num_key_value_heads
+    assert (sliced.config.num_attention_heads, sliced.config.num_key_value_heads) == (r * count, count)
+    assert sliced.config.head_dim == config.head_dim
+    assert {layer.scale for layer in named_modules(sliced, Attention).values()} == {
+        layer.scale for layer in named_modules(model, Attention).values()
+    }
+    assert_config_equals_shapes(sliced)
+    assert_outputs(found, outputs(masked_heads(model, sliced), calibrated(model)), rtol=1e-3, atol=1e-3)
+
+
+@given(drawn(), ratios, st.sampled_from(CHANNEL_METHODS))
+def test_sliced_channels_are_those_that_are_zero_in_an_rms_model(case, ratio, method):
+    model = case.model()
+    sliced, found, _ = apply(model, SliceChannels(ratio, method))
+    count = max(1, round(ratio * model.config.hidden_size))
+    assert sliced.config.hidden_size == count
+    assert_config_equals_shapes(sliced)
+    norms = named_modules(sliced, RMSNorm).values()
+    assert all(norm.eps == sliced.config.norm_eps for norm in norms)
+    if model.config.norm != "rms":
+        return
+    keep = most_important(channel_scores(model, calibrated(model), method), count)
+    axes = channel_axes(model.config)
+
+    def silence(path, array):
+        for axis in axes[path]:
+            shape = [-1 if i == axis else 1 for i in range(array.ndim)]
+            array = array * np.isin(np.arange(array.shape[axis]), keep).astype(array.dtype).reshape(shape)
+        return array
+
+    masked = map_arrays(silence, model)
+    assert_outputs(found, outputs(masked, calibrated(model)), rtol=3e-3, atol=3e-3)
+
+
+@given(drawn())
+def test_the_axes_of_channels_are_all_that_have_this_width(case):
+    """With a width that nothing else has, they are where it stands."""
+    config = replace(case.config, hidden_size=997)
+    arrays = named_arrays(shape_model(config))
+    for path, axes in channel_axes(config).items():
+        assert axes == tuple(i for i, size in enumerate(arrays[path].shape) if size == 997)
+
+
+@given(drawn(), st.sampled_from(NEURON_METHODS), ratios, st.booleans())
+def test_neurons_go_by_every_method(case, method, ratio, repair):
+    model = case.model()
+    sliced, found, _ = apply(model, SliceNeurons(ratio, method, repair))
+    assert_config_equals_shapes(sliced)
+    count = max(1, round(ratio * model.config.intermediate_size))
+    scores = neuron_scores(model, calibrated(model), method)
+    small = named_modules(sliced, FeedForward)
+    for path, layer in named_modules(model, FeedForward).items():
+        keep = most_important(scores[path], count)
+        np.testing.assert_array_equal(small[path].up.weight, layer.up.weight[keep])
+        if not repair:
+            np.testing.assert_array_equal(small[path].down.weight, layer.down.weight[:, keep])
+    assert all(np.isfinite(each).all() for each in found)
+
+
+@given(drawn(), ratios)
+def test_repair_never_makes_the_outputs_of_the_first_layer_worse(case, ratio):
+    """Its inputs are those of the whole model; the error is measured by the Gram matrix of what enters down."""
+    model = case.model()
+    calibration = calibrated(model)
+    path, layer = next(iter(named_modules(model, FeedForward).items()))
+    gram, _ = input_grams(model, calibration.sample())[f"{path}.down"]
+    keep = most_important(neuron_scores(model, calibration, "activation")[path], max(1, round(ratio * len(gram))))
+
+    def error(repair):
+        sliced, _, _ = apply(model, SliceNeurons(ratio, "activation", repair))
+        whole = np.zeros(layer.down.weight.shape)
+        whole[:, keep] = named_modules(sliced, FeedForward)[path].down.weight
+        difference = whole - layer.down.weight
+        return np.trace(difference @ gram @ difference.T)
+
+    assert error(True) <= error(False) * (1 + 1e-5) + 1e-9
+
+
+@given(drawn(), st.sampled_from(LAYER_METHODS), st.data())
+def test_dropped_layers_are_the_least_important(case, method, data):
+    model = case.model()
+    stacks = [stack for stack in layer_numbers(model) if stack is not None]
+    count = data.draw(st.integers(0, min(map(len, stacks)) - 1))
+    smaller, found, _ = apply(model, DropLayers(count, method))
+    scores = layer_scores(model, calibrated(model), method)
+    kept = [tuple(most_important(each, each.size - count)) for each in scores.values()]
+    _, wanted, _ = apply(model, KeepLayers(*kept))
+    assert_outputs(found, wanted, rtol=0, atol=0)
+    assert_config_equals_shapes(smaller)
+
+
+@given(drawn())
+def test_influence_is_measured_on_what_enters_and_leaves_each_layer(case):
+    """Followed by hand: each layer's own output is the next one's input."""
+    model = case.model()
+    if not hasattr(model, "layers"):
+        return
+    tasks = calibrated(model).sample()
+    states = []
+    for task in tasks:
+        seen = {}
+        model.states(**task.inputs, observe=seen.__setitem__)
+        states.append(layer_states(seen, "", model.layers))
+        if isinstance(model.layers[0], Block):
+            last = model.norm(states[-1][-1])
+            np.testing.assert_allclose(last, seen[f"hidden_states.{len(model.layers)}"][0], rtol=1e-4, atol=1e-4)
+    joined = [np.concatenate(each) for each in zip(*states, strict=True)]
+    found = layer_scores(model, calibrated(model), "influence")[""]
+    np.testing.assert_allclose(found, layer_importance(joined), rtol=1e-6, atol=1e-7)
+
+
+def idle(block):
+    """The block with output and down at 0."""
+
+    def silence(path, array):
+        writes = path.startswith(("attention.output.", "feed_forward.down.", "cross_attention.output."))
+        return np.zeros_like(array) if writes or ".down." in path else array
+
+    return map_arrays(silence, block)
+
+
+@pytest.mark.parametrize("family", [family for family in ALL_FAMILIES if "bert" not in family and family != "t5"])
+def test_a_layer_that_adds_nothing_has_no_influence_and_goes_without_loss(family):
+    model = small_model(family)
+    model = model.replace(layers=[idle(model.layers[0]), model.layers[1]])
+    influence = layer_scores(model, calibrated(model), "influence")[""]
+    assert abs(influence[0]) < 1e-6 < influence[1]
+    smaller, found, wanted = apply(model, DropLayers(1))
+    assert len(smaller.layers) == 1
+    assert_outputs(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ALL_FAMILIES)
+@pytest.mark.parametrize("step", [SliceChannels(1.0), DropLayers(0), SliceNeurons(1.0, "random", repair=True)])
+def test_nothing_removed_is_the_identity_bit_for_bit(family, step):
+    model = small_model(family)
+    same, found, wanted = apply(model, step)
+    assert same.config == model.config
+    assert_outputs(found, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("family", ALL_FAMILIES)
+@pytest.mark.parametrize("step", [SliceHeads(1.0), SliceGroups(1.0)])
+def test_all_heads_kept_is_the_identity_bit_for_bit(family, step):
+    model = small_model(family)
+    same, found, wanted = apply(model, step)
+    assert same.config == model.config
+    assert_outputs(found, wanted, rtol=0, atol=0)
+
+
+HOLDS_ANY_SIZE = tuple(family for family in ALL_FAMILIES if family not in ("gpt2", "bert", "distilbert", "phi3"))
+STEPS = {
+    "channels": SliceChannels(0.6),
+    "groups": SliceGroups(0.5),
+    "layers": DropLayers(1),
+    "repaired": SliceNeurons(0.5, "minitron", repair=True),
+}
+
+
+@pytest.mark.parametrize("family", HOLDS_ANY_SIZE)
+@pytest.mark.parametrize("name", STEPS)
+def test_what_is_saved_comes_back_bit_for_bit(family, name):
+    model = small_model(family)
+    if name == "groups" and model.config.num_key_value_heads == 1:
+        pytest.skip("one key/value head")
+    smaller, wanted, _ = apply(model, STEPS[name])
+    with tempfile.TemporaryDirectory() as directory:
+        save_model(Path(directory) / "saved", smaller)
+        again = load_model(Path(directory) / "saved")
+    assert_same_model(again, smaller)
+    assert_outputs(outputs(again, calibrated(model)), wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bert", "distilbert"])
+def test_a_family_whose_files_cannot_say_the_head_size_refuses_to_be_saved(family):
+    smaller, _, _ = apply(small_model(family), SliceGroups(0.5))
+    with tempfile.TemporaryDirectory() as directory, pytest.raises(ConfigError, match="another family|multiple"):
+        save_model(Path(directory) / "saved", smaller)
+
+
+def test_what_would_remove_nothing_is_refused():
+    one_group = replace(small_model("llama").config, num_key_value_heads=1)
+    with pytest.raises(ConfigError, match="1 key/value heads removes none; SliceHeads"):
+        apply(generic_model(one_group, 0, np.float32), SliceGroups(0.5))
+    with pytest.raises(ConfigError, match="1 query heads per key/value head removes none; SliceGroups"):
+        apply(small_model("bert"), SliceHeads(0.5))
+    for step in (SliceChannels(0.5, "luck"), SliceHeads(0.5, "luck"), SliceNeurons(0.5, "luck"), DropLayers(1, "luck")):
+        with pytest.raises(ConfigError, match="importance is 'luck'"):
+            apply(small_model("llama"), step)
+    for step in (SliceChannels(0.0), SliceHeads(1.5), SliceGroups(-1), SliceNeurons(0.0)):
+        with pytest.raises(ConfigError, match="ratio"):
+            apply(small_model("llama"), step)
+    for count in (2, -1, 0.5):
+        with pytest.raises(ConfigError, match="layers to drop"):
+            apply(small_model("llama"), DropLayers(count))
+
+
+@given(drawn(["llama", "gpt2", "t5", "mixtral"]))
+def test_taylor_scores_of_neurons_come_from_the_gradients_of_the_documents(case):
+    model = case.model()
+    gradients = mean_gradients(model, calibrated(model).sample())
+    scores = neuron_scores(model, calibrated(model), "taylor_element")
+    for path, layer in named_modules(model, FeedForward).items():
+        total = 0
+        for name in ("up", "gate"):
+            for field in ("weight", "bias"):
+                array = getattr(getattr(layer, name), field, None)
+                if array is not None:
+                    products = np.abs(array * gradients[f"{path}.{name}.{field}"])
+                    total = total + products.reshape(len(array), -1).sum(axis=1)
+        total = total + np.abs(layer.down.weight * gradients[f"{path}.down.weight"]).sum(axis=0)
+        np.testing.assert_allclose(scores[path], total, rtol=1e-4, atol=1e-9)

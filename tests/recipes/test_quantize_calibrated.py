@@ -1,0 +1,248 @@
+"""Smoothing, LLM.int8(), GPTQ and training with rounded weights, on models of every family."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.checkpoints.models import ALL_FAMILIES, assert_same_model, small_model
+from tests.recipes.models import tiny_calibration, tiny_model
+from tests.recipes.test_families import assert_outputs, calibrated, drawn, outputs
+from tests.transforms import inject_outliers
+from tinyslm.checkpoints import load_model, save_model
+from tinyslm.compression.quantization import OutlierLinear, QuantizedEmbedding, QuantizedLinear, gptq
+from tinyslm.errors import ConfigError
+from tinyslm.modules import Embedding, Linear, MixtureOfExperts
+from tinyslm.recipes import Quantize, QuantizeGPTQ, QuantizeOutlierAware, Recover, Smooth, TrainQuantized, compress
+from tinyslm.recipes.calibration import is_compressible
+from tinyslm.recipes.quantize_calibrated import linears_by_block
+from tinyslm.recipes.recover import distillation_loss
+from tinyslm.recipes.smooth import inner_pairs, norm_readers
+from tinyslm.recipes.statistics import input_grams, input_maxima
+from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
+
+POST_NORM = ("bert", "distilbert")
+STEPS = {
+    "outlier aware": QuantizeOutlierAware(threshold=2.0),
+    "gptq": QuantizeGPTQ(),
+    "gptq, act order": QuantizeGPTQ(bits=3, symmetric=False, act_order=True),
+    "trained": TrainQuantized(steps=2, bits=3, batch_size=4),
+    "trained with activations": TrainQuantized(steps=1, bits=4, integer_products=True, batch_size=4),
+}
+
+
+def output_error(model, calibration, *steps):
+    """Root mean square difference of what the model computes after these steps and before."""
+    found = outputs(compress(model, list(steps), calibration)[0], calibration)
+    wanted = outputs(model, calibration)
+    return np.sqrt(np.mean(np.concatenate([np.square(a - b).ravel() for a, b in zip(found, wanted, strict=True)])))
+
+
+def in_float64(model):
+    """The model in float64, where changes that preserve the function are seen to be exact."""
+    return map_arrays(lambda path, array: array.astype(np.float64), model)
+
+
+@given(drawn(), st.floats(0, 1), st.booleans())
+def test_smoothing_computes_the_same_on_every_family(case, alpha, inner):
+    model = in_float64(case.model())
+    calibration = calibrated(model)
+    inner = inner or model.config.family in POST_NORM
+    smooth, _ = compress(model, [Smooth(alpha, inner)], calibration)
+    assert_outputs(outputs(smooth, calibration), outputs(model, calibration), rtol=1e-4, atol=1e-4)
+    changed = [path for path, array in named_arrays(smooth).items() if np.any(array != named_arrays(model)[path])]
+    assert changed and all("layers" in path.split(".") or path == "encoder.norm.weight" for path in changed)
+
+
+@given(drawn([family for family in ALL_FAMILIES if family not in POST_NORM]))
+def test_q8_smoothed_activations_and_weights_are_equally_large(case):
+    """Of each norm's features, over all that read them; and a second time there is nothing left to move."""
+    model = in_float64(case.model())
+    calibration = calibrated(model)
+    smooth, _ = compress(model, [Smooth(inner=True)], calibration)
+    modules = named_modules(smooth, Linear)
+    readers = norm_readers(smooth)
+    maxima = input_maxima(smooth, calibration.sample(), {path for _, paths in readers for path in paths})
+    for _, paths in readers:
+        largest = np.max([maxima[path] for path in paths], axis=0)
+        columns = np.max([np.abs(modules[path].weight).max(axis=0) for path in paths], axis=0)
+        weights_changed_after = any(path.endswith((".value", ".up")) for path in paths)  # by the inner pairs
+        if not weights_changed_after:
+            np.testing.assert_allclose(largest, columns, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", ALL_FAMILIES)
+def test_every_norm_that_feeds_linear_layers_is_read_by_all_that_it_names(family):
+    """Scaling a norm's gain and its readers' columns changes nothing; leaving one reader out does."""
+    model = in_float64(small_model(family))
+    calibration = calibrated(model)
+    readers = norm_readers(model)
+    assert (not readers) == (family in POST_NORM)
+    reached = {path for _, paths in readers for path in paths}
+    others = {path for path in named_modules(model, Linear) if is_compressible(path)} - reached
+    if family in POST_NORM:
+        with pytest.raises(ConfigError, match="inner=True"):
+            Smooth()(model, calibration)
+        return
+    assert all(path.endswith((".output", ".down")) or "encoder.layers" in path for path in others)
+    wanted = outputs(model, calibration)
+    left_out = readers[0][1][0]
+    smooth = Smooth()(model, calibration)
+    broken = map_modules(
+        lambda path, linear: named_modules(model)[path] if path == left_out else linear, smooth, Linear
+    )
+    assert_outputs(outputs(smooth, calibration), wanted, rtol=1e-4, atol=1e-4)
+    assert any(np.max(np.abs(a - b)) > 1e-3 for a, b in zip(outputs(broken, calibration), wanted, strict=True))
+
+
+def test_inner_pairs_are_exact_with_shared_heads_and_biases():
+    model = in_float64(tiny_model())
+    calibration = tiny_calibration(model)
+    smooth = Smooth(alpha=0.7, inner=True)(model, calibration)
+    pairs = inner_pairs(model)
+    assert {producer.split(".")[-1] for producer, _, _ in pairs} == {"value", "up"} and pairs[0][2][1] == 2
+    for producer, consumer, _ in pairs:
+        for path in (producer, consumer):
+            assert np.any(named_modules(smooth)[path].weight != named_modules(model)[path].weight)
+    tokens = np.arange(10)[None]
+    np.testing.assert_allclose(smooth(tokens), model(tokens), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("experts", [0, 3])
+def test_injected_outliers_break_integer_products_and_both_remedies_restore_them(experts):
+    plain = tiny_model(experts)
+    model, calibration = inject_outliers(plain, [3, 8], 100.0), tiny_calibration(plain)
+    integers = Quantize(integer_products=True)
+    remedies = ((QuantizeOutlierAware(6.0),), (Smooth(), integers))
+    broken = output_error(model, calibration, integers)
+    decomposed, smoothed = (output_error(model, calibration, *steps) for steps in remedies)
+    assert smoothed < broken / 3 and decomposed < broken / 3
+
+
+@given(drawn(), st.sampled_from(sorted(STEPS)))
+@settings(max_examples=40)
+def test_every_step_works_on_every_family_and_is_saved_bit_for_bit(case, name):
+    model = case.model()
+    calibration = calibrated(model)
+    before = {path: array.copy() for path, array in named_arrays(model).items()}
+    smaller, _ = compress(model, [STEPS[name]], calibration)
+    for path, array in named_arrays(model).items():
+        np.testing.assert_array_equal(array, before[path])
+    kind = OutlierLinear if name == "outlier aware" else QuantizedLinear
+    for path in named_modules(model, Linear):
+        layer = named_modules(smaller)[path]
+        expected = Linear if path.endswith(".router") else kind if is_compressible(path) else QuantizedLinear
+        assert type(layer) is expected, path
+    assert not named_modules(smaller, Embedding) and named_modules(smaller, QuantizedEmbedding)
+    wanted = outputs(smaller, calibration)
+    assert all(np.all(np.isfinite(output)) for output in wanted)
+    with tempfile.TemporaryDirectory() as directory:
+        save_model(Path(directory) / "saved", smaller)
+        again = load_model(Path(directory) / "saved")
+    assert_same_model(again, smaller)
+    assert_outputs(outputs(again, calibration), wanted, rtol=0, atol=0)
+
+
+@given(drawn())
+def test_q9_threshold_zero_leaves_the_blocks_exact_on_the_calibration_documents(case):
+    model = case.model()
+    calibration = calibrated(model)
+    exact, _ = compress(model, [QuantizeOutlierAware(0.0)], calibration)
+    for path, layer in named_modules(exact, OutlierLinear).items():
+        occurs = input_maxima(model, calibration.sample(), {path})[path] > 0
+        np.testing.assert_array_equal(layer.columns, np.flatnonzero(occurs))
+        np.testing.assert_array_equal(layer.dense_weight()[:, occurs], named_modules(model)[path].weight[:, occurs])
+
+
+def test_an_infinite_threshold_is_quantize_with_integer_products():
+    model = tiny_model()
+    calibration = tiny_calibration(model)
+    plain, _ = compress(model, [Quantize(integer_products=True)], calibration)
+    decomposed, _ = compress(model, [QuantizeOutlierAware(np.inf)], calibration)
+    tokens = np.arange(10)[None]
+    np.testing.assert_allclose(decomposed(tokens), plain(tokens), rtol=1e-4, atol=1e-4)
+
+
+def test_gptq_sees_the_inputs_that_the_blocks_before_leave():
+    """The last block's codes are those for the Hessian of the model whose other blocks are rounded."""
+    model = tiny_model()
+    calibration = tiny_calibration(model)
+    step = QuantizeGPTQ(bits=3)
+    rounded, _ = compress(model, [step], calibration)
+    blocks = linears_by_block(model)
+    assert list(blocks) == ["layers.0", "layers.1", "layers.2"] and all(len(paths) == 7 for paths in blocks.values())
+    last = blocks["layers.2"]
+
+    def dense_again(path, layer):  # embeddings and the last block as they were
+        return named_modules(model)[path] if path in last or not is_compressible(path) else layer
+
+    half = map_modules(dense_again, rounded, QuantizedLinear | QuantizedEmbedding)
+    tasks = calibration.sample()
+    for path, (gram, _) in input_grams(half, tasks, last).items():
+        layer, weight = named_modules(rounded)[path], named_modules(model)[path].weight
+        np.testing.assert_array_equal(layer.codes, gptq(weight, gram, bits=3).codes)
+        dense_gram = input_grams(model, tasks, [path])[path][0]
+        assert np.any(gptq(weight, dense_gram, bits=3).codes != layer.codes)
+
+
+def test_gptq_beats_plain_rounding_and_more_bits_are_better():
+    model = tiny_model()
+    calibration = tiny_calibration(model)
+    errors = {bits: output_error(model, calibration, QuantizeGPTQ(bits=bits)) for bits in (2, 3, 4, 8)}
+    assert errors[8] < errors[4] < errors[3] < errors[2]
+
+    def round_plainly(model, calibration, progress):
+        def quantize(path, linear):
+            array = gptq(linear.weight, np.eye(linear.in_features), bits=3)
+            return Linear(array.dequantize(), linear.bias) if is_compressible(path) else linear
+
+        return map_modules(quantize, model, Linear)
+
+    plain = round_plainly(model, calibration, None)
+    difference = np.concatenate(
+        [(a - b).ravel() for a, b in zip(outputs(plain, calibration), outputs(model, calibration), strict=True)]
+    )
+    assert errors[3] < np.sqrt(np.mean(difference**2))
+
+
+def test_an_expert_that_no_token_reached_is_rounded_plainly():
+    model = tiny_model(experts=3)
+
+    def away(path, mixture):  # from the last expert
+        bias = np.array([0, 0, -1e9], np.float32)
+        return mixture.replace(router=mixture.router.replace(bias=bias))
+
+    model = map_modules(away, model, MixtureOfExperts)
+    rounded, _ = compress(model, [QuantizeGPTQ(bits=8)], tiny_calibration(model))
+    for path, layer in named_modules(rounded, QuantizedLinear).items():
+        if ".experts.2." in path:
+            weight = named_modules(model)[path].weight
+            assert np.all(np.abs(layer.dense_weight() - weight) <= layer.scale * 0.501)
+
+
+@pytest.mark.parametrize("integer_products", [False, True])
+def test_training_brings_a_rounded_model_nearer_to_its_teacher(integer_products):
+    model = tiny_model()
+    calibration = tiny_calibration(model)
+
+    def loss(steps):
+        step = TrainQuantized(steps=steps, bits=2, integer_products=integer_products, learning_rate=3e-3)
+        trained, _ = compress(model, [step], calibration)
+        layers = [each for path, each in named_modules(trained, QuantizedLinear).items() if is_compressible(path)]
+        assert len(layers) == 21 and all(layer.integer_products == integer_products for layer in layers)
+        assert all(np.abs(layer.codes).max() <= 1 for layer in layers)
+        return distillation_loss(calibration, Recover(1))(trained, *calibration.rows())
+
+    assert loss(60) < 0.7 * loss(1)
+
+
+def test_compressed_models_are_refused():
+    model = tiny_model()
+    calibration = tiny_calibration(model)
+    quantized, _ = compress(model, [Quantize()], calibration)
+    for step in (Smooth(), *STEPS.values()):
+        with pytest.raises(ConfigError, match="QuantizedLinear already"):
+            compress(quantized, [step], calibration)

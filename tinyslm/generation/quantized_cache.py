@@ -1,0 +1,74 @@
+"""The key/value cache in one byte per number, with one scale per token and head."""
+
+import numpy as np
+
+from tinyslm.compression.quantization import QuantizedArray, quantize
+from tinyslm.generation.cache import KeyValueCache
+
+
+class QuantizedKeyValueCache:
+    """What behaves like a `KeyValueCache` and stores codes: a number is off by at most half a step of its token's head.
+
+    codes: (B, capacity, G, D) int8, scale and, where it is not symmetric, zero_point: (B, capacity, G, 1), each of them
+    in a `KeyValueCache` of its own. What it gives back is what it stored, for new tokens too: a text read in pieces
+    gives the same numbers as one read at once.
+    symmetric: zero point 0; otherwise the range of each head is used in full, for one byte more per token and head.
+    Source: Sheng et al. 2023 (FlexGen), section 4; there in 4 bits, in groups of 64 numbers.
+    """
+
+    def __init__(self, capacity: int, *, symmetric=True):
+        self.capacity = capacity
+        names = ("codes", "scale") if symmetric else ("codes", "scale", "zero_point")
+        self.parts = {name: KeyValueCache(capacity) for name in names}
+
+    @property
+    def length(self) -> int:
+        """How many tokens are stored. Setting it back forgets those after it."""
+        return self.parts["codes"].length
+
+    @length.setter
+    def length(self, length):
+        for part in self.parts.values():
+            part.length = length
+
+    def extend(self, layer, key, value):
+        """As `KeyValueCache.extend`: (B, T, G, D) twice -> (B, S, G, D) twice, rounded."""
+        key, value = self._rounded(key), self._rounded(value)
+        return self._widened({name: part.extend(layer, key[name], value[name]) for name, part in self.parts.items()})
+
+    def keep(self, layer, compute):
+        """As `KeyValueCache.keep`: the keys and values of the source, computed once and rounded."""
+        if layer not in self.parts["codes"].source:
+            key, value = (self._rounded(array) for array in compute())
+            for name, part in self.parts.items():
+                part.source[layer] = key[name], value[name]
+        return self._widened({name: part.source[layer] for name, part in self.parts.items()})
+
+    def advance(self, count):
+        """Count `count` new tokens as seen."""
+        self.length += count
+
+    def repeat(self, times):
+        """As `KeyValueCache.repeat`: row b becomes rows b * times and on."""
+        repeated = QuantizedKeyValueCache(self.capacity, symmetric="zero_point" not in self.parts)
+        repeated.parts = {name: part.repeat(times) for name, part in self.parts.items()}
+        return repeated
+
+    def num_bytes(self) -> int:
+        """What it takes in memory, scales included."""
+        return sum(part.num_bytes() for part in self.parts.values())
+
+    def _rounded(self, array):
+        """{name of a part: array} of keys or values (..., D); a zero point is itself a code, so it fits in a byte."""
+        rounded = quantize(array, symmetric="zero_point" not in self.parts, group_size=array.shape[-1])
+        return {"codes": rounded.codes, "scale": rounded.scale, "zero_point": rounded.zero_point.astype(np.int8)}
+
+    def _widened(self, pairs):
+        """Keys and values from {name of a part: (its keys, its values)}."""
+        zero = np.zeros((1, 1, 1, 1), np.int8)
+        return tuple(
+            QuantizedArray(codes, scale, zero_point, group_size=codes.shape[-1]).dequantize()
+            for codes, scale, zero_point in zip(
+                pairs["codes"], pairs["scale"], pairs.get("zero_point", (zero, zero)), strict=True
+            )
+        )
