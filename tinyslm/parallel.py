@@ -12,7 +12,6 @@ from contextlib import contextmanager, nullcontext
 
 from threadpoolctl import ThreadpoolController
 
-
 _chosen = threading.local()  # what `use_threads` says, for the thread that called it
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from tinyslm.autodiff import differentiable
 from tinyslm.checkpoints.widening import give_back, widen, widened, widened_tiles
-from tinyslm.parallel import map_shares
 from tinyslm.modules import LinearLayer, Weighted
+from tinyslm.parallel import map_shares
 from tinyslm.tree import Array, constant
 
 

@@ -24,8 +24,8 @@ from tinyslm.recipes.quantize_calibrated import QuantizeGPTQ, QuantizeOutlierAwa
 from tinyslm.recipes.quantize_training import TrainQuantized
 from tinyslm.recipes.recipe import Recipe, compress
 from tinyslm.recipes.recover import Recover
-from tinyslm.recipes.smooth import Smooth
 from tinyslm.recipes.sensitivity import PruneBySensitivity
+from tinyslm.recipes.smooth import Smooth
 
 __all__ = [
     "Calibration",
@@ -53,8 +53,8 @@ __all__ = [
     "SliceHeads",
     "SliceNeurons",
     "Smooth",
-    "TrainQuantized",
     "StoreSparse",
+    "TrainQuantized",
     "compress",
     "default_recipes",
     "measure",

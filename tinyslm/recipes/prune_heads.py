@@ -119,14 +119,14 @@ def _first_attention(relative_positions):
 
 def head_parts(head_dim):
     """A function of an attention: the arrays that only query heads share, heads first."""
-    return lambda layer: by_head(_rows(layer.query) + [layer.output.weight.T], head_dim)
+    return lambda layer: by_head([*_rows(layer.query), layer.output.weight.T], head_dim)
 
 
 def group_parts(query_rows, head_dim):
     """A function of an attention: all its arrays, groups first. query_rows: of one group."""
 
     def parts(layer):
-        queries = by_head(_rows(layer.query) + [layer.output.weight.T], query_rows)
+        queries = by_head([*_rows(layer.query), layer.output.weight.T], query_rows)
         return queries + by_head(_rows(layer.key) + _rows(layer.value), head_dim)
 
     return parts
