@@ -1,9 +1,14 @@
 """Sentences follow from the numbers: other numbers, other sentences."""
 
+from dataclasses import MISSING, fields
+
 from tests.reporting import results
+from tinyslm.recipes import STEPS
+from tinyslm.reporting.figures import MARKS
 from tinyslm.reporting.findings import findings
 from tinyslm.reporting.questions import answers
 from tinyslm.reporting.steps import SENTENCES, step_sentence
+from tinyslm.reporting.techniques import NOT_TECHNIQUES, technique
 
 
 def text_of(given):
@@ -71,10 +76,28 @@ def test_questions_are_those_that_the_numbers_raise():
     assert "INT8 products" not in text and "magnitude" not in text
 
 
+def settings_of(kind):
+    """The settings that a step has by default, and any number for those that it needs."""
+    return {
+        field.name: {float: 0.5, int: 3}.get(field.type, (0, 2)) if field.default is MISSING else field.default
+        for field in fields(kind)
+    }
+
+
 def test_every_step_is_put_into_words_with_and_without_its_settings():
-    for name in SENTENCES:
-        with_settings = step_sentence({"step": name, "settings": results.SETTINGS[name]}, 6)
+    assert set(STEPS) == set(SENTENCES)
+    for name, kind in STEPS.items():
+        with_settings = step_sentence({"step": name, "settings": settings_of(kind)}, 6)
         without = step_sentence({"step": name, "settings": {}}, 6)
-        assert with_settings.endswith(".") and without.endswith(".") and "None" not in with_settings + without
+        for text in (with_settings, without):
+            assert text.endswith(".") and not text[0].islower() and "None" not in text
+
+
+def test_every_step_that_changes_what_a_model_is_made_of_is_a_technique():
+    for name in set(STEPS) - set(NOT_TECHNIQUES):
+        assert technique({"steps": [{"step": name, "settings": {}}]}) in set(MARKS) - {"dense", "other", "combination"}
+
+
+def test_a_step_in_words():
     assert "number 2, 4, 6" in step_sentence({"step": "KeepLayers", "settings": {"layers": [1, 3, 5]}}, 6)
     assert step_sentence({"step": "Polish", "settings": {"shine": 1}}, 6) == "Polish was applied."

@@ -1,13 +1,16 @@
 """Which technique a row shows, read off the names of its steps."""
 
 RECOVERY = "Recover"
-NOT_TECHNIQUES = (RECOVERY, "FoldMasks")  # they change nothing in what the model is made of
+NOT_TECHNIQUES = (RECOVERY, "FoldMasks", "RepairWeights", "Smooth", "StoreSparse")  # they prepare or finish others
+TRAINING = (RECOVERY, "PruneGradually", "PruneIteratively", "TrainQuantized")
 TECHNIQUES = {
     "KeepLayers": "student",
-    "SliceNeurons": "sliced",
-    "Quantize": "quantized",
+    "FreshStudent": "student",
+    "TrainQuantized": "quantized",
     "Factorize": "factorized",
+    "LearnRanks": "factorized",
 }
+BEGINNINGS = {"Prune": "pruned", "Slice": "sliced", "Drop": "sliced", "Quantize": "quantized"}  # of names of steps
 
 
 def technique(row) -> str:
@@ -21,7 +24,11 @@ def technique(row) -> str:
 def techniques(row) -> list[str]:
     """The techniques of all steps in their order, without the training that follows them."""
     names = [step["step"] for step in row["steps"] if step["step"] not in NOT_TECHNIQUES]
-    return [TECHNIQUES.get(name, "pruned" if name.startswith("Prune") else "other") for name in names]
+    return [TECHNIQUES.get(name) or _by_beginning(name) for name in names]
+
+
+def _by_beginning(name):
+    return next((kind for beginning, kind in BEGINNINGS.items() if name.startswith(beginning)), "other")
 
 
 def setting(row, name):
@@ -30,5 +37,5 @@ def setting(row, name):
 
 
 def was_trained(row) -> bool:
-    """Whether the recipe trained the model after compressing it."""
-    return any(step["step"] == RECOVERY for step in row["steps"])
+    """Whether the recipe trained the model."""
+    return any(step["step"] in TRAINING for step in row["steps"])
