@@ -155,7 +155,7 @@ def test_masked_layers_take_less_of_the_disk(tmp_path):
 
 UP = "layers.0.feed_forward.up"
 DAMAGED = {
-    "kind": ({}, {"kind": "os.system"}, ConfigError, "expected an object with a kind of Linear"),
+    "kind": ({}, {"kind": "os.system"}, ConfigError, "expected an object with a kind of .*Linear"),
     "kind of a wrong type": ({}, {"kind": ["Linear"]}, ConfigError, "expected an object with a kind"),
     "setting": ({}, {"integer_products": "yes"}, ConfigError, "integer_products is 'yes', expected a bool"),
     "unknown setting": ({}, {"color": 1}, CheckpointError, "has no 'color'"),
@@ -183,7 +183,7 @@ DAMAGED = {
     "lost bias": ({"bias": None}, {"bias": None}, CheckpointError, r"up.bias of a QuantizedLinear is missing"),
     "bias in the configuration": ({"bias": None}, {"bias": [0.0] * 40}, ConfigError, "bias is .*, expected null"),
     "lost zero point": ({}, {"zero_point": 3}, ConfigError, "zero_point is 3, expected null, or a tensor"),
-    "an embedding": ({}, {"kind": "QuantizedEmbedding"}, ConfigError, "expected an object with a kind of Linear"),
+    "an embedding": ({}, {"kind": "QuantizedEmbedding"}, ConfigError, "expected an object with a kind of .*Linear"),
 }
 
 
