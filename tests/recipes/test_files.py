@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.recipes.models import tiny_model
 from tinyslm.errors import ConfigError
-from tinyslm.recipes import STEPS, Quantize, Recipe, Recover, SliceNeurons, default_recipes
+from tinyslm.recipes import STEPS, PruneMagnitude, PruneWanda, Quantize, Recipe, Recover, SliceNeurons, default_recipes
 from tinyslm.recipes.files import make_step, read_recipes, recipe_entry
 
 GRID = """
@@ -64,6 +64,14 @@ def test_a_grid_stands_for_every_combination(tmp_path):
         Recipe("keep 1, activation", (SliceNeurons(1.0, "activation"),), "activation decides"),
         Recipe("INT8", (Recover(3, 1.0), Quantize(symmetric=False))),
     ]
+
+
+def test_a_grid_may_choose_the_step(tmp_path):
+    text = (
+        '[[recipe]]\nname = "{step}"\ngrid.step = ["PruneMagnitude", "PruneWanda"]\n[[recipe.step]]\nuse = "{step}"\n'
+    )
+    recipes = read_recipes(write(tmp_path, text + "sparsity = 0.5"), STEPS)
+    assert [recipe.steps for recipe in recipes] == [(PruneMagnitude(0.5),), (PruneWanda(0.5),)]
 
 
 @given(

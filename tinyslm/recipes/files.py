@@ -93,16 +93,17 @@ def expand(entry, steps, where) -> list[Recipe]:
 
 def make_step(entry, steps, where, grid=None):
     """The step that an entry {"use": name, setting: value} describes. Raises ConfigError for what does not fit."""
-    if not isinstance(entry, dict) or entry.get("use") not in steps:
+    use = _filled(entry.get("use"), grid or {}, where) if isinstance(entry, dict) else None
+    if not isinstance(use, str) or use not in steps:
         raise ConfigError(f"{where}: use is {_keys(entry)}, expected one of {', '.join(sorted(steps))}")
-    kind = steps[entry["use"]]
+    kind = steps[use]
     known = typing.get_type_hints(kind)
     settings = {}
     for name, value in entry.items():
         if name == "use":
             continue
         if name not in known:
-            raise ConfigError(f"{where}: {entry['use']} has no setting {name!r}, only {', '.join(known)}")
+            raise ConfigError(f"{where}: {use} has no setting {name!r}, only {', '.join(known)}")
         settings[name] = _converted(_filled(value, grid or {}, where), known[name], f"{where}: {name}")
     missing = [
         field.name
@@ -110,7 +111,7 @@ def make_step(entry, steps, where, grid=None):
         if field.default is dataclasses.MISSING and field.name not in settings
     ]
     if missing:
-        raise ConfigError(f"{where}: {entry['use']} needs {', '.join(missing)}")
+        raise ConfigError(f"{where}: {use} needs {', '.join(missing)}")
     return kind(**settings)
 
 
