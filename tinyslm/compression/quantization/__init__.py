@@ -5,6 +5,7 @@ from tinyslm.compression.quantization.integer_matmul import affine_matmul, integ
 from tinyslm.compression.quantization.outliers import OutlierLinear, outlier_features, outlier_linear
 from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
 from tinyslm.compression.quantization.quantized_linear import QuantizedLinear, integer_linear, weight_only_linear
+from tinyslm.compression.quantization.requantization import fixed_point, requantize
 from tinyslm.compression.quantization.second_order import gptq
 from tinyslm.compression.quantization.smoothing import column_maxima, smooth_gain, smooth_weight, smoothing_scales
 from tinyslm.compression.quantization.training_aware import FakeQuantizedLinear, fake_quantize, fake_quantize_tokens
@@ -22,6 +23,7 @@ __all__ = [
     "encode",
     "fake_quantize",
     "fake_quantize_tokens",
+    "fixed_point",
     "gptq",
     "integer_linear",
     "integer_matmul",
@@ -29,6 +31,7 @@ __all__ = [
     "outlier_linear",
     "quantize",
     "quantize_tokens",
+    "requantize",
     "smooth_gain",
     "smooth_weight",
     "smoothing_scales",
