@@ -5,6 +5,7 @@ from tinyslm.compression.quantization.integer_matmul import affine_matmul, integ
 from tinyslm.compression.quantization.outliers import OutlierLinear, outlier_features, outlier_linear
 from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
 from tinyslm.compression.quantization.quantized_linear import QuantizedLinear, integer_linear, weight_only_linear
+from tinyslm.compression.quantization.ranges import choose_range, entropy_threshold, join_ranges
 from tinyslm.compression.quantization.requantization import fixed_point, requantize
 from tinyslm.compression.quantization.second_order import gptq
 from tinyslm.compression.quantization.smoothing import column_maxima, smooth_gain, smooth_weight, smoothing_scales
@@ -18,15 +19,18 @@ __all__ = [
     "QuantizedLinear",
     "affine_matmul",
     "affine_parameters",
+    "choose_range",
     "code_range",
     "column_maxima",
     "encode",
+    "entropy_threshold",
     "fake_quantize",
     "fake_quantize_tokens",
     "fixed_point",
     "gptq",
     "integer_linear",
     "integer_matmul",
+    "join_ranges",
     "outlier_features",
     "outlier_linear",
     "quantize",

@@ -1,0 +1,147 @@
+"""Ranges for codes: what each method promises, against brute force."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.strategies import generators
+from tinyslm.compression.quantization import choose_range
+from tinyslm.compression.quantization.affine import affine_parameters, encode
+from tinyslm.compression.quantization.ranges import BINS, METHODS, entropy_threshold, join_ranges
+from tinyslm.errors import ConfigError, DataError
+
+methods = st.sampled_from(METHODS)
+
+
+def heavy_tailed(rng, size=300):
+    return rng.standard_normal(size) * np.exp(rng.standard_normal(size))
+
+
+def error(x, chosen, bits, symmetric):
+    """Mean square error of x after rounding to codes that cover this range."""
+    scale, zero_point = affine_parameters(*map(np.asarray, chosen), bits=bits, symmetric=symmetric)
+    codes = encode(x, scale, zero_point, bits=bits, symmetric=symmetric)
+    return np.mean(np.square(x - scale * (codes.astype(float) - zero_point)))
+
+
+@settings(max_examples=30)
+@given(generators(), methods, st.booleans(), st.sampled_from([3, 4, 8]), st.sampled_from([0.25, 8.0]))
+def test_every_range_holds_zero_grows_with_the_values_and_is_no_wider_than_they_are(
+    rng, method, symmetric, bits, factor
+):
+    x = heavy_tailed(rng) + rng.choice([0, 3])
+    lowest, highest = choose_range(x, method, bits=bits, symmetric=symmetric)
+    assert lowest <= 0 <= highest and highest > lowest
+    full_low, full_high = choose_range(x, symmetric=symmetric)
+    assert full_low <= lowest and highest <= full_high
+    if symmetric:
+        assert lowest == -highest
+    scaled = choose_range(factor * x, method, bits=bits, symmetric=symmetric)
+    np.testing.assert_allclose(scaled, (factor * lowest, factor * highest), rtol=1e-12)
+
+
+@given(generators(), st.booleans())
+def test_all_percent_are_everything(rng, symmetric):
+    x = heavy_tailed(rng)
+    np.testing.assert_allclose(choose_range(x, "percentile", percentile=100, symmetric=symmetric),
+                               choose_range(x, symmetric=symmetric), rtol=1e-14)  # fmt: skip
+
+
+@given(generators(), st.floats(60, 99), st.booleans())
+def test_a_percentile_leaves_out_that_share(rng, percentile, symmetric):
+    x = rng.standard_normal(1000)
+    lowest, highest = choose_range(x, "percentile", percentile=percentile, symmetric=symmetric)
+    outside = np.mean((x < lowest) | (x > highest))
+    assert outside == pytest.approx((1 if symmetric else 2) * (1 - percentile / 100), abs=0.003)
+
+
+@settings(max_examples=30)
+@given(generators(), st.booleans(), st.sampled_from([2, 3, 4, 8]))
+def test_no_clip_ratio_has_a_smaller_error_than_the_chosen_one(rng, symmetric, bits):
+    x = heavy_tailed(rng)
+    best = error(x, choose_range(x, "mean_square_error", bits=bits, symmetric=symmetric), bits, symmetric)
+    low, high = choose_range(x, symmetric=symmetric)
+    for ratio in np.linspace(0.02, 1, 50):
+        assert best <= error(x, (ratio * low, ratio * high), bits, symmetric) * (1 + 1e-9)
+
+
+@given(generators())
+def test_ranges_of_batches_join_to_that_of_all(rng):
+    x, y = heavy_tailed(rng), heavy_tailed(rng)
+    both = np.concatenate([x, y])
+    for symmetric in (True, False):
+        joined = join_ranges(choose_range(x, symmetric=symmetric), choose_range(y, symmetric=symmetric))
+        assert joined == choose_range(both, symmetric=symmetric)
+
+
+def plain_divergence(counts, i, levels):
+    """The definition, one bin after the other."""
+    p = list(counts[:i])
+    p[-1] += sum(counts[i:])
+    q = [0.0] * i
+    for level in range(levels):
+        bins = range(level * i // levels, (level + 1) * i // levels)
+        filled = [b for b in bins if counts[b] > 0]
+        for b in filled:
+            q[b] = sum(counts[b] for b in bins) / len(filled)
+    total_p, total_q = sum(p), sum(q)
+    divergence = 0.0
+    for one, other in zip(p, q, strict=True):
+        if one > 0 and other == 0:
+            return math.inf
+        if one > 0:
+            divergence += one / total_p * math.log((one / total_p) / (other / total_q))
+    return divergence
+
+
+@settings(max_examples=5)
+@given(generators(), st.sampled_from([4, 8]), st.sampled_from([1.0, 30.0]))
+def test_no_threshold_changes_the_distribution_less_than_the_chosen_one(rng, bits, tail):
+    x = rng.standard_normal(4000)
+    x[:10] *= tail
+    threshold = entropy_threshold(x, bits)
+    counts, levels = np.histogram(np.abs(x) / np.max(np.abs(x)), BINS, (0, 1))[0].tolist(), 2 ** (bits - 1)
+    chosen = round(threshold / np.max(np.abs(x)) * BINS)
+    best = plain_divergence(counts, chosen, levels)
+    for i in [*rng.integers(levels, BINS, 25), levels, BINS]:
+        assert best <= plain_divergence(counts, int(i), levels) + 1e-12
+
+
+def test_entropy_clips_what_is_far_away_and_nothing_else():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(200_000)
+    x[0] = 60.0
+    assert 2.5 < entropy_threshold(x) < 10
+    assert entropy_threshold(rng.uniform(-1, 1, 200_000)) > 0.95
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "x", [np.zeros(5), np.array([3.0]), np.array(-2.0), np.full(7, 1e-30), np.array([1e30, 1e-30])]
+)
+def test_odd_arrays_have_ranges_too(method, x):
+    for symmetric in (True, False):
+        lowest, highest = choose_range(x, method, symmetric=symmetric)
+        assert np.isfinite([lowest, highest]).all() and lowest <= 0 <= highest
+        assert np.isfinite(error(np.atleast_1d(x), (lowest, highest), 8, symmetric))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_dtype_stays(method, dtype):
+    lowest, highest = choose_range(np.arange(-3, 9, dtype=dtype), method, symmetric=False)
+    assert lowest.dtype == highest.dtype == dtype
+
+
+def test_requests_that_cannot_be_honoured_are_refused():
+    x = np.ones(3)
+    with pytest.raises(ConfigError, match="method must be one of"):
+        choose_range(x, "maximum")
+    with pytest.raises(ConfigError, match="percentile must be"):
+        choose_range(x, "percentile", percentile=40)
+    for wrong in (np.ones(3, int), np.zeros(0), np.array([np.nan])):
+        with pytest.raises(DataError):
+            choose_range(wrong)
