@@ -10,27 +10,19 @@ import numpy as np
 import scipy
 
 import tinyslm
-from tests.benchmarks.claims import (
-    distillation,
-    low_rank,
-    pipeline,
-    pruning,
-    quantization,
-    quantization_calibrated,
-    structure,
-)
+from tests.benchmarks.claims import distillation, low_rank, pruning, quantization_calibrated, structure
 from tests.benchmarks.claims.bench import Bench
 from tests.benchmarks.claims.claim import Claim
 from tinyslm.checkpoints.atomic import atomic_file
 from tinyslm.errors import ConfigError
 from tinyslm.parallel import default_threads
 
-TOPICS = (distillation, pruning, structure, quantization, quantization_calibrated, low_rank, pipeline)
+TOPICS = (distillation, pruning, structure, quantization_calibrated, low_rank)
 CLAIMS = {claim.name: claim for topic in TOPICS for claim in topic.CLAIMS}
 WORDS = {True: "holds", False: "does not hold", None: "undecided"}
 
 
-def main():
+def main(argv=None):
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.claims", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="CLAIM", help="only these (default: all)")
@@ -38,7 +30,7 @@ def main():
     parser.add_argument("--split", choices=["test", "validation"], default="test", help="what is measured on")
     parser.add_argument("--out", metavar="FILE", help="write the table as JSON, after every claim")
     parser.add_argument("--list", action="store_true", help="names and statements only")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if arguments.list:
         for claim in CLAIMS.values():
             print(f"{claim.name:24}  {claim.statement}")

@@ -1,0 +1,59 @@
+"""The table of claims: verdicts follow from numbers, and every claim says where it comes from."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.claims.__main__ import CLAIMS, TOPICS, main, measured, table_row, write
+from tests.benchmarks.claims.claim import Claim, in_order, spread
+
+
+@pytest.mark.parametrize(
+    "lower, higher, holds",
+    [
+        ([1, 2, 3], [2, 3, 4], True),
+        ([1, 2, 3], [2, 3, 2.9], True),  # in the mean, and in two of three
+        ([1, 2, 3], [0.9, 1.9, 9], False),  # in the mean only
+        ([1, 2, 3], [1.1, 2.1, 1], False),  # in two of three only
+        ([1, 2, 3], [1, 2, 3], False),
+    ],
+)
+def test_an_order_holds_in_the_mean_and_in_most_seeds(lower, higher, holds):
+    verdict = in_order({"a": np.array(lower), "b": np.array(higher)}, ["a", "b"])
+    assert verdict.holds is holds and ("<" in verdict.ours) is holds
+
+
+def test_an_order_of_three_needs_both_steps():
+    results = {"a": np.zeros(3), "b": np.ones(3), "c": np.full(3, 0.5)}
+    assert not in_order(results, ["a", "b", "c"]).holds and in_order(results, ["a", "c", "b"]).holds
+
+
+def test_spreads_are_standard_deviations_over_seeds():
+    assert spread([1.0, 2.0, 3.0]) == "2.000 ± 1.000" and spread([0.5], 1) == "0.5 ± 0.0"
+
+
+def test_every_claim_has_a_name_of_its_own_and_a_source(capsys):
+    assert len(CLAIMS) == sum(len(topic.CLAIMS) for topic in TOPICS)
+    assert all(claim.statement and claim.published for claim in CLAIMS.values())
+    main(["--list"])
+    assert len(capsys.readouterr().out.splitlines()) == len(CLAIMS)
+    with pytest.raises(SystemExit):
+        main(["nothing"])
+
+
+def test_a_row_holds_what_every_seed_gave(tmp_path):
+    claim = Claim(
+        "three", "One is less.", "never (nobody)", lambda bench, seed: {"a": seed, "b": bench},
+        lambda results: in_order(results, ["a", "b"]),
+    )  # fmt: skip
+    row = measured(claim, 7, [1, 2, 3])
+    assert row["measured"] == [{"a": 1.0, "b": 7.0}, {"a": 2.0, "b": 7.0}, {"a": 3.0, "b": 7.0}]
+    assert row["verdict"] == "holds" and "2.000 ± 1.000 a < 7.000 ± 0.000 b" in table_row(row)
+
+    class Arguments:
+        names, seeds, split = ["three"], [1, 2, 3], "test"
+
+    write(tmp_path / "below" / "claims.json", Arguments, [row])
+    content = json.loads((tmp_path / "below" / "claims.json").read_text("utf-8"))
+    assert content["claims"] == [row] and content["command"].endswith("claims three") and content["seeds"] == [1, 2, 3]
