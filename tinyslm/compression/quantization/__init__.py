@@ -1,6 +1,13 @@
 """Quantization: numbers in a few bits, an exact product of such numbers, and the layer that uses them."""
 
 from tinyslm.compression.quantization.affine import QuantizedArray, affine_parameters, code_range, encode, quantize
+from tinyslm.compression.quantization.formats import (
+    double_quantize,
+    float4_levels,
+    integer4_levels,
+    normal_float4_levels,
+    quantize_to_levels,
+)
 from tinyslm.compression.quantization.integer_matmul import affine_matmul, integer_matmul, quantize_tokens
 from tinyslm.compression.quantization.outliers import OutlierLinear, outlier_features, outlier_linear
 from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
@@ -22,18 +29,23 @@ __all__ = [
     "choose_range",
     "code_range",
     "column_maxima",
+    "double_quantize",
     "encode",
     "entropy_threshold",
     "fake_quantize",
     "fake_quantize_tokens",
     "fixed_point",
+    "float4_levels",
     "gptq",
+    "integer4_levels",
     "integer_linear",
     "integer_matmul",
     "join_ranges",
+    "normal_float4_levels",
     "outlier_features",
     "outlier_linear",
     "quantize",
+    "quantize_to_levels",
     "quantize_tokens",
     "requantize",
     "smooth_gain",

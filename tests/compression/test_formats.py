@@ -1,0 +1,118 @@
+"""4-bit formats: their levels, the nearest of them, and scales that are quantized themselves."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.strategies import generators
+from tinyslm.compression.quantization import (
+    double_quantize,
+    float4_levels,
+    integer4_levels,
+    normal_float4_levels,
+    quantize_to_levels,
+)
+from tinyslm.errors import ConfigError, DataError
+
+LEVELS = {"normal": normal_float4_levels(), "float": float4_levels(), "integer": integer4_levels()}
+PUBLISHED = [-1, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0,
+             0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.5626170, 0.7229568, 1]  # fmt: skip
+
+
+def test_normal_float_has_the_published_levels():
+    """Dettmers et al. 2023, appendix E."""
+    levels = normal_float4_levels()
+    np.testing.assert_allclose(levels, PUBLISHED, atol=1e-7)
+    assert levels[0] == -1 and levels[7] == 0 and levels[15] == 1
+    assert np.max(np.diff(levels)) / 2 == pytest.approx(0.1519, abs=1e-4)
+
+
+@pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS)
+def test_levels_ascend_from_minus_one_to_one_with_zero_among_them(levels):
+    assert np.all(np.diff(levels) > 0) and levels[0] == -1 and levels[-1] == 1 and 0 in levels
+    assert 15 <= len(levels) <= 16
+
+
+def test_float_levels_are_those_of_two_bits_of_exponent_and_one_of_mantissa():
+    values = {(-1) ** s * (m / 2 if e == 0 else 2.0 ** (e - 1) * (1 + m / 2))
+              for s in (0, 1) for e in range(4) for m in (0, 1)}  # fmt: skip
+    np.testing.assert_allclose(float4_levels() * 6, sorted(values))
+
+
+@given(generators(), st.sampled_from(sorted(LEVELS)), st.sampled_from([1, 4, 8]), st.sampled_from([1e-3, 1.0, 1e3]))
+def test_every_number_goes_to_the_nearest_level(rng, name, block, size):
+    x, levels = rng.standard_normal((3, 16)) * size, LEVELS[name]
+    found = quantize_to_levels(x, levels, block)
+    assert found.codes.shape == x.shape and found.absmax.shape == (3, 16 // block)
+    largest = np.repeat(np.max(np.abs(x.reshape(3, -1, block)), axis=-1), block, axis=-1)
+    nearest = np.min(np.abs(x[..., None] - levels * largest[..., None]), axis=-1)
+    error = np.abs(found.dequantize(levels) - x)
+    np.testing.assert_allclose(error, nearest, rtol=1e-9, atol=1e-12 * size)
+    assert np.all(error <= largest * np.max(np.diff(levels)) / 2 * (1 + 1e-12))
+    exact = np.abs(x) == largest
+    np.testing.assert_array_equal(found.dequantize(levels)[exact], x[exact])
+
+
+@given(generators(), st.sampled_from(sorted(LEVELS)))
+def test_codes_do_not_feel_the_size_and_scales_carry_it(rng, name):
+    x, levels = rng.standard_normal((2, 8)), LEVELS[name]
+    one, other = quantize_to_levels(x, levels, 4), quantize_to_levels(4.0 * x, levels, 4)
+    np.testing.assert_array_equal(one.codes, other.codes)
+    np.testing.assert_allclose(other.absmax, 4 * one.absmax)
+    again = quantize_to_levels(one.dequantize(levels), levels, 4)
+    np.testing.assert_array_equal(again.codes, one.codes)
+
+
+@pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS)
+def test_zeros_stay_zeros(levels):
+    x = np.array([[0.0, 3.0, 0.0, -1.0], [0.0, 0.0, 0.0, 0.0]])
+    found = quantize_to_levels(x, levels, 4).dequantize(levels)
+    assert not np.any(found[x == 0])
+
+
+def test_normal_weights_lose_least_in_the_format_made_for_them():
+    """Mean square error of normal numbers in blocks of 64: NormalFloat < E2M1 < integers."""
+    for seed in range(20):
+        x = np.random.default_rng(seed).standard_normal((50, 256))
+        errors = [
+            np.mean(np.square(quantize_to_levels(x, LEVELS[name]).dequantize(LEVELS[name]) - x))
+            for name in ("normal", "float", "integer")
+        ]
+        assert errors == sorted(errors)
+
+
+@given(generators(), st.integers(1, 600))
+def test_quantized_scales_are_within_half_a_step(rng, count):
+    absmax = rng.uniform(0.5, 2, count)
+    found = double_quantize(absmax)
+    assert found.dequantize().shape == absmax.shape
+    steps = np.repeat(found.differences.scale, 256)[:count]
+    assert np.all(np.abs(found.dequantize() - absmax) <= steps / 2 * (1 + 1e-9))
+    assert found.differences.codes.size == -(-count // 256) * 256
+
+
+def test_scales_cost_an_eighth_of_a_bit_per_weight():
+    absmax = np.ones((256, 64), np.float32)  # of 2^20 weights in blocks of 64
+    found = double_quantize(absmax)
+    bits = 8 * (found.differences.codes.nbytes + found.differences.scale.nbytes + found.mean.nbytes)
+    assert bits / 2**20 == pytest.approx(0.127, abs=0.0005)
+    np.testing.assert_array_equal(found.dequantize(), absmax)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_dtype_stays(dtype):
+    found = quantize_to_levels(np.linspace(-2, 3, 8, dtype=dtype), LEVELS["normal"], 4)
+    assert found.codes.dtype == np.uint8 and found.absmax.dtype == found.dequantize(LEVELS["normal"]).dtype == dtype
+    assert double_quantize(found.absmax).dequantize().dtype == dtype
+
+
+def test_requests_that_cannot_be_honoured_are_refused():
+    levels = LEVELS["normal"]
+    with pytest.raises(DataError, match="block_size must divide"):
+        quantize_to_levels(np.ones((2, 6)), levels, 4)
+    with pytest.raises(ConfigError, match="block_size"):
+        quantize_to_levels(np.ones((2, 6)), levels, 0)
+    for wrong in (np.ones(3, int), np.array([np.inf, 1.0]), np.zeros((2, 0)), np.array(1.0)):
+        with pytest.raises(DataError):
+            quantize_to_levels(wrong, levels, 1)
