@@ -67,8 +67,8 @@ def test_codes_do_not_feel_the_size_and_scales_carry_it(rng, name):
 @pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS)
 def test_zeros_stay_zeros(levels):
     x = np.array([[0.0, 3.0, 0.0, -1.0], [0.0, 0.0, 0.0, 0.0]])
-    found = quantize_to_levels(x, levels, 4).dequantize(levels)
-    assert not np.any(found[x == 0])
+    found = quantize_to_levels(x, levels, 4)
+    assert not np.any(levels[found.codes[x == 0]]) and not np.any(found.dequantize(levels)[x == 0])
 
 
 def test_normal_weights_lose_least_in_the_format_made_for_them():

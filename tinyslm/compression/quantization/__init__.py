@@ -1,6 +1,7 @@
 """Quantization: numbers in a few bits, an exact product of such numbers, and the layer that uses them."""
 
 from tinyslm.compression.quantization.affine import QuantizedArray, affine_parameters, code_range, encode, quantize
+from tinyslm.compression.quantization.bit_packing import pack_codes, packed_length, unpack_codes
 from tinyslm.compression.quantization.formats import (
     double_quantize,
     float4_levels,
@@ -44,6 +45,8 @@ __all__ = [
     "normal_float4_levels",
     "outlier_features",
     "outlier_linear",
+    "pack_codes",
+    "packed_length",
     "quantize",
     "quantize_to_levels",
     "quantize_tokens",
@@ -51,5 +54,6 @@ __all__ = [
     "smooth_gain",
     "smooth_weight",
     "smoothing_scales",
+    "unpack_codes",
     "weight_only_linear",
 ]

@@ -1,0 +1,42 @@
+"""Codes of fewer than 8 bits without the bits that they do not need."""
+
+import numpy as np
+
+from tinyslm.compression.checks import require_integer, require_same_shape
+from tinyslm.errors import DataError
+
+
+def packed_length(count, bits):
+    """The bytes that `count` codes of this many bits take: ceil(count * bits / 8)."""
+    return -(-count * bits // 8)
+
+
+def pack_codes(codes, bits):
+    """The codes of each row one behind the other: (..., n) int8 -> (..., ceil(n * bits / 8)) uint8.
+
+    codes: from -2^(bits - 1) to 2^(bits - 1) - 1, stored as their distance from the smallest;  bits: 2 to 8. The lowest
+    bit comes first, and a row begins at a whole byte, so that rows can be read apart; what is left of a row's last
+    byte is 0.
+    """
+    require_integer("bits", bits, 2, 8)
+    codes = np.asarray(codes)
+    smallest = -(2 ** (bits - 1))
+    if codes.dtype != np.int8 or codes.ndim == 0:
+        raise DataError(f"codes must be an array of int8 with at least one axis, found {codes.dtype}{codes.shape}")
+    if np.any((codes < smallest) | (codes > -smallest - 1)):
+        raise DataError(f"codes of {bits} bits are from {smallest} to {-smallest - 1}, found others")
+    distances = (codes.astype(np.int16) - smallest).astype(np.uint8)  # (..., n)
+    each = np.unpackbits(distances[..., None], axis=-1, count=bits, bitorder="little")  # (..., n, bits)
+    row = each.reshape(*codes.shape[:-1], codes.shape[-1] * bits)  # (..., n bits)
+    return np.packbits(row, axis=-1, bitorder="little")
+
+
+def unpack_codes(packed, bits, count):
+    """The reverse: (..., ceil(count * bits / 8)) uint8 -> (..., count) int8."""
+    require_integer("bits", bits, 2, 8)
+    packed = np.asarray(packed)
+    require_same_shape("packed", packed, (*packed.shape[:-1], packed_length(count, bits)))
+    each = np.unpackbits(packed, axis=-1, count=count * bits, bitorder="little")  # (..., count bits)
+    each = each.reshape(*packed.shape[:-1], count, bits)
+    distances = np.packbits(each, axis=-1, bitorder="little")[..., 0]  # (..., count)
+    return (distances.astype(np.int16) - 2 ** (bits - 1)).astype(np.int8)
