@@ -57,7 +57,24 @@ def greedy_ranks(singular_values, shapes, budget) -> dict:
             continue
         ranks[layer] = rank
         left -= price
-    return ranks
+    return _filled(ranks, singular_values, shapes, left)
+
+
+def _filled(ranks, singular_values, shapes, left):
+    """The ranks, with single components for what is left of the budget, those of the largest gain first: where the
+    stretch to the dense matrix did not fit, a layer has room for more of them."""
+    ranks = dict(ranks)
+    while True:
+        gains = {
+            layer: singular_values[layer][ranks[layer]] ** 2 / (m + n)
+            for layer, (m, n) in shapes.items()
+            if m + n <= left and (ranks[layer] + 1) * (m + n) < m * n
+        }
+        if not gains:
+            return ranks
+        layer = max(gains, key=gains.get)
+        ranks[layer] += 1
+        left -= sum(shapes[layer])
 
 
 def beyond_rank_one(shapes, budget):
