@@ -6,7 +6,7 @@ from scipy import linalg
 from tinyslm.compression.checks import require_finite, require_matrix, require_same_shape
 from tinyslm.errors import DataError
 
-RELATIVE_FLOOR = 1e-12  # of gram: smaller than that is rounding, and dividing by it would be noise
+RELATIVE_FLOOR = 1e-12  # of gram, which is 10^-6 of X: what is smaller may be rounding, and 1 / rounding is noise
 
 
 def least_squares_refit(weight, gram, mask):
@@ -14,7 +14,8 @@ def least_squares_refit(weight, gram, mask):
 
     weight: (out, in), before pruning;  gram: (in, in), X^T X of calibration inputs;  mask: (out, in), True where a
     weight stays. For a row with the weights S kept and R removed: w'_S = w_S + G_SS^-1 G_SR w_R, the normal equations
-    for the move; where they have many solutions (few tokens, dead inputs), the smallest move. So no method that keeps
+    for the move; where they have many solutions (few tokens, dead inputs), the smallest move. Directions of X
+    smaller than 10^-6 of the largest count as if no token had them. So, up to those, no method that keeps
     the same weights has a smaller error on these tokens, SparseGPT among them. One system of equations per row:
     O(out * in^3). Computed in float64, dtype of weight.
     Source: the exact form of what Frantar & Alistarh 2023, section 3.1, eq. 2, approximate.
