@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from tests.benchmarks.claims.__main__ import CLAIMS, TOPICS, main, measured, table_row, write
+from tests.benchmarks.claims import __main__ as program
+from tests.benchmarks.claims.__main__ import CLAIMS, TOPICS, main, measured, table_row
 from tests.benchmarks.claims.claim import Claim, in_order, spread
+from tinyslm.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_every_claim_has_a_name_of_its_own_and_a_source(capsys):
         main(["nothing"])
 
 
-def test_a_row_holds_what_every_seed_gave(tmp_path):
+def test_a_row_holds_what_every_seed_gave():
     claim = Claim(
         "three", "One is less.", "never (nobody)", lambda bench, seed: {"a": seed, "b": bench},
         lambda results: in_order(results, ["a", "b"]),
@@ -51,9 +53,27 @@ def test_a_row_holds_what_every_seed_gave(tmp_path):
     assert row["measured"] == [{"a": 1.0, "b": 7.0}, {"a": 2.0, "b": 7.0}, {"a": 3.0, "b": 7.0}]
     assert row["verdict"] == "holds" and "2.000 ± 1.000 a < 7.000 ± 0.000 b" in table_row(row)
 
-    class Arguments:
-        names, seeds, split = ["three"], [1, 2, 3], "test"
 
-    write(tmp_path / "below" / "claims.json", Arguments, [row])
-    content = json.loads((tmp_path / "below" / "claims.json").read_text("utf-8"))
-    assert content["claims"] == [row] and content["command"].endswith("claims three") and content["seeds"] == [1, 2, 3]
+def test_a_table_that_was_begun_goes_on_and_one_with_other_seeds_does_not(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def measure(bench, seed):
+        calls.append(seed)
+        return {"a": seed, "b": seed + 1}
+
+    claims = {
+        name: Claim(name, "One is less.", "never (nobody)", measure, lambda results: in_order(results, ["a", "b"]))
+        for name in ("first", "second")
+    }
+    monkeypatch.setattr(program, "CLAIMS", claims)
+    monkeypatch.setattr(program, "Bench", lambda split: None)
+    out = tmp_path / "below" / "claims.json"
+    main(["second", "--seeds", "1", "2", "--out", str(out)])
+    assert json.loads(out.read_text("utf-8"))["command"].endswith(f"claims second --out {out}")
+    main(["--seeds", "1", "2", "--out", str(out)])
+    content = json.loads(out.read_text("utf-8"))
+    assert calls == [1, 2, 1, 2] and [row["name"] for row in content["claims"]] == ["first", "second"]
+    assert content["command"].endswith(f"claims --out {out}") and content["seeds"] == [1, 2]
+    assert capsys.readouterr().out.count("**holds**") == 3
+    with pytest.raises(ConfigError, match="seeds"):
+        main(["--seeds", "1", "--out", str(out)])

@@ -9,7 +9,14 @@ from tests.strategies import generic_model
 from tinyslm.checkpoints import save_model
 from tinyslm.compression.factorization.low_rank_linear import factorize_linear
 from tinyslm.compression.pruning import MaskedLinear, magnitude_mask
-from tinyslm.compression.quantization import QuantizedLinear
+from tinyslm.compression.quantization import (
+    CodebookLinear,
+    QuantizedLinear,
+    StaticQuantizedLinear,
+    linear_in_bits,
+    normal_float4_levels,
+    quantize,
+)
 from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
 from tinyslm.evaluation import footprint
 from tinyslm.models import DecoderConfig, EncoderConfig
@@ -38,6 +45,10 @@ def masked(linear):
     return MaskedLinear.from_linear(linear, magnitude_mask(linear.weight, 0.5))
 
 
+def packed(linear, **settings):
+    return linear_in_bits(quantize(linear.weight, **settings), linear.bias)
+
+
 MODELS = {
     "dense": dense(),
     "untied": dense(replace(CONFIG, tie_word_embeddings=False)),
@@ -47,6 +58,10 @@ MODELS = {
     "symmetric": in_layers(lambda linear: QuantizedLinear.from_linear(linear)),
     "asymmetric": in_layers(lambda linear: QuantizedLinear.from_linear(linear, symmetric=False)),
     "per tensor": in_layers(lambda linear: QuantizedLinear.from_linear(linear, per_channel=False)),
+    "4 bits": in_layers(lambda linear: packed(linear, bits=4, axis=0)),
+    "groups": in_layers(lambda linear: packed(linear, bits=3, symmetric=False, group_size=4)),
+    "levels": in_layers(lambda linear: CodebookLinear.from_linear(linear, normal_float4_levels(), block_size=4)),
+    "static": in_layers(lambda linear: StaticQuantizedLinear.from_linear(linear, -1, 2)),
     "embedding": dense().replace(embedding=QuantizedEmbedding.from_embedding(dense().embedding)),
     "masked experts": in_layers(masked, dense(EXPERTS)),
 }

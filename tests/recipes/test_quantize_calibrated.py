@@ -1,5 +1,6 @@
 """Smoothing, LLM.int8(), GPTQ and training with rounded weights, on models of every family."""
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -13,15 +14,33 @@ from tests.recipes.models import tiny_calibration, tiny_model
 from tests.recipes.test_families import assert_outputs, calibrated, drawn, outputs
 from tests.transforms import inject_outliers
 from tinyslm.checkpoints import load_model, save_model
-from tinyslm.compression.quantization import OutlierLinear, QuantizedEmbedding, QuantizedLinear, gptq
-from tinyslm.errors import ConfigError
+from tinyslm.compression.quantization import (
+    CodebookLinear,
+    OutlierLinear,
+    PackedLinear,
+    QuantizedEmbedding,
+    QuantizedLinear,
+    StaticQuantizedLinear,
+    gptq,
+)
+from tinyslm.errors import ConfigError, Error
 from tinyslm.modules import Embedding, Linear, MixtureOfExperts
-from tinyslm.recipes import Quantize, QuantizeGPTQ, QuantizeOutlierAware, Recover, Smooth, TrainQuantized, compress
+from tinyslm.recipes import (
+    Quantize,
+    QuantizeFormat,
+    QuantizeGPTQ,
+    QuantizeOutlierAware,
+    QuantizeStatic,
+    Recover,
+    Smooth,
+    TrainQuantized,
+    compress,
+)
 from tinyslm.recipes.calibration import is_compressible
 from tinyslm.recipes.quantize_calibrated import linears_by_block
 from tinyslm.recipes.recover import distillation_loss
 from tinyslm.recipes.smooth import inner_pairs, norm_readers
-from tinyslm.recipes.statistics import input_grams, input_maxima
+from tinyslm.recipes.statistics import input_grams, input_maxima, input_statistics
 from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
 
 POST_NORM = ("bert", "distilbert")
@@ -29,6 +48,13 @@ STEPS = {
     "outlier aware": QuantizeOutlierAware(threshold=2.0),
     "gptq": QuantizeGPTQ(),
     "gptq, act order": QuantizeGPTQ(bits=3, symmetric=False, act_order=True),
+    "gptq, 8 bits": QuantizeGPTQ(bits=8),
+    "nearest, 5 bits": Quantize(bits=5, symmetric=False),
+    "nearest, groups of one": Quantize(bits=8, group_size=1),
+    "nearest, per tensor with activations": Quantize(bits=4, per_channel=False, integer_products=True),
+    "static": QuantizeStatic(),
+    "static, percentile": QuantizeStatic("percentile", documents=2),
+    "levels": QuantizeFormat("fp4", block_size=1),
     "trained": TrainQuantized(steps=2, bits=3, batch_size=4),
     "trained with activations": TrainQuantized(steps=1, bits=4, integer_products=True, batch_size=4),
 }
@@ -131,7 +157,8 @@ def test_every_step_works_on_every_family_and_is_saved_bit_for_bit(case, name):
     smaller, _ = compress(model, [STEPS[name]], calibration)
     for path, array in named_arrays(model).items():
         np.testing.assert_array_equal(array, before[path])
-    kind = OutlierLinear if name == "outlier aware" else QuantizedLinear
+    kinds = {"outlier aware": OutlierLinear, "gptq, 8 bits": QuantizedLinear, "levels": CodebookLinear}
+    kind = StaticQuantizedLinear if name.startswith("static") else kinds.get(name, PackedLinear)
     for path in named_modules(model, Linear):
         layer = named_modules(smaller)[path]
         expected = Linear if path.endswith(".router") else kind if is_compressible(path) else QuantizedLinear
@@ -179,13 +206,13 @@ def test_gptq_sees_the_inputs_that_the_blocks_before_leave():
     def dense_again(path, layer):  # embeddings and the last block as they were
         return named_modules(model)[path] if path in last or not is_compressible(path) else layer
 
-    half = map_modules(dense_again, rounded, QuantizedLinear | QuantizedEmbedding)
+    half = map_modules(dense_again, rounded, PackedLinear | QuantizedLinear | QuantizedEmbedding)
     tasks = calibration.sample()
     for path, (gram, _) in input_grams(half, tasks, last).items():
         layer, weight = named_modules(rounded)[path], named_modules(model)[path].weight
-        np.testing.assert_array_equal(layer.codes, gptq(weight, gram, bits=3).codes)
+        np.testing.assert_array_equal(layer.quantized_weight().codes, gptq(weight, gram, bits=3).codes)
         dense_gram = input_grams(model, tasks, [path])[path][0]
-        assert np.any(gptq(weight, dense_gram, bits=3).codes != layer.codes)
+        assert np.any(gptq(weight, dense_gram, bits=3).codes != layer.quantized_weight().codes)
 
 
 def test_gptq_beats_plain_rounding_and_more_bits_are_better():
@@ -231,9 +258,9 @@ def test_training_brings_a_rounded_model_nearer_to_its_teacher(integer_products)
     def loss(steps):
         step = TrainQuantized(steps=steps, bits=2, integer_products=integer_products, learning_rate=3e-3)
         trained, _ = compress(model, [step], calibration)
-        layers = [each for path, each in named_modules(trained, QuantizedLinear).items() if is_compressible(path)]
+        layers = named_modules(trained, PackedLinear).values()
         assert len(layers) == 21 and all(layer.integer_products == integer_products for layer in layers)
-        assert all(np.abs(layer.codes).max() <= 1 for layer in layers)
+        assert all(np.abs(layer.quantized_weight().codes).max() <= 1 for layer in layers)
         return distillation_loss(calibration, Recover(1))(trained, *calibration.rows())
 
     assert loss(60) < 0.7 * loss(1)
@@ -246,3 +273,53 @@ def test_compressed_models_are_refused():
     for step in (Smooth(), *STEPS.values()):
         with pytest.raises(ConfigError, match="QuantizedLinear already"):
             compress(quantized, [step], calibration)
+
+
+@pytest.mark.parametrize(
+    "step, setting, value, message",
+    [
+        (Quantize(bits=4), "bits", 9, "bits must be a whole number from 2 to 8, found 9"),
+        (Quantize(bits=4), "inputs", 7, "inputs is 7, expected 16"),
+        (Quantize(bits=4, group_size=4), "integer_products", True, "integer_products need one scale per row, found 4"),
+        (QuantizeFormat(block_size=4), "inputs", 7, "inputs is 7, expected 16"),
+        (QuantizeFormat(block_size=4), "block_size", 5, "block_size must divide 16, found 5"),
+        (QuantizeFormat(block_size=4), "block_size", 0, "block_size must divide 16, found 0"),
+    ],
+)
+def test_settings_that_do_not_fit_the_file_are_named(tmp_path, step, setting, value, message):
+    """With the file, the layer, and what is wrong."""
+    save_model(tmp_path / "model", step(tiny_model()))
+    config = json.loads((tmp_path / "model" / "config.json").read_text("utf-8"))
+    config["tinyslm"]["replaced"]["layers.0.attention.query"][setting] = value
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(ConfigError, match=f"config.json.*layers.0.attention.query: {message}"):
+        load_model(tmp_path / "model")
+
+
+def test_settings_that_do_not_fit_the_model_are_refused():
+    model = tiny_model()
+    for step, message in (
+        (Quantize(bits=9), "bits must be"),
+        (Quantize(bits=4, group_size=5), "group_size must divide"),
+        (Quantize(group_size=4, integer_products=True), "leave out group_size"),
+        (QuantizeFormat("nf5"), "format is 'nf5', expected one of nf4, fp4"),
+        (QuantizeFormat(block_size=5), "block_size must divide"),
+        (QuantizeStatic("largest"), "method must be one of"),
+    ):
+        with pytest.raises(Error, match=message):
+            step(model, tiny_calibration(model))
+
+
+def test_fixed_ranges_are_those_of_the_calibration_documents():
+    """Within them a static layer is as exact as its steps; one document less, and something is clipped."""
+    model = tiny_model()
+    calibration = tiny_calibration(model)
+    static, _ = compress(model, [QuantizeStatic()], calibration)
+    for path, layer in named_modules(static, StaticQuantizedLinear).items():
+        lowest, highest = input_statistics(
+            model, calibration.sample()[:32], lambda rows: np.array([rows.min(), -rows.max()]), combine=np.minimum
+        )[path][0] * [1, -1]
+        np.testing.assert_allclose(layer.input_scale, (highest - lowest) / 255, rtol=1e-5)
+        assert layer.input_zero_point == np.round(-128 - lowest / layer.input_scale)
+    with_two = output_error(model, calibration, QuantizeStatic(documents=2))
+    assert output_error(model, calibration, QuantizeStatic()) < with_two

@@ -15,10 +15,13 @@ from tinyslm.checkpoints.packing import PACKING
 from tinyslm.compression.factorization.low_rank_linear import LowRankLinear
 from tinyslm.compression.pruning.masked_linear import MaskedLinear
 from tinyslm.compression.pruning.sparse_linear import BitmapLinear, CsrLinear, NMLinear
+from tinyslm.compression.quantization.codebook_linear import CodebookLinear
 from tinyslm.compression.quantization.outliers import OutlierLinear
+from tinyslm.compression.quantization.packed_linear import PackedLinear
 from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
 from tinyslm.compression.quantization.quantized_linear import QuantizedLinear
-from tinyslm.errors import CheckpointError, ConfigError
+from tinyslm.compression.quantization.static_linear import StaticQuantizedLinear
+from tinyslm.errors import CheckpointError, ConfigError, Error
 from tinyslm.modules import Embedding, Linear
 from tinyslm.tree import is_array, named_arrays
 
@@ -28,14 +31,17 @@ KINDS = {
     kind.__name__: kind
     for kind in (
         BitmapLinear,
+        CodebookLinear,
         CsrLinear,
         Linear,
         LowRankLinear,
         MaskedLinear,
         NMLinear,
         OutlierLinear,
+        PackedLinear,
         QuantizedEmbedding,
         QuantizedLinear,
+        StaticQuantizedLinear,
     )
 }
 
@@ -94,7 +100,11 @@ def _shape(plain):
 def _check_arrays(kind, arrays, settings, path, plain, where):
     """Raise CheckpointError unless every array is there, of the dtype and shape that the kind of layer asks for."""
     optional = {field.name: field.default is None for field in fields(kind)}
-    for name, (number, wanted) in kind.array_forms(_shape(plain), settings, arrays).items():
+    try:
+        forms = kind.array_forms(_shape(plain), settings, arrays)
+    except Error as problem:
+        raise ConfigError(f"{where}: {problem}") from None
+    for name, (number, wanted) in forms.items():
         is_null = optional[name] and name in settings
         needed = plain.bias is not None if name == "bias" else not is_null
         if name in arrays and not needed:

@@ -19,8 +19,9 @@ from tinyslm.recipes.prune_weights import (
     RepairWeights,
     StoreSparse,
 )
-from tinyslm.recipes.quantize import Quantize
+from tinyslm.recipes.quantize import Quantize, QuantizeFormat
 from tinyslm.recipes.quantize_calibrated import QuantizeGPTQ, QuantizeOutlierAware
+from tinyslm.recipes.quantize_static import QuantizeStatic
 from tinyslm.recipes.quantize_training import TrainQuantized
 from tinyslm.recipes.recipe import Recipe, compress
 from tinyslm.recipes.recover import Recover
@@ -42,8 +43,10 @@ __all__ = [
     "PruneSparseGPT",
     "PruneWanda",
     "Quantize",
+    "QuantizeFormat",
     "QuantizeGPTQ",
     "QuantizeOutlierAware",
+    "QuantizeStatic",
     "Recipe",
     "Recover",
     "RepairWeights",

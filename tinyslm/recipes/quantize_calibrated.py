@@ -1,12 +1,13 @@
 """Quantization that looks at calibration documents: at outlier features, or at the Hessian of each layer."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from tinyslm.compression.quantization import OutlierLinear, QuantizedEmbedding, QuantizedLinear, gptq
-from tinyslm.modules import Embedding, Linear
+from tinyslm.compression.quantization import OutlierLinear, gptq, linear_in_bits
+from tinyslm.modules import Linear
 from tinyslm.recipes.calibration import is_compressible, require_dense
+from tinyslm.recipes.quantize import quantize_others
 from tinyslm.recipes.statistics import input_grams, input_maxima
 from tinyslm.tree import map_modules, named_modules
 
@@ -37,24 +38,21 @@ class QuantizeOutlierAware:
 class QuantizeGPTQ:
     """GPTQ, block after block: every layer is rounded for the inputs that it gets from the blocks rounded before it.
 
-    bits, symmetric, damping, act_order: as in `gptq`, with one scale per row. Outside the blocks there are 8 bits, and
-    routers stay exact. Source: Frantar et al. 2023, section 4, "Setup".
+    bits, symmetric, group_size, damping, act_order, static_groups: as in `gptq`. Outside the blocks there are 8 bits,
+    and routers stay exact. Source: Frantar et al. 2023, section 4, "Setup".
     """
 
     bits: int = 4
     symmetric: bool = True
+    group_size: int | None = None
     damping: float = 0.01
     act_order: bool = False
+    static_groups: bool = False
 
     def __call__(self, model, calibration, progress=lambda text: None):
         require_dense(model)
         tasks = calibration.sample()
-        settings = {
-            "bits": self.bits,
-            "symmetric": self.symmetric,
-            "damping": self.damping,
-            "act_order": self.act_order,
-        }
+        settings = asdict(self)
         for block, paths in linears_by_block(model).items():
             progress(f"QuantizeGPTQ, {block}")
             grams = input_grams(model, tasks, paths)
@@ -64,7 +62,7 @@ class QuantizeGPTQ:
                     return linear
                 gram, tokens = grams[path]
                 hessian = gram if tokens else np.eye(len(gram))  # an expert that no token reached: plain rounding
-                return as_layer(gptq(linear.weight, hessian, **settings), linear.bias)
+                return linear_in_bits(gptq(linear.weight, hessian, **settings), linear.bias)
 
             model = map_modules(quantize, model, Linear)
         return quantize_others(model)
@@ -78,20 +76,3 @@ def linears_by_block(model) -> dict[str, list[str]]:
         block = ".".join(parts[: parts.index("layers") + 2])
         found.setdefault(block, []).append(path)
     return found
-
-
-def as_layer(weight, bias, integer_products=False):
-    """The layer of a `QuantizedArray`."""
-    zero_point = weight.zero_point if np.any(weight.zero_point) else None
-    return QuantizedLinear(weight.codes, weight.scale, zero_point, bias, integer_products)
-
-
-def quantize_others(model):
-    """8-bit weights for embeddings and for linear layers that are still dense: those outside the blocks."""
-
-    def quantize(path, layer):
-        if isinstance(layer, Embedding):
-            return QuantizedEmbedding.from_embedding(layer)
-        return layer if path.endswith(".router") else QuantizedLinear.from_linear(layer)
-
-    return map_modules(quantize, model, Linear | Embedding)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tinyslm.compression.quantization import FakeQuantizedLinear
 from tinyslm.modules import Linear
 from tinyslm.recipes.calibration import is_compressible, require_dense
-from tinyslm.recipes.quantize_calibrated import quantize_others
+from tinyslm.recipes.quantize import quantize_others
 from tinyslm.recipes.recover import Recover
 from tinyslm.tree import map_modules
 

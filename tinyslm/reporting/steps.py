@@ -142,12 +142,21 @@ def _quantize(settings, layers):
         scale = f"{settings['group_size']} neighbours in a row"
     bits = settings.get("bits", 8)
     text = (
-        f"The matrices of linear layers and embeddings were rounded to {bits}-bit integers, with one scale (a factor) "
-        f"for each {scale}."
+        f"The matrices of linear layers were rounded to {bits}-bit integers, with one scale (a factor) for each {scale}"
     )
+    text += ", embeddings too." if bits == 8 else "; embeddings to 8 bits."
     if settings.get("integer_products"):
         text += " The inputs of the linear layers are rounded too, token by token, and integers are multiplied."
     return text
+
+
+def _quantize_format(settings, layers):
+    names = {"nf4": "NormalFloat-4", "fp4": "a 4-bit floating-point format"}
+    return (
+        "The weights of linear layers in the blocks were rounded to the 16 levels of "
+        f"{names.get(settings.get('format'), 'a 4-bit format')}, with one scale for each "
+        f"{settings.get('block_size', 64)} neighbours in a row."
+    )
 
 
 WEIGHTINGS = {
@@ -187,6 +196,11 @@ SENTENCES = {
     "QuantizeOutlierAware": lambda settings, layers: (
         "Weights and inputs of linear layers were rounded to 8-bit integers, but for the few features with very large "
         "inputs, which stay in floating point (LLM.int8())."
+    ),
+    "QuantizeFormat": _quantize_format,
+    "QuantizeStatic": lambda settings, layers: (
+        "Weights and inputs of linear layers were rounded to 8-bit integers, the inputs within a range that was "
+        "measured beforehand, and integers are multiplied."
     ),
     "Recover": _recover,
     "RepairWeights": lambda settings, layers: (

@@ -28,7 +28,9 @@ def main(argv=None):
     parser.add_argument("names", nargs="*", metavar="CLAIM", help="only these (default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--split", choices=["test", "validation"], default="test", help="what is measured on")
-    parser.add_argument("--out", metavar="FILE", help="write the table as JSON, after every claim")
+    parser.add_argument(
+        "--out", metavar="FILE", help="write the table as JSON after every claim; what is there already is not repeated"
+    )
     parser.add_argument("--list", action="store_true", help="names and statements only")
     arguments = parser.parse_args(argv)
     if arguments.list:
@@ -38,27 +40,57 @@ def main(argv=None):
     for name in arguments.names:
         if name not in CLAIMS:
             parser.error(f"{name!r} is not one of {', '.join(CLAIMS)}")
-    bench, rows = Bench(arguments.split), []
+    bench, out = Bench(arguments.split), Path(arguments.out) if arguments.out else None
+    rows = earlier_rows(out, arguments) if out else {}
     for name in arguments.names or CLAIMS:
-        rows.append(measured(CLAIMS[name], bench, arguments.seeds))
-        print(table_row(rows[-1]), flush=True)
-        if arguments.out:
-            write(Path(arguments.out), arguments, rows)
+        rows[name] = rows.get(name) or measured(CLAIMS[name], bench, arguments.seeds)
+        print(table_row(rows[name]), flush=True)
+        if out:
+            write(out, arguments, [rows[name] for name in CLAIMS if name in rows])
 
 
 def measured(claim: Claim, bench, seeds) -> dict:
     """One row: the claim, what every seed gave, and the verdict."""
     began = time.perf_counter()
     runs = [claim.measure(bench, seed) for seed in seeds]
-    verdict = claim.judge({quantity: np.array([run[quantity] for run in runs], float) for quantity in runs[0]})
+    runs = [{quantity: float(value) for quantity, value in run.items()} for run in runs]
+    return judged(claim, runs, round(time.perf_counter() - began, 1))
+
+
+def judged(claim: Claim, runs, seconds) -> dict:
+    """The row of a claim that was measured."""
+    verdict = claim.judge({quantity: np.array([run[quantity] for run in runs]) for quantity in runs[0]})
     return {
         "name": claim.name,
         "statement": claim.statement,
         "published": claim.published,
         "ours": verdict.ours,
         "verdict": WORDS[verdict.holds],
-        "measured": [{quantity: float(value) for quantity, value in run.items()} for run in runs],
-        "seconds": round(time.perf_counter() - began, 1),
+        "measured": runs,
+        "seconds": seconds,
+    }
+
+
+def earlier_rows(path, arguments) -> dict:
+    """{name: row} of a table that was begun with the same seeds, split and versions, judged anew."""
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text("utf-8"))
+    same = {"seeds": arguments.seeds, "split": arguments.split, "versions": versions()}
+    for key, wanted in same.items():
+        if content[key] != wanted:
+            raise ConfigError(f"{path} was measured with the {key} {content[key]}, not {wanted}: give another file")
+    rows = {row["name"]: row for row in content["claims"] if row["name"] in CLAIMS}
+    return {name: judged(CLAIMS[name], row["measured"], row["seconds"]) for name, row in rows.items()}
+
+
+def versions() -> dict:
+    """Of what the numbers depend on."""
+    return {
+        "tinyslm": tinyslm.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "python": platform.python_version(),
     }
 
 
@@ -71,18 +103,14 @@ def table_row(row) -> str:
 def write(path, arguments, rows):
     """Everything, with what is needed to measure it again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = " ".join(arguments.names)
+    names = [] if len(rows) == len(CLAIMS) else [row["name"] for row in rows]
     content = {
-        "command": f"python -m tests.benchmarks.claims {names}".strip(),
+        "command": " ".join(["python -m tests.benchmarks.claims", *names, "--out", str(path)]),
         "seeds": arguments.seeds,
         "split": arguments.split,
-        "versions": {
-            "tinyslm": tinyslm.__version__,
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "threads": default_threads(),
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
         "claims": rows,
     }
     with atomic_file(path) as file:

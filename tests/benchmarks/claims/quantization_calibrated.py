@@ -13,7 +13,7 @@ from tinyslm.modules import Linear
 from tinyslm.ops import cross_entropy
 from tinyslm.recipes import Quantize, QuantizeGPTQ, QuantizeOutlierAware, Smooth, TrainQuantized
 from tinyslm.recipes.calibration import is_compressible
-from tinyslm.recipes.quantize_calibrated import quantize_others
+from tinyslm.recipes.quantize import quantize_others
 from tinyslm.tree import map_modules, named_modules
 
 OUTLIER_CHANNELS, OUTLIER_FACTOR = 6, 1000.0

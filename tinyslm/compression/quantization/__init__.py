@@ -2,6 +2,7 @@
 
 from tinyslm.compression.quantization.affine import QuantizedArray, affine_parameters, code_range, encode, quantize
 from tinyslm.compression.quantization.bit_packing import pack_codes, packed_length, unpack_codes
+from tinyslm.compression.quantization.codebook_linear import CodebookLinear
 from tinyslm.compression.quantization.formats import (
     double_quantize,
     float4_levels,
@@ -11,20 +12,25 @@ from tinyslm.compression.quantization.formats import (
 )
 from tinyslm.compression.quantization.integer_matmul import affine_matmul, integer_matmul, quantize_tokens
 from tinyslm.compression.quantization.outliers import OutlierLinear, outlier_features, outlier_linear
+from tinyslm.compression.quantization.packed_linear import PackedLinear, linear_in_bits
 from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
 from tinyslm.compression.quantization.quantized_linear import QuantizedLinear, integer_linear, weight_only_linear
 from tinyslm.compression.quantization.ranges import choose_range, entropy_threshold, join_ranges
 from tinyslm.compression.quantization.requantization import fixed_point, requantize
 from tinyslm.compression.quantization.second_order import gptq
 from tinyslm.compression.quantization.smoothing import column_maxima, smooth_gain, smooth_weight, smoothing_scales
+from tinyslm.compression.quantization.static_linear import StaticQuantizedLinear, static_linear
 from tinyslm.compression.quantization.training_aware import FakeQuantizedLinear, fake_quantize, fake_quantize_tokens
 
 __all__ = [
+    "CodebookLinear",
     "FakeQuantizedLinear",
     "OutlierLinear",
+    "PackedLinear",
     "QuantizedArray",
     "QuantizedEmbedding",
     "QuantizedLinear",
+    "StaticQuantizedLinear",
     "affine_matmul",
     "affine_parameters",
     "choose_range",
@@ -42,6 +48,7 @@ __all__ = [
     "integer_linear",
     "integer_matmul",
     "join_ranges",
+    "linear_in_bits",
     "normal_float4_levels",
     "outlier_features",
     "outlier_linear",
@@ -54,6 +61,7 @@ __all__ = [
     "smooth_gain",
     "smooth_weight",
     "smoothing_scales",
+    "static_linear",
     "unpack_codes",
     "weight_only_linear",
 ]

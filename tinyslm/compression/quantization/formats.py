@@ -97,7 +97,7 @@ def double_quantize(absmax, block=256) -> DoubleQuantized:
     of 0.5. Source: Dettmers et al. 2023 (QLoRA), section 3, there with 8-bit floats in place of integers.
     """
     absmax = np.asarray(absmax)
-    mean = np.mean(absmax, dtype=np.float64).astype(absmax.dtype)
+    mean = np.asarray(np.mean(absmax, dtype=np.float64), absmax.dtype)
     flat = absmax.reshape(-1) - mean  # (n,)
     padded = np.concatenate([flat, np.zeros(-flat.size % block, absmax.dtype)])  # (a multiple of block,)
     return DoubleQuantized(quantize(padded, group_size=block), mean, absmax.shape)

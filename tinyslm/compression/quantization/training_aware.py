@@ -4,9 +4,9 @@ import numpy as np
 
 from tinyslm import ops
 from tinyslm.autodiff import differentiable, sum_to_shape
-from tinyslm.compression.quantization.affine import code_range, encode, quantize
+from tinyslm.compression.quantization.affine import QuantizedArray, code_range, encode, quantize
 from tinyslm.compression.quantization.integer_matmul import quantize_tokens
-from tinyslm.compression.quantization.quantized_linear import QuantizedLinear
+from tinyslm.compression.quantization.packed_linear import linear_in_bits
 from tinyslm.modules import LinearLayer
 from tinyslm.tree import Array, constant
 
@@ -74,10 +74,12 @@ class FakeQuantizedLinear(LinearLayer):
         return cls(weight, np.ones_like(scale), scale, linear.bias, bits, integer_products)
 
     def to_quantized(self):
-        """The `QuantizedLinear` that computes the same, from integers."""
+        """The layer that computes the same, from integers."""
         scale = self.factor * self.scale  # (out, 1)
-        codes = encode(self.weight, scale, np.zeros((1, 1), np.int32), bits=self.bits)
-        return QuantizedLinear(codes, scale, None, self.bias, self.integer_products)
+        zero_point = np.zeros(scale.shape, np.int32)
+        codes = encode(self.weight, scale, zero_point, bits=self.bits)
+        weight = QuantizedArray(codes, scale, zero_point, self.bits)
+        return linear_in_bits(weight, self.bias, integer_products=self.integer_products)
 
     def __call__(self, x):
         """x: (..., in) -> (..., out)."""
