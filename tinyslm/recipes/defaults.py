@@ -1,18 +1,20 @@
-"""The recipes of the main command: every technique once, in its plain form, and one combination."""
+"""The recipes of the main command: every technique in its usual form, and one combination."""
 
 from tinyslm.compression.distillation import layer_map
 from tinyslm.errors import ConfigError
 from tinyslm.recipes.distil import KeepLayers
 from tinyslm.recipes.factorize import Factorize
+from tinyslm.recipes.learned_ranks import LearnRanks
 from tinyslm.recipes.prune_structure import SliceNeurons
-from tinyslm.recipes.prune_weights import FoldMasks, PruneMagnitude
+from tinyslm.recipes.prune_weights import FoldMasks, PruneSparseGPT
 from tinyslm.recipes.quantize import Quantize
+from tinyslm.recipes.quantize_calibrated import QuantizeGPTQ
 from tinyslm.recipes.recipe import Recipe
 from tinyslm.recipes.recover import Recover
 
 
 def default_recipes(model, *, thorough=False) -> list[Recipe]:
-    """Dense, student, pruned, sliced, INT8 twice, SVD, Fisher-weighted SVD, and slice -> distil -> INT8.
+    """Dense, student, pruned, sliced, INT8 twice, 4 bits, SVD, learned ranks, and slice -> distil -> INT8.
 
     thorough: ten times the recovery training.
     """
@@ -28,9 +30,9 @@ def default_recipes(model, *, thorough=False) -> list[Recipe]:
             f"{len(half)} of the {layers} layers, trained to predict what the dense model predicts",
         ),
         Recipe(
-            "magnitude 50 %",
-            (PruneMagnitude(sparsity=0.5), recover, FoldMasks()),
-            "the smaller half of the weights of every linear layer set to zero, the rest trained a little",
+            "SparseGPT 50 %",
+            (PruneSparseGPT(sparsity=0.5), recover, FoldMasks()),
+            "half of the weights of every linear layer set to zero, the others changed to balance it, trained a little",
         ),
         Recipe(
             "neurons 67 %",
@@ -44,14 +46,19 @@ def default_recipes(model, *, thorough=False) -> list[Recipe]:
             "weights and activations rounded to 8-bit integers and multiplied as integers; no training",
         ),
         Recipe(
+            "GPTQ 4 bits",
+            (QuantizeGPTQ(bits=4),),
+            "weights rounded to 4-bit integers, the columns that follow making up for each error; no training",
+        ),
+        Recipe(
             "SVD 0.7",
             (Factorize(ratio=0.7), recover),
             "every linear layer replaced by two thin matrices with 70 % of its parameters, trained a little",
         ),
         Recipe(
-            "Fisher SVD 0.7",
-            (Factorize(ratio=0.7, weighting="fisher"), recover),
-            "the same size, but the error is kept small where the loss feels it (Fisher information)",
+            "learned ranks 0.7",
+            (LearnRanks(ratio=0.7), recover),
+            "the same size, but how much each layer keeps was learned from what its loss does to the model (LLRC)",
         ),
         Recipe(
             "slice, distil, INT8",

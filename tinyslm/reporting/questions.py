@@ -8,7 +8,7 @@ from tinyslm.reporting.techniques import setting, techniques, was_trained
 def answers(results) -> list[tuple[str, str]]:
     """(question, answer) for those questions that the rows of this run raise."""
     rows = results["rows"]
-    asked = [_zeros, _eight_bits, _integer_products, _two_matrices, _fewer_operations, _lower_than_dense, _errors]
+    asked = [_zeros, _few_bits, _integer_products, _two_matrices, _fewer_operations, _lower_than_dense, _errors]
     pairs = [ask(rows[0], rows[1:]) for ask in asked]
     return [pair for pair in pairs if pair]
 
@@ -27,7 +27,7 @@ def _zeros(dense, rows):
     )
 
 
-def _eight_bits(dense, rows):
+def _few_bits(dense, rows):
     rows = [row for row in rows if techniques(row) == ["quantized"] and not setting(row, "integer_products")]
     rows = [row for row in rows if _gain(row, dense) < 0.9 * dense["memory_bytes"] / row["memory_bytes"]]
     if not rows:
@@ -36,11 +36,16 @@ def _eight_bits(dense, rows):
     return (
         f"Why does {quoted(row)} not gain in speed what it gains in size?",
         f"It takes {share(row['memory_bytes'], dense['memory_bytes'])} of the dense model's memory, because a weight "
-        "is one byte. But before every product the bytes are widened to floating point, "
+        f"takes {_bits(row)} bits in place of 32. But before every product they are widened to floating point, "
         "and then it is the same product as before. That pays only where reading the weights from memory is what takes "
         "the time. "
         f"Measured, generation is {_compared_speed(row, dense)}.",
     )
+
+
+def _bits(row):
+    four = any(step["step"] == "QuantizeFormat" for step in row["steps"])
+    return 4 if four else setting(row, "bits") or 8
 
 
 def _integer_products(dense, rows):

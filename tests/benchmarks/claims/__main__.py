@@ -10,14 +10,22 @@ import numpy as np
 import scipy
 
 import tinyslm
-from tests.benchmarks.claims import distillation, low_rank, pruning, quantization_calibrated, structure
+from tests.benchmarks.claims import (
+    distillation,
+    low_rank,
+    pipeline,
+    pruning,
+    quantization_calibrated,
+    quantization_formats,
+    structure,
+)
 from tests.benchmarks.claims.bench import Bench
 from tests.benchmarks.claims.claim import Claim
 from tinyslm.checkpoints.atomic import atomic_file
 from tinyslm.errors import ConfigError
 from tinyslm.parallel import default_threads
 
-TOPICS = (distillation, pruning, structure, quantization_calibrated, low_rank)
+TOPICS = (distillation, pruning, structure, quantization_formats, quantization_calibrated, low_rank, pipeline)
 CLAIMS = {claim.name: claim for topic in TOPICS for claim in topic.CLAIMS}
 WORDS = {True: "holds", False: "does not hold", None: "undecided"}
 

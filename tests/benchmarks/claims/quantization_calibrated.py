@@ -6,15 +6,12 @@ import numpy as np
 
 from tests.benchmarks.claims.claim import Claim, Verdict, in_order, spread
 from tests.transforms import inject_outliers
-from tinyslm.compression.quantization import OutlierLinear, QuantizedLinear, quantize
+from tinyslm.compression.quantization import OutlierLinear
 from tinyslm.generation import QuantizedKeyValueCache
 from tinyslm.models.loss import following_labels
-from tinyslm.modules import Linear
 from tinyslm.ops import cross_entropy
 from tinyslm.recipes import Quantize, QuantizeGPTQ, QuantizeOutlierAware, Smooth, TrainQuantized
-from tinyslm.recipes.calibration import is_compressible
-from tinyslm.recipes.quantize import quantize_others
-from tinyslm.tree import map_modules, named_modules
+from tinyslm.tree import named_modules
 
 OUTLIER_CHANNELS, OUTLIER_FACTOR = 6, 1000.0
 TRAINING_STEPS = 40
@@ -45,21 +42,6 @@ def judge_outliers(results) -> Verdict:
     return Verdict(holds, f"{text} ({100 * np.mean(results['columns']):.0f} % of the columns in floating point)")
 
 
-def rounded(model, bits):
-    """The model with every weight of the blocks rounded to the nearest, as `QuantizeGPTQ` would store it."""
-
-    def round_weight(path, linear):
-        if not is_compressible(path):
-            return linear
-        return linear.replace(weight=quantize(linear.weight, bits=bits, axis=0).dequantize())
-
-    blocks = map_modules(round_weight, model, Linear)
-    inside = named_modules(blocks, Linear)
-    return map_modules(  # 8 bits outside the blocks, as all steps do it
-        lambda path, layer: inside[path] if is_compressible(path) else layer, quantize_others(blocks), QuantizedLinear
-    )
-
-
 @functools.cache
 def gptq_loss(bench, seed, bits):
     """Loss after GPTQ, which several claims ask for."""
@@ -69,7 +51,7 @@ def gptq_loss(bench, seed, bits):
 @functools.cache
 def rounded_loss(bench, bits):
     """Loss after rounding to the nearest, which no calibration changes."""
-    return bench.loss(rounded(bench.model, bits))
+    return bench.loss(Quantize(bits=bits)(bench.model))
 
 
 def measure_gptq(bench, seed):

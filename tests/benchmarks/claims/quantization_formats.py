@@ -1,0 +1,114 @@
+"""Claims about numbers in few bits, without calibration: what each format costs. Measured on a third of the test
+documents for each seed, or on matrices of normal numbers drawn with it."""
+
+import functools
+
+import numpy as np
+
+from tests.benchmarks.claims.claim import Claim, Verdict, in_order, spread
+from tinyslm.compression.quantization import quantize
+from tinyslm.evaluation import footprint, measure_loss
+from tinyslm.recipes import Quantize, QuantizeFormat, QuantizeStatic
+
+SHARES = 3  # of the test documents, one for each seed
+
+
+@functools.cache
+def share_loss(bench, seed, step=None):
+    """Nats per token on the share of a seed, of the model after a step."""
+    model = bench.model if step is None else bench.compress([step], seed)
+    return measure_loss(model, bench.test[seed % SHARES :: SHARES]).nats
+
+
+def measure_int8(bench, seed):
+    """Bytes, and the loss, of the dense model and with 8 bits per weight."""
+    dense, small = footprint(bench.model).bytes, footprint(bench.compress([Quantize()], seed)).bytes
+    return {
+        "times fewer bytes": dense / small,
+        "relative change": share_loss(bench, seed, Quantize()) / share_loss(bench, seed) - 1,
+    }
+
+
+def judge_int8(results) -> Verdict:
+    """Nearly four times (the scales take the rest), and less than a thousandth of the loss for every seed."""
+    ratio, change = results["times fewer bytes"], results["relative change"]
+    holds = bool(np.all(ratio > 3.8) and np.all(np.abs(change) < 1e-3))
+    return Verdict(holds, f"{ratio[0]:.2f} times fewer bytes, loss {spread(100 * change)} % higher")
+
+
+def measure_formats(bench, seed):
+    """Losses with 4-bit weights in the blocks, one scale for each 64."""
+    steps = {"NF4": QuantizeFormat("nf4"), "FP4": QuantizeFormat("fp4"), "INT4": Quantize(bits=4, group_size=64)}
+    return {name: share_loss(bench, seed, step) for name, step in steps.items()}
+
+
+def measure_groups(bench, seed):
+    """Losses with 4-bit integers and finer and finer scales."""
+    return {
+        "groups of 64": share_loss(bench, seed, Quantize(bits=4, group_size=64)),
+        "rows": share_loss(bench, seed, Quantize(bits=4)),
+        "whole matrices": share_loss(bench, seed, Quantize(bits=4, per_channel=False)),
+    }
+
+
+def measure_bits(bench, seed):
+    """How many times larger the mean square error gets with each bit less, from 8 to 3 bits, on normal numbers."""
+    weight = np.random.default_rng(seed).standard_normal((1024, 1024))
+    errors = [np.mean(np.square(quantize(weight, bits=bits, axis=0).dequantize() - weight)) for bits in range(8, 2, -1)]
+    ratios = np.divide(errors[1:], errors[:-1])
+    return {"least": min(ratios), "most": max(ratios)}
+
+
+def judge_bits(results) -> Verdict:
+    """Between 3.5 and 5.5 times for every bit and seed: 4 for an even distribution, and the range of codes halves a
+    little less than exactly: 127, 63, 31, 15, 7, 3."""
+    holds = bool(np.all(results["least"] > 3.5) and np.all(results["most"] < 5.5))
+    return Verdict(holds, f"{spread(results['least'], 2)} to {spread(results['most'], 2)} times per bit")
+
+
+def measure_activations(bench, seed):
+    """Losses of integer products with ranges of the inputs per token, and fixed beforehand."""
+    return {
+        "per token": share_loss(bench, seed, Quantize(integer_products=True)),
+        "fixed, by percentile": share_loss(bench, seed, QuantizeStatic("percentile", 99.99)),
+        "fixed, whole range": share_loss(bench, seed, QuantizeStatic()),
+    }
+
+
+CLAIMS = (
+    Claim(
+        "int8-weights",
+        "8 bits per weight take four times fewer bytes and change the loss by less than 0.1 %.",
+        "BERT-base: below 1 % relative loss of accuracy with 8 bits (Zafrir et al. 2019, Q8BERT)",
+        measure_int8,
+        judge_int8,
+    ),
+    Claim(
+        "four-bit-formats",
+        "Of 4-bit formats, NormalFloat-4 loses least, then floating point, then integers.",
+        "Pile-CC, mean perplexity: NF4 27.41, FP4 31.07, Int4 34.34 (Dettmers et al. 2023, QLoRA, table 2)",
+        measure_formats,
+        lambda results: in_order(results, ("NF4", "FP4", "INT4")),
+    ),
+    Claim(
+        "scales",
+        "The fewer weights share a scale, the lower the loss: groups, rows, whole matrices (4 bits).",
+        "usual finding, among others Frantar et al. 2023 and Dettmers & Zettlemoyer 2023",
+        measure_groups,
+        lambda results: in_order(results, ("groups of 64", "rows", "whole matrices")),
+    ),
+    Claim(
+        "bits-error",
+        "Each bit less makes the square error of rounding about four times as large.",
+        "the step doubles, and its square is the error times 12 (Bennett 1948)",
+        measure_bits,
+        judge_bits,
+    ),
+    Claim(
+        "int8-activations",
+        "A range for each token costs less than one that is fixed, and clipping the rarest values less than the whole.",
+        "ranges per token are the more exact and the slower ones (Xiao et al. 2023, SmoothQuant, table 2)",
+        measure_activations,
+        lambda results: in_order(results, ("per token", "fixed, by percentile", "fixed, whole range")),
+    ),
+)
