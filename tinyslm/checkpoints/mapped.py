@@ -55,14 +55,6 @@ class MappedLinear(LinearLayer):
         """x: (..., in) -> (..., out)."""
         return linear_in_tiles(x, self.weight, self.bias)
 
-    @property
-    def out_features(self) -> int:
-        return self.weight.shape[0]
-
-    @property
-    def in_features(self) -> int:
-        return self.weight.shape[1]
-
     def dense_weight(self) -> Array:
         """The (out, in) matrix that this layer multiplies by, in memory."""
         return widened(self.weight)

@@ -22,14 +22,6 @@ class Linear(LinearLayer):
         """x: (..., in) -> (..., out)."""
         return ops.linear(x, self.weight, self.bias)
 
-    @property
-    def out_features(self) -> int:
-        return self.weight.shape[0]
-
-    @property
-    def in_features(self) -> int:
-        return self.weight.shape[1]
-
     def dense_weight(self) -> Array:
         """The (out, in) matrix that this layer multiplies by."""
         return self.weight

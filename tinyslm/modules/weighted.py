@@ -51,8 +51,16 @@ class Weighted(Module):
 
 
 class LinearLayer(Weighted):
-    """What multiplies by a weight. Sub-classes have `__call__`, `out_features`, `in_features`, `dense_weight()`: (out,
-    in), and a field `bias`: (out,) or None."""
+    """What multiplies by a weight. Sub-classes have `__call__`, `dense_weight()`: (out, in), a field `bias`: (out,) or
+    None, and `out_features` and `in_features` of their own where they hold the matrix other than as `weight`."""
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
 
     def shapes(self) -> list[tuple[int, int]]:
         """(out, in)."""

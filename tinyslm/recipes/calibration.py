@@ -6,6 +6,7 @@ import numpy as np
 
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear, LinearLayer
+from tinyslm.ops import IGNORED
 from tinyslm.recipes.tasks import Task, task_of
 from tinyslm.text.batches import document_rows, pad_documents, split_long
 from tinyslm.tree import named_modules
@@ -44,6 +45,10 @@ class Calibration:
     def task(self, token_ids, labels) -> Task:
         """What the teacher, and every model made from it, predicts on these rows."""
         return task_of(self.teacher, token_ids, labels, self.mask_token_id)
+
+    def count_targets(self, token_ids, labels) -> int:
+        """How many tokens of these rows are predicted."""
+        return np.count_nonzero(self.task(token_ids, labels).targets != IGNORED)
 
 
 def is_compressible(path) -> bool:

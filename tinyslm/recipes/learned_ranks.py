@@ -92,7 +92,7 @@ class LearnRanks:
                 token_ids[rows],
                 labels[rows],
                 settings,
-                lambda *batch: np.count_nonzero(calibration.task(*batch).targets != IGNORED),
+                calibration.count_targets,
             )
             optimizer.step(gradients, self.learning_rate)
             progress(f"LearnRanks, step {step + 1} of {self.steps}, loss {loss:.4f}")

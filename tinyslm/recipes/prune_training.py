@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from tinyslm.compression.pruning import MaskedLinear, cubic_sparsity, iterative_sparsity
 from tinyslm.errors import ConfigError
-from tinyslm.ops import IGNORED
 from tinyslm.recipes.calibration import require_dense
 from tinyslm.recipes.prune_weights import magnitude_masks, require_scope, with_masks
 from tinyslm.recipes.recover import Recover, distillation_loss
-from tinyslm.training import Settings, State, train
+from tinyslm.training import State, train
 from tinyslm.tree import named_modules
 
 
@@ -61,21 +58,14 @@ def tighten(state, masks):
 def train_on_teacher(model, calibration, settings: Recover, after_step):
     """The model trained as `Recover` would, with after_step(state) after every step."""
     token_ids, labels = calibration.rows()
-    training = Settings(
-        steps=settings.steps,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        warmup_steps=max(settings.steps // 10, 1),
-        weight_decay=0.0,
-        seed=calibration.seed,
-    )
+    training = settings.training(calibration)
     return train(
         State.start(model, training),
         token_ids,
         labels,
         training,
         loss_function=distillation_loss(calibration, settings),
-        count_predicted=lambda *rows: np.count_nonzero(calibration.task(*rows).targets != IGNORED),
+        count_predicted=calibration.count_targets,
         after_step=after_step,
     ).model
 

@@ -11,9 +11,8 @@ from tinyslm.compression.checks import require_integer
 from tinyslm.compression.distillation import cosine_loss
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear, ignore
-from tinyslm.ops import IGNORED
 from tinyslm.recipes.inner_states import MAPS, inner_losses, observer, real_positions, require_comparable
-from tinyslm.recipes.soft_targets import DIVERGENCES, soft_loss
+from tinyslm.recipes.teacher_probabilities import DIVERGENCES, soft_loss
 from tinyslm.recipes.written_text import TEXTS, Writer
 from tinyslm.training import Settings, State, train
 from tinyslm.tree import Module
@@ -63,22 +62,12 @@ class Recover:
         self.check()
         projection = require_comparable(self, model, calibration)
         token_ids, labels = calibration.rows()
-        settings = Settings(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            warmup_steps=max(self.steps // 10, 1),
-            weight_decay=0.0,
-            seed=calibration.seed,
-        )
+        settings = self.training(calibration)
         writer = Writer(self, calibration, settings, token_ids, labels)
         distil = distillation_loss(calibration, self)
 
         def loss_function(learner, token_ids, labels):
             return distil(learner.student, token_ids, labels, learner.projection)
-
-        def count_targets(token_ids, labels):
-            return np.count_nonzero(calibration.task(token_ids, labels).targets != IGNORED)
 
         def after_step(state):
             progress(f"Recover, step {state.step} of {self.steps}, loss {state.losses[-1]:.3f}")
@@ -87,9 +76,20 @@ class Recover:
 
         state = State.start(Learner(model, projection), settings)
         writer.prepare(0, state.model.student)
-        functions = {"loss_function": loss_function, "count_predicted": count_targets}
+        functions = {"loss_function": loss_function, "count_predicted": calibration.count_targets}
         state = train(state, writer.token_ids, writer.labels, settings, **functions, after_step=after_step)
         return state.model.student
+
+    def training(self, calibration) -> Settings:
+        """The settings of the trainer: a warmup in the first tenth of the steps, and no weight decay."""
+        return Settings(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            warmup_steps=max(self.steps // 10, 1),
+            weight_decay=0.0,
+            seed=calibration.seed,
+        )
 
     def check(self):
         """ConfigError for settings that mean nothing."""

@@ -62,14 +62,6 @@ class MaskedLinear(LinearLayer):
         """x: (..., in) -> (..., out)."""
         return masked_linear(x, self.weight, self.mask, self.bias)
 
-    @property
-    def out_features(self) -> int:
-        return self.weight.shape[0]
-
-    @property
-    def in_features(self) -> int:
-        return self.weight.shape[1]
-
     def dense_weight(self) -> Array:
         """The (out, in) matrix with zeros that this layer multiplies by."""
         return self.weight * self.mask

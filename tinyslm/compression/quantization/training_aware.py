@@ -91,14 +91,6 @@ class FakeQuantizedLinear(LinearLayer):
         zero_point = np.zeros((1, 1), np.int32)
         return fake_quantize(self.weight, self.factor * self.scale, zero_point, bits=self.bits)
 
-    @property
-    def out_features(self) -> int:
-        return self.weight.shape[0]
-
-    @property
-    def in_features(self) -> int:
-        return self.weight.shape[1]
-
     def dense_weight(self) -> Array:
         """The (out, in) matrix that this layer multiplies by: rounded."""
         return self._rounded_weight()
