@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ops.checks import check_operation
+from tests.checks import check_operation
 from tests.strategies import generators
 from tinyslm.autodiff import (
     Traced,

@@ -18,6 +18,9 @@ COMMANDS = {
     "fill": "fill in the masked tokens of a text",
     "sweep": "measure a grid of recipes, and show the frontier of size and loss",
     "corpus": "show documents of the built-in corpus, or what its splits contain",
+    "exercise": "list the exercises, or make the stub of one",
+    "grade": "mark a solution with the project's properties, or a whole folder of them",
+    "grade-tests": "mark properties by the classic mistakes that they find",
 }
 
 
@@ -40,7 +43,7 @@ def main(argv=None) -> int:
     for name, help_text in COMMANDS.items():
         command = commands.add_parser(name, help=help_text, description=help_text.capitalize() + ".")
         if name in argv[:1]:  # only the module of the command that runs is imported: help stays quick
-            module = importlib.import_module(f"tinyslm.commands.{name}")
+            module = importlib.import_module(f"tinyslm.commands.{name.replace('-', '_')}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     try:

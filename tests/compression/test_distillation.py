@@ -97,6 +97,15 @@ def test_no_loss_is_negative_and_a_copy_has_loss_and_gradient_zero(rng, name, di
     assert ALL[name](other, teacher) > 1e-6
 
 
+@given(generators(), names, st.sampled_from([1e-9, 1e-6, 1e-3, 1.0]), st.sampled_from([np.float32, np.float64]))
+def test_no_loss_is_negative_where_student_and_teacher_differ_in_precision(rng, name, distance, dtype):
+    """Two roundings of almost the same numbers: each side normalized in its own precision would go below zero."""
+    student, _ = drawn_inputs(name, rng, dtype)
+    other = np.float64 if dtype == np.float32 else np.float32
+    teacher = (student + distance * rng.standard_normal(student.shape)).astype(other)
+    assert ALL[name](student, teacher) >= 0
+
+
 @given(generators(), st.sampled_from(sorted(PER_POSITION | ON_HEADS)), st.integers(1, 4))
 def test_padding_changes_neither_value_nor_gradient(rng, name, padding):
     """Whatever stands at padded positions, numbers or not."""

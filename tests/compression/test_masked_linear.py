@@ -67,6 +67,22 @@ def test_removed_weights_stay_zero_through_momentum_and_adamw(dtype):
         np.testing.assert_array_equal(layer.weight == 0, ~mask)
 
 
+@given(generators())
+def test_removed_weights_stay_zero_under_gradient_descent_with_momentum_and_decay(rng):
+    """Decay in the gradient, as the older optimizers have it; the others are moved as if there were no mask."""
+    linear, mask, layer = draw_masked(rng)
+    velocity, weight = np.zeros((5, 7)), linear.weight * mask
+    for _ in range(5):
+        x, target = rng.standard_normal((4, 7)), rng.standard_normal((4, 5))
+        gradient = value_and_grad(lambda layer, x, y: hidden_state_loss(layer(x), y))(layer, x, target)[1].weight
+        dense = (x @ weight.T + layer.bias - target).T @ x * 2 / target.size
+        np.testing.assert_allclose(gradient, dense * mask, rtol=1e-9, atol=1e-12)
+        velocity = 0.9 * velocity + gradient + 0.1 * weight
+        weight = weight - 0.05 * velocity
+        layer = layer.replace(weight=weight)
+        np.testing.assert_array_equal(layer.weight == 0, ~mask)
+
+
 def test_masks_that_do_not_fit_are_refused():
     linear = Linear(np.ones((2, 3)))
     with pytest.raises(DataError, match="shape"):

@@ -43,6 +43,28 @@ def test_every_range_holds_zero_grows_with_the_values_and_is_no_wider_than_they_
     np.testing.assert_allclose(scaled, (factor * lowest, factor * highest), rtol=1e-12)
 
 
+@given(generators(), methods, st.booleans(), st.integers(2, 8))
+def test_numbers_beyond_a_range_are_off_by_their_distance_from_it_and_half_a_step(rng, method, symmetric, bits):
+    x = heavy_tailed(rng) + rng.choice([0, 3])
+    lowest, highest = choose_range(x, method, bits=bits, symmetric=symmetric)
+    scale, zero_point = affine_parameters(lowest, highest, bits=bits, symmetric=symmetric)
+    other = np.concatenate([x, 10 * rng.standard_normal(50), [lowest, highest]])
+    codes = encode(other, scale, zero_point, bits=bits, symmetric=symmetric)
+    error = np.abs(scale * (codes.astype(float) - zero_point) - other)
+    distance = np.maximum(np.maximum(other - highest, lowest - other), 0)
+    assert np.all(error <= (distance + scale / 2) * (1 + 1e-9))
+
+
+@given(st.floats(1e-6, 1e6), st.integers(2, 8))
+def test_a_range_that_is_as_wide_below_zero_as_above_has_its_zero_on_a_code(end, bits):
+    """Half way between two codes: rounding may choose either, but what is used is a whole number."""
+    x = np.array([-end, 0.0, end])
+    scale, zero_point = affine_parameters(x[0], x[2], bits=bits, symmetric=False)
+    assert zero_point.dtype == np.int32 and zero_point in (-1, 0)
+    found = scale * (encode(x, scale, zero_point, bits=bits, symmetric=False).astype(float) - zero_point)
+    assert found[1] == 0 and np.all(np.abs(found - x) <= scale / 2 * (1 + 1e-9))
+
+
 @given(generators(), st.booleans())
 def test_all_percent_are_everything(rng, symmetric):
     x = heavy_tailed(rng)

@@ -10,6 +10,7 @@ from tests.strategies import decoder_configs, generic_model, seeds
 from tinyslm.autodiff import value_and_grad
 from tinyslm.compression.factorization import LowRankLinear, truncated_svd
 from tinyslm.compression.pruning import MaskedLinear, magnitude_mask, slice_neurons
+from tinyslm.compression.quantization import FakeQuantizedLinear
 from tinyslm.models import next_token_loss
 from tinyslm.modules import Attention, FeedForward, Linear
 from tinyslm.tree import map_modules, named_arrays, named_modules, named_parameters
@@ -95,6 +96,29 @@ def test_of_two_factors_for_every_component(config, seed):
     found = products(model, seed)
     for path in named_modules(model, LowRankLinear):
         assert_equal(found[f"{path}.left"].sum(axis=0), found[f"{path}.right"].sum(axis=1))
+
+
+@given(decoder_configs(query_key_norm=False), st.integers(2, 8), st.floats(0.3, 1.2), seeds)
+def test_of_queries_and_keys_that_are_rounded_where_the_gradients_of_their_scales_count_too(config, bits, factor, seed):
+    """Rounded weights grow with weights and scale together, so that both shares of a gradient that passes rounding by
+    add up to what the rounded weight itself would have."""
+
+    def fake(path, linear):
+        if not path.endswith((".query", ".key")):
+            return linear
+        layer = FakeQuantizedLinear.from_linear(linear, bits=bits)
+        return layer.replace(factor=factor * layer.factor)
+
+    model = map_modules(fake, generic_model(config, seed), Linear)
+    found = products(model, seed)
+    balance = np.sqrt(config.hidden_size * (2 ** (bits - 1) - 1))  # by which the gradient of a scale is divided
+    for path in named_modules(model, Attention):
+        totals = []
+        for name in ("query", "key"):
+            rows = found[f"{path}.{name}.weight"].sum(axis=1) + balance * found[f"{path}.{name}.factor"][:, 0]
+            rows = rows + found.get(f"{path}.{name}.bias", 0)
+            totals.append(rows.reshape(config.num_key_value_heads, -1).sum(axis=1))
+        assert_equal(*totals)
 
 
 @given(decoder_configs(num_experts=0, experts_per_token=0), seeds)

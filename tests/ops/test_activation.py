@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 
-from tests.ops.checks import check_operation
+from tests.checks import check_operation
 from tests.strategies import distinct_sizes, generators
 from tinyslm import ops
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ops.checks import check_operation
+from tests.checks import check_operation
 from tests.strategies import seeds
 from tinyslm import ops
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ops.checks import check_operation
+from tests.checks import check_operation
 from tests.strategies import generators, ropes
 from tinyslm import ops
 from tinyslm.ops import Rope

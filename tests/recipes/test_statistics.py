@@ -1,5 +1,7 @@
 """Statistics are sums over documents: the same in any order and any grouping, and equal to what one pass shows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,11 +10,12 @@ from hypothesis import strategies as st
 from tests.recipes.models import tiny_calibration, tiny_model
 from tests.recipes.test_families import calibrated, drawn
 from tinyslm.autodiff import value_and_grad
-from tinyslm.compression.pruning import MaskedLinear, magnitude_mask
+from tinyslm.compression.pruning import MaskedLinear, magnitude_mask, minitron_importance
 from tinyslm.errors import DataError
-from tinyslm.models import next_token_loss
+from tinyslm.models import EncoderDecoder, next_token_loss
 from tinyslm.modules import Linear, LinearLayer
 from tinyslm.recipes.calibration import is_compressible
+from tinyslm.recipes.prune_structure import neuron_scores
 from tinyslm.recipes.statistics import (
     fisher_information,
     input_grams,
@@ -21,7 +24,7 @@ from tinyslm.recipes.statistics import (
     mean_input_magnitudes,
     mean_routing_weights,
 )
-from tinyslm.tree import map_modules, named_arrays, named_modules
+from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
 
 
 def inputs_of_down(model, tasks, layer):
@@ -64,6 +67,65 @@ def test_the_order_and_the_grouping_of_documents_do_not_matter(case, first, rand
         assert again[path][1] == tokens == sum(part[path][1] for part in parts)
         total = sum(part[path][0] for part in parts)
         np.testing.assert_allclose(total, gram, rtol=1e-10, atol=1e-12 * max(np.max(np.abs(gram)), 1))
+
+
+def in_float64(model):
+    return map_arrays(lambda path, array: array.astype(np.float64), model)
+
+
+@settings(max_examples=10)
+@given(drawn(), st.integers(1, 5), st.randoms(use_true_random=False))
+def test_means_maxima_and_squared_gradients_are_put_together_from_parts_too(case, first, random):
+    """A mean over documents or tokens by the numbers of them, a largest value by the larger of two."""
+    model = in_float64(case.model())
+    tasks = calibrated(model).sample()
+    shuffled = random.sample(tasks, len(tasks))
+    parts = tasks[:first], tasks[first:]
+    for statistic in (fisher_information, mean_gradients):
+        whole, again = statistic(model, tasks), statistic(model, shuffled)
+        halves = [statistic(model, part) for part in parts]
+        for path, value in whole.items():
+            total = sum(len(part) * half[path] for part, half in zip(parts, halves, strict=True)) / len(tasks)
+            for other in (again[path], total):
+                np.testing.assert_allclose(other, value, rtol=1e-10, atol=1e-12 * np.max(np.abs(value), initial=1))
+    maxima, means = (
+        [of(model, each) for each in (tasks, shuffled, *parts)] for of in (input_maxima, mean_input_magnitudes)
+    )
+    counts = [input_grams(model, part) for part in parts]
+    for path in counts[0]:
+        whole, again, *halves = (found[path] for found in maxima)
+        np.testing.assert_allclose(again, whole, rtol=1e-10)
+        np.testing.assert_allclose(np.maximum(*halves), whole, rtol=1e-10)
+        whole, again, *halves = (found[path] for found in means)
+        one, other = (count[path][1] for count in counts)
+        np.testing.assert_allclose(again, whole, rtol=1e-10)
+        np.testing.assert_allclose(one * halves[0] + other * halves[1], (one + other) * whole, rtol=1e-10)
+
+
+@settings(max_examples=25)
+@given(drawn(), st.randoms(use_true_random=False))
+def test_a_statistic_of_documents_of_different_lengths_is_that_of_each_alone(case, random):
+    """Nothing is padded, or padding does not count; and the scores of units do not depend on the order either."""
+    model = in_float64(case.model())
+    calibration = calibrated(model)
+    alone = [replace(calibration, documents=[document]).sample() for document in calibration.documents]
+    each = [input_grams(model, tasks) for tasks in alone]
+    for path, (gram, tokens) in input_grams(model, calibration.sample()).items():
+        assert tokens == sum(found[path][1] for found in each)
+        if path.endswith("attention.query") and not isinstance(model, EncoderDecoder):
+            assert tokens == sum(map(len, calibration.documents))
+        total = sum(found[path][0] for found in each)
+        np.testing.assert_allclose(total, gram, rtol=1e-10, atol=1e-12 * np.max(np.abs(gram), initial=1))
+    scores = neuron_scores(model, calibration, "minitron")
+    if hasattr(model, "layers") and "layers.0.feed_forward" in scores:
+        documents = [inputs_of_down(model, tasks, 0) for tasks in alone]
+        np.testing.assert_allclose(scores["layers.0.feed_forward"], minitron_importance(documents), rtol=1e-10)
+    shuffled = replace(calibration, documents=random.sample(calibration.documents, len(calibration.documents)))
+    for path, score in neuron_scores(model, shuffled, "minitron").items():
+        np.testing.assert_allclose(score, scores[path], rtol=1e-10)
+        squares = [neuron_scores(model, replace(calibration, documents=[document]), "minitron")[path] ** 2
+                   for document in calibration.documents]  # fmt: skip
+        np.testing.assert_allclose(np.sqrt(sum(squares)), scores[path], rtol=1e-10)
 
 
 def test_only_the_layers_that_are_asked_for_are_watched():

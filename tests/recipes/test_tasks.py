@@ -79,18 +79,6 @@ def test_an_encoder_decoder_reads_one_half_and_writes_the_other(batch):
     assert task_loss(model, task) == sequence_to_sequence_loss(model, source, task.targets, mask)
 
 
-@given(rows())
-def test_a_document_has_the_same_task_alone_and_among_others(batch):
-    """What is hidden does not depend on the other rows, nor on the padding or the dtype."""
-    token_ids, labels = batch
-    model = small_model("bert")
-    _, targets = task_of(model, token_ids, labels, MASK)
-    for row, tokens, label in zip(targets, token_ids, labels, strict=True):
-        length = np.count_nonzero(label != IGNORED)
-        _, alone = task_of(model, tokens[None, :length].astype(np.int64), label[None, :length], MASK)
-        np.testing.assert_array_equal(row[:length], alone[0])
-
-
 @pytest.mark.parametrize("family", ["llama", "bert", "t5"])
 def test_micro_batches_add_up_to_the_batch(family):
     """Each weighs by what its task predicts, which is not the number of next tokens."""

@@ -12,7 +12,7 @@ GPTQ are this one loop; they differ only in what becomes of a column. The rows s
 
 Row j of U is, up to a factor, row j of the inverse of the Hessian of the columns j, j+1, ...: this is what the optimal
 brain surgeon needs after the columns before j are fixed, for all j at once.
-Source: Frantar & Alistarh 2023 (SparseGPT), algorithm 1; Frantar et al. 2022 (GPTQ), algorithm 1.
+Source: Frantar & Alistarh 2023 (SparseGPT), algorithm 1; Frantar et al. 2023 (GPTQ), algorithm 1.
 """
 
 import numpy as np

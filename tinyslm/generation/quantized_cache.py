@@ -13,7 +13,7 @@ class QuantizedKeyValueCache:
     in a `KeyValueCache` of its own. What it gives back is what it stored, for new tokens too: a text read in pieces
     gives the same numbers as one read at once.
     symmetric: zero point 0; otherwise the range of each head is used in full, for one byte more per token and head.
-    Source: Sheng et al. 2023 (FlexGen), section 4; there in 4 bits, in groups of 64 numbers.
+    Source: Sheng et al. 2023 (FlexGen), section 5; there in 4 bits, in groups of 64 numbers.
     """
 
     def __init__(self, capacity: int, *, symmetric=True):

@@ -27,7 +27,7 @@ def next_token_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
     probabilities that top_k left, and keeps a token if those above it have less than p together, so never fewer than
     one. Equal logits: the lower token id counts as the more probable, so that never more than k are kept.
     temperature must be positive: greedy decoding is `sample`'s limit for 0.
-    Sources: Fan et al. 2018, section 5 (top-k); Holtzman et al. 2020, section 3.1 (top-p, "nucleus").
+    Sources: Fan et al. 2018 (top-k); Holtzman et al. 2020, section 3.1 (top-p, "nucleus").
     """
     check_sampling(temperature, top_k, top_p)
     if temperature == 0:

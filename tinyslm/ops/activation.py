@@ -16,7 +16,7 @@ def _sigmoid(x):
 
 @differentiable
 def silu(x):
-    """x * sigmoid(x). Source: Elfwing, Uchibe & Doya 2018, eq. 12 (also called swish)."""
+    """x * sigmoid(x). Source: Elfwing, Uchibe & Doya 2018 (also called swish)."""
     s = _sigmoid(x)
 
     def vjp(dy):

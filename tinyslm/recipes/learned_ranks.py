@@ -46,7 +46,7 @@ class LearnRanks:
 
     weighting: the norm whose components are masked, "whitened" or "activation" (the paper's), "fisher" or "none".
     components: "any" keeps those that were learned, "first" as many from the beginning.
-    Source: Sundrani, Tudisco & Minervini 2025 (LLRC, arXiv 2512.13733), sections 3 and 4; logits start from 6 to 3.
+    Source: Sundrani, Tudisco & Minervini 2025 (LLRC, arXiv 2512.13733); logits start from 6 to 3.
     """
 
     ratio: float

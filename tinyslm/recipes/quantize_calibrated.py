@@ -39,7 +39,7 @@ class QuantizeGPTQ:
     """GPTQ, block after block: every layer is rounded for the inputs that it gets from the blocks rounded before it.
 
     bits, symmetric, group_size, damping, act_order, static_groups: as in `gptq`. Outside the blocks there are 8 bits,
-    and routers stay exact. Source: Frantar et al. 2023, section 4, "Setup".
+    and routers stay exact. Source: Frantar et al. 2023, section 5, "Setup".
     """
 
     bits: int = 4

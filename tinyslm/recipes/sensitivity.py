@@ -49,7 +49,7 @@ class PruneBySensitivity:
     Every layer is pruned alone to each of the `levels`, and the loss measured on the first `documents` calibration
     documents; then each gets the level that makes the sum of their losses smallest. method: "magnitude" or "wanda", how
     the weights of a layer are chosen.
-    Source: the sensitivity scan of Han et al. 2015, section 4.1, with the layers' sparsities chosen by a program.
+    Source: the sensitivity scan of Han et al. 2015, section 5, with the layers' sparsities chosen by a program.
     """
 
     sparsity: float

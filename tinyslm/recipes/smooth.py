@@ -20,7 +20,7 @@ class Smooth:
     alpha: how much moves from activations to weights, see `smoothing_scales`;  inner: the same between values and the
     output projection, and between up and down where what lies between them is proportional to up. Where norms stand
     after the addition (BERT), what they give is also added to what follows: only the inner pairs remain there.
-    Source: Xiao et al. 2023 (SmoothQuant), section 4; the inner pairs as in Lin et al. 2024 (AWQ), section 4.
+    Source: Xiao et al. 2023 (SmoothQuant), section 4; the inner pairs as in Lin et al. 2024 (AWQ).
     """
 
     alpha: float = 0.5

@@ -151,7 +151,7 @@ def mean_gradients(model, tasks) -> dict:
 def fisher_information(model, tasks) -> dict:
     """{path of a parameter: mean over tasks of the squared gradient of the task's loss}.
 
-    The diagonal of the empirical Fisher information (Hsu et al. 2022, section 3), every document with the same weight:
+    The diagonal of the empirical Fisher information (Hsu et al. 2022, section 2), every document with the same weight:
     gradients are squared one document at a time, since the square of their mean would be near 0 for a trained model.
     """
     return gradient_statistics(model, tasks, lambda path, gradient: np.square(gradient))

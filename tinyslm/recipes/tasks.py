@@ -33,13 +33,20 @@ def task_of(model, token_ids, labels, mask_token_id=None) -> Task:
     token from an encoder. Which ones are hidden follows from the document's tokens: the same document, the same task.
     """
     if isinstance(model, Encoder):
-        return _hidden_tokens(token_ids, labels, mask_token_id)
+        return hide_tokens(token_ids, labels, mask_token_id)
     if isinstance(model, EncoderDecoder):
         return _second_halves(model.config, token_ids, labels)
     return Task({"token_ids": token_ids}, following_labels(labels))
 
 
-def _hidden_tokens(token_ids, labels, mask_token_id):
+def hide_tokens(token_ids, labels, mask_token_id) -> Task:
+    """An encoder's task: some tokens of each document are replaced by the mask token, and only those are targets.
+
+    token_ids, labels: (B, T), labels with IGNORED for padding on the right, which is never hidden and which
+    attention_mask leaves out;  returns inputs token_ids and attention_mask. A token is hidden with probability
+    HIDDEN_SHARE, at least one of each row is. Which ones follows from the row's own tokens: of what stands beside it in
+    the batch, and of how much padding there is, it does not depend.
+    """
     if mask_token_id is None:
         raise ConfigError("an encoder needs a mask_token_id: the token that hides others from it")
     real = labels != IGNORED

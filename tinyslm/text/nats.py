@@ -23,8 +23,8 @@ class NatsPerToken:
 def mean_nats(totals, tokens) -> NatsPerToken:
     """Mean over all tokens of documents with these total nats and token counts, (N,) each.
 
-    The standard error is that of a ratio of means over documents (Cochran 1977, Sampling Techniques, eq. 6.4); a single
-    document says nothing about it, and has 0 there.
+    The standard error is that of a ratio of means over documents (Cochran 1977, Sampling Techniques, chapter 6); a
+    single document says nothing about it, and has 0 there.
     """
     totals, tokens = np.asarray(totals, np.float64), np.asarray(tokens, np.float64)
     mean = totals.sum() / tokens.sum()

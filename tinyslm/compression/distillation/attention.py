@@ -48,7 +48,7 @@ def attention_transfer_loss(student_scores, teacher_scores, *, mask=None):
     sides;  mask: broadcast to them, 0 for a pair (query, key) that does not count: a key that is padding or that the
     query may not see, and every key of a query that is padding;  returns a scalar, dtype of the student, 0 if no pair
     counts. The teacher receives no gradient.
-    Source: Jiao et al. 2020 (TinyBERT), eq. 2: the scores before the softmax, since those taught faster.
+    Source: Jiao et al. 2020 (TinyBERT), eq. 7: the scores before the softmax, since those taught faster.
     """
     pairs = _pairs(student_scores, teacher_scores, mask)
     teacher_scores = teacher_scores.astype(student_scores.dtype, copy=False)
@@ -63,7 +63,7 @@ def attention_relation_loss(student_scores, teacher_scores, *, mask=None):
     """Mean over heads and queries of KL(softmax(teacher's scores) || softmax(student's scores)), in nats.
 
     Arguments as `attention_transfer_loss`. The softmax is over the keys that count; a query without such a key does
-    not count itself. Source: Wang et al. 2020 (MiniLM), eq. 5: of the last layer.
+    not count itself. Source: Wang et al. 2020 (MiniLM), eq. 6: of the last layer.
     """
     pairs = _pairs(student_scores, teacher_scores, mask)
     lowest = np.finfo(student_scores.dtype).min / 2  # its exponential is 0

@@ -23,7 +23,8 @@ def cosine_loss(student, teacher, *, mask=None):
     student, teacher: (..., C) of the same width;  mask: (...), 0 where a position does not count;  returns a scalar
     without unit, dtype of the student, 0 if no position counts. A state of zeros has no direction: its cosine counts
     as 0, and it receives no gradient. Neither does the teacher.
-    Source: Sanh et al. 2019 (DistilBERT), section 3: of the last states, at all tokens that are no padding.
+    Source: Sanh et al. 2019 (DistilBERT), section 2; in their code of the last states, at all tokens that are
+    no padding.
     """
     require_same_shape("teacher", teacher, student.shape)
     student_rows, student_length = _directions(select_positions(student, mask))  # (n, C), (n, 1)

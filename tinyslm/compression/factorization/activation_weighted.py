@@ -28,6 +28,6 @@ def activation_weighted_svd(weight, mean_magnitudes, rank, *, alpha=0.5):
     right (R, in), dtype of weight. alpha = 0 is the plain SVD; at 1 a feature counts as it is used, and 1/2 tempers
     that: a heuristic, which knows nothing about features that rise and fall together (`whitened_svd` does). Multiplying
     the magnitudes by a constant changes nothing.
-    Source: Yuan et al. 2023 (ASVD), section 3.2, with S = diag(mean|X_j|^alpha).
+    Source: Yuan et al. 2023 (ASVD), with S = diag(mean|X_j|^alpha).
     """
     return activation_weighted_components(weight, mean_magnitudes, alpha=alpha).first(rank, weight.dtype)

@@ -2,7 +2,7 @@
 
 A layer is left (mask * (right x)), with one entry of the mask per component. Only the logits behind the masks learn.
 Source of all: Sundrani, Tudisco & Minervini 2025, "Low-Rank Compression of Language Models via Differentiable Rank
-Selection" (arXiv 2512.13733), section 3, and its published code.
+Selection" (arXiv 2512.13733), and its published code.
 """
 
 import math

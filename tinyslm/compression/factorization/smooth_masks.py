@@ -29,7 +29,7 @@ def tanh_mask(cut, *, size, sharpness):
     """(size,) entries 1/2 + tanh(sharpness (cut - i)) / 2 for i = 1 .. size: near 1 before the cut, near 0 after it.
 
     cut: a scalar array, the only trainable number of a layer;  sharpness: above 0; as it grows the mask approaches
-    "the components i < cut", 1/2 at the cut itself. Source: Wang et al. 2025 (Dobi-SVD), section 3.1.
+    "the components i < cut", 1/2 at the cut itself. Source: Wang et al. 2025 (Dobi-SVD).
     """
     require_integer("size", size, 1, np.inf)
     i = np.arange(1, size + 1, dtype=cut.dtype)  # (r,)

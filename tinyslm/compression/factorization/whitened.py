@@ -31,7 +31,7 @@ def whitened_svd(weight, gram, rank):
     output error on these tokens, which is no promise for other tokens: use many more than `in`.
     Directions that the tokens hardly have (eigenvalues under 10^-12 of the largest) count as if they had that much, so
     that a singular gram is no special case; where gram is 0 this is the plain SVD.
-    Source: Wang et al. 2024 (SVD-LLM), section 3.1; as principal components of the outputs: Yu & Wu 2023, eq. 5.
+    Source: Wang et al. 2024 (SVD-LLM), section 3.1; as principal components of the outputs: Yu & Wu 2023.
     """
     return whitened_components(weight, gram).first(rank, weight.dtype)
 

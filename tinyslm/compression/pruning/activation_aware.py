@@ -9,10 +9,10 @@ from tinyslm.errors import DataError
 
 
 def wanda_scores(weight, feature_norms):
-    """|W_ij| * ||X_j||: (out, in), the size of what weight ij adds to the output, over all tokens.
+    """|W_ij| * ||X_j|| (eq. 1): (out, in), the size of what weight ij adds to the output, over all tokens.
 
     weight: (out, in);  feature_norms: (in,), the L2 norm over calibration tokens of each input feature, which is the
-    root of the diagonal of X^T X. Scaling an input feature and dividing its weights changes no score (eq. 1).
+    root of the diagonal of X^T X. Scaling an input feature and dividing its weights changes no score.
     """
     weight, norms = np.asarray(weight), np.asarray(feature_norms)
     require_matrix("weight", weight)

@@ -12,7 +12,7 @@ def layer_importance(states):
     """Block influence, 1 - mean over tokens of cos(x_l, x_l+1): (L,), from 0 (the layer does nothing) to 2.
 
     states: L + 1 arrays (N, C): what enters each layer, and what the last one leaves before the final norm. A state
-    of 0 counts as turned by 90 degrees. Source: Men et al. 2024 (ShortGPT, arXiv 2403.03853), eq. 1.
+    of 0 counts as turned by 90 degrees. Source: Men et al. 2024 (ShortGPT, arXiv 2403.03853).
     """
     if len(states) < 2:
         raise DataError(f"states must be those before and after at least one layer, found {len(states)}")

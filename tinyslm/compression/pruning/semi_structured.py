@@ -1,7 +1,7 @@
 """N:M pruning: in every M consecutive inputs of a row, N weights stay. Hardware can skip the others.
 
-Source: Mishra et al. 2021 (Accelerating sparse deep neural networks, arXiv 2104.08378), section 3; general N and M:
-Zhou et al. 2021. The groups lie along the inputs, over which a product adds up, not along the outputs.
+Source: Mishra et al. 2021 (Accelerating sparse deep neural networks, arXiv 2104.08378); general N and M: Zhou et al.
+2021. The groups lie along the inputs, over which a product adds up, not along the outputs.
 """
 
 from typing import NamedTuple

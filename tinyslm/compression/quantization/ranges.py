@@ -24,7 +24,7 @@ def choose_range(x, method="min_max", *, percentile=99.9, bits=8, symmetric=True
     "mean_square_error": the whole range times the ratio, of CLIP_RATIOS, with the smallest error after rounding.
     "entropy": the threshold for which rounding magnitudes changes their distribution least, `entropy_threshold`.
     Source: Migacz 2017 (8-bit inference with TensorRT) for entropy; the comparison in Wu et al. 2020 (arXiv
-    2004.09602), section 3.3.
+    2004.09602).
     """
     x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64) or x.size == 0:

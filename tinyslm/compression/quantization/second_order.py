@@ -28,7 +28,7 @@ def gptq(
     a whole row, or of any group with static_groups, is the range of the original weights.
     act_order: columns with the largest diag H are rounded first; groups must then be static. block_size: of the loop,
     rounded to whole groups; it changes the speed only.
-    Source: Frantar et al. 2023 (GPTQ), section 3.3 and algorithm 1.
+    Source: Frantar et al. 2023 (GPTQ), section 4 and algorithm 1.
     """
     require_matrix("weight", weight)
     inputs = weight.shape[1]

@@ -1,0 +1,83 @@
+"""Exercises are in order, stubs are whole and worth nothing, the library's own functions are worth everything."""
+
+import ast
+import importlib
+import inspect
+
+import pytest
+
+from tinyslm.cli import main
+from tinyslm.coursework.exercises import exercises, find_exercise, module_path, split_name
+from tinyslm.coursework.grading import grade, properties_of
+from tinyslm.coursework.mistakes import mistakes
+from tinyslm.coursework.stubs import stub, write_exercise
+from tinyslm.errors import ConfigError
+
+WRITTEN = [exercise for exercise in exercises().values() if not exercise.writes_tests]
+ASKED = [exercise for exercise in exercises().values() if exercise.writes_tests]
+
+
+def test_there_are_exercises_in_the_order_of_the_lessons():
+    assert len(WRITTEN) >= 10 and len(ASKED) >= 3
+    lessons = [exercise.lesson for exercise in WRITTEN]
+    assert lessons == sorted(lessons)
+
+
+@pytest.mark.parametrize("exercise", exercises().values(), ids=lambda exercise: exercise.name)
+def test_a_stub_is_python_with_the_signature_and_the_words_of_the_library(exercise):
+    tree = ast.parse(stub(exercise))
+    assert all(len(line) <= 160 for line in stub(exercise).splitlines())
+    if exercise.writes_tests:
+        assert any(mistake.exercise and set(exercises()[mistake.exercise].functions) & set(exercise.functions)
+                   for mistake in mistakes().values())  # fmt: skip
+        return
+    for function in exercise.functions:
+        module, name = split_name(function)
+        thing = importlib.import_module(module)
+        for part in name.split("."):
+            thing = getattr(thing, part)
+        thing = inspect.unwrap(thing)
+        node = tree
+        for part in name.split("."):
+            node = next(each for each in node.body if getattr(each, "name", None) == part)
+        assert ast.get_docstring(node) == inspect.getdoc(thing)
+        arguments = [*node.args.args, *filter(None, [node.args.vararg]), *node.args.kwonlyargs]
+        assert [argument.arg for argument in arguments] == [*inspect.signature(thing).parameters]
+        assert isinstance(node.body[-1], ast.Raise) and len(node.body) == 2
+
+
+@pytest.mark.parametrize("exercise", WRITTEN, ids=lambda exercise: exercise.name)
+def test_the_bare_stub_scores_nothing(exercise, tmp_path):
+    path, _ = write_exercise(exercise, tmp_path)
+    result = grade(path)
+    assert result["exercises"] == [exercise.name]
+    assert result["score"] == 0 and result["max_score"] == sum(found.marks for found in properties_of(exercise)) > 0
+    assert all("NotImplementedError" in test["output"] for test in result["tests"])
+
+
+@pytest.mark.parametrize("exercise", WRITTEN, ids=lambda exercise: exercise.name)
+def test_the_library_itself_scores_everything(exercise, tmp_path):
+    """Its file under another name, as a student's: what it imports is the library's, what it defines is its own."""
+    modules = dict.fromkeys(split_name(function)[0] for function in exercise.functions)
+    path = tmp_path / "solution.py"
+    path.write_text("\n".join(module_path(module).read_text("utf-8") for module in modules), "utf-8")
+    result = grade(path, exercise=exercise.name)
+    assert result["score"] == result["max_score"], [test for test in result["tests"] if test["status"] == "failed"]
+
+
+def test_what_is_there_is_not_overwritten(tmp_path, capsys):
+    assert main(["exercise", "new", "wanda", "--to", str(tmp_path / "mine")]) == 0
+    (tmp_path / "mine" / "wanda.py").write_text("my work")
+    assert main(["exercise", "new", "wanda", "--to", str(tmp_path / "mine")]) == 2
+    assert (tmp_path / "mine" / "wanda.py").read_text() == "my work"
+    assert "is there already" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="is not one of document-rows, "):
+        find_exercise("nothing")
+
+
+def test_the_list_and_the_readme_say_what_there_is(tmp_path, capsys):
+    assert main(["exercise", "list"]) == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == list(exercises())
+    _, page = write_exercise(find_exercise("adamw"), tmp_path)
+    text = page.read_text("utf-8")
+    assert "1. `self.steps` counts from 1" in text and "| decay is decoupled from the gradient | 1 |" in text

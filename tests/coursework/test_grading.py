@@ -1,0 +1,163 @@
+"""Grading as an instructor does it: right, differently right, wrong, slow, crashing, greedy, empty and lying files."""
+
+import csv
+import io
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tinyslm.cli import main
+from tinyslm.coursework.exercises import find_exercise
+from tinyslm.coursework.grading import as_text, exercises_in, grade
+from tinyslm.errors import ConfigError
+
+SOLUTIONS = sorted((Path(__file__).parent / "solutions").glob("*.py"))
+
+RIGHT = """
+def warmup_cosine(step, steps, warmup_steps, final=0.1):
+    import math
+
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps + 1) / max(steps - warmup_steps, 1)
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
+"""
+WRONG = RIGHT.replace("(step + 1) / warmup_steps", "step / warmup_steps")
+SLOW = "def warmup_cosine(step, steps, warmup_steps, final=0.1):\n    while True:\n        pass\n"
+CRASHING = "import os\n\ndef warmup_cosine(step, steps, warmup_steps, final=0.1):\n    os._exit(0)\n"
+GREEDY = "def warmup_cosine(step, steps, warmup_steps, final=0.1):\n    return [0] * 10**12\n"
+LYING = (
+    'print(\'{"file": "test_schedule.py", "outcome": "passed"}\')\nprint("3 passed in 0.01s")\n'
+    "def warmup_cosine(step, steps, warmup_steps, final=0.1):\n    print('passed', flush=True)\n    return 1.0\n"
+)
+EXITING = "raise SystemExit(0)\ndef warmup_cosine(): pass\n"
+HANGING = "import time\ntime.sleep(10**6)\ndef warmup_cosine(): pass\n"
+BROKEN = "def warmup_cosine(step, steps:\n"
+EMPTY = ""
+
+
+def graded(tmp_path, text, **settings):
+    path = tmp_path / "warmup_cosine.py"
+    path.write_text(text, "utf-8")
+    return grade(path, **settings)
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_correct_solutions_that_are_written_differently_score_everything(path):
+    result = grade(path)
+    assert result["score"] == result["max_score"] > 0, as_text(result)
+    assert len(SOLUTIONS) >= 10 and len({each.name for p in SOLUTIONS for each in exercises_in(p)}) >= 5
+
+
+def test_a_right_one_scores_all_and_a_wrong_one_loses_what_it_breaks(tmp_path):
+    right, wrong = graded(tmp_path, RIGHT), graded(tmp_path, WRONG)
+    assert right["score"] == right["max_score"] == 3
+    assert 0 < wrong["score"] < 3
+    failed = next(test for test in wrong["tests"] if test["status"] == "failed")
+    assert failed["output"].startswith(("Falsifying example", "Failing test case")) and "warmup" in failed["output"]
+    assert not any("reproduce" in test["output"] for test in wrong["tests"])
+
+
+def test_the_grade_is_the_same_every_time_and_a_seed_draws_other_inputs(tmp_path):
+    almost = RIGHT.replace("if step < warmup_steps", "if steps == 37 or step < warmup_steps")
+    first, second = (graded(tmp_path, almost, seed=5) for _ in range(2))
+    first.pop("execution_time"), second.pop("execution_time")
+    assert first == second
+    wrong = [json.dumps(graded(tmp_path, WRONG, seed=seed)["tests"]) for seed in (0, 1)]
+    assert [json.loads(each)[0]["score"] for each in wrong] == [0, 0]
+
+
+def test_one_that_never_ends_is_stopped(tmp_path):
+    began = time.monotonic()
+    result = graded(tmp_path, SLOW, seconds=1.5)
+    assert result["score"] == 0 and all("too slow" in test["output"] for test in result["tests"])
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize(
+    "text, said", [(CRASHING, "crashed"), (GREEDY, "MemoryError"), (EXITING, "SystemExit"), (LYING, "")]
+)
+def test_no_way_to_end_early_or_to_print_gives_marks(tmp_path, text, said):
+    result = graded(tmp_path, text, gigabytes=2)
+    assert result["score"] == 0 and result["max_score"] == 3
+    assert all(said in test["output"] for test in result["tests"])
+
+
+def test_a_file_that_hangs_while_it_is_read_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr("tinyslm.coursework.grading.STARTING_SECONDS", 4.0)
+    result = graded(tmp_path, HANGING, seconds=0.5)
+    assert result["score"] == 0 and "too long" in result["output"]
+
+
+@pytest.mark.parametrize("text", [BROKEN, EMPTY, "x = 1\n", "\0"])
+def test_files_without_a_solution_are_refused(tmp_path, text, capsys):
+    path = tmp_path / "warmup_cosine.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError):
+        grade(path)
+    assert main(["grade", str(path)]) == 2 and "warmup_cosine.py" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="grade-tests"):
+        grade(path, exercise="properties-of-quantize")
+
+
+def test_a_result_is_what_gradescope_reads(tmp_path, capsys):
+    path, out = tmp_path / "warmup_cosine.py", tmp_path / "results.json"
+    path.write_text(WRONG)
+    assert main(["grade", str(path), "--out", str(out)]) == 0
+    result = json.loads(out.read_text("utf-8"))
+    assert result["score"] == sum(test["score"] for test in result["tests"])
+    assert {"name", "score", "max_score", "output", "status"} <= set(result["tests"][0])
+    shown = capsys.readouterr().out
+    assert "✗ 0/1" in shown and "✓ 1/1" in shown and f"{result['score']} of 3 marks" in shown
+
+
+def test_a_class_of_ten_becomes_a_table(tmp_path, capsys):
+    texts = {
+        "ada": RIGHT, "bo": WRONG, "cem": SLOW, "dora": CRASHING, "eli": EMPTY,
+        "finn": LYING, "gus": BROKEN, "hana": GREEDY, "ida": EXITING, "jon": RIGHT.replace("final +", "0 * final +"),
+    }  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / "class" / name).mkdir(parents=True)
+        (tmp_path / "class" / name / "warmup_cosine.py").write_text(text)
+    out = tmp_path / "marks.csv"
+    arguments = ["grade", str(tmp_path / "class"), "--seconds", "2", "--workers", "2", "--out", str(out)]
+    assert main(arguments) == 0
+    rows = list(csv.DictReader(io.StringIO(out.read_text("utf-8"))))
+    marks = {Path(row["file"]).parent.name: row["score"] for row in rows}
+    assert list(marks) == sorted(texts)
+    assert marks.pop("ada") == "3" and marks.pop("bo") in "12" and marks.pop("jon") in "12"
+    assert set(marks.values()) == {"0"}
+    notes = {Path(row["file"]).parent.name: row["note"] for row in rows}
+    assert "defines no function" in notes["eli"] and "not a Python file" in notes["gus"]
+    assert capsys.readouterr().out == out.read_text("utf-8")
+
+
+def test_what_was_not_asked_for_is_the_library_s(tmp_path):
+    """Half of an exercise: the other half is not counted as the student's, and does not stop what is there."""
+    path = tmp_path / "half.py"
+    path.write_text(
+        "import numpy as np\n\ndef wanda_scores(weight, feature_norms):\n    return np.zeros_like(weight)\n"
+    )
+    assert [each.name for each in exercises_in(path)] == ["wanda"]
+    result = grade(path)
+    passed = [test["name"] for test in result["tests"] if test["status"] == "passed"]
+    assert 0 < result["score"] < result["max_score"] and "masks are nested" in passed
+
+
+def test_the_properties_can_be_pointed_at_a_file_by_plain_pytest(tmp_path):
+    from tinyslm.coursework.exercises import tests_directory
+    from tinyslm.coursework.grading import run_pytest
+
+    for text, status in ((RIGHT, 0), (WRONG, 1)):
+        path = tmp_path / "mine.py"
+        path.write_text(text)
+        file = tests_directory() / "properties" / "test_schedule.py"
+        assert run_pytest([str(file), "--implementation", str(path)], 120)[0] == status
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits need processes that fork")
+def test_find_exercise_of_marks():
+    assert find_exercise("warmup-cosine").names == ["warmup_cosine"]

@@ -1,0 +1,89 @@
+"""Rows lose nothing, repeat nothing, and show every token what really stood before it, and nothing else."""
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyslm.coursework.implementation import document_rows, pad_documents, split_long
+from tinyslm.errors import DataError
+from tinyslm.ops import IGNORED
+from tinyslm.text import encode_documents, train_tokenizer
+
+END = 0
+lengths = st.lists(st.integers(1, 40), min_size=1, max_size=30)
+row_lengths = st.integers(2, 24)
+
+
+def make_documents(lengths):
+    """Documents with so many tokens between their end marks, no two tokens alike."""
+    stops = np.cumsum(lengths) + 1
+    return [np.array([END, *range(stop - n, stop), END], np.int32) for n, stop in zip(lengths, stops, strict=True)]
+
+
+def predictions(rows):
+    """Every (token, the one before it) that is to be predicted, with how often."""
+    return Counter((int(before), int(token)) for row in rows for before, token in pairwise(row))
+
+
+def unpadded(token_ids, labels):
+    return [row[label != IGNORED] for row, label in zip(token_ids, labels, strict=True)]
+
+
+@given(lengths, row_lengths)
+def test_every_token_is_predicted_exactly_once_after_the_token_that_stood_before_it(lengths, length):
+    documents = make_documents(lengths)
+    assert predictions(unpadded(*document_rows(documents, length))) == predictions(documents)
+
+
+@given(lengths, row_lengths)
+def test_labels_are_the_tokens_and_padding_stands_at_the_end(lengths, length):
+    token_ids, labels = document_rows(make_documents(lengths), length)
+    assert token_ids.shape == labels.shape and token_ids.shape[1] <= length
+    assert token_ids.dtype == labels.dtype == np.int32
+    padding = labels == IGNORED
+    np.testing.assert_array_equal(np.where(padding, 0, labels), token_ids)
+    assert not (padding[:, :-1] & ~padding[:, 1:]).any()
+
+
+@given(lengths, row_lengths)
+def test_a_document_that_fits_is_a_row_of_its_own(lengths, length):
+    documents = make_documents(lengths)
+    rows = [row.tolist() for row in unpadded(*document_rows(documents, length))]
+    for document in documents:
+        assert (document.tolist() in rows) == (len(document) <= length)
+    assert all(END not in row[1:-1] for row in rows)  # no row holds two documents
+
+
+@given(lengths, row_lengths)
+def test_pieces_overlap_by_one_token(lengths, length):
+    for document in make_documents(lengths):
+        pieces = split_long([document], length)
+        assert all(1 < len(piece) <= length for piece in pieces)
+        np.testing.assert_array_equal(np.concatenate([pieces[0], *(piece[1:] for piece in pieces[1:])]), document)
+        assert [piece[0] for piece in pieces[1:]] == [piece[-1] for piece in pieces[:-1]]
+        assert len(pieces) == -(-(len(document) - 1) // (length - 1))
+
+
+def test_a_row_of_one_token_is_refused():
+    with pytest.raises(DataError, match="a row of 1 tokens has nothing to predict"):
+        document_rows(make_documents([3]), 1)
+
+
+def test_rows_of_different_length_are_padded_on_the_right():
+    token_ids, labels = pad_documents([[5, 6, 7], [8]])
+    np.testing.assert_array_equal(token_ids, [[5, 6, 7], [8, 0, 0]])
+    np.testing.assert_array_equal(labels, [[5, 6, 7], [8, IGNORED, IGNORED]])
+
+
+def test_encoded_documents_stand_between_end_marks_whatever_the_tokenizer_adds():
+    tokenizer = train_tokenizer(["ab"], 257)
+    encode = {letter: tokenizer.token_to_id(letter) for letter in "ab"}
+    documents = encode_documents(tokenizer, ["ab", "", "b"], 9)  # an empty text is no document
+    assert [document.tolist() for document in documents] == [[9, encode["a"], encode["b"], 9], [9, encode["b"], 9]]
+    assert documents[0].dtype == np.int32
+    with pytest.raises(DataError, match="empty"):
+        encode_documents(tokenizer, ["", ""], 9)

@@ -1,0 +1,97 @@
+"""Exact products of codes: equal to plain integer arithmetic, also at the largest sums."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.strategies import generators
+from tinyslm.compression.quantization.integer_matmul import block_length
+from tinyslm.coursework.implementation import (
+    affine_matmul,
+    integer_matmul,
+    quantize,
+    quantize_tokens,
+)
+from tinyslm.errors import DataError
+
+
+def draw_codes(rng, *shape):
+    """Any int8, with the two extremes often."""
+    return rng.choice(np.array([-128, 127, *rng.integers(-128, 128, 3)], np.int8), shape)
+
+
+@given(generators(), st.integers(1, 5), st.integers(1, 5), st.sampled_from([0, 1, 7, 1023, 1024, 1025, 3000]))
+def test_the_product_is_that_of_plain_int32_arithmetic(rng, n, m, K):
+    x, w = draw_codes(rng, n, K), draw_codes(rng, m, K)
+    product = integer_matmul(x, w)
+    assert product.dtype == np.int32
+    np.testing.assert_array_equal(product, x.astype(np.int32) @ w.astype(np.int32).T)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_the_longest_block_is_exact_and_a_longer_one_is_not(dtype):
+    """The largest products, and one of 1 that a sum above 2^24 would lose."""
+    largest = -128 if dtype == np.int8 else 255
+    block = block_length(dtype, dtype)
+    assert block == {np.int8: 1024, np.uint8: 258}[dtype]
+    assert block * largest**2 <= 2**24 < (block + 1) * largest**2
+    for K in (block, 2 * block, 4 * block + 1):
+        x = np.full((2, K), largest, dtype)
+        w = x.copy()
+        x[0, -1] = w[0, -1] = 1
+        np.testing.assert_array_equal(integer_matmul(x, w), x.astype(np.int32) @ w.astype(np.int32).T)
+    too_long = np.full(2 * block + 1, largest, np.float32)
+    too_long[-1] = 1
+    assert int(too_long @ too_long) != 2 * block * largest**2 + 1
+
+
+def zero_points(rng, rows):
+    return st.sampled_from([None, np.int32(rng.integers(-128, 128)), rng.integers(-128, 128, (rows, 1))])
+
+
+@given(generators(), st.data(), st.sampled_from([1, 7, 1500]))
+def test_four_terms_are_the_product_of_the_distances_from_the_zero_points(rng, data, K):
+    x, w = draw_codes(rng, 3, K), draw_codes(rng, 4, K)
+    x_zero, w_zero = data.draw(zero_points(rng, 3)), data.draw(zero_points(rng, 4))
+    distances = [c.astype(np.int64) - (0 if z is None else z) for c, z in ((x, x_zero), (w, w_zero))]
+    product = affine_matmul(x, w, x_zero, w_zero)
+    assert product.dtype == np.int32
+    np.testing.assert_array_equal(product, distances[0] @ distances[1].T)
+
+
+@given(generators(), st.booleans(), st.booleans())
+def test_integer_product_is_the_product_of_the_dequantized(rng, x_symmetric, w_symmetric):
+    x, w = rng.standard_normal((3, 9)), rng.standard_normal((4, 9)) + 0.5
+    qx, qw = quantize_tokens(x, symmetric=x_symmetric), quantize(w, axis=0, symmetric=w_symmetric)
+    product = affine_matmul(qx.codes, qw.codes, qx.zero_point, qw.zero_point)
+    expected = qx.dequantize() @ qw.dequantize().T
+    np.testing.assert_allclose(qx.scale * qw.scale.T * product, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_largest_sums_do_not_overflow_and_larger_ones_are_refused():
+    x, w = np.full((1, 33_025), -128, np.int8), np.full((1, 33_025), 127, np.int8)
+    assert affine_matmul(x, w, np.int32(127), np.int32(-128)) == -(255**2) * 33_025
+    with pytest.raises(DataError, match="overflow"):
+        affine_matmul(np.zeros((1, 33_026), np.int8), np.zeros((1, 33_026), np.int8))
+    largest = np.full((1, 131_071), -128, np.int8)
+    assert integer_matmul(largest, largest) == 131_071 * 2**14
+    with pytest.raises(DataError, match="overflow"):
+        integer_matmul(np.zeros((1, 131_072), np.int8), np.zeros((1, 131_072), np.int8))
+
+
+def test_what_is_not_codes_is_refused():
+    with pytest.raises(DataError, match="shapes"):
+        integer_matmul(np.zeros((2, 3), np.int8), np.zeros((3, 2), np.int8))
+    with pytest.raises(DataError, match="8-bit"):
+        integer_matmul(np.zeros((2, 3)), np.zeros((2, 3), np.int8))
+
+
+@given(generators(), st.booleans())
+def test_a_token_is_quantized_without_regard_to_the_others(rng, symmetric):
+    x = rng.standard_normal((4, 6))
+    together = quantize_tokens(x, symmetric=symmetric)
+    np.testing.assert_array_equal(together.codes[2:3], quantize_tokens(x[2:3], symmetric=symmetric).codes)
+    other = np.concatenate([x[:1], 100 * x[1:]])
+    np.testing.assert_array_equal(quantize_tokens(other, symmetric=symmetric).codes[0], together.codes[0])
+    assert not np.array_equal(quantize(other).codes[0], quantize(x).codes[0])  # one range for all is not so

@@ -1,0 +1,68 @@
+"""Cross-entropy in nats per predicted position."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special
+
+from tests.checks import check_operation
+from tests.strategies import distinct_sizes, generators
+from tinyslm.coursework.implementation import cross_entropy, log_softmax
+from tinyslm.errors import DataError
+from tinyslm.ops import IGNORED
+
+
+@given(distinct_sizes(3, 2, 6), generators(), st.floats(0, 0.9))
+def test_cross_entropy(sizes, rng, ignored_share):
+    """The mean over predicted positions only, ignored ones have neither loss nor gradient."""
+    B, T, V = sizes
+    logits, labels = 3 * rng.standard_normal((B, T, V)), rng.integers(0, V, (B, T))
+    labels[rng.random((B, T)) < ignored_share] = IGNORED
+    labels[0, 0] = 1
+    where = np.argwhere(labels != IGNORED)
+    expected = -np.mean([special.log_softmax(logits[b, t])[labels[b, t]] for b, t in where])
+    assert cross_entropy(logits, labels) == pytest.approx(expected, rel=1e-12)
+    check_operation(cross_entropy, logits, labels)
+    dlogits, _ = cross_entropy.with_vjp(logits, labels)[1](1.0)
+    assert not dlogits[labels == IGNORED].any()
+
+
+@given(distinct_sizes(2), generators())
+def test_log_softmax(sizes, rng):
+    logits = 100 * rng.standard_normal(sizes)
+    np.testing.assert_allclose(log_softmax(logits), special.log_softmax(logits, axis=-1), atol=1e-10)
+    assert log_softmax(logits.astype(np.float32)).dtype == np.float32
+
+
+def test_equal_logits_cost_log_v():
+    """A model that knows nothing pays log V."""
+    assert cross_entropy(np.zeros((2, 3, 50)), np.ones((2, 3), int)) == pytest.approx(math.log(50))
+
+
+def test_the_gradient_of_a_position_sums_to_zero():
+    """Softmax does not see a constant added to all logits."""
+    rng = np.random.default_rng(0)
+    dlogits, _ = cross_entropy.with_vjp(rng.standard_normal((4, 7)), np.array([0, 6, 3, 3]))[1](1.0)
+    np.testing.assert_allclose(dlogits.sum(axis=-1), 0, atol=1e-15)
+
+
+def test_nothing_to_predict():
+    loss, vjp = cross_entropy.with_vjp(np.ones((2, 3)), np.full(2, IGNORED))
+    assert loss == 0
+    assert not vjp(1.0)[0].any()
+
+
+def test_large_logits_do_not_overflow():
+    logits = np.array([[1e4, -1e4, 0]], np.float32)
+    with np.errstate(over="raise", invalid="raise"):
+        assert cross_entropy(logits, np.array([0])) == 0
+        assert cross_entropy(logits, np.array([1])) == pytest.approx(2e4)
+
+
+@pytest.mark.parametrize("label", [3, -1])
+def test_a_label_outside_the_vocabulary_is_refused(label):
+    with pytest.raises(DataError, match=r"are not all in 0 to 2 or -100"):
+        cross_entropy(np.zeros((2, 3)), np.array([0, label]))

@@ -1,0 +1,222 @@
+"""Affine codes: bounds of rounding, zeros, ranges, and what does not change them."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tests.strategies import generators, matrices
+from tinyslm.coursework.implementation import (
+    code_range,
+    encode,
+    quantize,
+)
+from tinyslm.errors import ConfigError, DataError
+
+every_bits = st.integers(2, 8)
+granularities = st.sampled_from([{}, {"axis": 0}, {"axis": 1}, {"axis": -1}, {"group_size": 1}, {"group_size": "all"}])
+
+
+def settings_for(x, granularity):
+    """group_size "all" is the whole last axis: the only size besides 1 that divides every width."""
+    return {"group_size": x.shape[-1]} if granularity.get("group_size") == "all" else granularity
+
+
+def spread(parameter, x, granularity):
+    """scale or zero point, repeated to the shape of x."""
+    if "group_size" in granularity:
+        return np.repeat(parameter, granularity["group_size"], axis=-1)
+    return np.broadcast_to(parameter, x.shape)
+
+
+@given(matrices(), every_bits, st.booleans(), granularities)
+def test_the_error_is_at_most_half_a_step(x, bits, symmetric, granularity):
+    granularity = settings_for(x, granularity)
+    q = quantize(x, bits=bits, symmetric=symmetric, **granularity)
+    step = spread(q.scale, x, granularity)
+    low, high = code_range(bits, symmetric)
+    assert q.codes.dtype == np.int8 and q.codes.min() >= low and q.codes.max() <= high
+    assert np.all((q.zero_point >= low) & (q.zero_point <= high)) and q.zero_point.dtype == np.int32
+    assert np.all(np.abs(q.dequantize() - x) <= step / 2 * (1 + 1e-9))
+
+
+@given(matrices(np.float32), every_bits, st.booleans(), granularities)
+def test_in_float32(x, bits, symmetric, granularity):
+    granularity = settings_for(x, granularity)
+    q = quantize(x, bits=bits, symmetric=symmetric, **granularity)
+    assert q.scale.dtype == np.float32 and q.dequantize().dtype == np.float32
+    slack = 256 * np.finfo(np.float32).eps  # x / scale has up to 255 units, each rounding is relative to that
+    assert np.all(np.abs(q.dequantize() - x) <= spread(q.scale, x, granularity) * (0.5 + slack))
+
+
+@given(matrices(), every_bits, granularities)
+def test_the_whole_range_of_codes_is_used(x, bits, granularity):
+    """A scale that is too large would also pass the bound of half a step."""
+    granularity = settings_for(x, granularity)
+    largest = np.abs(quantize(x, bits=bits, **granularity).codes.astype(int)).max()
+    assert largest == (code_range(bits, True)[1] if np.any(x) else 0)
+    if np.any(x):
+        codes = quantize(np.append(x, 0), bits=bits, symmetric=False).codes.astype(int)
+        assert np.ptp(codes) >= 2**bits - 2  # rounding the zero point can cost one code
+
+
+@given(matrices(), every_bits, granularities)
+def test_zero_is_exact_and_symmetric_codes_are_odd(x, bits, granularity):
+    granularity = settings_for(x, granularity)
+    x = np.where(np.arange(x.size).reshape(x.shape) % 3 == 0, 0.0, x)
+    for symmetric in (True, False):
+        q = quantize(x, bits=bits, symmetric=symmetric, **granularity)
+        assert not np.any(q.dequantize()[x == 0])
+    q = quantize(x, bits=bits, **granularity)
+    np.testing.assert_array_equal(quantize(-x, bits=bits, **granularity).codes, -q.codes)
+    assert not np.any(q.zero_point)
+
+
+@given(matrices(), every_bits, st.booleans(), granularities)
+def test_quantizing_twice_is_quantizing_once(x, bits, symmetric, granularity):
+    granularity = settings_for(x, granularity)
+    q = quantize(x, bits=bits, symmetric=symmetric, **granularity)
+    rounded = q.dequantize()
+    if "group_size" not in granularity:
+        again = encode(rounded, q.scale, q.zero_point, bits=bits, symmetric=symmetric)
+        np.testing.assert_array_equal(again, q.codes)
+    renewed = quantize(rounded, bits=bits, symmetric=symmetric, **granularity).dequantize()
+    if symmetric:
+        np.testing.assert_allclose(renewed, rounded, rtol=1e-12, atol=1e-12 * np.max(np.abs(x), initial=0))
+    assert np.all(np.abs(renewed - rounded) <= spread(q.scale, x, granularity) / 2 * (1 + 1e-9))
+
+
+@given(matrices(), every_bits, st.booleans())
+def test_monotone_and_every_code_stands_for_itself(x, bits, symmetric):
+    q = quantize(x, bits=bits, symmetric=symmetric)
+    order = np.argsort(x, axis=None)
+    assert np.all(np.diff(q.codes.reshape(-1)[order].astype(int)) >= 0)
+    low, high = code_range(bits, symmetric)
+    codes = np.arange(low, high + 1)
+    values = q.scale * (codes - q.zero_point)
+    np.testing.assert_array_equal(encode(values, q.scale, q.zero_point, bits=bits, symmetric=symmetric), codes)
+
+
+@given(generators(), every_bits, st.booleans())
+def test_finer_scales_are_never_larger(rng, bits, symmetric):
+    x = rng.standard_normal((5, 12)) * np.exp(rng.standard_normal((5, 1)))
+    tensor, channel, group = (
+        quantize(x, bits=bits, symmetric=symmetric, **g).scale for g in ({}, {"axis": 0}, {"group_size": 4})
+    )
+    assert tensor.shape == () and channel.shape == (5, 1) and group.shape == (5, 3)
+    assert np.all(group <= channel) and np.all(channel <= tensor)
+    expected = np.abs(x).max(axis=1, keepdims=True) / code_range(bits, True)[1]
+    assert not symmetric or np.array_equal(channel, expected)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_each_bit_quarters_the_squared_error(symmetric):
+    x = np.random.default_rng(0).uniform(-1, 1, 200_000)
+    errors = []
+    for bits in range(4, 9):
+        q = quantize(x, bits=bits, symmetric=symmetric)
+        errors.append(np.mean((q.dequantize() - x) ** 2))
+        assert errors[-1] == pytest.approx(q.scale**2 / 12, rel=0.05)
+    ratios = np.array(errors[:-1]) / errors[1:]
+    assert np.all((ratios > 3.4) & (ratios < 4.8))
+
+
+@given(matrices(), every_bits, st.booleans(), st.integers(-20, 20))
+def test_scaling_the_array_scales_the_step(x, bits, symmetric, power):
+    assume(np.any(x))
+    q = quantize(x, bits=bits, symmetric=symmetric)
+    scaled = quantize(x * 2.0**power, bits=bits, symmetric=symmetric)
+    assert scaled.scale == q.scale * 2.0**power and scaled.zero_point == q.zero_point
+    np.testing.assert_array_equal(scaled.codes, q.codes)
+
+
+@given(generators(), st.booleans())
+def test_rows_are_quantized_independently(rng, symmetric):
+    x = rng.standard_normal((5, 8))
+    order, factors = rng.permutation(5), 2.0 ** rng.integers(-9, 9, (5, 1))
+    q = quantize(x, axis=0, symmetric=symmetric)
+    moved = quantize((x * factors)[order], axis=0, symmetric=symmetric)
+    np.testing.assert_array_equal(moved.codes, q.codes[order])
+    np.testing.assert_array_equal(moved.scale, (q.scale * factors)[order])
+
+
+def test_axes_are_those_named():
+    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+    for axis, shape in ((0, (2, 1, 1)), (1, (1, 3, 1)), (-1, (1, 1, 4))):
+        q = quantize(x, axis=axis)
+        others = tuple(i for i in range(3) if i != axis % 3)
+        assert q.scale.shape == shape and q.zero_point.shape == shape
+        np.testing.assert_array_equal(np.abs(q.codes).max(axis=others), 127)
+    assert quantize(x, group_size=2).scale.shape == (2, 3, 2)
+
+
+@given(
+    hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=0, max_dims=3, min_side=0),
+        elements=st.floats(-(2.0**126), 2.0**126, width=32),
+    ),
+    every_bits,
+    st.booleans(),
+)
+def test_no_array_gives_nan_or_infinity(x, bits, symmetric):
+    """Constant, empty, subnormal, single-element arrays and huge ranges."""
+    granularities = [{}] + [{"axis": i} for i in range(x.ndim)]
+    for granularity in granularities:
+        q = quantize(x, bits=bits, symmetric=symmetric, **granularity)
+        assert q.codes.shape == x.shape and np.all(np.isfinite(q.scale)) and np.all(q.scale > 0)
+        assert np.all(np.isfinite(q.dequantize()))
+        assert np.all(np.abs(q.dequantize() - x) <= q.scale * np.float32(0.5001))
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_zero_and_constant_arrays(symmetric):
+    zero = quantize(np.zeros((2, 3)), symmetric=symmetric)
+    assert zero.scale == 1 and not np.any(zero.dequantize())
+    for value in (5.0, -5.0):
+        constant = quantize(np.full((2, 3), value), symmetric=symmetric)
+        np.testing.assert_allclose(constant.dequantize(), value, rtol=1e-12)
+
+
+def test_ranges_next_to_the_smallest_float_keep_half_a_step():
+    smallest = np.float32(2.0**-149)
+    for units in (1, 71, 190, 1000):  # 190 / 127 is one unit when rounded, and 190 units would be clipped to 127
+        x = np.array([units, -units / 2], np.float32) * smallest
+        for symmetric in (True, False):
+            q = quantize(x, symmetric=symmetric)
+            assert np.all(np.abs(q.dequantize() - x) <= q.scale / 2)
+
+
+@pytest.mark.ungraded
+def test_ranges_of_codes():
+    assert code_range(8, True) == (-127, 127) and code_range(8, False) == (-128, 127)
+    assert code_range(2, True) == (-1, 1) and code_range(2, False) == (-2, 1)
+
+
+def test_bytes():
+    q = quantize(np.ones((64, 32), np.float32), axis=0)
+    assert q.codes.nbytes == 64 * 32 and q.scale.nbytes == 4 * 64
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.ungraded
+def test_arrays_that_cannot_be_quantized_are_refused(bad):
+    for settings in ({}, {"axis": 0}, {"symmetric": False}, {"group_size": 2}):
+        with pytest.raises(DataError, match="quantize"):
+            quantize(np.array([[1, bad]], np.float32), **settings)
+    with pytest.raises(DataError, match="int64"):
+        quantize(np.arange(4))
+
+
+BOTH = {"axis": 0, "group_size": 2}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"bits": 1}, {"bits": 9}, {"bits": 4.0}, {"axis": 2}, {"axis": -3}, {"group_size": 3}, {"group_size": 0}, BOTH],
+)
+@pytest.mark.ungraded
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ConfigError):
+        quantize(np.ones((2, 4)), **settings)

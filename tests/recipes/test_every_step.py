@@ -1,0 +1,164 @@
+"""What holds for every step of a recipe: it repeats bit for bit, sees no token before its time, says how large its
+result is in a file, can be recovered from, and at a level of nothing changes nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tests.checkpoints.models import FAMILY_NAMES
+from tests.recipes.models import tiny_calibration, tiny_model
+from tests.recipes.test_families import apply, assert_outputs, calibrated, drawn
+from tests.strategies import generic_model
+from tinyslm.checkpoints import save_model
+from tinyslm.compression.distillation import soft_target_loss
+from tinyslm.evaluation import footprint
+from tinyslm.models import next_token_loss
+from tinyslm.ops import IGNORED
+from tinyslm.recipes import (
+    DropLayers,
+    Factorize,
+    FreshStudent,
+    LearnRanks,
+    PruneBySensitivity,
+    PruneGradually,
+    PruneIteratively,
+    PruneMagnitude,
+    PruneSparseGPT,
+    PruneWanda,
+    Quantize,
+    QuantizeFormat,
+    QuantizeGPTQ,
+    QuantizeOutlierAware,
+    QuantizeStatic,
+    Recover,
+    RepairWeights,
+    SliceChannels,
+    SliceGroups,
+    SliceHeads,
+    SliceNeurons,
+    Smooth,
+    StoreSparse,
+    TrainQuantized,
+    compress,
+)
+from tinyslm.training import Settings, State, train
+from tinyslm.tree import named_arrays
+
+WITHOUT_TRAINING = {
+    "magnitude": [PruneMagnitude(0.5)],
+    "magnitude, of all layers": [PruneMagnitude(0.5, "global")],
+    "Wanda": [PruneWanda(0.5)],
+    "SparseGPT": [PruneSparseGPT(0.5)],
+    "by sensitivity": [PruneBySensitivity(0.4, levels=(0.0, 0.4, 0.8), documents=2)],
+    "repaired": [PruneMagnitude(0.5), RepairWeights()],
+    "CSR": [PruneMagnitude(0.5), StoreSparse("csr")],
+    "bitmap": [PruneMagnitude(0.5), StoreSparse("bitmap")],
+    "neurons": [SliceNeurons(0.5, repair=True)],
+    "neurons by Taylor": [SliceNeurons(0.5, "taylor_second")],
+    "neurons by luck": [SliceNeurons(0.5, "random")],
+    "heads": [SliceHeads(0.5)],
+    "groups": [SliceGroups(0.5)],
+    "channels": [SliceChannels(0.5)],
+    "layers": [DropLayers(1)],
+    "smooth": [Smooth()],
+    "8 bits": [Quantize()],
+    "8 bits per tensor, with activations": [Quantize(symmetric=False, per_channel=False, integer_products=True)],
+    "3 bits in groups": [Quantize(bits=3, group_size=2, symmetric=False)],
+    "static": [QuantizeStatic()],
+    "levels": [QuantizeFormat(block_size=2)],
+    "GPTQ": [QuantizeGPTQ(bits=3)],
+    "SVD": [Factorize(0.6)],
+    "Fisher": [Factorize(0.6, "fisher", "greedy")],
+    "whitened": [Factorize(0.6, "whitened", "search")],
+}
+STEPS = WITHOUT_TRAINING | {
+    "outlier aware": [QuantizeOutlierAware(1.0)],
+    "gradually": [PruneGradually(0.5, steps=3, every=1)],
+    "iteratively": [PruneIteratively(0.5, rounds=2, steps=2)],
+    "rounded while training": [TrainQuantized(steps=2, bits=3)],
+    "learned ranks": [LearnRanks(0.6, steps=2)],
+    "fresh student": [FreshStudent(2)],
+    "recovery": [SliceNeurons(0.5), Recover(steps=2, text="student", hidden_weight=0.5)],
+}
+every_step = pytest.mark.parametrize("name", STEPS)
+
+
+def bits(model):
+    return {path: array.tobytes() for path, array in named_arrays(model).items()}
+
+
+@every_step
+def test_the_same_documents_and_seed_give_the_same_bits(name):
+    first, second = (compress(tiny_model(), STEPS[name], tiny_calibration(tiny_model()))[0] for _ in range(2))
+    assert bits(first) == bits(second) and first.config == second.config
+    assert bits(first) != bits(tiny_model())
+
+
+@every_step
+def test_the_bits_that_are_counted_are_those_of_the_file(tmp_path, name):
+    smaller, records = compress(tiny_model(), STEPS[name], tiny_calibration(tiny_model()))
+    save_model(tmp_path / "model", smaller)
+    content = (tmp_path / "model" / "model.safetensors").read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    assert 8 * (len(content) - header) == footprint(smaller).bits == records[-1]["bits"]
+
+
+def has_units(config, name):
+    """Whether half of these units can go."""
+    repeats = config.num_attention_heads // config.num_key_value_heads
+    counts = {"layers": config.num_hidden_layers, "heads": repeats, "groups": config.num_key_value_heads}
+    return counts.get(name, 2) > 1
+
+
+@pytest.mark.parametrize("name", WITHOUT_TRAINING)
+@settings(max_examples=5)
+@given(drawn(FAMILY_NAMES), st.integers(0, 6))
+def test_no_token_is_seen_before_its_time(name, case, time):
+    """LLM.int8() is the exception: what is an outlier is decided by all tokens of a batch together."""
+    assume(has_units(case.config, name))
+    case = case._replace(config=replace(case.config, intermediate_size=2 * case.config.intermediate_size))
+    model = generic_model(case.config, case.seed)
+    smaller, _ = compress(model, WITHOUT_TRAINING[name], calibrated(model))
+    rng = np.random.default_rng(case.seed)
+    token_ids = rng.integers(0, case.config.vocab_size, (2, 8))
+    other = token_ids.copy()
+    other[:, time + 1 :] = (other[:, time + 1 :] + rng.integers(1, case.config.vocab_size)) % case.config.vocab_size
+    found, wanted = smaller(other), smaller(token_ids)
+    np.testing.assert_allclose(found[:, : time + 1], wanted[:, : time + 1], rtol=1e-9, atol=1e-9)
+    assert np.max(np.abs(found[:, time + 1 :] - wanted[:, time + 1 :])) > 1e-6
+
+
+@given(drawn(), st.sampled_from([[PruneSparseGPT(0.0)], [PruneMagnitude(0.0), RepairWeights()]]))
+def test_a_level_of_nothing_is_the_identity(case, steps):
+    """On the calibration documents: SparseGPT may drop weights whose input is always 0 there."""
+    _, found, wanted = apply(case.model(), *steps)
+    assert_outputs(found, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in STEPS if name not in ("smooth", "CSR", "bitmap")])
+def test_recovery_brings_the_model_nearer_to_its_teacher(name):
+    """Whatever is left to train: all weights, those under a mask, two factors, or only norms and embeddings."""
+    model = tiny_model()
+    calibration = tiny_calibration(model)
+    smaller, _ = compress(model, STEPS[name], calibration)
+    recovered, _ = compress(smaller, [Recover(steps=30, learning_rate=1e-3, batch_size=24)], calibration)
+    token_ids, labels = calibration.rows()
+    before, after = (
+        soft_target_loss(each(token_ids), model(token_ids), 1.0, mask=labels != IGNORED)
+        for each in (smaller, recovered)
+    )
+    assert after < before
+
+
+def test_recovery_on_labels_alone_is_the_plain_training_bit_for_bit():
+    model = tiny_model()
+    calibration = tiny_calibration(model)
+    recovered, _ = compress(model, [Recover(steps=12, soft_weight=0.0, batch_size=5)], calibration)
+    settings = Settings(
+        steps=12, batch_size=5, learning_rate=1e-3, warmup_steps=1, weight_decay=0.0, seed=calibration.seed
+    )
+    trained = train(State.start(model, settings), *calibration.rows(), settings, loss_function=next_token_loss).model
+    assert bits(recovered) == bits(trained) != bits(model)

@@ -1,0 +1,37 @@
+"""The debugger session of the README: from the training loop to the gradient of attention in a few frames."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+FRAME = re.compile(r"^[> ] (?:\(Pdb\) )?(\S+)\(\d+\)(\S+)\(\)$", re.MULTILINE)
+
+
+def documented_session():
+    """(arguments of python, the lines typed at the prompt) of the README."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    block = re.search(r"^python (-m pdb .*\n(?:\(Pdb\) .*\n)+)```", readme, re.MULTILINE).group(1)
+    command, *lines = block.strip().splitlines()
+    return command.split(), [line.removeprefix("(Pdb) ") for line in lines]
+
+
+def test_at_most_three_frames_lead_from_the_training_loop_to_the_gradient_of_attention(tmp_path):
+    arguments, typed = documented_session()
+    arguments[arguments.index("--out") + 1] = str(tmp_path / "look")
+    said = subprocess.run(
+        [sys.executable, *arguments], input="\n".join([*typed, "q", ""]), cwd=ROOT, capture_output=True, text=True
+    ).stdout
+    frames = [
+        (Path(file).relative_to(ROOT).as_posix(), name) for file, name in FRAME.findall(said) if ROOT.as_posix() in file
+    ]
+    formula = ("tinyslm/ops/attention.py", "vjp")
+    end = len(frames) - 1 - frames[::-1].index(formula)
+    loop = max(i for i, (file, _) in enumerate(frames[:end]) if file == "tinyslm/training/loop.py")
+    assert frames[loop + 1 : end + 1] == [
+        ("tinyslm/autodiff.py", "evaluate"),
+        ("tinyslm/autodiff.py", "backward"),
+        formula,
+    ]
+    assert re.search(r"\(Pdb\) \(5, 2, \d+, \d+\)", said), "probabilities are (B, G, r t, s)"

@@ -1,0 +1,133 @@
+"""The part of grading that runs inside pytest: `--implementation FILE` points the properties at a file.
+
+With `--grade-results FILE` every property runs in a process of its own, with limits of time and memory, and what became
+of it is written there, one JSON object per line. So neither a slow, nor a crashing, nor a printing solution disturbs
+the marks of other properties. A solution that sets out to change the grader from inside its own process can do so:
+this is no sandbox.
+"""
+
+import json
+import os
+import re
+import select
+import signal
+import time
+
+import pytest
+from _pytest.runner import runtestprotocol
+from hypothesis import settings
+
+from tinyslm.coursework import implementation
+
+LONGEST_OUTPUT = 3000  # characters of a failure that are kept
+SMALLEST = ("Falsifying example", "Failing test case")  # what Hypothesis calls it
+ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+
+
+def pytest_addoption(parser):
+    """The options."""
+    group = parser.getgroup("tinyslm", "coursework")
+    group.addoption("--implementation", metavar="FILE", help="test the functions of this file, not the library's")
+    group.addoption("--grade-results", metavar="FILE", help="write the outcome of each property there, as JSON lines")
+    group.addoption("--property-seconds", type=float, default=30.0, help="time limit of each property when graded")
+    group.addoption("--property-gigabytes", type=float, default=4.0, help="memory limit of each when graded")
+
+
+def pytest_configure(config):
+    """Point at the file before any test module asks for its functions."""
+    config.addinivalue_line("markers", "marks(n): what a property counts in an exercise (default: 1)")
+    config.addinivalue_line("markers", "ungraded: a property that no exercise asks for")
+    settings.register_profile(
+        "grade", derandomize=False, database=None, deadline=None, max_examples=50, print_blob=False
+    )
+    if config.getoption("--grade-results"):
+        settings.load_profile("grade")
+    if path := config.getoption("--implementation"):
+        try:
+            implementation.use(path)
+        except BaseException as error:  # whatever a student's file does when it is read
+            raise pytest.UsageError(f"{path}: {type(error).__name__}: {error}") from error
+
+
+def pytest_collection_modifyitems(config, items):
+    """Only what counts."""
+    if config.getoption("--grade-results"):
+        items[:] = [item for item in items if item.get_closest_marker("ungraded") is None]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    """When grading: run the property in a child process and write down what it says."""
+    path = item.config.getoption("--grade-results")
+    if not path:
+        return None
+    outcome, output = in_child(item)
+    with open(path, "a", encoding="utf-8") as file:
+        marker = item.get_closest_marker("marks")
+        record = {
+            "file": item.path.name,
+            "property": item.originalname,
+            "marks": marker.args[0] if marker else 1,
+            "outcome": outcome,
+            "output": output[:LONGEST_OUTPUT],
+        }
+        file.write(json.dumps(record) + "\n")
+    return True
+
+
+def in_child(item):
+    """("passed" | "failed" | "too slow" | "crashed", what it says)."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        run_and_tell(item, writing)
+    os.close(writing)
+    deadline = time.monotonic() + item.config.getoption("--property-seconds")
+    told = b""
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select([reading], [], [], left)[0]:
+            part = os.read(reading, 65536)
+            if not part:
+                break
+            told += part
+    os.close(reading)
+    if left <= 0:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return "too slow", f"more than {item.config.getoption('--property-seconds'):g} seconds"
+    _, status = os.waitpid(child, 0)
+    try:
+        return json.loads(told)
+    except ValueError:
+        return "crashed", f"the process ended with status {os.waitstatus_to_exitcode(status)}"
+
+
+def run_and_tell(item, writing):
+    """In the child: run the test, tell the parent, and end."""
+    import resource
+
+    size = int(item.config.getoption("--property-gigabytes") * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    status = 1
+    try:
+        reports = runtestprotocol(item, log=False, nextitem=None)
+        failed = next((report for report in reports if report.failed), None)
+        skipped = any(report.skipped for report in reports)
+        found = ["failed", explanation(failed)] if failed else ["skipped" if skipped else "passed", ""]
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(json.dumps(found).encode())
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def explanation(report) -> str:
+    """What a student needs of a failure: the smallest input that fails, and what was wrong with it."""
+    lines = [line[1:].strip() if line.startswith("E") else "" for line in report.longreprtext.splitlines()]
+    said = [line.partition("  # or any other")[0] for line in lines if line and not line.startswith("# ")]
+    start = next((i for i, line in enumerate(said) if line.startswith(SMALLEST)), None)
+    if start is not None:
+        end = next((i for i in range(start, len(said)) if said[i] == ")"), len(said) - 1)
+        said = said[start : end + 1] + said[:start]
+    return ADDRESS.sub("", "\n".join(said) or report.longreprtext[-LONGEST_OUTPUT:])

@@ -1,0 +1,118 @@
+"""Stubs: the library's functions with signature and docstring, and without their bodies."""
+
+import ast
+import textwrap
+from pathlib import Path
+
+from tinyslm.coursework.exercises import Exercise, module_path, split_name
+from tinyslm.coursework.grading import properties_of
+from tinyslm.errors import ConfigError
+
+GIVEN = (  # what a stub may import as the library's file does: tools, but no part of a solution
+    "dataclasses",
+    "math",
+    "numpy",
+    "scipy",
+    "tinyslm.autodiff",
+    "tinyslm.compression.checks",
+    "tinyslm.errors",
+    "tinyslm.ops",
+)
+
+
+def write_exercise(exercise: Exercise, directory) -> list[Path]:
+    """Make the folder of an exercise, with its stub and its README; returns the files.
+
+    Raises ConfigError where one of them is there already.
+    """
+    files = {exercise.file_name: stub(exercise), "README.md": readme(exercise)}
+    paths = [Path(directory) / name for name in files]
+    for path in paths:
+        if path.exists():
+            raise ConfigError(f"{path} is there already: choose another folder with --to")
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    for path, text in zip(paths, files.values(), strict=True):
+        path.write_text(text, "utf-8")
+    return paths
+
+
+def stub(exercise: Exercise) -> str:
+    """The file that a student fills in."""
+    sources = {}  # module: names in it
+    for function in exercise.functions:
+        module, name = split_name(function)
+        sources.setdefault(module, []).append(name)
+    trees = {module: ast.parse(module_path(module).read_text("utf-8")) for module in sources}
+    head = f'"""Exercise {exercise.name}, lesson {exercise.lesson}: {exercise.title}.'
+    if exercise.writes_tests:
+        return "\n".join([head, "", textwrap.fill(tests_to_write(exercise), 110), '"""', "", tests_stub(exercise)])
+    note = f"Write what is missing, then `tinyslm grade {exercise.file_name}`. README.md says more."
+    imports = dict.fromkeys(line for tree in trees.values() for line in given_imports(tree, exercise.names))
+    definitions = [
+        without_body(tree, name, f"{exercise.name}: {name}")
+        for module, tree in trees.items()
+        for name in sources[module]
+    ]
+    return "\n\n\n".join(["\n".join([head, "", note, '"""', "", *imports]), *definitions]) + "\n"
+
+
+def given_imports(tree, names):
+    """The lines of a file that import tools, in its order; never the functions that are to be written."""
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            tools = all(any(module == given or module.startswith(f"{given}.") for given in GIVEN) for module in modules)
+            if tools and not any(alias.name in names for alias in node.names):
+                yield ast.unparse(node)
+
+
+def without_body(tree, name, label) -> str:
+    """The source of a function, or of a class with one empty method, whose body says that it is to be written."""
+    owner, _, method = name.partition(".")
+    node = next(node for node in tree.body if getattr(node, "name", None) == owner)
+    emptied = next(each for each in node.body if getattr(each, "name", None) == method) if method else node
+    unwritten = ast.parse(f"raise {NotImplementedError.__name__}({label!r})").body
+    emptied.body = [*emptied.body[: ast.get_docstring(emptied) is not None], *unwritten]
+    return ast.unparse(node)
+
+
+def tests_to_write(exercise) -> str:
+    """What a student who writes properties is told."""
+    return (
+        f"Write properties of {', '.join(exercise.names)}: tests that pass for the library and fail for a wrong "
+        f"implementation. Then `tinyslm grade-tests {exercise.file_name}`. README.md says more."
+    )
+
+
+def tests_stub(exercise) -> str:
+    """A file of properties with one that says little."""
+    name = exercise.names[0]
+    return f"""import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyslm.coursework.implementation import {", ".join(exercise.names)}
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_it_is_there(seed):
+    rng = np.random.default_rng(seed)  # everything that is random comes from the seed
+    assert callable({name}) and rng is not None
+"""
+
+
+def readme(exercise: Exercise) -> str:
+    """Task, marks and hints."""
+    lines = [f"# {exercise.title}", "", f"Exercise `{exercise.name}`, lesson {exercise.lesson}.", "", exercise.task]
+    if exercise.writes_tests:
+        lines += ["## Marks", "", "One for every mistake of the bank that your tests find, none if they fail for the"]
+        lines += ["library's own function. Try it: `tinyslm grade-tests " + exercise.file_name + "`."]
+    else:
+        lines += ["## Marks", "", "| property | marks |", "|---|---|"]
+        lines += [f"| {found.sentence} | {found.marks} |" for found in properties_of(exercise)]
+        lines += ["", f"Try it: `tinyslm grade {exercise.file_name}`. The smallest input for which a property fails is"]
+        lines += ["shown. For marks others are drawn (`--seed`)."]
+    if exercise.hints:
+        lines += ["", "## Steps", ""]
+        lines += [f"{i}. {hint}" for i, hint in enumerate(exercise.hints, 1)]
+    return "\n".join(lines) + "\n"
