@@ -14,12 +14,12 @@ from tests.recipes.models import tiny_calibration, tiny_model
 from tests.recipes.test_factorize import layer_parameters
 from tests.recipes.test_families import assert_outputs, calibrated, drawn, outputs
 from tinyslm.checkpoints import load_model, save_model
-from tinyslm.compression.factorization import LowRankLinear, MaskedRankLinear, first_components
+from tinyslm.compression.factorization import LowRankLinear, MaskedRankLinear, first_components, masked_parameters
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear
 from tinyslm.recipes import Factorize, LearnRanks, compress
 from tinyslm.recipes.components import model_components
-from tinyslm.recipes.factorize import layer_shapes
+from tinyslm.recipes.factorize import layer_shapes, parameter_budget
 from tinyslm.recipes.learned_ranks import annealing, state_loss, with_logits, with_masks, with_noise
 from tinyslm.tree import map_modules, named_arrays, named_modules, named_parameters
 
@@ -146,6 +146,16 @@ def test_ranks_are_learned_where_they_are_needed(seed):
     shares, learned, uniform = learned_and_uniform(seed)
     assert shares[1] < 0.5 * min(shares[0], shares[2])
     assert learned < 0.05 * uniform
+
+
+def test_compression_ends_where_the_budget_is_met():
+    """However strong it is: below the budget it turns round, or all components would be given up in the end."""
+    model = tiny_model()
+    components = model_components(model, tiny_calibration(model), "none")
+    step = LearnRanks(0.6, steps=120, batch_size=4, weighting="none", compression_weight=3.0)
+    logits = step.learn(model, tiny_calibration(model), components, lambda text: None)
+    kept = masked_parameters({path: each > 0 for path, each in logits.items()}, layer_shapes(components))
+    assert kept == pytest.approx(parameter_budget(components, 0.6), rel=0.05)
 
 
 def test_the_strength_of_compression_rises_and_stays_in_every_period():

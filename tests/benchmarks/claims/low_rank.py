@@ -150,7 +150,7 @@ CLAIMS = [
         "low-rank-neurons",
         "Weighting inputs by their strength (ASVD, FWSVD) beats the plain SVD where strengths differ: in the down "
         "projections alone, at 0.8 of their parameters.",
-        "Llama-2-7B at 0.8, perplexity: ASVD 8.91, FWSVD 13.07, both with searched ranks (Yuan et al. 2023, table 2 and A.6)",
+        "Llama-2-7B at 0.8: ASVD 8.91, FWSVD 13.07, ranks searched (Yuan et al. 2023, table 2 and A.6)",
         down_losses,
         lambda results: _all_below(results, ("ASVD", "FWSVD"), "SVD"),
     ),

@@ -6,7 +6,13 @@ import functools
 import numpy as np
 
 from tests.benchmarks.claims.claim import Claim, Verdict, in_order, spread
-from tinyslm.compression.quantization import quantize
+from tinyslm.compression.quantization import (
+    float4_levels,
+    integer4_levels,
+    normal_float4_levels,
+    quantize,
+    quantize_to_levels,
+)
 from tinyslm.evaluation import footprint, measure_loss
 from tinyslm.recipes import Quantize, QuantizeFormat, QuantizeStatic
 
@@ -40,6 +46,21 @@ def measure_formats(bench, seed):
     """Losses with 4-bit weights in the blocks, one scale for each 64."""
     steps = {"NF4": QuantizeFormat("nf4"), "FP4": QuantizeFormat("fp4"), "INT4": Quantize(bits=4, group_size=64)}
     return {name: share_loss(bench, seed, step) for name, step in steps.items()}
+
+
+def measure_format_errors(bench, seed):
+    """Relative mean square errors of normal numbers in 4 bits, one scale for each 64. NF4 has 16 levels, the others 15:
+    two of FP4's codes are 0, and integers are symmetric."""
+    weight = np.random.default_rng(seed).standard_normal((512, 1024))
+    levels = {"NF4": normal_float4_levels(), "FP4": float4_levels(), "INT4": integer4_levels()}
+    errors = {name: quantize_to_levels(weight, each).dequantize(each) - weight for name, each in levels.items()}
+    return {name: np.mean(np.square(error)) / np.mean(np.square(weight)) for name, error in errors.items()}
+
+
+def judge_format_errors(results):
+    """The published order in every seed."""
+    holds = bool(np.all(results["NF4"] < results["FP4"]) and np.all(results["FP4"] < results["INT4"]))
+    return Verdict(holds, ", ".join(f"{spread(100 * values, 2)} % {name}" for name, values in results.items()))
 
 
 def measure_groups(bench, seed):
@@ -82,6 +103,13 @@ CLAIMS = (
         "BERT-base: below 1 % relative loss of accuracy with 8 bits (Zafrir et al. 2019, Q8BERT)",
         measure_int8,
         judge_int8,
+    ),
+    Claim(
+        "four-bit-error",
+        "Of 4-bit formats, NormalFloat-4 has the smallest error on normal weights, then floating point, then integers.",
+        "the order of Pile-CC perplexities in Dettmers et al. 2023 (QLoRA), table 2",
+        measure_format_errors,
+        judge_format_errors,
     ),
     Claim(
         "four-bit-formats",
