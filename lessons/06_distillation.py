@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Distillation
 #
-# A text says which word came next. A trained model says more: which words could have come, and how likely each of them
-# was. **Distillation** trains a small model, the *student*, on what a larger one, the *teacher*, says. This lesson shows
-# what the student gets to see, takes the loss apart, and measures when it helps. Every recovery in the lessons that
-# follow is a distillation.
+# A text says which word came next. A trained model says more: which words could have come, and how likely each of
+# them was. **Distillation** trains a small model, the *student*, on what a larger one, the *teacher*, says. This
+# lesson shows what the student gets to see, takes the loss apart, and measures when it helps. Every recovery in the
+# lessons that follow is a distillation.
 #
 # You need: lesson 03 (gradients), lesson 04 (the loss and its floor).
 
@@ -44,11 +44,11 @@ print(summary({"teacher": model}, corpus))
 #
 # ## Look at the numbers
 #
-# A sentence from the town, cut off before its last word. The label, the word that stands in the text, is one word. The
-# teacher's answer is a distribution over the whole vocabulary, and these are the first ten of it:
+# A sentence from the town, cut off before its last word. The label, the word that stands in the text, is one word.
+# The teacher's answer is a distribution over the whole vocabulary, and these are the first six of it:
 
 # %%
-sentence = "It was a quiet Thursday night. Clara walked to the"
+sentence = "It was a quiet Thursday"
 token_ids = np.array([[0, *tokenizer.encode(sentence).ids]])  # 0: a document begins here
 logits = model(token_ids)[0, -1]  # (V,) for the word that follows
 
@@ -59,26 +59,27 @@ def probabilities(logits, temperature=1.0):
     return exponentials / exponentials.sum()
 
 
-best = np.argsort(-logits)[:10]
+best = np.argsort(-logits)[:6]
 words = [tokenizer.decode([token]).strip() for token in best]
-label = tokenizer.encode(" bakery").ids[0]  # what stands in the text
+label = tokenizer.encode(" night").ids[0]  # what stands in the text
 figure, axes = plt.subplots()
 bars = {"label": best == label, "teacher": probabilities(logits)[best]}
 show_bars(axes, bars, words, "probability")
 plt.show()
 share = probabilities(logits)
 print(
-    f"the ten together {share[best].sum():.3f}; entropy {-np.sum(share * np.log(share)):.3f} nats"
+    f"the first four together {share[best[:4]].sum():.3f}; entropy {-np.sum(share * np.log(share)):.3f} nats"
 )
 
 # %% [markdown]
-# The label says "bakery" and nothing else. The teacher says: a place in this town, and these are the places. A student
-# that learns from labels needs many sentences to find that out; here it is told with one.
+# The label says "night" and nothing else. The teacher says: a time of the day, there are four of them, and all are
+# about equally likely. A student that learns from labels needs many sentences to find that out; here it is told with
+# one.
 #
 # ## Temperature
 #
-# Dividing the logits by a *temperature* T before the softmax makes the distribution flatter. The order stays the same.
-# What the teacher considers unlikely becomes large enough to matter in the loss:
+# Dividing the logits by a *temperature* T before the softmax makes the distribution flatter. The order stays the
+# same. What the teacher considers unlikely becomes large enough to matter in the loss:
 
 # %%
 figure, axes = plt.subplots()
@@ -103,8 +104,8 @@ print(f"the largest entropy that {logits.size} tokens can have is {np.log(logits
 #
 # $$L = T^2 \sum_i p_i \log \frac{p_i}{q_i}, \qquad p = \mathrm{softmax}(t / T), \quad q = \mathrm{softmax}(s / T)$$
 #
-# Its gradient with respect to the student's logits is simple: $T (q - p)$. Each logit is pushed by how much too likely
-# the student finds that token. Four tokens, at four temperatures:
+# Its gradient with respect to the student's logits is simple: $T (q - p)$. Each logit is pushed by how much too
+# likely the student finds that token. Four tokens, at four temperatures:
 
 # %%
 four_teacher = np.array([[4.0, 2.0, 1.0, -1.0]])
@@ -122,8 +123,8 @@ show_matrix(
 plt.show()
 
 # %% [markdown]
-# At T = 1 the gradient is about the first two tokens. At T = 8 the last two take part as well: the student gives them the
-# same logit, the teacher does not.
+# At T = 1 the gradient is about the first two tokens. At T = 8 the last two take part as well: the student gives them
+# the same logit, the teacher does not.
 #
 # ## The library's function, taken apart
 
@@ -145,7 +146,8 @@ print(numbered_source(mean_divergence))
 # - `select_positions` leaves out padding. The mean is over the positions that are left, not over `positions * V`.
 # - The softmax and its logarithm come from one exponential, 256 rows at a time, so that they stay in the processor's
 #   cache.
-# - `vjp` multiplies by T, not by T squared: the loss has T squared in front, and the derivative of `s / T` divides by T.
+# - `vjp` multiplies by T, not by T squared: the loss has T squared in front, and the derivative of `s / T` divides by
+#   T.
 #
 # The formula against differences of the loss, and where the divergence is zero:
 
@@ -161,18 +163,21 @@ print(f"loss of the teacher's logits plus 5: {abs(shifted):.3f}")
 # %% [markdown]
 # The last line: the loss is zero for the same *distribution*, not only for the same logits.
 #
-# **In a debugger**: set a breakpoint in `forward_kl` in `tinyslm/compression/distillation/soft_targets.py` and look at
-# `teacher`, `student` and `student - teacher`; one level up, in `mean_divergence`, at `values` and `gradient`.
+# **In a debugger**: set a breakpoint in `forward_kl` in `tinyslm/compression/distillation/soft_targets.py` and look
+# at `teacher`, `student` and `student - teacher`; one level up, in `mean_divergence`, at `values` and `gradient`.
 #
 # ## Why T squared
 #
-# The size of the gradient is what counts, since it is what the optimizer sees. Here it is measured on the text: the
-# student is the teacher without its fourth layer.
+# The size of the gradient is what counts, since it is what the optimizer sees. Here it is measured on the text, for a
+# student that begins to learn: two layers of random weights.
 
 # %%
 rows = np.stack([document[:32] for document in corpus.validation if len(document) >= 32][:16])
 teacher_logits = model(rows)  # (B, T, V)
-student_logits = KeepLayers((0, 1, 2, 4, 5))(model)(rows)
+fresh = FreshStudent(
+    layers=2, hidden_size=96, intermediate_size=192, num_attention_heads=4, num_key_value_heads=2
+)
+student_logits = fresh(model)(rows)
 temperatures = (1, 2, 4, 8, 16, 32)
 
 
@@ -197,11 +202,10 @@ for name, values in lines.items():
     print(f"{name:28}" + "".join(f"{1000 * value:8.3f}" for value in values))
 
 # %% [markdown]
-# Without the factor the gradient falls as $1/T^2$ once T is large: one factor $1/T$ from the division of the logits, and
-# one because the two distributions approach each other. Mixed with the cross entropy of labels, soft targets at a high
-# temperature would hardly be heard. With the factor it tends to a constant. It is not the same at all temperatures: at
-# first it grows, since more tokens take part, and then it falls to its limit. But it stays of the order of the
-# labels' gradient or within reach of it, and the weights of the two keep their meaning when T changes.
+# Without the factor the gradient falls as $1/T^2$ once T is large: one factor $1/T$ from the division of the logits,
+# and one because the two distributions approach each other. Mixed with the cross entropy of labels, soft targets at a
+# high temperature would hardly be heard. With the factor it stays within reach of the labels' gradient at all
+# temperatures and tends to a constant, so that the weights of the two keep their meaning when T changes.
 #
 # For large T nothing but the logits themselves is compared. The loss tends to half the mean squared difference of the
 # centred logits, $\frac{1}{2V} \|(s - \bar s) - (t - \bar t)\|^2$:
@@ -219,9 +223,9 @@ for T in (1, 4, 16, 64):
 # %% [markdown]
 # ## Three divergences
 #
-# $\mathrm{KL}(p \| q)$ and $\mathrm{KL}(q \| p)$ are not the same. Which one is the better teacher depends on what the
-# student cannot do. Here the teacher has two peaks, and the student can only have one, of whatever place and width. All
-# places and widths are tried, and the best is drawn:
+# $\mathrm{KL}(p \| q)$ and $\mathrm{KL}(q \| p)$ are not the same. Which one is the better teacher depends on what
+# the student cannot do. Here the teacher has two peaks, and the student can only have one, of whatever place and
+# width. All places and widths are tried, and the best is drawn:
 
 # %%
 tokens = np.arange(60.0)
@@ -244,30 +248,28 @@ for axes, (name, divergence) in zip(panels, divergences.items()):
 plt.show()
 
 # %% [markdown]
-# Forward: wherever the teacher says something, the student must say something too, or the logarithm grows without bound.
-# So it covers both peaks, and puts much probability between them, where the teacher says nearly nothing. Reverse:
-# wherever the *student* says something, the teacher must. So it takes one peak and leaves the other out.
+# Forward: wherever the teacher says something, the student must say something too, or the logarithm grows without
+# bound. So it covers both peaks, and puts much probability between them, where the teacher says nearly nothing.
+# Reverse: wherever the *student* says something, the teacher must. So it takes one peak and leaves the other out.
 # Jensen-Shannon compares both with their mean, never exceeds log 2, and so forgives a peak that is left out: here it
 # decides as the reverse one does.
 #
 # For language models that means: the forward divergence asks for all that the teacher could say, and goes with a low
-# cross entropy; the reverse one asks for text that the teacher would write too, and a small student is
-# expected to write better with it (Gu et al. 2024).
+# cross entropy; the reverse one asks for text that the teacher would write too, and a small student is expected to
+# write better with it (Gu et al. 2024).
 #
 # ## Little data
 #
-# Now a student: a model of two layers with random weights, and no more than 24 documents to learn from. Once it learns
-# from the labels only, once from the teacher's soft targets only. Everything else is the same: the first weights, the
-# order of the documents, the steps.
+# Now a student: a model of two layers with random weights, and no more than 24 documents to learn from. Once it
+# learns from the labels only, once from the teacher's soft targets only, at two temperatures. Everything else is the
+# same: the first weights, the order of the documents, the steps.
 
 # %%
-fresh = FreshStudent(layers=2, hidden_size=96, intermediate_size=192, num_attention_heads=4,
-                     num_key_value_heads=2)  # fmt: skip
 few = Calibration(corpus.training[:24], model)
 lessons = {
-    "labels": Recover(50, 3e-3, batch_size=8, soft_weight=0.0),
-    "half and half": Recover(50, 3e-3, batch_size=8, soft_weight=0.5, temperature=2.0),
-    "soft targets": Recover(50, 3e-3, batch_size=8, soft_weight=1.0, temperature=2.0),
+    "labels": Recover(80, 3e-3, batch_size=8, soft_weight=0.0),
+    "soft targets": Recover(80, 3e-3, batch_size=8),
+    "soft targets, T = 2": Recover(80, 3e-3, batch_size=8, temperature=2.0),
 }
 small = {name: compress(model, [fresh, recover], few)[0] for name, recover in lessons.items()}
 seen = [measure_loss(each, few.documents).nats for each in small.values()]
@@ -278,13 +280,13 @@ show_bars(axes, bars, list(small), "loss, nats per token")
 axes.set_ylim(top=1.25 * max(unseen))
 plt.show()
 for name, on_seen, on_unseen in zip(small, seen, unseen):
-    print(f"{name:14} seen {on_seen:.2f}, not seen {on_unseen:.2f}")
+    print(f"{name:20} seen {on_seen:.2f}, not seen {on_unseen:.2f}")
 
 # %% [markdown]
-# Look at the two bars of each group. Labels make the student fit the documents that it has seen, and the further it goes
-# with that, the less it is worth on others. The teacher's distribution cannot be learned by heart from a few documents:
-# it says at every position what else could have stood there. With more data the difference is expected to become
-# smaller, since many documents together say the same as a distribution (exercise 4).
+# Look at the two bars of each group. Labels make the student fit the documents that it has seen, and the further it
+# goes with that, the less it is worth on others. The teacher's distribution cannot be learned by heart from a few
+# documents: it says at every position what else could have stood there. With more data the difference is expected to
+# become smaller, since many documents together say the same as a distribution (exercise 4).
 #
 # ## The teacher's own layers
 #
@@ -303,15 +305,15 @@ for strategy in strategies:
     print(f"{strategy:8} {maps[strategy]}: loss {measure_loss(cut, corpus.validation).nats:.3f}")
 
 # %% [markdown]
-# Before any training, what counts is whether the first layer is among those kept, and then the last: between them, layers
-# change the state of a token little and can be missed more easily (lesson 08 measures that). "Uniform" is made for another
-# purpose, namely to say which of the teacher's layers each layer of a student *learns from*.
+# Before any training, what counts is whether the first layer is among those kept, and then the last: between them,
+# layers change the state of a token little and can be missed more easily (lesson 08 measures that). "Uniform" is made
+# for another purpose, namely to say which of the teacher's layers each layer of a student *learns from*.
 #
 # ## What the teacher thinks
 #
 # Besides the teacher's last word, its inner states can be compared: the student's state after layer $m$ with the
-# teacher's after layer $g(m)$, by the mean squared difference. How far each of the student's states is from each of the
-# teacher's, as a share of the size of the teacher's:
+# teacher's after layer $g(m)$, by the mean squared difference. How far each of the student's states is from each of
+# the teacher's, as a share of the size of the teacher's. The last state is that behind the final norm, on both sides:
 
 # %%
 spread = KeepLayers(maps["spread"])
@@ -340,7 +342,8 @@ plt.show()
 
 # %% [markdown]
 # The student has the teacher's layers 0, 2 and 5. Its first state is exactly the teacher's, before the training. The
-# third, which the logits are made of, is far from the teacher's last one, and comes nearer in the training.
+# third, which the logits are made of, is far from the teacher's last one. In the training the second and the third
+# come nearer to the teacher's layers 2 and 5, which is what the loss asks for.
 #
 # ## The table
 #
@@ -359,13 +362,15 @@ models = {
 print(summary(models, corpus))
 
 # %% [markdown]
-# A short distillation mends most of what cutting half of the layers did. The small students began with random weights
-# and saw 24 documents; their rows show the difference that soft targets make, not what such a model can reach.
+# A short distillation mends a large part of what cutting half of the layers did, and comparing states helps a little
+# more. The small students began with random weights and saw 24 documents; their rows show the difference that soft
+# targets make, not what such a model can reach.
 #
 # ## What people ask
 #
-# **Why is the loss of my library so small?** If the mean is taken over all numbers instead of over positions, the loss is
-# smaller by the size of the vocabulary, and so is the gradient. PyTorch's `KLDivLoss(reduction="mean")` does that:
+# **Why is the loss of my library so small?** If the mean is taken over all numbers instead of over positions, the
+# loss is smaller by the size of the vocabulary, here four, and so is the gradient. PyTorch's
+# `KLDivLoss(reduction="mean")` does that:
 
 # %%
 p, q = probabilities(four_teacher[0]), probabilities(four_student[0])
@@ -374,8 +379,8 @@ print(f"mean over all numbers {np.mean(p * np.log(p / q)):.3f}")
 print(f"soft_target_loss     {soft_target_loss(four_student, four_teacher, 1.0):.3f}")
 
 # %% [markdown]
-# **Is it slow, with a teacher in every step?** The teacher only computes its logits, without gradients. How much of a step
-# that is depends on how much smaller the student is:
+# **Is it slow, with a teacher in every step?** The teacher only computes its logits, without gradients. How much of a
+# step that is depends on how much smaller the student is:
 
 # %% tags=["measured"]
 import time
@@ -413,7 +418,8 @@ for k in (1, 4, 16, 64):
 #
 # 1. `tinyslm exercise new soft-targets`: write the loss and its gradient yourself.
 # 2. `tinyslm exercise new layer-map`: write the four layer maps.
-# 3. Repeat the comparison with 24 documents at T = 1 and T = 4. Does the temperature matter as much as the soft targets?
+# 3. Repeat the comparison with 24 documents at T = 4, and half labels, half soft targets. What matters more, the soft
+#    targets or the temperature?
 # 4. Give the small student all of the training documents. How much of the difference between labels and soft targets
 #    is left?
 # 5. `Recover(divergence="reverse")`: distil the student of three layers with it. Is its loss lower or higher, and why
@@ -421,8 +427,9 @@ for k in (1, 4, 16, 64):
 #
 # ## Sources
 #
-# - Hinton, Vinyals & Dean 2015, *Distilling the knowledge in a neural network*: soft targets, temperature, T squared. With
-#   3 % of the data their speech model got 57.0 % of the frames right on soft targets and 44.5 % on labels (table 5).
+# - Hinton, Vinyals & Dean 2015, *Distilling the knowledge in a neural network*: soft targets, temperature, T squared.
+#   With 3 % of the data their speech model got 57.0 % of the frames right on soft targets and 44.5 % on labels (table
+#   5).
 # - Sanh, Debut, Chaumond & Wolf 2019, *DistilBERT*: a student made of the teacher's layers (lesson 13).
 # - Jiao et al. 2020, *TinyBERT*: states, attention and layer maps.
 # - Gu, Dong, Wei & Huang 2024, *MiniLLM*: the reverse divergence.

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Pruning structure
 #
-# Single weights that are zero make a model neither smaller nor faster (lesson 07). Here whole parts go: neurons, attention
-# heads, channels, layers. What is left is an ordinary model with smaller arrays. Three questions: **what belongs together
-# and must go together, which parts matter least, and is a narrow model or a shallow one the better choice?**
+# Single weights that are zero make a model neither smaller nor faster (lesson 07). Here whole parts go: neurons,
+# attention heads, channels, layers. What is left is an ordinary model with smaller arrays. Three questions: **what
+# belongs together and must go together, which parts matter least, and is a narrow model or a shallow one the better
+# choice?**
 #
 # You need: lesson 02 (what a block consists of), lesson 06 (recovery by distillation), lesson 07 (masks).
 
@@ -38,6 +39,7 @@ from tinyslm.reporting.pictures import (
     show_lines,
     show_matrix,
     use_lesson_style,
+    use_powers,
 )
 from tinyslm.reporting.source import numbered_source
 from tinyslm.reporting.summary import summary
@@ -53,14 +55,14 @@ for part, count in parameters_by_part(model).items():
     print(f"{part:13} {count:9,}  {count / tinyslm.footprint(model).parameters:.0%}")
 
 # %% [markdown]
-# That is the baseline, and where its parameters are. Most of them are in the feed-forward layers: that is where most can
-# be saved.
+# That is the baseline, and where its parameters are. Most of them are in the feed-forward layers: that is where most
+# can be saved.
 #
 # ## Look at the numbers
 #
-# A feed-forward layer computes `down(silu(gate(x)) * up(x))`. Between `up` and `down` there are F numbers per token, the
-# *neurons*. How much do they matter? A simple measure: the mean magnitude of a neuron over some text, times the norm of
-# the weights that carry it on. Sorted, for all layers:
+# A feed-forward layer computes `down(silu(gate(x)) * up(x))`. Between `up` and `down` there are F numbers per token,
+# the *neurons*. How much do they matter? A simple measure: the mean magnitude of a neuron over some text, times the
+# norm of the weights that carry it on. Sorted, for all layers:
 
 # %%
 from tinyslm.recipes.prune_structure import neuron_scores
@@ -69,8 +71,8 @@ scores = neuron_scores(model, calibration, "activation")  # {path of a feed-forw
 figure, axes = plt.subplots()
 curves = {path.removesuffix(".feed_forward").replace("layers.", "layer "): np.sort(values)[::-1]
           for path, values in scores.items()}  # fmt: skip
-show_lines(axes, curves, "neurons, sorted", "importance: |activation| times |down|")
-axes.set_ylim(bottom=0)
+show_lines(axes, curves, "neurons, sorted", "|activation| times |down|")
+use_powers(axes, "y")
 plt.show()
 for name, values in curves.items():
     half = values[len(values) // 2 :].sum() / values.sum()
@@ -81,8 +83,8 @@ for name, values in curves.items():
 #
 # ## The idea, on matrices of 4 by 4
 #
-# Neuron i is computed by *row* i of `up` (and of `gate`), and read by *column* i of `down`. These arrays are coupled: what
-# one of them writes, another reads. So neuron 2 goes from all of them:
+# Neuron i is computed by *row* i of `up` (and of `gate`), and read by *column* i of `down`. These arrays are coupled:
+# what one of them writes, another reads. So neuron 2, framed, goes from all of them:
 
 # %%
 from tinyslm.compression.pruning import slice_neurons
@@ -95,13 +97,13 @@ figure, axes = plt.subplots(1, 4, figsize=(8.4, 2.4))
 for panel, (name, matrix) in zip(axes, {"up": up, "up, sliced": small_up, "down": down,
                                         "down, sliced": small_down}.items()):  # fmt: skip
     show_matrix(panel, matrix, f"{name}: {matrix.shape[0]} x {matrix.shape[1]}", limit=2)
-axes[0].add_patch(plt.Rectangle((-0.5, 1.5), 4, 1, fill=False, hatch="///", edgecolor="black"))
-axes[2].add_patch(plt.Rectangle((1.5, -0.5), 1, 4, fill=False, hatch="///", edgecolor="black"))
+axes[0].add_patch(plt.Rectangle((-0.46, 1.5), 3.92, 1, fill=False, linewidth=2.5))
+axes[2].add_patch(plt.Rectangle((1.5, -0.46), 1, 3.92, fill=False, linewidth=2.5))
 plt.show()
 
 # %% [markdown]
-# The output still has four numbers: what the layer gives to the rest of the model has the shape it had. Slicing computes
-# exactly what the whole layer computes when the neuron is set to zero:
+# The output still has four numbers: what the layer gives to the rest of the model has the shape it had. Slicing
+# computes exactly what the whole layer computes when the neuron is set to zero:
 
 # %%
 from scipy.special import expit
@@ -123,8 +125,8 @@ except tinyslm.Error as error:
     print(f"`down` was forgotten: {error}")
 
 # %% [markdown]
-# The last line is what happens when one of the coupled arrays is forgotten: they no longer fit. That is the lucky case. If
-# an array is sliced by *other* indices, everything fits and the results are wrong.
+# The last line is what happens when one of the coupled arrays is forgotten: they no longer fit. That is the lucky
+# case. If an array is sliced by *other* indices, everything fits and the results are wrong.
 #
 # ## The library's functions, taken apart
 
@@ -136,20 +138,20 @@ print()
 print(numbered_source(neuron_importance))
 
 # %% [markdown]
-# `take_outputs` takes rows and entries of the bias, `take_inputs` takes columns. The bias of `down` belongs to no neuron
-# and stays. The indices must be ascending, so that the neurons keep their order, and a sliced model can be compared with
-# a masked one number by number. In a model, `intermediate_size` in the configuration becomes smaller too: a checkpoint
-# whose configuration does not agree with its arrays cannot be loaded.
+# `take_outputs` takes rows and entries of the bias, `take_inputs` takes columns. The bias of `down` belongs to no
+# neuron and stays. The indices must be ascending, so that the neurons keep their order, and a sliced model can be
+# compared with a masked one number by number. In a model, `intermediate_size` in the configuration becomes smaller
+# too: a checkpoint whose configuration does not agree with its arrays cannot be loaded.
 #
 # **In a debugger**: set a breakpoint at the last line of `slice_neurons` in
-# `tinyslm/compression/pruning/structured.py` and look at `keep` and at the shapes of `up`, `down` and `gate` before and
-# after `take_outputs` and `take_inputs`.
+# `tinyslm/compression/pruning/structured.py` and look at `keep` and at the shapes of `up`, `down` and `gate` before
+# and after `take_outputs` and `take_inputs`.
 #
 # ## Which neurons?
 #
-# `neuron_importance` has three measures, and the library knows some more: *Taylor* estimates from the gradient how much
-# the loss changes without a neuron, and *random* knows nothing and is the control. A fifth of the neurons goes, without any
-# training:
+# `neuron_importance` has three measures, and the library knows some more: *Taylor* estimates from the gradient how
+# much the loss changes without a neuron, and *random* knows nothing and is the control. A fifth of the neurons goes,
+# without any training:
 
 # %%
 methods = ("activation", "taylor_element", "taylor_vector", "random", "peak_to_peak", "magnitude")
@@ -167,10 +169,12 @@ for method, nats in found.items():
     print(f"{method:15} loss {nats:.3f}")
 
 # %% [markdown]
-# What looks at data is at the left. The norm of the weights is worse than chance. That was seen in large models too:
-# LLaMA-7B without 20 % of its parameters and without training had a perplexity of 27.5 with random choice, 582 with the L2
-# norm, and 19.1 with Taylor (Ma, Fang & Wang 2023). A reason: the norm can be changed at will without changing the
-# model. Multiply a neuron's row of `up` by 10 and divide its column of `down` by 10:
+# Two measures that look at data are best. The norm of the weights is worse than chance. That was seen in large models
+# too: LLaMA-7B without 20 % of its parameters and without training had a perplexity of 27.5 with random choice, 582
+# with the L2 norm, and 19.1 with Taylor by element (Ma, Fang & Wang 2023). `taylor_vector` adds up the products of
+# weights and gradients before it takes the magnitude, so that they can cancel; there it was better than chance
+# (22.3), here it is not. A reason for the norm's failure: the norm can be changed at will without changing the model.
+# Multiply a neuron's row of `up` by 10 and divide its column of `down` by 10:
 
 # %%
 layer = model.layers[2].feed_forward
@@ -202,8 +206,9 @@ for name, (before, after) in measures.items():
 # ## Heads
 #
 # In attention the units are heads. Here 8 query heads share 4 key/value heads, two and two (grouped-query attention,
-# lesson 02). Which key/value head a query head reads follows from its place. So one query head can only go if every group
-# loses as many; or a key/value head goes with all query heads that read it. How much each head gives out, over some text:
+# lesson 02). Which key/value head a query head reads follows from its place. So one query head can only go if every
+# group loses as many; or a key/value head goes with all query heads that read it. How much each head gives out, over
+# some text:
 
 # %%
 from tinyslm.recipes.prune_heads import head_parts, head_scores
@@ -225,9 +230,9 @@ except tinyslm.Error as error:
 # %% [markdown]
 # ## Channels
 #
-# A *channel* is one of the C numbers of the state that runs through the whole model, the residual stream. Every array that
-# reads or writes the state has it: the embedding, all projections, all norms. One channel goes from all of them at
-# once:
+# A *channel* is one of the C numbers of the state that runs through the whole model, the residual stream. Every array
+# that reads or writes the state has it: the embedding, all projections, all norms. One channel goes from all of them
+# at once:
 
 # %%
 from tinyslm.recipes.prune_channels import channel_axes
@@ -257,9 +262,9 @@ print("sliced, corrected  ", np.round(rms_norm(state[:, keep], new_gain, new_eps
 # %% [markdown]
 # ## Layers
 #
-# A block adds something to the state. If that is little, the state hardly turns, and the block can be left out. *Block
-# influence* is one minus the cosine of the angle between the states before and after (Men et al. 2024). Beside it, what
-# really happens without each layer:
+# A block adds something to the state. If that is little, the state hardly turns, and the block can be left out.
+# *Block influence* is one minus the cosine of the angle between the states before and after (Men et al. 2024). Beside
+# it, what really happens without each layer:
 
 # %%
 from tinyslm.recipes.prune_layers import influences
@@ -268,23 +273,20 @@ influence = influences(model, calibration.sample())[""]
 count = len(model.layers)
 without = [measure_loss(KeepLayers(tuple(j for j in range(count) if j != i))(model), corpus.validation).nats
            for i in range(count)]  # fmt: skip
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
 names = [str(i) for i in range(count)]
 show_bars(left, {"influence": influence}, names, "block influence, no unit")
-show_bars(right, {"without": without}, names, "loss without the layer, nats per token")
-show_floor(right, corpus.floor.nats)
+show_bars(right, {"more": np.array(without) - dense}, names, "loss above dense, nats per token")
 for axes in (left, right):
-    axes.set_xlabel("layer")
-right.set_yscale("log")
-right.set_yticks([0.7, 1, 2, 4, 8], ["0.7", "1", "2", "4", "8"])
-right.minorticks_off()
+    axes.set_xlabel("layer left out" if axes is right else "layer")
+use_powers(right, "y")
 plt.show()
 for i in range(count):
     print(f"layer {i}: influence {influence[i]:.3f}, loss without it {without[i]:.3f}")
 
 # %% [markdown]
-# The first layer is indispensable: it turns word vectors into states that the others can work with. The layer with the
-# smallest influence is also the one that is missed least. In the middle, the two orders agree only roughly.
+# The first layer is indispensable: it turns word vectors into states that the others can work with. The layer with
+# the smallest influence is also the one that is missed least. In the middle, the two orders agree only roughly.
 #
 # ## A sensitivity scan of the units
 #
@@ -316,7 +318,8 @@ plt.show()
 
 # %% [markdown]
 # For a given number of parameters, neurons cost least in this model, and heads most: attention has fewer parameters
-# to give, and each of its heads does much.
+# to give, and no head can be called idle (see the picture of the heads). In the literature, too, feed-forward layers
+# are the first place to cut (Muralidharan et al. 2024).
 #
 # ## Apply, and recover: width against depth
 #
@@ -341,15 +344,15 @@ print(f"the narrow model keeps {ratio:.1%} of the neurons")
 print(summary(models, corpus))
 
 # %% [markdown]
-# "Repaired" is without training: the columns of `down` that are left are chosen anew by least squares, so that the layer's
-# output on the calibration text is as near as possible to what it was. At this size the narrow model has the lower loss,
-# before the recovery and after it. Large models show the same order: Llama-3.1-8B, cut to half and trained again, got 60.5
-# in MMLU when cut in width and 58.7 when cut in depth (Sreenivas et al. 2024, table 1).
+# "Repaired" is without training: the columns of `down` that are left are chosen anew by least squares, so that the
+# layer's output on the calibration text is as near as possible to what it was. At this size the narrow model has the
+# lower loss; after the recovery the two are close. Large models show the same order: Llama-3.1-8B, cut to half and
+# trained again, got 60.5 in MMLU when cut in width and 58.7 when cut in depth (Sreenivas et al. 2024, table 1).
 #
 # ## Smaller and faster, really?
 #
-# Memory is in the table above: it went down with the parameters, without any special format. Time, measured; "half zeros" is
-# the dense model with half of its weights set to zero (lesson 07):
+# Memory is in the table above: it went down with the parameters, without any special format. Time, measured; "half
+# zeros" is the dense model with half of its weights set to zero (lesson 07):
 
 # %% tags=["measured"]
 from tinyslm.evaluation.latency import measure_speeds
@@ -366,10 +369,10 @@ for name, (prompt, generation) in zip(timed, speeds):
     print(f"{name:18} {prompt.median:10,.0f} {generation.median:13,.0f}")
 
 # %% [markdown]
-# Both sliced models are faster than the dense one and the one with zeros is not. When a single token is generated, the
-# matrices of this small model are so small that much of the time goes into calling operations at all: fewer layers
-# mean fewer operations, fewer neurons do not. That is why depth is cut where time to answer counts, though width keeps
-# more of what the model knows.
+# Both sliced models are faster than the dense one and the one with zeros is not. When a single token is generated,
+# the matrices of this small model are so small that much of the time goes into calling operations at all: fewer
+# layers mean fewer operations, fewer neurons do not. That is why depth is cut where time to answer counts, though
+# width keeps more of what the model knows.
 #
 # ## What people ask
 #
@@ -402,8 +405,8 @@ for name, each in {"masked": masked, "sliced": half}.items():
 # **Can I cut twice?** Yes, and from what is left. But measure anew: what mattered least before the first cut need not
 # matter least after it. And the order of the kinds of cuts matters little, since each step leaves an ordinary model.
 #
-# **Why not train a small model from the start?** A cut model begins where the large one ended. With as few steps as here,
-# random weights learn nearly nothing:
+# **Why not train a small model from the start?** A cut model begins where the large one ended. With as few steps as
+# here, random weights learn nearly nothing:
 
 # %%
 from tinyslm.models import random_model
@@ -418,14 +421,15 @@ print(f"from random weights {measure_loss(from_scratch, corpus.validation).nats:
 #
 # 1. `tinyslm exercise new neuron-slicing`: write the slicing of the coupled arrays yourself.
 # 2. Recover the six models of "Which neurons?" with 20 steps each. How much of the differences is left?
-# 3. `SliceChannels(0.8)` with and without the correction of the norms: comment out the line in a copy of `with_channels` and
-#    measure. Then recover both.
+# 3. `SliceChannels(0.8)` with and without the correction of the norms: comment out the line in a copy of
+#    `with_channels` and measure. Then recover both.
 # 4. Drop two layers one after the other, measuring the influence anew in between. Are they the same two?
 #
 # ## Sources
 #
 # - Li et al. 2017, *Pruning filters for efficient convnets*: whole units by their norm.
 # - Ma, Fang & Wang 2023, *LLM-Pruner*: coupled structures, Taylor importance, and how badly the norm can do.
-# - Muralidharan et al. 2024, *Compact language models via pruning and knowledge distillation* (Minitron): activations as
-#   importance; Sreenivas et al. 2024, *LLM pruning and distillation in practice: the Minitron approach*: width and depth.
+# - Muralidharan et al. 2024, *Compact language models via pruning and knowledge distillation* (Minitron): activations
+#   as importance; Sreenivas et al. 2024, *LLM pruning and distillation in practice: the Minitron approach*: width and
+#   depth.
 # - Men et al. 2024, *ShortGPT*: block influence.

@@ -103,7 +103,8 @@ show_matrix(axes[4], left @ right - small, "error", limit=0.9)
 plt.show()
 print("singular values", np.round(components.singular_values, 3))
 print(f"error {np.linalg.norm(left @ right - small):.3f}, "
-      f"root of the dropped squares {np.linalg.norm(components.singular_values[2:]):.3f}")  # fmt: skip
+      f"root of the dropped squares "
+      f"{np.linalg.norm(components.singular_values[2:]):.3f}")  # fmt: skip
 
 # %% [markdown]
 # The two thin matrices have 4 x 2 and 2 x 4 numbers: as many as the matrix itself. Nothing was saved, and that is the
@@ -352,7 +353,8 @@ for name, each in {"uniform": uniform, "greedy": greedy, "learned": learned}.ite
 #
 # ## Recover
 #
-# Both factors can be trained, and a short training with the dense model as the teacher repairs much.
+# Both factors can be trained, and a short training with the dense model as the teacher repairs much of what the plain
+# SVD broke. Where less was broken, there is less to repair in so few steps.
 
 # %%
 recover = Recover(steps=15, learning_rate=1e-3, batch_size=8)

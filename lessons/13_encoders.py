@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Encoders: from BERT to DistilBERT
 #
-# The models so far read from left to right and write. An **encoder** reads a text as a whole, every word with what stands
-# before *and after* it, and writes nothing: it is used to find, compare and classify texts. BERT (2018) made this kind
-# known, DistilBERT (2019) made it small: half the layers, and nearly all that the larger one could do. This lesson trains
-# a small encoder from nothing, cuts it to half of its layers and distils it, with the loss that DistilBERT used.
+# The models so far read from left to right and write. An **encoder** reads a text as a whole, every word with what
+# stands before *and after* it, and writes nothing: it is used to find, compare and classify texts. BERT (2018) made
+# this kind known, DistilBERT (2019) made it small: half the layers, and nearly all that the larger one could do. This
+# lesson trains a small encoder from nothing, cuts it to half of its layers and distils it, with the loss that
+# DistilBERT used.
 #
 # You need: lesson 02 (attention, encoder and decoder), lesson 06 (soft targets, layer maps).
 
@@ -51,8 +52,9 @@ training, validation = written("train", 8000), written("validation", 300)
 print(tokenizer.decode(training[1]))
 
 # %% [markdown]
-# The encoder is to learn in less than a minute. So it reads one kind of the town's documents only, the beginning of each,
-# and its vocabulary consists of the tokens that occur there. One more token is added, `[MASK]`, which hides others.
+# The encoder is to learn in less than a minute. So it reads one kind of the town's documents only, the beginning of
+# each, and its vocabulary consists of the tokens that occur there. One more token is added, `[MASK]`, which hides
+# others.
 
 # %%
 used = np.unique(np.concatenate(training + validation))  # the tokens that occur
@@ -82,8 +84,8 @@ print(f"{MASK} tokens, and [MASK]")
 # %% [markdown]
 # ## The idea, on four tokens
 #
-# What may a token look at? In a decoder, only at itself and what comes before it, since it is to predict what comes after.
-# In an encoder, at everything. The same scores, with both rules:
+# What may a token look at? In a decoder, only at itself and what comes before it, since it is to predict what comes
+# after. In an encoder, at everything. The same scores, with both rules:
 
 # %%
 from scipy.special import softmax
@@ -97,8 +99,8 @@ show_matrix(right, softmax(scores, axis=-1), "encoder", "{:.2f}", words, words, 
 plt.show()
 
 # %% [markdown]
-# But then "predict the next word" is no task any more: the next word can be seen. The task of an encoder is to predict
-# words that were **hidden** from it. 15 % of the tokens are replaced by `[MASK]`, and only those count:
+# But then "predict the next word" is no task any more: the next word can be seen. The task of an encoder is to
+# predict words that were **hidden** from it. 15 % of the tokens are replaced by `[MASK]`, and only those count:
 
 # %%
 config = EncoderConfig(
@@ -113,9 +115,9 @@ for row, wanted in zip(inputs["token_ids"], targets):
     print("   hidden:", ", ".join(readable(token) for token in wanted[wanted != IGNORED]))
 
 # %% [markdown]
-# The library's function that hides them. The chances come from the document itself: the same document, the same hidden
-# tokens. So teacher and student, today and tomorrow, get the same task. `[MASK]` always stands for what was hidden;
-# BERT shows the true token or another one in one of five cases, because in later use there is no `[MASK]`.
+# The library's function that hides them. The chances come from the document itself: the same document, the same
+# hidden tokens. So teacher and student, today and tomorrow, get the same task. `[MASK]` always stands for what was
+# hidden; BERT shows the true token or another one in one of five cases, because in later use there is no `[MASK]`.
 
 # %%
 from tinyslm.recipes.tasks import hide_tokens
@@ -131,16 +133,16 @@ print()
 print(numbered_source(type(model).states))
 
 # %% [markdown]
-# **In a debugger**: set a breakpoint in `Encoder.states` in `tinyslm/models/encoder.py`, at the line with `embedding_norm`,
-# and look at `token_ids`, `context` and the shape of `x`; then step into `block`: its norms stand *behind* what is
-# added (post-norm), those of the decoder in lesson 02 in front.
+# **In a debugger**: set a breakpoint in `Encoder.states` in `tinyslm/models/encoder.py`, at the line with
+# `embedding_norm`, and look at `token_ids`, `context` and the shape of `x`; then step into `block`: its norms stand
+# *behind* what is added (post-norm), those of the decoder in lesson 02 in front.
 #
 # ## Train it
 #
-# An encoder has no notion of order, but for a vector per position that is added to each token's. Here these vectors begin as
-# sine waves (Vaswani et al. 2017): two neighbours then differ in the same way everywhere, and to look at the neighbour is
-# quickly learned. The encoder begins with two layers, which take a third of the time of six, and goes on with three
-# copies of each (progressive stacking; Gong et al. 2019).
+# An encoder has no notion of order, but for a vector per position that is added to each token's. Here these vectors
+# begin as sine waves (Vaswani et al. 2017): two neighbours then differ in the same way everywhere, and to look at the
+# neighbour is quickly learned. The encoder begins with two layers, which take a third of the time of six, and goes on
+# with three copies of each (progressive stacking; Gong et al. 2019).
 
 # %%
 from tinyslm.training import Settings, State, train
@@ -194,14 +196,14 @@ axes.annotate("what token frequencies alone give", (0, -np.sum(shares * np.log(s
 plt.show()
 
 # %% [markdown]
-# There is no floor in this picture. The town's entropy is known for texts written from left to right (lesson 01); what a
-# hidden word could still be, given all others, is another question. The limit that is drawn is the upper one: who knows how
-# often each token occurs, and looks at nothing, has the loss of the dashed line.
+# There is no floor in this picture. The town's entropy is known for texts written from left to right (lesson 01);
+# what a hidden word could still be, given all others, is another question. The limit that is drawn is the upper one:
+# who knows how often each token occurs, and looks at nothing, has the loss of the dashed line.
 #
 # ## Look at what it learned
 #
-# The share of the hidden tokens that it finds, and one sentence. The word that tells what is hidden stands *after* it: no
-# decoder could know.
+# The share of the hidden tokens that it finds, and one sentence. The word that tells what is hidden stands *after*
+# it: no decoder could know.
 
 # %%
 hidden_in, wanted = calibration.task(*pad_documents(validation))
@@ -232,7 +234,8 @@ show_bars(axes, {"hidden": chances[best]}, [readable(token) for token in best], 
 plt.show()
 
 # %% [markdown]
-# One attention head at the hidden place, of all heads the one that looks most at the other place where the name stands:
+# One attention head at the hidden place, of all heads the one that looks most at the other place where the name
+# stands:
 
 # %%
 seen = tinyslm.trace(teacher, text[None])
@@ -274,8 +277,8 @@ for name, kept in scan.items():
 print(numbered_source(cosine_loss))
 
 # %% [markdown]
-# Only directions count, lengths do not. The gradient is at a right angle to the student's state, since to make it longer
-# changes nothing:
+# Only directions count, lengths do not. The gradient is at a right angle to the student's state, since to make it
+# longer changes nothing:
 
 # %%
 state, other = np.array([[2.0, 1.0]]), np.array([[1.0, 2.0]])
@@ -335,11 +338,11 @@ show_bars(axes, {"accuracy": list(accuracy.values())}, list(accuracy), "hidden t
 plt.show()
 
 # %% [markdown]
-# DistilBERT has 40 % fewer parameters than BERT and kept 97 % of its score in GLUE (Sanh et al. 2019). Measured as in the
-# last column, the student here keeps about as much, and it is far above what it was as cut. Of the three losses no single
-# one is decisive in a training as short as this: the published differences (GLUE lower by 2.96 without soft targets, by
-# 1.46 without cosine, by 0.31 without labels; table 4 there) are of long trainings. What is decisive here, too, is where the
-# student begins: from random weights it does not come near.
+# DistilBERT has 40 % fewer parameters than BERT and kept 97 % of its score in GLUE (Sanh et al. 2019). Measured as in
+# the last column, the student here keeps about as much, and it is far above what it was as cut. Of the three losses
+# no single one is decisive in a training as short as this: the published differences (GLUE lower by 2.96 without soft
+# targets, by 1.46 without cosine, by 0.31 without labels; table 4 there) are of long trainings. What is decisive
+# here, too, is where the student begins: from random weights it does not come near.
 #
 # ## Smaller and faster?
 
@@ -363,9 +366,9 @@ for name in ("teacher", "half, all three losses"):
 # %% [markdown]
 # ## What people ask
 #
-# **What is the third loss for, if the logits agree already?** The logits say what the states are good for in *this* task.
-# An encoder is used for others, which read its states. How similar are the states of teacher and student, one minus the
-# cosine?
+# **What is the third loss for, if the logits agree already?** The logits say what the states are good for in *this*
+# task. An encoder is used for others, which read its states. How similar are the states of teacher and student, one
+# minus the cosine?
 
 # %%
 states = {name: each.states(**hidden_in) for name, each in models.items()}
@@ -374,8 +377,8 @@ for name in ("half, as cut", "without cosine", "half, all three losses", "half, 
     print(f"{name:24} {cosine_loss(states[name], states['teacher'], mask=mask):.3f}")
 
 # %% [markdown]
-# **How much of the teacher's answer is in its first choice?** The divergence between teacher and student at the hidden
-# tokens says whether the student has learned the other choices as well:
+# **How much of the teacher's answer is in its first choice?** The divergence between teacher and student at the
+# hidden tokens says whether the student has learned the other choices as well:
 
 # %%
 logits = {name: each.predict(states[name]) for name, each in models.items()}
@@ -384,15 +387,15 @@ for name in ("half, as cut", "without soft targets", "half, all three losses"):
     print(f"{name:24} {divergence:.3f} nats per hidden token")
 
 # %% [markdown]
-# **Can I write with an encoder?** Not well: it never learned to go on without seeing what follows. **Why was a token-type
-# table dropped from BERT?** It marks the first and the second of two texts and is not needed by most uses; DistilBERT has
-# neither it nor the pooler, the layer that makes one vector of a text.
+# **Can I write with an encoder?** Not well: it never learned to go on without seeing what follows. **Why was a
+# token-type table dropped from BERT?** It marks the first and the second of two texts and is not needed by most uses;
+# DistilBERT has neither it nor the pooler, the layer that makes one vector of a text.
 #
 # ## Exercises
 #
 # 1. `tinyslm exercise new mask-tokens`: write the hiding of tokens yourself.
-# 2. Train with 30 % of the tokens hidden instead of 15 % (Wettig et al. 2023 recommend 40 %): change the share in a copy
-#    of `hide_tokens`. Does the loss fall faster per step?
+# 2. Train with 30 % of the tokens hidden instead of 15 % (Wettig et al. 2023 recommend 40 %): change the share in a
+#    copy of `hide_tokens`. Does the loss fall faster per step?
 # 3. Keep two layers of six. How much of the teacher's accuracy is left?
 # 4. Replace the sine waves by the random vectors of `random_model`. How many more steps does the encoder need?
 # 5. `KeepLayers` with "uniform" instead of "spread", recovered by the same steps: is the difference of the scan still

@@ -21,7 +21,7 @@ def test_magnitude_is_the_norm_of_all_weights_of_an_expert(rng, count):
 
 @given(generators(), st.integers(2, 6), st.data())
 def test_slicing_commutes_with_the_order_of_the_experts(rng, count, data):
-    """S4: which experts stay does not depend on how they are numbered."""
+    """Which experts stay does not depend on how they are numbered."""
     router, usage = rng.standard_normal((count, 5)), rng.permutation(count) + 1.0
     keep = data.draw(st.integers(1, count))
     order = rng.permutation(count)

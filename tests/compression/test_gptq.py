@@ -1,4 +1,4 @@
-"""GPTQ: Q10, the identity and the bound of its error, and a plain loop as the oracle."""
+"""GPTQ: the identity and the bound of its error, and a plain loop as the oracle."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_a_group_has_the_range_of_its_columns_when_their_turn_comes(rng, bits, s
 
 
 @given(generators(), every_bits, st.booleans(), st.sampled_from([None, 4]), st.booleans())
-def test_q10_with_any_diagonal_hessian_it_is_plain_rounding(rng, bits, symmetric, group_size, act_order):
+def test_with_any_diagonal_hessian_it_is_plain_rounding(rng, bits, symmetric, group_size, act_order):
     weight = rng.standard_normal((OUT, IN))
     hessian = np.diag(np.exp(3 * rng.standard_normal(IN)))
     settings = {"bits": bits, "symmetric": symmetric, "group_size": group_size}
@@ -87,7 +87,7 @@ def test_q10_with_any_diagonal_hessian_it_is_plain_rounding(rng, bits, symmetric
 
 
 @given(generators(), every_bits, st.integers(-30, 30))
-def test_q10_the_unit_of_the_hessian_does_not_matter(rng, bits, power):
+def test_the_unit_of_the_hessian_does_not_matter(rng, bits, power):
     weight, hessian = draw(rng)
     np.testing.assert_array_equal(
         gptq(weight, hessian * 2.0**power, bits=bits).codes, gptq(weight, hessian, bits=bits).codes
@@ -95,7 +95,7 @@ def test_q10_the_unit_of_the_hessian_does_not_matter(rng, bits, power):
 
 
 @given(generators(), every_bits, st.booleans())
-def test_q10_the_last_column_is_plain_rounding_of_what_has_become_of_it(rng, bits, symmetric):
+def test_the_last_column_is_plain_rounding_of_what_has_become_of_it(rng, bits, symmetric):
     weight, hessian = draw(rng)
     q = gptq(weight, hessian, bits=bits, symmetric=symmetric)
     h, difference = damped(hessian), weight - q.dequantize()
@@ -106,7 +106,7 @@ def test_q10_the_last_column_is_plain_rounding_of_what_has_become_of_it(rng, bit
 
 
 @given(generators(), every_bits, st.sampled_from([None, 3]))
-def test_q10b_and_q10c_the_error_is_that_of_its_columns_and_bounded_before_rounding(rng, bits, group_size):
+def test_and_q10c_the_error_is_that_of_its_columns_and_bounded_before_rounding(rng, bits, group_size):
     """tr(E H E^T) = |errors|^2, and where no code was clipped an error is at most half a step over U_jj."""
     weight, hessian = draw(rng)
     q = gptq(weight, hessian, bits=bits, group_size=group_size)
@@ -123,7 +123,7 @@ def test_q10b_and_q10c_the_error_is_that_of_its_columns_and_bounded_before_round
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
-def test_q10d_it_beats_plain_rounding(bits):
+def test_it_beats_plain_rounding(bits):
     """Always here, and by more than half in the median; no theorem says always."""
     ratios = []
     for seed in range(100):

@@ -1,4 +1,4 @@
-"""LLM.int8(): Q9, which features are outliers, and what the layer stores."""
+"""LLM.int8(): which features are outliers, and what the layer stores."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_outliers_are_multiplied_as_they_are_and_the_rest_as_integers(rng, thres
 
 
 @given(generators(), st.booleans())
-def test_q9_a_threshold_of_zero_is_exact(rng, biased):
+def test_a_threshold_of_zero_is_exact(rng, biased):
     linear, x = draw(rng, biased=biased)
     layer = OutlierLinear.from_linear(linear, maxima_of(x), threshold=0.0)
     np.testing.assert_allclose(layer(x), linear(x), rtol=1e-12, atol=1e-12)
@@ -68,7 +68,7 @@ def test_q9_a_threshold_of_zero_is_exact(rng, biased):
 
 
 @given(generators(), st.booleans())
-def test_q9_an_infinite_threshold_is_vector_wise_int8(rng, biased):
+def test_an_infinite_threshold_is_vector_wise_int8(rng, biased):
     """And so is any other without outliers: an empty set of them is legal."""
     linear, x = draw(rng, biased=biased)
     plain = QuantizedLinear.from_linear(linear, integer_products=True)(x)

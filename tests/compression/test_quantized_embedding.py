@@ -23,7 +23,7 @@ def test_lookup_and_head_use_one_rounded_table(rng):
 
 @given(generators())
 def test_every_number_is_within_half_a_step(rng):
-    """Q1 per row: a token with small numbers keeps its precision beside one with large numbers."""
+    """A token with small numbers keeps its precision beside one with large numbers."""
     table = rng.standard_normal((7, 5)) * np.logspace(-3, 3, 7)[:, None]
     quantized = QuantizedEmbedding.from_embedding(Embedding(table))
     assert np.all(np.abs(quantized.table - table) <= 0.5000001 * quantized.scale)

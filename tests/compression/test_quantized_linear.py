@@ -1,4 +1,4 @@
-"""The layer with 8-bit weights: Q4, Q15 and Q16 through the layer, gradients, tiles."""
+"""The layer with 8-bit weights: exact products, bytes, gradients, tiles."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -40,7 +40,7 @@ def test_weight_only_is_the_product_with_the_dequantized_weight(rng, biased, set
 
 @variants
 @given(rng=generators(), biased=st.booleans())
-def test_q4_integer_products_are_the_product_of_the_two_dequantized(rng, biased, settings):
+def test_integer_products_are_the_product_of_the_two_dequantized(rng, biased, settings):
     linear = draw_linear(rng, biased=biased)
     layer = QuantizedLinear.from_linear(linear, integer_products=True, **settings)
     x = rng.standard_normal((2, 3, 7))
@@ -53,7 +53,7 @@ def test_q4_integer_products_are_the_product_of_the_two_dequantized(rng, biased,
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("integer_products", [True, False])
 def test_stored_bytes_and_types(settings, dtype, integer_products):
-    """Q15: one byte per weight, and the parameters of the rounding per row or once."""
+    """One byte per weight, and the parameters of the rounding per row or once."""
     rng = np.random.default_rng(0)
     layer = QuantizedLinear.from_linear(draw_linear(rng, dtype), integer_products=integer_products, **settings)
     assert layer.codes.dtype == np.int8 and layer.codes.nbytes == 35
@@ -124,7 +124,7 @@ def test_two_products_at_the_same_time_do_not_share_a_buffer():
 
 
 @variants
-def test_q16_tokens_do_not_influence_each_other(settings):
+def test_tokens_do_not_influence_each_other(settings):
     rng = np.random.default_rng(5)
     layer = QuantizedLinear.from_linear(draw_linear(rng), integer_products=True, **settings)
     x = rng.standard_normal((6, 7))

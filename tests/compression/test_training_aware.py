@@ -1,4 +1,4 @@
-"""Training with rounded weights: Q2, Q12, and that what was trained is what is stored."""
+"""Training with rounded weights: gradients, and that what was trained is what is stored."""
 
 import numpy as np
 import pytest
@@ -39,13 +39,13 @@ def test_forward_is_rounding_and_back(rng, bits, symmetric):
     rounded = fake_quantize(x, scale, zero_point, **rounding)
     codes = np.clip(np.round(x / scale) + zero_point, low, high)
     np.testing.assert_array_equal(rounded, scale * (codes - zero_point))
-    np.testing.assert_array_equal(fake_quantize(rounded, scale, zero_point, **rounding), rounded)  # Q2
+    np.testing.assert_array_equal(fake_quantize(rounded, scale, zero_point, **rounding), rounded)
     whole = quantize(x, axis=0, **rounding)
     np.testing.assert_array_equal(fake_quantize(x, whole.scale, whole.zero_point, **rounding), whole.dequantize())
 
 
 @given(generators(), every_bits, st.booleans())
-def test_q12_the_gradient_is_the_identity_inside_and_zero_outside(rng, bits, symmetric):
+def test_the_gradient_is_the_identity_inside_and_zero_outside(rng, bits, symmetric):
     x, scale, zero_point, low, high = draw(rng, bits, symmetric)
     dy = rng.standard_normal(x.shape)
     dx, _, dzero = fake_quantize.with_vjp(x, scale, zero_point, bits=bits, symmetric=symmetric)[1](dy)
@@ -55,7 +55,7 @@ def test_q12_the_gradient_is_the_identity_inside_and_zero_outside(rng, bits, sym
 
 
 @given(generators(), every_bits, st.booleans())
-def test_q12_the_gradients_are_those_of_the_surrogate_that_only_adds_the_rounding(rng, bits, symmetric):
+def test_the_gradients_are_those_of_the_surrogate_that_only_adds_the_rounding(rng, bits, symmetric):
     """round(v) as v plus what it adds here, held fixed: its finite differences, over sqrt(N * largest code)."""
     x, scale, zero_point, low, high = draw(rng, bits, symmetric)
     added = np.round(x / scale) - x / scale

@@ -36,7 +36,7 @@ def importance(layer, method, rng):
 
 @given(generators(), st.booleans(), st.booleans(), st.integers(1, 9))
 def test_slicing_is_zeroing_what_the_neurons_write(rng, gated, biased, count):
-    """S2 for neurons: the sliced layer equals the layer whose other columns of down are 0."""
+    """The sliced layer equals the layer whose other columns of down are 0."""
     layer = draw_feed_forward(rng, gated, biased)
     keep = np.sort(rng.choice(9, count, replace=False))
     x = rng.standard_normal((2, 3, 4))
@@ -150,7 +150,7 @@ def test_importances_are_their_formulas(rng):
 
 @given(generators())
 def test_what_peak_to_peak_and_magnitude_are_blind_to(rng):
-    """S9: peak to peak is the range of a row of mixed signs, but notices a flip of a row of one sign."""
+    """Peak to peak is the range of a row of mixed signs, but notices a flip of a row of one sign."""
     up, down = rng.standard_normal((9, 6)), rng.standard_normal((6, 9))
     up[:, 0], up[:, 1] = -0.1, 0.1
     np.testing.assert_allclose(neuron_importance(up, down, method="peak_to_peak"), np.ptp(up, axis=1))

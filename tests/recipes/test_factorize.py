@@ -55,7 +55,7 @@ def test_every_weighting_and_choice_of_ranks_meets_the_ratio_on_every_family(cas
     assert all(np.all(np.isfinite(each)) for each in outputs(smaller, calibration))
 
 
-@given(drawn(), st.sampled_from(WEIGHTINGS), st.sampled_from(["energy", "greedy", "search"]))
+@given(drawn(), st.sampled_from(WEIGHTINGS), st.sampled_from(["uniform", "energy", "greedy", "search"]))
 def test_all_parameters_are_the_identity(case, weighting, ranks):
     model = case.model()
     calibration = calibrated(model, count=2)

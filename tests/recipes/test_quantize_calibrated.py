@@ -84,7 +84,7 @@ def test_smoothing_computes_the_same_on_every_family(case, alpha, inner):
 
 
 @given(drawn([family for family in ALL_FAMILIES if family not in POST_NORM]))
-def test_q8_smoothed_activations_and_weights_are_equally_large(case):
+def test_smoothed_activations_and_weights_are_equally_large(case):
     """Of each norm's features, over all that read them; and a second time there is nothing left to move."""
     model = in_float64(case.model())
     calibration = calibrated(model)
@@ -174,7 +174,7 @@ def test_every_step_works_on_every_family_and_is_saved_bit_for_bit(case, name):
 
 
 @given(drawn())
-def test_q9_threshold_zero_leaves_the_blocks_exact_on_the_calibration_documents(case):
+def test_threshold_zero_leaves_the_blocks_exact_on_the_calibration_documents(case):
     model = case.model()
     calibration = calibrated(model)
     exact, _ = compress(model, [QuantizeOutlierAware(0.0)], calibration)

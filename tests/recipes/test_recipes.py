@@ -94,7 +94,7 @@ def test_masks_survive_recovery(scope):
 
 @pytest.mark.parametrize("experts", [0, 3])
 def test_sliced_neurons_are_those_that_a_mask_would_silence(experts):
-    """S2: the smaller arrays compute what the large ones do with the other neurons' outputs set to zero."""
+    """The smaller arrays compute what the large ones do with the other neurons' outputs set to zero."""
     model = tiny_model(experts)
     calibration = tiny_calibration(model)
     sliced, _ = compress(model, [SliceNeurons(0.4)], calibration)
@@ -146,7 +146,7 @@ def test_factorization_keeps_the_share_of_parameters_it_names():
 
 
 def test_a_copy_of_the_teacher_has_nothing_to_learn():
-    """K17: soft targets of itself give no gradient, so recovery leaves every weight where it is."""
+    """Soft targets of itself give no gradient, so recovery leaves every weight where it is."""
     model = tiny_model()
     same, _ = compress(model, [Recover(steps=3, hidden_weight=0.5)], tiny_calibration(model))
     for path, array in named_arrays(same).items():
@@ -164,7 +164,7 @@ def test_recovery_approaches_the_teacher():
 
 
 def test_recovery_on_labels_alone_does_not_depend_on_the_teacher():
-    """K15 at the other end: soft_weight 0 is ordinary training."""
+    """soft_weight 0 is ordinary training."""
     model = tiny_model()
     calibration = tiny_calibration(model)
     step = Recover(steps=3, soft_weight=0.0)

@@ -80,8 +80,9 @@ def parameter_budget(components, ratio) -> int:
 
 
 def uniform_ranks(components, ratio) -> dict:
-    """{path: rank}, the same ratio in every layer."""
-    return {path: rank_for_ratio(shape, ratio) for path, shape in layer_shapes(components).items()}
+    """{path: rank}, the same ratio in every layer. At a ratio of 1 a layer may be what it was: its full rank, dense."""
+    shapes = layer_shapes(components)
+    return {path: min(shape) if ratio == 1 else rank_for_ratio(shape, ratio) for path, shape in shapes.items()}
 
 
 def energy_ranks(components, ratio) -> dict:

@@ -17,7 +17,8 @@ class QuantizeOutlierAware:
     """LLM.int8(): integer products in the blocks, but for features that exceed `threshold`; see `OutlierLinear`.
 
     Columns whose input exceeds it on the calibration documents are stored as they are. Embeddings and the layers
-    outside the blocks get 8-bit weights, routers stay exact. Source: Dettmers et al. 2022, section 3.
+    outside the blocks get 8-bit weights, routers stay exact. Source: Dettmers et al. 2022, section 3. As published, a
+    feature is an outlier for all tokens that are read together: a token's result depends on the others, later ones too.
     """
 
     threshold: float = 6.0
