@@ -127,7 +127,7 @@ print("step of the library   ", np.round((parameters["weights"] - weights)[0], 3
 print(numbered_source(AdamW.step))
 
 # %% [markdown]
-# - `*=` and `+=` change the arrays in place: at this size a new array costs more than the arithmetic.
+# - `*=` and `+=` change the arrays in place, so that few new ones are made.
 # - The two corrections matter in the first steps, when $m$ and $v$ still remember that they began at zero. Without them
 #   the first step is less than half as long as it should be, and the next ones overshoot:
 
@@ -152,7 +152,7 @@ plt.show()
 
 # %%
 rng = np.random.default_rng(0)
-scales = np.array([[0.01], [1.0]])  # two rows of weights: noise of different size
+scales = np.array([[0.01], [10.0]])  # two rows of weights: noise of different size
 apart = {"weight": np.ones((2, 400))}
 inside = {"weight": np.ones((2, 400))}
 decoupled = AdamW(apart, weight_decay=0.1)
@@ -176,10 +176,10 @@ plt.show()
 
 # %% [markdown]
 # Apart, both rows decay alike. In the gradient, the weights with small gradients are gone soon, and those with large
-# ones decay much more slowly: the decay depends on something that it has nothing to do with.
+# ones hardly decay at all: the decay depends on something that it has nothing to do with.
 #
 # **In a debugger**: set a breakpoint at the line `parameter -= ...` in `tinyslm/training/adamw.py` and look at `m`,
-# `denominator` and their ratio for one `path`: most of the steps are well below the learning rate.
+# `denominator` and `np.abs(m / denominator).mean()` for one `path`: how much of the learning rate is used.
 #
 # ## Warm up, then slow down
 #
@@ -230,7 +230,9 @@ axes.set_xticks(rates)
 plt.show()
 
 # %% [markdown]
-# TEXT-RATES
+# Between too little and too much there is a best rate, and the warm-up moves it to the right: with it a larger rate can
+# be used, which goes further. At small rates it only costs time. Thirty steps are few; for a wider model and a longer
+# training smaller rates are usual, as below.
 #
 # ## A batch
 #
@@ -328,7 +330,9 @@ for values, name, colour, line in (
         linestyle="-",
     )
     axes.plot(*smooth(values, 10), color=colour, linestyle=line, label=name)
-show_lines(axes, {}, "step (of 40 documents)", "loss, nats per token", floor=floor)
+show_lines(axes, {}, "step (of 40 documents)", "loss, nats per token")
+axes.axhline(floor, color="#555555", linestyle=(0, (8, 3)), linewidth=1)
+axes.text(1, floor - 0.5, f"floor {floor:.3f}", fontsize=8, color="#555555")
 use_powers(axes, "x")
 axes.set_ylim(0, 8)
 axes.legend(fontsize=8)
@@ -336,10 +340,14 @@ plt.show()
 print(
     f"after 150 steps: here {losses[-20:].mean():.3f}, the teacher {recorded[130:150].mean():.3f}"
 )
-print(f"after 3,400 steps the teacher {recorded[-100:].mean():.3f}; floor {floor:.3f}")
+minutes = record["seconds"] / 60
+print(f"after 3,400 steps ({minutes:.0f} minutes) the teacher {recorded[-100:].mean():.3f}")
+print(f"floor {floor:.3f}")
 
 # %% [markdown]
-# TEXT-CURVES What is left above the floor is what there is still to learn. On logarithmic axes:
+# The small model is ahead at first: its rate is twice as high and its warm-up shorter. In the end both meet; but here
+# the learning rate has come down to nearly nothing, while the teacher has hardly begun. What is left above the floor is
+# what there is still to learn. On logarithmic axes:
 
 # %%
 figure, axes = plt.subplots()
@@ -355,8 +363,9 @@ axes.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# The dotted line is what the finished teacher has on documents kept for validation. At the end each halving takes
-# several times as many steps as there were before: this is why the built-in model stops where it does.
+# The dotted line is what the finished teacher has on documents kept for validation. After a flatter stretch the curve
+# ends nearly straight, and what a straight line means on these axes is hard work: to halve what is left, the training
+# must be about twice as long.
 #
 # ## Which documents are at their floor
 #
@@ -390,7 +399,12 @@ show_bars(axes, bars, names, "nats per token")
 plt.show()
 
 # %% [markdown]
-# TEXT-FAMILIES
+# The teacher has three families practically at their floor: facts, languages and arithmetic, though what is left is
+# still several standard errors. Ambiguity comes next. Stories, programs and instructions are not there: their answers
+# depend on what happened over several sentences or lines. The model of this page is far from the floor everywhere, most
+# of all in instructions and languages.
+#
+# Where in a document are the nats lost? Here is a program, and how many nats each of its last tokens costs the teacher:
 
 # %%
 from tinyslm.ops import log_softmax
@@ -403,35 +417,65 @@ pieces = [
     tokenizer.decode([token]).replace("\n", "\\n") if token else "(end)" for token in document[1:]
 ]
 print(tokenizer.decode(document[1:-1].tolist()))
-figure, axes = plt.subplots(figsize=(8.2, 2.8))
-axes.bar(range(len(nats)), nats, color="#0072b2")
-axes.set_xticks(range(len(nats)), pieces, rotation=90, fontsize=6)
+shown = range(len(nats) - 50, len(nats))
+figure, axes = plt.subplots(figsize=(8.2, 3))
+axes.bar(shown, nats[shown], color="#0072b2")
+axes.set_xticks(shown, [pieces[place] for place in shown], rotation=90, fontsize=8)
 axes.set_ylabel("nats of the teacher")
 axes.grid(visible=False, axis="x")
 axes.margins(x=0.01)
 plt.show()
 
 # %% [markdown]
-# TEXT-PROGRAM
+# In the program itself the nats are mostly what they have to be: numbers and names are drawn at random, and nobody can
+# know them. From `Trace` on everything follows from the program, so every nat is one above the floor. The teacher
+# copies the first number and doubles it without doubt; what comes after that it guesses, up to the output.
 #
 # ## What people ask
 #
-# **Why does the loss jump up and down?** Because batches differ: in each the floor is another. It is known here, so the
-# two can be drawn together:
+# **Why does the loss jump up and down?** Because batches differ, and in each the floor is another. It is known here,
+# also for the batches of the teacher, so loss and floor can be drawn together:
 
 # %%
-log_probability = np.array([each for _, _, each in documents])
-counts = np.array([len(each) - 1 for each in encoded])
-batches = [batch_rows(step, len(encoded), settings) for step in range(90, 150)]
-floors = np.array([-log_probability[rows].sum() / counts[rows].sum() for rows in batches])
-figure, axes = plt.subplots()
-lines = {"loss of the batch": losses[90:], "floor of the batch": floors}
-show_lines(axes, lines, "step", "nats per token", np.arange(90, 150))
+
+
+def batch_floor(rows):
+    """The floor of a batch of training documents, in nats per token."""
+    texts, logs = zip(*[town.documents("train", int(row), 1)[0][1:] for row in rows])
+    tokens = sum(len(each) - 1 for each in encode_documents(tokenizer, texts, end_id=0))
+    return -sum(logs) / tokens
+
+
+last = range(3340, 3400)
+options = record["options"]
+as_recorded = Settings(3400, options["batch"], seed=options["seed"])
+series = {
+    "this page": (
+        range(90, 150),
+        losses[90:],
+        [batch_floor(batch_rows(step, len(encoded), settings)) for step in range(90, 150)],
+    ),
+    "the teacher": (
+        last,
+        recorded[last],
+        [batch_floor(batch_rows(step, options["documents"], as_recorded)) for step in last],
+    ),
+}
+figure, panels = plt.subplots(1, 2, figsize=(8.2, 3))
+for axes, (name, (steps, loss, floors)) in zip(panels, series.items()):
+    lines = {"loss of the batch": loss, "floor of the batch": floors}
+    show_lines(axes, lines, "step", "nats per token", steps)
+    axes.set_title(name, fontsize=9)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.3 * (high - low))  # room for the legend
+    print(f"{name:12} correlation of loss and floor {np.corrcoef(loss, floors)[0, 1]:.1f}")
 plt.show()
-print(f"correlation of the two: {np.corrcoef(losses[90:], floors)[0, 1]:.2f}")
 
 # %% [markdown]
-# TEXT-JUMPS
+# For the teacher at the end of its training that is nearly all there is to it: its loss goes up and down with the
+# floor. For the model of this page it is not the reason. It is so far from the floor that batches differ more in how
+# much of them it has not learned: one with many documents in other languages costs more, although its floor is no
+# higher.
 #
 # **Can a training be stopped and continued?** Yes, and the result is the same to the last bit, if everything is stored
 # that a step changes: the weights, $m$, $v$ and the number of the step.
@@ -464,23 +508,22 @@ pairs = zip(
 print("the same bits:", all(np.array_equal(one, other) for one, other in pairs))
 
 # %% [markdown]
-# **Is the validation loss higher than the training loss?** That is *overfitting*: learning documents by heart. Here
-# every document was seen once, when its loss was already counted, so the two must agree but for the choice of
-# documents:
+# **Is the loss on documents that the model has not seen higher?** If it is much higher, the model has learned documents
+# by heart instead of what they have in common: *overfitting*. The losses above are no evidence, they were taken before
+# the step that learned from the batch. Afterwards, with the floor of the same documents taken off:
 
 # %%
-from tinyslm.evaluation import measure_loss
-
-seen = measure_loss(state.model, encoded[-400:])
-unseen = measure_loss(state.model, larger.validation)
-for name, loss, its_floor in (
-    ("trained on", seen, -log_probability[-400:].sum() / counts[-400:].sum()),
-    ("kept apart", unseen, larger.floor.nats),
-):
-    excess = loss.nats - its_floor
-    print(f"{name}: loss {loss.nats:.3f}, floor {its_floor:.3f}, above it {excess:.3f}")
+held_out = (larger.validation, larger.floor_nats)
+trained_on = (encoded[-400:], -np.array([each for _, _, each in documents[-400:]]))
+for name, (each, floors) in {"trained on": trained_on, "kept apart": held_out}.items():
+    nats, tokens = document_nats(state.model, each)
+    excess = mean_nats(nats - floors, tokens)
+    print(f"400 documents {name}: {excess.nats:.3f} ± {excess.standard_error:.3f} above the floor")
 
 # %% [markdown]
+# The difference is small beside what is left to learn. Every document was seen once only, which leaves little to learn
+# by heart; the same would not be true of a small corpus that is read again and again.
+#
 # ## Exercises
 #
 # 1. `tinyslm exercise new adamw`: one update of AdamW.

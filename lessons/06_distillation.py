@@ -44,12 +44,12 @@ print(summary({"teacher": model}, corpus))
 #
 # ## Look at the numbers
 #
-# A sentence from the town, cut off before its last word. The label, the word that stands in the text, is one word.
-# The teacher's answer is a distribution over the whole vocabulary, and these are the first six of it:
+# The beginning of a document of the town. The label, the word that stands in the text, is one word. The teacher's
+# answer is a distribution over the whole vocabulary, and these are the first six of it:
 
 # %%
 sentence = "It was a quiet Thursday"
-token_ids = np.array([[0, *tokenizer.encode(sentence).ids]])  # 0: a document begins here
+token_ids = np.array([tokenizer.encode(sentence).ids])  # the first one: a document begins
 logits = model(token_ids)[0, -1]  # (V,) for the word that follows
 
 
@@ -61,7 +61,7 @@ def probabilities(logits, temperature=1.0):
 
 best = np.argsort(-logits)[:6]
 words = [tokenizer.decode([token]).strip() for token in best]
-label = tokenizer.encode(" night").ids[0]  # what stands in the text
+label = tokenizer.encode(" night").ids[-1]  # what stands in the text
 figure, axes = plt.subplots()
 bars = {"label": best == label, "teacher": probabilities(logits)[best]}
 show_bars(axes, bars, words, "probability")
@@ -204,8 +204,9 @@ for name, values in lines.items():
 # %% [markdown]
 # Without the factor the gradient falls as $1/T^2$ once T is large: one factor $1/T$ from the division of the logits,
 # and one because the two distributions approach each other. Mixed with the cross entropy of labels, soft targets at a
-# high temperature would hardly be heard. With the factor it stays within reach of the labels' gradient at all
-# temperatures and tends to a constant, so that the weights of the two keep their meaning when T changes.
+# high temperature would hardly be heard. With the factor it tends to a constant, so that one weight for the soft
+# targets serves all higher temperatures. It is not the same for all T: in a vocabulary of this size it rises at first
+# and then falls, until the logits divided by T are small.
 #
 # For large T nothing but the logits themselves is compared. The loss tends to half the mean squared difference of the
 # centred logits, $\frac{1}{2V} \|(s - \bar s) - (t - \bar t)\|^2$:
@@ -283,10 +284,17 @@ for name, on_seen, on_unseen in zip(small, seen, unseen):
     print(f"{name:20} seen {on_seen:.2f}, not seen {on_unseen:.2f}")
 
 # %% [markdown]
-# Look at the two bars of each group. Labels make the student fit the documents that it has seen, and the further it
-# goes with that, the less it is worth on others. The teacher's distribution cannot be learned by heart from a few
-# documents: it says at every position what else could have stood there. With more data the difference is expected to
-# become smaller, since many documents together say the same as a distribution (exercise 4).
+# Look at the two bars of each group. Labels make the student fit the documents that it has seen, nearly word by word,
+# and that is worth little on others. The teacher's distribution is not so easily learned by heart: it says at every
+# position what else could have stood there, and the student that learns it at T = 1 is clearly better on documents
+# that it has not seen. With more data the difference is expected to become smaller, since many documents together say
+# the same as a distribution (exercise 4).
+#
+# At T = 2 nothing is left of the advantage. The picture of the temperatures shows why: with so many tokens, a large
+# part of the flattened distribution lies on words that cannot come here, and a small student spends its effort on
+# them. Higher temperatures were found useful where there are few classes (Hinton et al. 2015), and DistilBERT used T
+# = 2; for this model and so few documents the plain distribution teaches best. So T is a setting to be tried, not a
+# rule.
 #
 # ## The teacher's own layers
 #

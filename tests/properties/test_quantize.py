@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from tests.strategies import generators, matrices
 from tinyslm.coursework.implementation import (
+    affine_parameters,
     code_range,
     encode,
     quantize,
@@ -59,6 +60,18 @@ def test_the_whole_range_of_codes_is_used(x, bits, granularity):
     if np.any(x):
         codes = quantize(np.append(x, 0), bits=bits, symmetric=False).codes.astype(int)
         assert np.ptp(codes) >= 2**bits - 2  # rounding the zero point can cost one code
+
+
+@given(st.floats(-100, 100), st.floats(0, 100), every_bits)
+def test_a_range_is_widened_until_it_contains_zero(lowest, width, bits):
+    """Zero has a code of its own, also for ranges that lie on one side of it."""
+    low, high = np.float64(lowest), np.float64(lowest + width)
+    scale, zero_point = affine_parameters(low, high, bits=bits, symmetric=False)
+    low_code, high_code = code_range(bits, False)
+    assert low_code <= zero_point <= high_code and zero_point.dtype == np.int32
+    codes = encode(np.array([0.0, low, high]), scale, zero_point, bits=bits, symmetric=False)
+    assert codes[0] == zero_point
+    np.testing.assert_allclose(scale * (codes.astype(float) - zero_point)[1:], [low, high], rtol=0, atol=scale)
 
 
 @given(matrices(), every_bits, granularities)

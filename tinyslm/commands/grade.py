@@ -15,7 +15,9 @@ def add_arguments(parser):
     parser.add_argument("path", metavar="FILE|DIR", help="a solution, or a folder of them: one line each, as CSV")
     parser.add_argument("--exercise", metavar="NAME", help="default: those whose functions the file defines")
     parser.add_argument("--seed", type=int, default=0, help="draw other inputs, as for marks that count (default: 0)")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"limit of each property (default: {SECONDS:g})")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help=f"of the processor, for each property (default: {SECONDS:g})"
+    )
     parser.add_argument(
         "--gigabytes", type=float, default=GIGABYTES, help=f"memory limit of each property (default: {GIGABYTES:g})"
     )

@@ -14,8 +14,9 @@ from pathlib import Path
 from tinyslm.coursework.exercises import Exercise, exercises, find_exercise, tests_directory
 from tinyslm.errors import ConfigError
 
-SECONDS, GIGABYTES = 30.0, 4.0  # that one property may take
-STARTING_SECONDS = 60.0  # that reading the file may take, and what surrounds the properties
+SECONDS, GIGABYTES = 30.0, 4.0  # of the processor, and of memory, that one property may take
+PATIENCE = 10  # times the limit of processor time, for a property that waits, on a machine that is busy
+STARTING_SECONDS = 300.0  # that reading the file may take, and what surrounds the properties
 LONGEST_NOTE = 1000  # characters of what went wrong as a whole
 
 
@@ -68,7 +69,8 @@ def grade(path, *, exercise=None, seed=0, seconds=SECONDS, gigabytes=GIGABYTES) 
     """Marks of a file, as Gradescope reads them: score, max_score, output, and tests with name, score and output.
 
     exercise: its name, by default found from the functions in the file;  seed: which inputs are drawn;  seconds,
-    gigabytes: limits of each property. The same file, seed and versions give the same marks.
+    gigabytes: limits of each property, of processor time, so that a busy machine gives the same marks. The same file,
+    seed and versions do.
     """
     chosen = [find_exercise(exercise)] if exercise else exercises_in(path)
     if any(each.writes_tests for each in chosen):
@@ -119,7 +121,7 @@ def run_properties(path, wanted, seed, seconds, gigabytes):
             f"--hypothesis-seed={seed}",
         )
         nodes = [f"{folder / found.file}::{found.name}" for found in wanted]
-        status, said = run_pytest([*nodes, *options], STARTING_SECONDS + seconds * len(wanted))
+        status, said = run_pytest([*nodes, *options], STARTING_SECONDS + PATIENCE * seconds * len(wanted))
         records = {}
         for line in results.read_text("utf-8").splitlines():
             record = json.loads(line)

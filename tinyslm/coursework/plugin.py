@@ -7,6 +7,7 @@ this is no sandbox.
 """
 
 import json
+import math
 import os
 import re
 import select
@@ -18,6 +19,7 @@ from _pytest.runner import runtestprotocol
 from hypothesis import settings
 
 from tinyslm.coursework import implementation
+from tinyslm.coursework.grading import PATIENCE
 
 LONGEST_OUTPUT = 3000  # characters of a failure that are kept
 SMALLEST = ("Falsifying example", "Failing test case")  # what Hypothesis calls it
@@ -29,7 +31,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("tinyslm", "coursework")
     group.addoption("--implementation", metavar="FILE", help="test the functions of this file, not the library's")
     group.addoption("--grade-results", metavar="FILE", help="write the outcome of each property there, as JSON lines")
-    group.addoption("--property-seconds", type=float, default=30.0, help="time limit of each property when graded")
+    group.addoption("--property-seconds", type=float, default=30.0, help="processor time of each when graded")
     group.addoption("--property-gigabytes", type=float, default=4.0, help="memory limit of each when graded")
 
 
@@ -83,7 +85,8 @@ def in_child(item):
         os.close(reading)
         run_and_tell(item, writing)
     os.close(writing)
-    deadline = time.monotonic() + item.config.getoption("--property-seconds")
+    seconds = item.config.getoption("--property-seconds")
+    deadline = time.monotonic() + PATIENCE * seconds
     told = b""
     while (left := deadline - time.monotonic()) > 0:
         if select.select([reading], [], [], left)[0]:
@@ -95,8 +98,10 @@ def in_child(item):
     if left <= 0:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        return "too slow", f"more than {item.config.getoption('--property-seconds'):g} seconds"
+        return "too slow", f"more than {PATIENCE * seconds:g} seconds"
     _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status) == -signal.SIGXCPU:
+        return "too slow", f"more than {seconds:g} seconds of the processor"
     try:
         return json.loads(told)
     except ValueError:
@@ -109,6 +114,9 @@ def run_and_tell(item, writing):
 
     size = int(item.config.getoption("--property-gigabytes") * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])  # a child begins with nothing used, on some systems not
+    seconds = math.ceil(used + item.config.getoption("--property-seconds"))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     status = 1
     try:
         reports = runtestprotocol(item, log=False, nextitem=None)

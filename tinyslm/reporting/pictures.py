@@ -144,7 +144,7 @@ def show_bars(axes, bars, names, label, floor=None):
         face = colour if hatch is None else "white"
         axes.bar(left, values, width, color=face, edgecolor=colour, hatch=hatch, linewidth=0.8, label=kind)
     show_floor(axes, floor)
-    slanted = max(map(len, names)) > 100 // len(names)  # names that would run into each other
+    slanted = sum(len(name) + 2 for name in names) > 90  # names that would run into each other
     axes.set_xticks(range(len(names)), names, rotation=90 if slanted else 0)
     axes.tick_params(axis="x", length=0, labelsize=8)
     axes.set_ylabel(label)
