@@ -153,13 +153,14 @@ lines = {
 }
 figure, axes = plt.subplots()
 show_lines(axes, lines, "temperature", "% of 48 documents", temperatures, markers=True)
+axes.set_ylim(-5, 145)  # room for the legend
 plt.show()
 
 # %% [markdown]
 # Both ends are bad. At a high temperature unlikely tokens derail the text. At a low one, which is often recommended as
-# the safe choice, nearly every document is a story, because that is the most likely way to begin; and stories are what
-# this model does worst (lesson 04). A little randomness already makes all documents different; what is valid among them
-# is best somewhat below temperature 1, or at it. (48 documents are few: each point is uncertain by several hundredths.)
+# the safe choice, nearly every document is a story, because that is the most likely way to begin; and hardly one of
+# this model's stories is free of contradictions. A little randomness already makes all documents different; most are
+# valid somewhere below temperature 1. (48 documents are few: each point is uncertain by several hundredths.)
 #
 # ## Asking again, the slow way
 #
@@ -311,23 +312,33 @@ axes.set_xticks(contexts)
 plt.show()
 
 # %% [markdown]
-# Without the cache the price of a token grows with the text, with it hardly: what grows is only the attention to more
-# keys, a small part at these lengths.
+# Without the cache the price of a token grows with the text; with it much less: what grows is only the attention to
+# more keys.
 #
 # **Why is the prompt so much faster per token than new tokens?** Both do the same multiplications. But a single token
 # fetches every weight to use it once, and pays for every call of Python and NumPy alone. A prompt of 256 tokens uses
-# each weight 256 times when it has been fetched, and pays for the calls once. One matrix of the model:
+# each weight 256 times when it has been fetched, and pays for the calls once. One matrix of this model, and one as
+# large as those of models with seven billion weights:
 
 # %% tags=["measured"]
 from tinyslm.ops import linear
 
-weight = long_model.layers[0].feed_forward.up.weight
-for rows in (1, 16, 256):
-    x = rng.standard_normal((rows, 256)).astype(np.float32)
-    per_token = 1000 * milliseconds(lambda: [linear(x, weight) for _ in range(50)]) / 50 / rows
-    print(f"{rows:3} tokens together: {per_token:6.2f} microseconds per token")
+for width_out, width_in in ((512, 256), (4096, 4096)):
+    weight = rng.standard_normal((width_out, width_in), np.float32)
+    calls = 200_000 // width_in**2 + 1
+    for rows in (1, 16, 256):
+        x = rng.standard_normal((rows, width_in), np.float32)
+        per_call = milliseconds(lambda: [linear(x, weight) for _ in range(calls)]) / calls
+        print(
+            f"{width_out:4} x {width_in:4}, {rows:3} tokens together: "
+            f"{1000 * per_call / rows:7.1f} microseconds per token"
+        )
 
 # %% [markdown]
+# The large matrix has to come from memory each time, and whoever computes one token at a time waits for it. The small
+# one stays in the processor's cache and gains less. In a model as small as this one a single token's price is mostly
+# that of the calls: there are as many for one token as for a whole prompt.
+#
 # For the same reason several texts at once (a batch) are written faster than one after the other.
 #
 # ## What the cache costs
@@ -387,11 +398,11 @@ stored = exact.keys[2][0, :T, 0]  # layer 2, head 0
 codes = rounded.parts["codes"].keys[2][0, :T, 0]
 scale = rounded.parts["scale"].keys[2][0, :T, 0]
 step = np.abs(stored[20]).max() / 127
-figure, (left, right) = plt.subplots(2, 1, figsize=(6.4, 4.2), sharex=True)
-show_lines(left, {"key": stored[20]}, "", "value of the key")
+figure, (above, below) = plt.subplots(2, 1, figsize=(6.4, 4.2), sharex=True)
+show_lines(above, {"key": stored[20]}, "", "value of the key")
 errors = {"error of rounding": (codes[20] * scale[20] - stored[20]) / step}
-show_lines(right, errors, "number in the key of one token (layer 2, head 0)", "error, in steps")
-right.set_ylim(-1, 1)
+show_lines(below, errors, "number in the key of one token (layer 2, head 0)", "error, in steps")
+below.set_ylim(-1, 1)
 plt.show()
 worst = np.abs(codes * scale - stored).max() / np.abs(stored).max()
 print(f"largest difference of a number: {worst:.1%} of the largest one")

@@ -216,8 +216,10 @@ from tinyslm.recipes.prune_heads import head_parts, head_scores
 of_heads = head_scores(model, calibration, "minitron", head_parts(model.config.head_dim))
 table = np.array([*of_heads.values()])  # (layers, H)
 figure, axes = plt.subplots(figsize=(6, 2.8))
-show_matrix(axes, table / table.sum(axis=1, keepdims=True) * 100, "share of the layer's output, %", "{:.0f}",
-            [f"layer {i}" for i in range(len(table))], [f"head {h}\ngroup {h // 2}" for h in range(8)])  # fmt: skip
+shares = 100 * table / table.sum(axis=1, keepdims=True)
+layers = [f"layer {i}" for i in range(len(table))]
+heads = [f"head {h}\ngroup {h // 2}" for h in range(8)]
+show_matrix(axes, shares, "share of the layer's output, %", "{:.0f}", layers, heads)
 plt.show()
 from tinyslm.compression.pruning import slice_heads
 
@@ -240,8 +242,8 @@ from tinyslm.recipes.prune_channels import channel_axes
 for path, axes_of_array in channel_axes(model.config).items():
     if path.startswith(("embedding", "layers.0.", "norm")):
         shape = tinyslm.named_arrays(model)[path].shape
-        cuts = ", ".join("rows" if axis == 0 and len(shape) == 2 else
-                         "columns" if axis == 1 else "entries" for axis in axes_of_array)  # fmt: skip
+        names = ("rows", "columns") if len(shape) == 2 else ("entries",)
+        cuts = ", ".join(names[axis] for axis in axes_of_array)
         print(f"{path:36} {shape!s:11} loses {cuts}")
 
 # %% [markdown]
@@ -271,8 +273,8 @@ from tinyslm.recipes.prune_layers import influences
 
 influence = influences(model, calibration.sample())[""]
 count = len(model.layers)
-without = [measure_loss(KeepLayers(tuple(j for j in range(count) if j != i))(model), corpus.validation).nats
-           for i in range(count)]  # fmt: skip
+others = [tuple(j for j in range(count) if j != i) for i in range(count)]
+without = [measure_loss(KeepLayers(kept)(model), corpus.validation).nats for kept in others]
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
 names = [str(i) for i in range(count)]
 show_bars(left, {"influence": influence}, names, "block influence, no unit")

@@ -151,9 +151,9 @@ for name, value in single.items():
     print(f"{name:10} alone {1000 * value:5.0f} thousandths")
 
 # %% [markdown]
-# No pair costs less than the sum of its parts. With rounding it is not much more: rounding disturbs everything a little,
-# whatever was done before. Factorizing after another step costs far more than the sum. A loss that was measured for one
-# technique on the dense model therefore says little about the same technique at the end of a recipe.
+# No pair costs less than the sum of its parts. With rounding it is not much more: rounding disturbs everything a
+# little, whatever was done before. Factorizing after another step costs far more than the sum. A loss that was measured
+# for one technique on the dense model therefore says little about the same technique at the end of a recipe.
 #
 # ## In which order?
 #
@@ -223,37 +223,56 @@ from tinyslm.recipes.sweep import sweep
 
 print(numbered_source(sweep))
 
+# %% [markdown]
+# What a job does is a function that takes plain values and returns plain values, so that it can run in another process
+# or on another machine. This one makes the model of a recipe, and measures it beside the dense one:
+
 # %%
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
-from tinyslm.commands.experiment import Experiment
-from tinyslm.commands.sweep import make_jobs, measure_point
+from tinyslm.recipes.files import make_step, recipe_entry
 from tinyslm.reporting.frontier import format_frontier, spots
+from tinyslm.text.nats import mean_nats
 
-experiment = Experiment("teacher", training=200, validation=40, questions=0)
-jobs = make_jobs([Recipe("dense", ()), *recipes], [0], experiment, threads=2)
-finished = sweep(
-    jobs, measure_point, partial(ThreadPoolExecutor, 1), Path(folder.name) / "points.jsonl"
-)
-points = list(finished.values())
-print(format_frontier(points))
+
+def work(job):
+    """One point of the grid: what the recipe's model costs, and its loss."""
+    steps = [make_step(step, STEPS, job["name"]) for step in job["step"]]
+    made, records = compress(model, steps, calibration)
+    nats, _ = document_nats(made, corpus.validation)
+    size = tinyslm.footprint(made)
+    measured = {
+        "bits": size.bits,
+        "parameters": size.parameters,
+        "multiply_adds": size.multiply_adds,
+        "loss": asdict(mean_nats(nats, tokens)),
+        "change": asdict(mean_nats(nats - dense_nats, tokens)),
+    }
+    return {"name": job["name"], "steps": records, "measured": measured}
+
+
+jobs = {each.name: recipe_entry(each) for each in [Recipe("dense", ()), *recipes]}
+points_file = Path(folder.name) / "points.jsonl"
+workers = partial(ThreadPoolExecutor, 1)
+points = sweep(jobs, work, workers, points_file)
+print(format_frontier(points.values()))
 
 # %% [markdown]
-# Run again, it has nothing left to do, because every point is in the file:
+# `tinyslm sweep` hands the same function `sweep` a work of its own, which can also take the exam and writes a sample,
+# and an executor of processes or of a cluster. Run again, it has nothing left to do, because every point is in the
+# file:
 
 # %%
-again = sweep(
-    jobs, measure_point, partial(ThreadPoolExecutor, 1), Path(folder.name) / "points.jsonl"
-)
-losses = [[point["measured"]["loss"] for point in each.values()] for each in (finished, again)]
-print("the same losses:", losses[0] == losses[1])
-print("lines in the file:", len((Path(folder.name) / "points.jsonl").read_text().splitlines()))
+again = sweep(jobs, work, workers, points_file)
+print("the same points:", again == points)
+print("lines in the file:", len(points_file.read_text().splitlines()))
 
 # %% [markdown]
 # ## The frontier of bytes, and that of multiplications
 
 # %%
-found = spots(points)
+found = spots(points.values())
 figure, axes = plt.subplots(figsize=(7.0, 4.2))
 show_frontier(axes, {spot.name: (spot.bits / 8e6, spot.loss) for spot in found},
               "stored, millions of bytes (logarithmic)", floor=corpus.floor.nats)  # fmt: skip
@@ -284,10 +303,10 @@ plt.show()
 # difference document by document: how hard a document is cancels out.
 
 # %%
-by_name = {point["name"]: point["measured"] for point in points}
 print("                         loss            change against dense, same documents")
 for name in ("4 bits", "3 bits", "slice 0.75, 8 bits"):
-    loss, change = by_name[name]["loss"], by_name[name]["change"]
+    measured = points[name]["measured"]
+    loss, change = measured["loss"], measured["change"]
     print(
         f"{name:20} {loss['nats']:8.3f} ± {loss['standard_error']:.3f} "
         f"{change['nats']:18.3f} ± {change['standard_error']:.3f}"

@@ -166,8 +166,10 @@ def task_loss(model, token_ids, labels):
 
 def learn(model, steps, learning_rate, seed):
     """The model after that many steps, and the loss of each."""
-    settings = Settings(steps=steps, batch_size=64, micro_batch_size=16, learning_rate=learning_rate,
-                        warmup_steps=steps // 10, weight_decay=0.0, seed=seed)  # fmt: skip
+    settings = Settings(
+        steps=steps, batch_size=64, micro_batch_size=16, learning_rate=learning_rate,
+        warmup_steps=steps // 10, weight_decay=0.0, seed=seed,
+    )  # fmt: skip
     state = train(State.start(model, settings), *calibration.rows(), settings,
                   loss_function=task_loss, count_predicted=calibration.count_targets)  # fmt: skip
     return state.model, state.losses
@@ -213,7 +215,7 @@ hidden_in, wanted = calibration.task(*pad_documents(validation))
 
 
 def score(model):
-    """(accuracy at the hidden tokens of the validation documents, loss in nats per hidden token)."""
+    """(accuracy, loss in nats per token) at the hidden tokens of the validation documents."""
     logits = model(**hidden_in)
     there = wanted != IGNORED
     loss = tinyslm.ops.cross_entropy(logits, wanted)
@@ -338,6 +340,9 @@ for name, each in models.items():
     print(f"{name:28}{size.parameters:10,} {size.multiply_adds:14,} {nats:8.3f} {right:9.3f} "
           f"{right / accuracy['teacher']:11.1%}")  # fmt: skip
 print(f"{'the commonest token':28}{'':34}{always:9.3f} {always / accuracy['teacher']:11.1%}")
+hidden = np.count_nonzero(wanted != IGNORED)
+error = np.sqrt(accuracy["teacher"] * (1 - accuracy["teacher"]) / hidden)
+print(f"of {hidden:,} hidden tokens; the standard error of an accuracy is {error:.3f}")
 figure, axes = plt.subplots(figsize=(6.4, 3.6))
 show_bars(axes, {"accuracy": list(accuracy.values())}, list(accuracy), "hidden tokens found, share")
 plt.show()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 from nbclient import NotebookClient
 
 LESSONS = Path(__file__).parent
@@ -117,12 +118,14 @@ def alike(text, other, tolerance) -> bool:
 
 
 def close(one, two, tolerance) -> bool:
-    """Whether two written numbers are the same, nearly, or in all but their last digit."""
-    digits = max(len(text.partition(".")[2].partition("e")[0]) for text in (one, two))
+    """Whether two written numbers are the same, nearly, or in all but their last digit. Those with an exponent are sizes
+    of errors: they may differ by a factor of 10."""
     values = [float(text.replace(",", "").replace("−", "-")) for text in (one, two)]
-    if digits == 0 and "e" not in one:
-        return values[0] == values[1] or abs(values[0] - values[1]) <= tolerance * abs(values[1])
-    return abs(values[0] - values[1]) <= max(tolerance * abs(values[1]), 2.001 * 10.0**-digits)
+    if "e" in one + two:
+        return values[0] == values[1] or 0.1 <= values[0] / (values[1] or np.inf) <= 10
+    digits = max(len(text.partition(".")[2]) for text in (one, two))
+    last = 2.001 * 10.0**-digits if digits else 0
+    return abs(values[0] - values[1]) <= max(tolerance * abs(values[1]), last)
 
 
 def main(argv=None):

@@ -40,7 +40,7 @@ def unpack_codes(packed, bits, count):
     require_same_shape("packed", packed, (*packed.shape[:-1], packed_length(count, bits)))
     if bits in (2, 4):  # a byte holds whole codes: look them up, ten times as fast
         codes = _codes_in_bytes(bits)[packed]  # (..., bytes, codes per byte)
-        return codes.reshape(*packed.shape[:-1], -1)[..., :count]
+        return codes.reshape(*packed.shape[:-1], packed.shape[-1] * codes.shape[-1])[..., :count]
     return _unpack_bits(packed, bits, count)
 
 
