@@ -181,9 +181,8 @@ layer = model.layers[2].feed_forward
 factors = np.ones(layer.up.out_features, np.float32)
 factors[np.argsort(scores["layers.2.feed_forward"])[:50]] = 10  # the 50 that matter least
 larger = {"up": layer.up.weight * factors[:, None], "down": layer.down.weight / factors}
-states = tinyslm.trace(model, corpus.validation[0][None])["layers.2.feed_forward.neurons"][
-    0
-]  # (T, F)
+seen = tinyslm.trace(model, corpus.validation[0][None])
+states = seen["layers.2.feed_forward.neurons"][0]  # (T, F)
 same = np.allclose(states @ layer.down.weight.T, (states * factors) @ larger["down"].T, atol=1e-4)
 print(f"the layer computes the same: {same}")
 activation = np.mean(np.abs(states), axis=0)
@@ -405,7 +404,7 @@ for name, each in {"masked": masked, "sliced": half}.items():
 
 # %% [markdown]
 # **Can I cut twice?** Yes, and from what is left. But measure anew: what mattered least before the first cut need not
-# matter least after it. And the order of the kinds of cuts matters little, since each step leaves an ordinary model.
+# matter least after it. And since each step leaves an ordinary model, any other step can follow.
 #
 # **Why not train a small model from the start?** A cut model begins where the large one ended. With as few steps as
 # here, random weights learn nearly nothing:

@@ -207,8 +207,8 @@ plt.show()
 #
 # ## Look at what it learned
 #
-# The share of the hidden tokens that it finds, and one sentence. The word that tells what is hidden stands *after*
-# it: no decoder could know.
+# The share of the hidden tokens that it finds, and two texts. Up to the hidden word they are the same; what tells it
+# stands *after* it, so no decoder could know.
 
 # %%
 hidden_in, wanted = calibration.task(*pad_documents(validation))
@@ -227,30 +227,31 @@ always = np.mean(wanted[wanted != IGNORED] == commonest)
 print(f"always '{readable(commonest)}': {always:.3f} of the hidden tokens are right")
 print("encoder: accuracy {:.3f}, loss {:.3f}".format(*score(teacher)))
 
-text = encode(
-    "Otto spoke of [MASK] and Dallas all evening. Anna took the Monday night train to Paris."
-)
-place = int(np.flatnonzero(text == MASK)[0])
-logits = teacher(text[None])[0, place]
-chances = softmax(logits)
-best = np.argsort(-chances)[:8]
+before = "Otto spoke of Paris and Dallas all evening. Anna [MASK]"
+texts = {
+    "... the Monday night train to Paris": encode(f"{before} the Monday night train to Paris."),
+    "... a white room near the tower": encode(f"{before} a white room near the tower"),
+}
+place = int(np.flatnonzero(texts["... a white room near the tower"] == MASK)[0])
+chances = {name: softmax(teacher(text[None])[0, place]) for name, text in texts.items()}
+best = np.argsort(-sum(chances.values()))[:7]
 figure, axes = plt.subplots()
-show_bars(axes, {"hidden": chances[best]}, [readable(token) for token in best], "probability")
+bars = {name: each[best] for name, each in chances.items()}
+show_bars(axes, bars, [readable(token) for token in best], "probability")
 plt.show()
 
 # %% [markdown]
-# One attention head at the hidden place, of all heads the one that looks most at the other place where the name
-# stands:
+# One attention head, of all heads the one that looks most from the hidden word to what stands behind it:
 
 # %%
+text = texts["... the Monday night train to Paris"]
 seen = tinyslm.trace(teacher, text[None])
 attention = np.array([seen[f"attentions.{i}"][0] for i in range(6)])  # (layers, H, T, T)
-copies = np.flatnonzero(text == encode(" Paris")[-1])
-looking = attention[:, :, place, copies].sum(axis=-1)  # (layers, H)
-layer, head = np.unravel_index(np.argmax(looking), looking.shape)
+behind = attention[:, :, place, place + 1 :].sum(axis=-1)  # (layers, H)
+layer, head = np.unravel_index(np.argmax(behind), behind.shape)
 figure, axes = plt.subplots(figsize=(6.4, 6))
-show_attention(axes, attention[layer, head], [readable(token) for token in text],
-               f"layer {layer}, head {head}")  # fmt: skip
+words = [readable(token) for token in text]
+show_attention(axes, attention[layer, head], words, f"layer {layer}, head {head}")
 plt.show()
 
 # %% [markdown]
@@ -355,8 +356,8 @@ plt.show()
 # begins is decisive. From random weights it does not come near (GLUE lower by 3.69; table 4 there).
 #
 # One thing is not. Without soft targets, GLUE was lower by 2.96, without cosine by 1.46, without labels by 0.31. Here
-# the four variants lie so close together that some hundred hidden tokens more or less could change their order: the
-# student begins near its goal, and each of the losses leads it there.
+# the four variants lie within the sampling error of each other: the student begins near its goal, and each of the
+# losses leads it there.
 #
 # ## Smaller and faster?
 

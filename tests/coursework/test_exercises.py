@@ -46,6 +46,7 @@ def test_a_stub_is_python_with_the_signature_and_the_words_of_the_library(exerci
         assert isinstance(node.body[-1], ast.Raise) and len(node.body) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exercise", WRITTEN, ids=lambda exercise: exercise.name)
 def test_the_bare_stub_scores_nothing(exercise, tmp_path):
     path, _ = write_exercise(exercise, tmp_path)
@@ -55,6 +56,7 @@ def test_the_bare_stub_scores_nothing(exercise, tmp_path):
     assert all("NotImplementedError" in test["output"] for test in result["tests"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exercise", WRITTEN, ids=lambda exercise: exercise.name)
 def test_the_library_itself_scores_everything(exercise, tmp_path):
     """Its file under another name, as a student's: what it imports is the library's, what it defines is its own."""

@@ -114,6 +114,7 @@ def test_a_result_is_what_gradescope_reads(tmp_path, capsys):
     assert "✗ 0/1" in shown and "✓ 1/1" in shown and f"{result['score']} of 3 marks" in shown
 
 
+@pytest.mark.slow
 def test_a_class_of_ten_becomes_a_table(tmp_path, capsys):
     texts = {
         "ada": RIGHT, "bo": WRONG, "cem": SLOW, "dora": CRASHING, "eli": EMPTY,
