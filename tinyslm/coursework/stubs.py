@@ -72,6 +72,7 @@ def without_body(tree, name, label) -> str:
     node = next(node for node in tree.body if getattr(node, "name", None) == owner)
     emptied = next(each for each in node.body if getattr(each, "name", None) == method) if method else node
     unwritten = ast.parse(f"raise {NotImplementedError.__name__}({label!r})").body
+    emptied.returns = None  # may name a class that the stub does not have
     emptied.body = [*emptied.body[: ast.get_docstring(emptied) is not None], *unwritten]
     return ast.unparse(node)
 
