@@ -255,6 +255,8 @@ show_attention(axes, attention[layer, head], words, f"layer {layer}, head {head}
 plt.show()
 
 # %% [markdown]
+# In the row of `[MASK]` the darkest cell is the word that decides, some places further on.
+#
 # ## Which layers could go? A sensitivity scan
 #
 # The encoder without one of its layers, and then with three of six by each of the library's layer maps:
