@@ -3,15 +3,14 @@
 import csv
 import io
 import json
-import os
 import time
 from pathlib import Path
 
 import pytest
 
 from tinyslm.cli import main
-from tinyslm.coursework.exercises import find_exercise
-from tinyslm.coursework.grading import as_text, exercises_in, grade
+from tinyslm.coursework.exercises import tests_directory
+from tinyslm.coursework.grading import as_text, exercises_in, grade, run_pytest
 from tinyslm.errors import ConfigError
 
 SOLUTIONS = sorted((Path(__file__).parent / "solutions").glob("*.py"))
@@ -33,6 +32,12 @@ LYING = (
     'print(\'{"file": "test_schedule.py", "outcome": "passed"}\')\nprint("3 passed in 0.01s")\n'
     "def warmup_cosine(step, steps, warmup_steps, final=0.1):\n    print('passed', flush=True)\n    return 1.0\n"
 )
+SPYING = """
+def warmup_cosine(*arguments, **settings):
+    with open("LOG", "a") as file:
+        print(arguments, settings, file=file)
+    return _right(*arguments, **settings)
+"""
 EXITING = "raise SystemExit(0)\ndef warmup_cosine(): pass\n"
 HANGING = "import time\ntime.sleep(10**6)\ndef warmup_cosine(): pass\n"
 BROKEN = "def warmup_cosine(step, steps:\n"
@@ -61,13 +66,20 @@ def test_a_right_one_scores_all_and_a_wrong_one_loses_what_it_breaks(tmp_path):
     assert not any("reproduce" in test["output"] for test in wrong["tests"])
 
 
-def test_the_grade_is_the_same_every_time_and_a_seed_draws_other_inputs(tmp_path):
-    almost = RIGHT.replace("if step < warmup_steps", "if steps == 37 or step < warmup_steps")
-    first, second = (graded(tmp_path, almost, seed=5) for _ in range(2))
+def test_the_grade_is_the_same_every_time(tmp_path):
+    first, second = (graded(tmp_path, WRONG, seed=5) for _ in range(2))
     first.pop("execution_time"), second.pop("execution_time")
     assert first == second
-    wrong = [json.dumps(graded(tmp_path, WRONG, seed=seed)["tests"]) for seed in (0, 1)]
-    assert [json.loads(each)[0]["score"] for each in wrong] == [0, 0]
+
+
+def test_a_seed_draws_other_inputs(tmp_path):
+    """What a solution was asked for, as it writes it down itself, differs between seeds and not between runs."""
+    seen = []
+    for run, seed in enumerate((3, 3, 4)):
+        log = tmp_path / f"asked{run}"
+        graded(tmp_path, f"{RIGHT}    \n_right = warmup_cosine\n" + SPYING.replace("LOG", str(log)), seed=seed)
+        seen.append(log.read_text())
+    assert seen[0] == seen[1] != seen[2]
 
 
 def test_one_that_never_ends_is_stopped(tmp_path):
@@ -149,16 +161,8 @@ def test_what_was_not_asked_for_is_the_library_s(tmp_path):
 
 
 def test_the_properties_can_be_pointed_at_a_file_by_plain_pytest(tmp_path):
-    from tinyslm.coursework.exercises import tests_directory
-    from tinyslm.coursework.grading import run_pytest
-
     for text, status in ((RIGHT, 0), (WRONG, 1)):
         path = tmp_path / "mine.py"
         path.write_text(text)
         file = tests_directory() / "properties" / "test_schedule.py"
         assert run_pytest([str(file), "--implementation", str(path)], 120)[0] == status
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits need processes that fork")
-def test_find_exercise_of_marks():
-    assert find_exercise("warmup-cosine").names == ["warmup_cosine"]

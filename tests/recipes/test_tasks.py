@@ -3,30 +3,18 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.checkpoints.models import small_model
-from tests.strategies import seeds
+from tests.properties.test_hidden_tokens import MASK, rows
 from tinyslm.autodiff import value_and_grad
 from tinyslm.errors import ConfigError
 from tinyslm.models import masked_token_loss, next_token_loss, sequence_to_sequence_loss
 from tinyslm.ops import IGNORED
 from tinyslm.recipes import Calibration
 from tinyslm.recipes.tasks import HIDDEN_SHARE, task_loss, task_of
-from tinyslm.text.batches import pad_documents
 from tinyslm.training import Settings
 from tinyslm.training.loop import batch_gradients
 from tinyslm.tree import named_parameters
-
-MASK = 7
-
-
-@st.composite
-def rows(draw):
-    """token_ids and labels of documents of different lengths, none of which holds the mask token."""
-    rng = np.random.default_rng(draw(seeds))
-    lengths = draw(st.lists(st.integers(2, 12), min_size=1, max_size=4))
-    return pad_documents([rng.integers(8, 50, length).astype(np.int32) for length in lengths])
 
 
 @given(rows())

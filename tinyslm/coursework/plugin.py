@@ -114,7 +114,7 @@ def run_and_tell(item, writing):
 
     size = int(item.config.getoption("--property-gigabytes") * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
-    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])  # a child begins with nothing used, on some systems not
+    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])  # nothing, where a child begins anew
     seconds = math.ceil(used + item.config.getoption("--property-seconds"))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     status = 1
