@@ -132,11 +132,11 @@ plt.show()
 # This is the function that you just called, and the softmax inside of it.
 
 # %%
-from tinyslm.ops.attention import _probabilities
+from tinyslm.ops.attention import masked_softmax
 
 print(numbered_source(ops.attention_probabilities))
 print()
-print(numbered_source(_probabilities))
+print(numbered_source(masked_softmax))
 
 # %% [markdown]
 # - The letters are B texts in a batch, T tokens, D numbers per query, and H *heads*: the same thing is done H times
@@ -150,7 +150,7 @@ print(numbered_source(_probabilities))
 # - `scores -= np.max(...)` changes no share, since it divides above and below by the same number. Without it `np.exp`
 #   of a large score would be infinite.
 #
-# **In a debugger**: set a breakpoint at the line `probabilities, capped = _probabilities(...)` in `attention` in
+# **In a debugger**: set a breakpoint at the line `probabilities, capped = masked_softmax(...)` in `attention` in
 # `tinyslm/ops/attention.py`, the form of this function that every pass uses. Look at `scores` before the line and at
 # `probabilities` after it, both with their shapes, and add up a row.
 #

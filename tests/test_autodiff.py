@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.checks import check_operation
 from tests.strategies import generators
+from tinyslm import ops
 from tinyslm.autodiff import (
     Traced,
     add,
@@ -245,3 +246,9 @@ class TestCheckGradient:
 
     def test_a_sum_that_ignores_the_upstream_gradient(self):
         assert self.error(lambda dy: (np.exp(self.x),)) > 1e-2
+
+
+def test_an_input_that_was_left_out_is_not_checked():
+    """A linear layer without its bias has three gradients for two inputs."""
+    rng = np.random.default_rng(0)
+    assert check_gradient(ops.linear, rng.standard_normal((3, 5)), rng.standard_normal((4, 5))) < 1e-7

@@ -48,7 +48,7 @@ def _padding_bias(attention_mask, dtype):
     return np.where(attention_mask[:, None, None, None, :] != 0, 0, blocked(dtype)).astype(dtype)
 
 
-def _probabilities(scores, bias, padding, softcap):
+def masked_softmax(scores, bias, padding, softcap):
     """Softmax over the keys, in place of the scores (B, G, r, t, s); also tanh(scores / cap) if there is a cap."""
     capped = None
     if softcap is not None:
@@ -80,7 +80,7 @@ def attention_probabilities(
         scores += position_bias.reshape(G, H // G, T, S)
     bias = _mask_bias(S - T, S, 0, S, causal, window, scores.dtype)
     padding = None if attention_mask is None else _padding_bias(attention_mask, scores.dtype)
-    return _probabilities(scores, bias, padding, softcap)[0].reshape(B, H, T, S)
+    return masked_softmax(scores, bias, padding, softcap)[0].reshape(B, H, T, S)
 
 
 def query_chunks(T, S, causal, window):
@@ -119,7 +119,7 @@ def attention(
             scores += head_bias[:, :, start:stop, first:last]
         bias = _mask_bias(S - T + start, S - T + stop, first, last, causal, window, query.dtype)
         seen = None if padding is None else padding[..., first:last]
-        probabilities, capped = _probabilities(scores, bias, seen, softcap)
+        probabilities, capped = masked_softmax(scores, bias, seen, softcap)
         probabilities = probabilities.reshape(B, G, r * t, s)
         output[:, :, :, start:stop] = (probabilities @ v[:, :, first:last]).reshape(B, G, r, t, D)
         kept.append((start, stop, first, last, q_rows, probabilities, capped))
