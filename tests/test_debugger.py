@@ -19,7 +19,7 @@ def documented_session():
 
 def test_at_most_three_frames_lead_from_the_training_loop_to_the_gradient_of_attention(tmp_path):
     arguments, typed = documented_session()
-    arguments[arguments.index("--out") + 1] = str(tmp_path / "look")
+    typed[0] = typed[0].replace("/tmp/look", str(tmp_path / "look"))
     said = subprocess.run(
         [sys.executable, *arguments], input="\n".join([*typed, "q", ""]), cwd=ROOT, capture_output=True, text=True
     ).stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tinyslm.cli import main
-from tinyslm.coursework.exercises import tests_directory
+from tinyslm.coursework import exercises
 from tinyslm.coursework.grading import as_text, exercises_in, grade, run_pytest
 from tinyslm.errors import ConfigError
 
@@ -164,5 +164,5 @@ def test_the_properties_can_be_pointed_at_a_file_by_plain_pytest(tmp_path):
     for text, status in ((RIGHT, 0), (WRONG, 1)):
         path = tmp_path / "mine.py"
         path.write_text(text)
-        file = tests_directory() / "properties" / "test_schedule.py"
+        file = exercises.tests_directory() / "properties" / "test_schedule.py"
         assert run_pytest([str(file), "--implementation", str(path)], 120)[0] == status
