@@ -1,6 +1,6 @@
 """tinyslm trace: what happens to a text on its way through a model."""
 
-from scipy.special import softmax
+import scipy
 
 from tinyslm.commands.loading import MASKS, encode_text, load_with_tokenizer
 from tinyslm.errors import ConfigError, DataError
@@ -98,7 +98,7 @@ def _target(text, model, tokenizer, token_ids):
 def _print_predictions(model, tokenizer, token_ids, steps):
     """What the model expects: at the end of the text, or of an encoder where there is a mask."""
     if not isinstance(model, Encoder):
-        likely = format_likely(softmax(steps["logits"][0, -1]), tokenizer)
+        likely = format_likely(scipy.special.softmax(steps["logits"][0, -1]), tokenizer)
         print("\n".join(["The most likely next tokens:", *likely]))
         return
     masks = {tokenizer.token_to_id(name) for name in MASKS}
@@ -108,5 +108,5 @@ def _print_predictions(model, tokenizer, token_ids, steps):
     elif not places:
         print(f"With {MASKS[0]} in the text you see what the model would fill in there.")
     for place in places if "logits" in steps else ():
-        likely = format_likely(softmax(steps["logits"][0, place]), tokenizer)
+        likely = format_likely(scipy.special.softmax(steps["logits"][0, place]), tokenizer)
         print("\n".join([f"The most likely tokens at place {place}:", *likely]))

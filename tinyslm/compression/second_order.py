@@ -16,7 +16,7 @@ Source: Frantar & Alistarh 2023 (SparseGPT), algorithm 1; Frantar et al. 2023 (G
 """
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from tinyslm.compression.checks import require_finite, require_integer, require_matrix, require_same_shape
 from tinyslm.errors import ConfigError, DataError
@@ -35,14 +35,15 @@ def prepare_columns(weight, hessian, damping=0.01):
     damped, dead = damped_hessian(hessian, np.shape(weight)[1], damping)
     weight = np.where(dead, 0.0, weight)  # (out, in), float64
     try:
-        reversed_lower = linalg.cholesky(damped[::-1, ::-1], lower=True)  # of H with rows and columns from the last on
-    except linalg.LinAlgError:
+        # of H with rows and columns from the last on
+        reversed_lower = scipy.linalg.cholesky(damped[::-1, ::-1], lower=True)
+    except scipy.linalg.LinAlgError:
         raise DataError(
             "the hessian is not positive definite: use more calibration tokens, or a damping above "
             f"{damping}, often 0.1 is enough"
         ) from None
     R = reversed_lower[::-1, ::-1]  # (in, in) upper triangular
-    return weight, linalg.solve_triangular(R, np.eye(len(R)), lower=False)
+    return weight, scipy.linalg.solve_triangular(R, np.eye(len(R)), lower=False)
 
 
 def damped_hessian(hessian, features, damping=0.01):

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy import special
+import scipy
 
 from tinyslm.errors import ConfigError
 
@@ -38,7 +38,7 @@ def next_token_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
     ranked = ranked / temperature
     if top_k is not None:
         ranked[..., top_k:] = -np.inf
-    ranked = special.softmax(ranked, axis=-1)
+    ranked = scipy.special.softmax(ranked, axis=-1)
     if top_p is not None:
         mass_above = np.cumsum(ranked, axis=-1)[..., :-1]  # of all but the first, which is always kept
         ranked[..., 1:][mass_above >= top_p] = 0

@@ -1,7 +1,7 @@
 """The nonlinearities of the feed-forward layer, and the smooth clipping of scores and logits."""
 
 import numpy as np
-from scipy import special
+import scipy
 
 from tinyslm.autodiff import differentiable
 
@@ -28,7 +28,7 @@ def silu(x):
 @differentiable
 def gelu(x):
     """x * Phi(x), Phi the normal distribution function. Source: Hendrycks & Gimpel 2016; the exact (erf) form."""
-    cumulative = 0.5 * (1 + special.erf(x * x.dtype.type(np.sqrt(0.5))))
+    cumulative = 0.5 * (1 + scipy.special.erf(x * x.dtype.type(np.sqrt(0.5))))
 
     def vjp(dy):
         density = np.exp(-0.5 * x * x) * x.dtype.type(1 / np.sqrt(2 * np.pi))

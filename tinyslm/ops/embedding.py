@@ -1,7 +1,7 @@
 """Looking up rows of a table: how a token becomes a vector."""
 
 import numpy as np
-from scipy import sparse
+import scipy
 
 from tinyslm.autodiff import differentiable
 
@@ -17,7 +17,7 @@ def embedding(token_ids, table):
 
     def vjp(dy):
         flat = token_ids.reshape(-1)
-        one_hot = sparse.csr_array(
+        one_hot = scipy.sparse.csr_array(
             (np.ones(flat.size, dy.dtype), flat, np.arange(flat.size + 1)), shape=(flat.size, table.shape[0])
         )
         return None, one_hot.T @ dy.reshape(flat.size, -1)  # (V, C)

@@ -8,7 +8,7 @@ Selection" (arXiv 2512.13733), and its published code.
 import math
 
 import numpy as np
-from scipy import special
+import scipy
 
 from tinyslm.autodiff import differentiable
 from tinyslm.compression.checks import require_same_shape
@@ -24,7 +24,7 @@ def logistic_noise(rng, shape):
     probability 1 - exp(-exp(logit)), 0.63 at 0, and then the masks in training hold more than those that are left
     without noise.
     """
-    return special.logit(rng.uniform(np.finfo(np.float64).tiny, 1.0, shape))
+    return scipy.special.logit(rng.uniform(np.finfo(np.float64).tiny, 1.0, shape))
 
 
 @differentiable
@@ -41,7 +41,7 @@ def rank_mask(logits, noise, temperature):
     noisy = (logits + noise).astype(logits.dtype, copy=False)  # (r,)
 
     def vjp(dmask):
-        y = special.expit(noisy / logits.dtype.type(temperature))  # (r,)
+        y = scipy.special.expit(noisy / logits.dtype.type(temperature))  # (r,)
         return dmask * y * (1 - y) / logits.dtype.type(temperature), None, None
 
     return (noisy > 0).astype(logits.dtype), vjp

@@ -1,7 +1,7 @@
 """Two other masks whose gradient reaches a rank: monotone by construction, so that they can only keep beginnings."""
 
 import numpy as np
-from scipy import special
+import scipy
 
 from tinyslm.autodiff import differentiable
 from tinyslm.compression.checks import require_integer
@@ -15,7 +15,7 @@ def staircase_mask(logits):
     is larger than the one before, and all together are the expected rank. Every logit feels every component.
     Source: ARA (Adaptive Rank Allocation, arXiv 2510.19389): softmax(theta) times the matrix of all staircases.
     """
-    p = special.softmax(logits)  # (r,)
+    p = scipy.special.softmax(logits)  # (r,)
 
     def vjp(dmask):
         dp = np.cumsum(dmask)  # (r,) rank i + 1 is in the entries 0 .. i

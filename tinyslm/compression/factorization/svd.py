@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from tinyslm.compression.checks import require_integer, require_matrix
 from tinyslm.compression.factorization.components import Components, balanced_components
@@ -13,7 +13,7 @@ from tinyslm.errors import ConfigError
 def svd_components(weight) -> Components:
     """The components that `truncated_svd` takes the first of."""
     require_matrix("weight", weight)
-    U, S, Vt = linalg.svd(weight.astype(np.float64), full_matrices=False)  # (out, r), (r,), (r, in)
+    U, S, Vt = scipy.linalg.svd(weight.astype(np.float64), full_matrices=False)  # (out, r), (r,), (r, in)
     return balanced_components(U, S[:, None] * Vt, S)
 
 

@@ -1,7 +1,7 @@
 """SVD in a norm that weighs inputs and outputs: the common frame of the methods that only differ in their weights."""
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from tinyslm.compression.checks import require_finite, require_matrix, require_same_shape
 from tinyslm.compression.factorization.components import Components, balanced_components
@@ -22,7 +22,7 @@ def weighted_components(weight, inputs, outputs=None) -> Components:
     inputs = _importance("inputs", inputs, weight.shape[1])
     outputs = np.ones(len(weight)) if outputs is None else _importance("outputs", outputs, weight.shape[0])
     scaled = outputs[:, None] * weight * inputs  # (out, in)
-    U, S, Vt = linalg.svd(scaled, full_matrices=False)  # (out, r), (r,), (r, in)
+    U, S, Vt = scipy.linalg.svd(scaled, full_matrices=False)  # (out, r), (r,), (r, in)
     return balanced_components(U / outputs[:, None], S[:, None] * Vt / inputs, S)
 
 

@@ -1,7 +1,7 @@
 """SVD that keeps what a layer computes: the smallest error of its outputs on calibration tokens."""
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from tinyslm.compression.checks import require_finite, require_matrix, require_same_shape
 from tinyslm.compression.factorization.components import Components, balanced_components
@@ -18,7 +18,7 @@ def whitened_components(weight, gram) -> Components:
     """
     require_matrix("weight", weight)
     root = square_root(gram, weight.shape[1])  # (in, in)
-    U, S, _ = linalg.svd(weight @ root, full_matrices=False)  # (out, r), (r,)
+    U, S, _ = scipy.linalg.svd(weight @ root, full_matrices=False)  # (out, r), (r,)
     return balanced_components(U, U.T @ weight, S)
 
 
@@ -46,7 +46,7 @@ def square_root(gram, features):
         return np.eye(features)
     if not np.allclose(gram, gram.T, rtol=0, atol=1e-6 * size):
         raise DataError("gram must be X^T X, found a matrix that is not symmetric")
-    eigenvalues, Q = linalg.eigh(gram)  # (in,) ascending, (in, in)
+    eigenvalues, Q = scipy.linalg.eigh(gram)  # (in,) ascending, (in, in)
     largest = eigenvalues[-1]
     if eigenvalues[0] < -1e-6 * largest:
         raise DataError(f"gram must be X^T X, found a negative eigenvalue {eigenvalues[0]:.3g}")

@@ -1,7 +1,7 @@
 """After pruning: the weights that are left, chosen anew so that the layer computes what it did."""
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from tinyslm.compression.checks import require_finite, require_matrix, require_same_shape
 from tinyslm.errors import DataError
@@ -32,6 +32,6 @@ def least_squares_refit(weight, gram, mask):
         if not np.any(kept):
             continue
         wanted = gram[np.ix_(kept, ~kept)] @ row[~kept]  # (kept,)
-        move = linalg.lstsq(gram[np.ix_(kept, kept)], wanted, cond=RELATIVE_FLOOR, lapack_driver="gelsy")[0]
+        move = scipy.linalg.lstsq(gram[np.ix_(kept, kept)], wanted, cond=RELATIVE_FLOOR, lapack_driver="gelsy")[0]
         new[kept] = row[kept] + move
     return refitted

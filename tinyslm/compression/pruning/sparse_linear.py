@@ -9,7 +9,7 @@ has nothing faster: they save bytes and no time.
 from typing import ClassVar
 
 import numpy as np
-from scipy import sparse
+import scipy
 
 from tinyslm import ops
 from tinyslm.autodiff import differentiable
@@ -22,7 +22,7 @@ from tinyslm.tree import Array, constant
 def csr_matrix(values, columns, row_starts, in_features):
     """The scipy matrix (out, in) over these arrays. Raises DataError for places outside: scipy would read them."""
     try:
-        matrix = sparse.csr_array((values, columns, row_starts), shape=(len(row_starts) - 1, in_features))
+        matrix = scipy.sparse.csr_array((values, columns, row_starts), shape=(len(row_starts) - 1, in_features))
         matrix.check_format(full_check=True)
     except ValueError as error:
         raise DataError(f"the arrays are no CSR matrix with {in_features} columns: {error}") from None
@@ -75,7 +75,7 @@ class CsrLinear(LinearLayer):
     def from_linear(cls, linear):
         """The layer with those weights that are not 0."""
         weight = linear.dense_weight()
-        matrix = sparse.csr_array(weight)
+        matrix = scipy.sparse.csr_array(weight)
         places = [array.astype(np.int32) for array in (matrix.indices, matrix.indptr)]
         return cls(matrix.data, *places, linear.bias, weight.shape[1])
 

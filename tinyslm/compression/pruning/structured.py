@@ -5,7 +5,7 @@ what it writes. up, gate: (F, C);  down: (C, F).
 """
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from tinyslm.compression.checks import require_finite, require_matrix, require_same_shape
 from tinyslm.compression.pruning.selection import require_ascending
@@ -74,7 +74,7 @@ def refit_down(down, gram, keep):
     keep = require_ascending(keep, down.shape[1])
     gone = np.setdiff1d(np.arange(down.shape[1]), keep)
     wanted = gram[np.ix_(keep, gone)] @ down[:, gone].T.astype(np.float64)  # (k, C)
-    move = linalg.lstsq(gram[np.ix_(keep, keep)], wanted, lapack_driver="gelsy")[0]  # (k, C)
+    move = scipy.linalg.lstsq(gram[np.ix_(keep, keep)], wanted, lapack_driver="gelsy")[0]  # (k, C)
     return (down[:, keep] + move.T).astype(down.dtype)
 
 

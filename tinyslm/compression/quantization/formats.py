@@ -7,7 +7,7 @@ of a format's levels, which reach from -1 to 1.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm
+import scipy
 
 from tinyslm.compression.checks import require_finite, require_integer
 from tinyslm.compression.quantization.affine import QuantizedArray, quantize
@@ -23,8 +23,8 @@ def normal_float4_levels():
     Eight above 0, seven below, and 0 itself, so that zeros stay zeros; each side reaches its end exactly. Not
     symmetric. Source: Dettmers et al. 2023 (QLoRA), section 3 and appendix E; the offset is that of their code.
     """
-    positive = norm.ppf(np.linspace(OFFSET, 0.5, 9)[:-1])  # (8,)
-    negative = -norm.ppf(np.linspace(OFFSET, 0.5, 8)[:-1])  # (7,)
+    positive = scipy.special.ndtri(np.linspace(OFFSET, 0.5, 9)[:-1])  # (8,)
+    negative = -scipy.special.ndtri(np.linspace(OFFSET, 0.5, 8)[:-1])  # (7,)
     levels = np.sort(np.concatenate([positive, [0.0], negative]))
     return levels / np.max(levels)
 

@@ -1,0 +1,95 @@
+"""What a case is: our code, what it is held against, and how the ratio of the two is measured."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+OURS = "tinyslm"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table.
+
+    name: for the command line;  work: what is done;  prepare() -> {name: runner}, OURS among them, where runner() does
+    the work once and returns what one unit of it cost, in seconds or bytes, the same unit for all;
+    bounds: {name of another runner: (floor, aim)} of the ratio cost(other) / cost(ours), how many times as fast.
+    With `most` the ratio is cost(ours) / cost(other), and is to stay below its bounds.
+    """
+
+    name: str
+    work: str
+    prepare: Callable
+    bounds: dict[str, tuple[float, float]]
+    most: bool = False
+
+    def ratio(self, ours, other):
+        """How ours compares, so that the bounds apply."""
+        return ours / other if self.most else other / ours
+
+    def verdict(self, name, ratio) -> str | None:
+        """Which bound a ratio reaches: "aim", "floor" or "missed"; None where there is no bound."""
+        floor, aim = self.bounds.get(name, (None, None))
+        if floor is None:
+            return None
+        sign = -1 if self.most else 1
+        return "aim" if sign * ratio >= sign * aim else "floor" if sign * ratio >= sign * floor else "missed"
+
+
+def measured(case: Case, rounds: int) -> dict:
+    """One row: the costs of every runner in every round, and the ratios within the rounds. The first round, in which
+    everything is allocated, is not counted; who begins changes from round to round."""
+    runners = case.prepare()
+    names, costs = list(runners), {name: [] for name in runners}
+    for number in range(rounds + 1):
+        for name in names[:: -1 if number % 2 else 1]:
+            cost = runners[name]()
+            if number:
+                costs[name].append(float(cost))
+    comparisons = {}
+    for name in names:
+        if name == OURS:
+            continue
+        ratio = summary([case.ratio(ours, other) for ours, other in zip(costs[OURS], costs[name], strict=True)])
+        floor, aim = case.bounds.get(name, (None, None))
+        verdict = case.verdict(name, ratio["median"])
+        comparisons[name] = {"ratio": ratio, "floor": floor, "aim": aim, "verdict": verdict}
+    return {
+        "name": case.name,
+        "work": case.work,
+        "at_most": case.most,
+        "costs": {name: summary(values) for name, values in costs.items()},
+        "comparisons": comparisons,
+    }
+
+
+def summary(values) -> dict:
+    """Median and quartiles."""
+    low, median, high = np.percentile(values, [25, 50, 75])
+    return {"median": float(median), "low": float(low), "high": float(high)}
+
+
+def timed(function, units=1):
+    """A runner: the seconds of function(), per unit of work that it does."""
+
+    def run():
+        began = time.perf_counter()
+        function()
+        return (time.perf_counter() - began) / units
+
+    return run
+
+
+def repeated(function, units=1, seconds=0.3):
+    """The same for what is too short to be timed once: as often as fills `seconds`."""
+
+    def run():
+        began, count = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - began) < seconds or not count:
+            function()
+            count += 1
+        return elapsed / count / units
+
+    return run

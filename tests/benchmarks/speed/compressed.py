@@ -1,0 +1,73 @@
+"""What compressed layers and models save in time, against the dense ones and against what they save in arithmetic."""
+
+import numpy as np
+
+from tests.benchmarks.speed.case import OURS, Case, repeated
+from tests.benchmarks.speed.shapes import random_tokens
+from tinyslm.compression.pruning import CsrLinear
+from tinyslm.compression.quantization import integer_matmul, quantize
+from tinyslm.evaluation import footprint
+from tinyslm.models import random_model
+from tinyslm.models.tiny import llama_shape
+from tinyslm.modules import Linear
+from tinyslm.recipes import Calibration, Factorize, SliceNeurons
+
+IN, OUT, ROWS = 2048, 8192, 256  # a projection of the shape of Llama 3.2 1B, and a prompt
+
+
+def random_weight(seed=0):
+    return np.random.default_rng(seed).standard_normal((OUT, IN), np.float32)
+
+
+def exact_integers():
+    """The product of a prompt's codes with a matrix of codes, and the same product of float32 numbers."""
+    x = np.random.default_rng(1).standard_normal((ROWS, IN), np.float32)
+    weight = random_weight()
+    x_codes, w_codes = quantize(x).codes, quantize(weight).codes
+    return {
+        OURS: repeated(lambda: integer_matmul(x_codes, w_codes)),
+        "float32": repeated(lambda: x @ weight.T),
+    }
+
+
+def sparse():
+    """One token through a matrix of which a tenth is left, in CSR, and through the dense one."""
+    weight = random_weight()
+    weight[np.random.default_rng(1).random(weight.shape) < 0.9] = 0
+    dense = Linear(weight)
+    csr = CsrLinear.from_linear(dense)
+    x = np.random.default_rng(2).standard_normal((1, IN), np.float32)
+    np.testing.assert_allclose(csr(x), dense(x), atol=1e-3)
+    return {OURS: repeated(lambda: csr(x)), "dense": repeated(lambda: dense(x))}
+
+
+def smaller(step):
+    """A prompt through a model that a step made smaller, and the time that it would take if time were arithmetic."""
+
+    def prepare():
+        model = random_model(llama_shape(1536, 512, 2048, 4, 8, 4, max_position_embeddings=512))
+        token_ids = random_tokens(model.config, 1, ROWS)
+        small = step(model, Calibration(list(token_ids), model))
+        share = footprint(small).multiply_adds / footprint(model).multiply_adds
+        dense = repeated(lambda: model(token_ids))
+        return {OURS: repeated(lambda: small(token_ids)), "multiply-adds": lambda: dense() * share}
+
+    return prepare
+
+
+CASES = [
+    Case("integers", f"exact integer product, {ROWS} x {IN} x {OUT}", exact_integers, {"float32": (0.85, 1.0)}),
+    Case("sparse", f"one token, {OUT} x {IN} in CSR, 90 % zeros", sparse, {"dense": (2, 4)}),
+    Case(
+        "sliced",
+        "prompt of a model with half of its neurons",
+        smaller(SliceNeurons(ratio=0.5)),
+        {"multiply-adds": (0.8, 0.95)},
+    ),
+    Case(
+        "low-rank",
+        "prompt of a model factorized to half of its parameters",
+        smaller(Factorize(0.5)),
+        {"multiply-adds": (0.8, 0.95)},
+    ),
+]

@@ -1,0 +1,49 @@
+"""The table of speeds as a picture.
+
+python -m tests.benchmarks.speed.figure data/benchmarks.json data/benchmarks.png
+"""
+
+import json
+import sys
+from pathlib import Path
+
+MARKS = {"transformers": "o", "PyTorch": "s", "llama.cpp": "^"}
+
+
+def draw(content, path):
+    """How many times as fast as each peer: a mark for the median, a line between the quartiles."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [row for row in content["cases"] if not row["at_most"] and MARKS.keys() & row["comparisons"].keys()]
+    figure, axes = pyplot.subplots(figsize=(10, 0.42 * len(rows) + 1.2), layout="constrained")
+    for place, row in enumerate(rows):
+        axes.axhline(place, color="0.9", linewidth=0.8, zorder=0)
+        for name, mark in MARKS.items():
+            if name in row["comparisons"]:
+                ratio = row["comparisons"][name]["ratio"]
+                axes.plot([ratio["low"], ratio["high"]], [place, place], color="black", linewidth=1.5)
+                axes.plot(ratio["median"], place, mark, color="black", markerfacecolor="white", markersize=8)
+                axes.annotate(
+                    f"{ratio['median']:.2g}", (ratio["median"], place), (0, 7), textcoords="offset points", ha="center",
+                    fontsize=8,
+                )  # fmt: skip
+    for name, mark in MARKS.items():
+        axes.plot([], [], mark, color="black", markerfacecolor="white", label=f"times as fast as {name}")
+    axes.axvline(1, color="black", linestyle="--", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xticks(ticks := [0.2, 0.5, 1, 2, 5, 10, 20], [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_yticks(range(len(rows)), [row["work"] for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.7)
+    axes.set_xlabel("speed, as a multiple of the peer's (right of the dashed line: faster)")
+    axes.legend(loc="lower right", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    draw(json.loads(Path(sys.argv[1]).read_text("utf-8")), sys.argv[2])

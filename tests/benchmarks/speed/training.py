@@ -1,0 +1,84 @@
+"""Training: a whole step, against PyTorch, and how its time grows."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from tests.benchmarks.speed import torch_decoder
+from tests.benchmarks.speed.case import OURS, Case, timed
+from tests.benchmarks.speed.machine import product_limit
+from tests.benchmarks.speed.shapes import config_of, random_tokens
+from tinyslm.evaluation import footprint
+from tinyslm.models import next_token_loss, random_model
+from tinyslm.training.loop import Settings, State, batch_gradients
+
+BACKWARD = 3  # times the multiply-adds of the forward pass: its own, and two products per product backwards
+
+
+def training_step(model, token_ids, micro_batch_size):
+    """A function that takes one step on a batch, as `tinyslm.training.train` does, and returns the loss before it."""
+    settings = Settings(steps=1, batch_size=len(token_ids), micro_batch_size=micro_batch_size)
+    state = State.start(model, settings)
+
+    def step():
+        loss, gradients = batch_gradients(next_token_loss, state.model, token_ids, token_ids, settings)
+        state.optimizer.step(gradients, 1e-3)
+        return loss
+
+    return step
+
+
+def runners(config, rows, length, micro_batch_size):
+    """Our step, that of PyTorch, and the time of the multiply-adds alone."""
+    model = random_model(config)
+    token_ids = random_tokens(config, rows, length)
+    steps = {OURS: training_step(model, token_ids, micro_batch_size)}
+    if torch_decoder.INSTALLED:
+        steps["PyTorch"] = torch_decoder.training_step(model, token_ids)
+    first = [step() for step in steps.values()]
+    np.testing.assert_allclose(first, first[0], rtol=1e-4)  # the same model, and the same loss
+    found = {name: timed(step) for name, step in steps.items()}
+    return found | {"limit": product_limit(BACKWARD * rows * length * multiply_adds(model, length))}
+
+
+def multiply_adds(model, length):
+    """For one token of a sequence: those of its weights, and of the half of the scores that a causal mask leaves."""
+    config = model.config
+    attention = config.num_hidden_layers * config.num_attention_heads * config.head_dim * length
+    return footprint(model).multiply_adds + attention
+
+
+def growth(deeper, more, rows):
+    """Our step at twice the depth or batch, and at once."""
+
+    def prepare():
+        config = config_of("1m")
+        large = replace(
+            config, num_hidden_layers=deeper * 4, ropes=config.ropes[:1] * deeper * 4, windows=(None,) * deeper * 4
+        )
+        return {
+            OURS: timed(training_step(random_model(large), random_tokens(config, more * rows, 128), 4)),
+            "half": timed(training_step(random_model(config), random_tokens(config, rows, 128), 4)),
+        }
+
+    return prepare
+
+
+def against_torch(size, rows, length, micro_batch_size, least, aim):
+    return Case(
+        f"train-{size}" + ("-long" if length > 128 else ""),
+        f"training step, {size[:-1]} M parameters, {rows} x {length} tokens",
+        lambda: runners(config_of(size), rows, length, micro_batch_size),
+        {"PyTorch": (least, aim)},
+    )
+
+
+CASES = [
+    against_torch("1m", 16, 128, 4, 1.10, 1.25),
+    against_torch("4m", 16, 128, 4, 1.15, 1.25),
+    against_torch("10m", 16, 128, 4, 1.10, 1.20),
+    against_torch("1m", 32, 256, 4, 1.20, 1.45),
+    against_torch("4m", 32, 256, 4, 1.15, 1.35),
+    Case("train-depth", "training step, twice the layers", growth(2, 1, 16), {"half": (2.1, 2.0)}, most=True),
+    Case("train-batch", "training step, twice the batch", growth(1, 2, 16), {"half": (2.1, 2.0)}, most=True),
+]

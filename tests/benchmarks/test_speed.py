@@ -1,0 +1,86 @@
+"""The table of speeds: ratios are taken within rounds, verdicts follow from them, and both sides do the same work."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.speed import __main__ as program
+from tests.benchmarks.speed import figure
+from tests.benchmarks.speed.__main__ import CASES, cost, lines, main
+from tests.benchmarks.speed.case import OURS, Case, measured, repeated, timed
+
+
+def in_turn(*costs):
+    """A runner that costs one of these after the other."""
+    return iter(costs).__next__
+
+
+def test_ratios_are_taken_within_rounds_and_the_first_round_is_not_counted():
+    case = Case("a", "work", lambda: {OURS: in_turn(100, 1, 2, 4), "peer": in_turn(1, 3, 6, 12)}, {"peer": (2, 4)})
+    row = measured(case, 3)
+    assert row["comparisons"]["peer"]["ratio"] == {"median": 3.0, "low": 3.0, "high": 3.0}
+    assert row["costs"][OURS]["median"] == 2.0 and row["comparisons"]["peer"]["verdict"] == "floor"
+    assert "ratio 3.00" in lines(row)[2] and "floor reached" in lines(row)[2]
+
+
+def test_who_begins_changes_from_round_to_round():
+    order = []
+    runners = {name: lambda name=name: order.append(name) or 1.0 for name in (OURS, "peer")}
+    measured(Case("a", "work", lambda: runners, {}), 3)
+    assert order == [OURS, "peer", "peer", OURS] * 2
+
+
+@pytest.mark.parametrize(
+    "most, ratio, verdict",
+    [(False, 4, "aim"), (False, 3.9, "floor"), (False, 1.9, "missed"),
+     (True, 2, "aim"), (True, 2.1, "floor"), (True, 4.1, "missed")],
+)  # fmt: skip
+def test_bounds_are_lower_or_upper(most, ratio, verdict):
+    bounds = (4, 2) if most else (2, 4)
+    assert Case("a", "work", None, {"peer": bounds}, most).verdict("peer", ratio) == verdict
+    assert Case("a", "work", None, {"peer": bounds}, most).verdict("other", ratio) is None
+
+
+def test_what_is_too_short_is_repeated_and_counted():
+    calls = []
+    seconds = repeated(lambda: calls.append(0), seconds=0.01)()
+    assert seconds * len(calls) == pytest.approx(0.01, rel=0.5) and len(calls) > 10
+    assert timed(lambda: None, units=10**9)() < 1e-9
+
+
+def test_costs_are_shown_in_units_that_suit_them():
+    assert [cost(value) for value in (2.5, 0.0025, 2.5e-6, 3e8)] == ["2.5 s", "2.5 ms", "2.5 us", "300 MB"]
+
+
+def test_the_program_lists_refuses_and_writes(tmp_path, monkeypatch, capsys):
+    main(["--list"])
+    assert len(capsys.readouterr().out.splitlines()) == len(CASES)
+    with pytest.raises(SystemExit):
+        main(["nothing"])
+    case = Case("a", "work", lambda: {OURS: lambda: 1.0, "transformers": lambda: 5.0}, {"transformers": (2, 4)})
+    monkeypatch.setattr(program, "CASES", {"a": case})
+    out = tmp_path / "below" / "benchmarks.json"
+    main(["a", "--rounds", "2", "--out", str(out)])
+    content = json.loads(out.read_text("utf-8"))
+    assert content["rounds"] == 2 and content["cases"][0]["comparisons"]["transformers"]["verdict"] == "aim"
+    assert content["command"] == f"python -m tests.benchmarks.speed a --out {out}" and content["versions"]["numpy"]
+    figure.draw(content, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train-1m", "generate-1m", "prompt-1m", "integers", "sparse", "low-rank", "start"])
+def test_a_case_runs_and_its_sides_agree(name):
+    """Outputs of the two sides are compared by `prepare`, where peers are installed."""
+    runners = CASES[name].prepare()
+    assert OURS in runners and len(runners) >= 2
+    assert all(np.isfinite(runner()) and runner() > 0 for runner in runners.values())
+
+
+def test_names_are_unique():
+    names = [case.name for topic in program.TOPICS for case in topic.CASES]
+    assert len(names) == len(set(names)) == len(CASES)
+    assert all(
+        aim <= floor if case.most else floor <= aim for case in CASES.values() for floor, aim in case.bounds.values()
+    )
