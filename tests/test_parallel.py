@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from tinyslm.parallel import default_threads, map_in_threads, map_shares
+from tinyslm.parallel import WORTH_SHARING, default_threads, map_in_threads, map_shares
 
 
 def blas_threads():
@@ -30,6 +30,17 @@ def test_shares_cover_everything_once(count):
 
     map_shares(visit, count)
     assert seen == [1] * count
+
+
+def test_little_work_is_done_at_once_and_so_is_work_of_a_thread_that_has_one_core():
+    def shares(work):
+        seen = []
+        map_shares(seen.append, 4, work)
+        return len(seen)
+
+    assert shares(WORTH_SHARING - 1) == 1 and shares(WORTH_SHARING) == min(default_threads(), 4)
+    assert map_in_threads(lambda _: shares(WORTH_SHARING), range(3), 2) == [1, 1, 1]
+    assert map_in_threads(lambda _: default_threads(), range(2), 2) == [1, 1]
 
 
 def test_the_matrix_libraries_have_one_thread_inside_and_their_own_afterwards():

@@ -12,6 +12,8 @@ from contextlib import contextmanager, nullcontext
 
 from threadpoolctl import ThreadpoolController
 
+WORTH_SHARING = 2**20  # numbers to be read: less than that is done before another thread has woken up
+
 _chosen = threading.local()  # what `use_threads` says, for the thread that called it
 
 
@@ -54,14 +56,19 @@ _single_threaded_blas = _SingleThreadedBlas()
 def map_in_threads(function, items, threads=None) -> list:
     """[function(item) for item in items], several at a time; the results keep the order of the items.
 
-    threads: how many at a time, all cores if None. What `function` calls must bear being called from several threads.
+    threads: how many at a time, all cores if None. What `function` calls must bear being called from several threads;
+    it has one core there, and its own work is not spread again.
     """
     threads = threads or default_threads()
     with _single_threaded_blas:
         if threads == 1:
             return [function(item) for item in items]
-        with ThreadPoolExecutor(threads) as executor:
+        with ThreadPoolExecutor(threads, initializer=_choose, initargs=(1,)) as executor:
             return list(executor.map(function, items))
+
+
+def _choose(count):
+    _chosen.count = count
 
 
 @contextmanager
@@ -85,13 +92,18 @@ if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's
     os.register_at_fork(after_in_child=_kept_threads.cache_clear)
 
 
-def map_shares(function, count):
+def map_shares(function, count, work=WORTH_SHARING):
     """Call function(slice) for as many even shares of range(count) as there are cores, at the same time.
 
     For work of a millisecond, for which starting threads would take too long: these are kept. `function` must not come
-    here again, or all of them could be waiting.
+    here again, or all of them could be waiting. work: how many numbers are read in all; where they are few, it is
+    called once, for the whole range.
     """
-    size = max(1, -(-count // default_threads()))
+    threads = default_threads()
+    if threads == 1 or work < WORTH_SHARING:
+        function(slice(0, count))
+        return
+    size = max(1, -(-count // threads))
     with _single_threaded_blas:
         for _ in _kept_threads().map(function, [slice(start, start + size) for start in range(0, count, size)]):
             pass

@@ -29,6 +29,12 @@ def test_the_product_is_that_of_plain_int32_arithmetic(rng, n, m, K):
     np.testing.assert_array_equal(product, x.astype(np.int32) @ w.astype(np.int32).T)
 
 
+def test_a_large_product_on_several_threads_is_the_same():
+    rng = np.random.default_rng(0)
+    x, w = draw_codes(rng, 3, 1500), draw_codes(rng, 1100, 1500)
+    np.testing.assert_array_equal(integer_matmul(x, w), x.astype(np.int32) @ w.astype(np.int32).T)
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 def test_the_longest_block_is_exact_and_a_longer_one_is_not(dtype):
     """The largest products, and one of 1 that a sum above 2^24 would lose."""

@@ -4,6 +4,10 @@ import math
 
 import numpy as np
 
+from tinyslm.parallel import map_shares
+
+BLOCK = 2**15  # numbers moved at a time: all that is computed for them stays in the cache of one core
+
 
 class AdamW:
     """The running moments of each parameter, and the step they lead to.
@@ -28,21 +32,38 @@ class AdamW:
         return self.parameters[path].ndim > 1 and "embedding" not in path
 
     def step(self, gradients, learning_rate):
-        """Move every parameter against its gradient. gradients: {path: array}."""
+        """Move every parameter against its gradient. gradients: {path: array}.
+
+        Each number moves by itself, so blocks of them can be moved one after the other, and on several threads.
+        """
         self.steps += 1
         correction1 = 1 - self.beta1**self.steps
         correction2 = 1 - self.beta2**self.steps
-        for path, parameter in self.parameters.items():
-            gradient, m, v = gradients[path], self.first_moments[path], self.second_moments[path]
-            m *= self.beta1
-            m += (1 - self.beta1) * gradient
-            v *= self.beta2
-            v += (1 - self.beta2) * np.square(gradient)
-            if self.decays(path):
-                parameter *= 1 - learning_rate * self.weight_decay
-            denominator = np.sqrt(v / correction2)
-            denominator += self.eps
-            parameter -= (learning_rate / correction1) * m / denominator
+        blocks = [(path, rows) for path, parameter in self.parameters.items() for rows in row_blocks(parameter)]
+
+        def move(share):
+            for path, rows in blocks[share]:
+                parameter, gradient = self.parameters[path][rows], gradients[path][rows]
+                m, v = self.first_moments[path][rows], self.second_moments[path][rows]
+                m *= self.beta1
+                m += (1 - self.beta1) * gradient
+                v *= self.beta2
+                v += (1 - self.beta2) * np.square(gradient)
+                if self.decays(path):
+                    parameter *= 1 - learning_rate * self.weight_decay
+                denominator = np.sqrt(v / correction2)
+                denominator += self.eps
+                parameter -= (learning_rate / correction1) * m / denominator
+
+        map_shares(move, len(blocks), work=sum(parameter.size for parameter in self.parameters.values()))
+
+
+def row_blocks(array) -> list:
+    """Indices of the first axis that cut an array into parts of about BLOCK numbers; all of it where it has no axis."""
+    if array.ndim == 0:
+        return [...]
+    rows = max(1, BLOCK * len(array) // max(1, array.size))
+    return [slice(start, start + rows) for start in range(0, len(array), rows)]
 
 
 def clip_by_global_norm(gradients, limit) -> float:

@@ -9,9 +9,11 @@ import numpy as np
 
 from tinyslm.compression.quantization.affine import quantize
 from tinyslm.errors import DataError
+from tinyslm.parallel import map_shares
 
 EXACT_IN_FLOAT32 = 2**24  # every integer of at most this magnitude is a float32
 LARGEST_INT32 = 2**31 - 1
+ROWS = 512  # of w at a time: 2 MB when they are as long as a block and wide
 
 
 def block_length(x_dtype, w_dtype):
@@ -42,11 +44,18 @@ def integer_matmul(x, w):
     if K * _largest_magnitude(x.dtype) * _largest_magnitude(w.dtype) > LARGEST_INT32:
         raise DataError(f"a sum of {K} products of {x.dtype} and {w.dtype} codes can overflow int32")
     block = block_length(x.dtype, w.dtype)
-    product = 0
-    for start in range(0, max(K, 1), block):
-        columns = slice(start, start + block)
-        partial = x[:, columns].astype(np.float32) @ w[:, columns].astype(np.float32).T  # (n, m), exact integers
-        product += partial.astype(np.int32)
+    product = np.zeros((len(x), len(w)), np.int32)
+    wide_x = x.astype(np.float32)
+
+    def multiply(share):  # each thread has rows of w, a few at a time, so that they are in its cache when they are wide
+        for first in range(share.start, min(share.stop, len(w)), ROWS):
+            rows = slice(first, min(first + ROWS, share.stop))
+            for start in range(0, K, block):
+                columns = slice(start, start + block)
+                partial = wide_x[:, columns] @ w[rows, columns].astype(np.float32).T  # (n, rows), exact integers
+                product[:, rows] += partial.astype(np.int32)
+
+    map_shares(multiply, len(w), work=w.size)
     return product
 
 

@@ -8,6 +8,7 @@ from tinyslm.autodiff import differentiable
 from tinyslm.compression.quantization.affine import QuantizedArray, quantize
 from tinyslm.compression.quantization.integer_matmul import affine_matmul, quantize_tokens
 from tinyslm.modules import LinearLayer
+from tinyslm.parallel import map_shares
 from tinyslm.tree import Array, constant
 
 TILE_BYTES = 4 * 2**20  # of widened weights: small enough for the cache, large enough for BLAS
@@ -32,6 +33,11 @@ def widened_tiles(codes, zero_point, dtype):
         yield rows, tile
 
 
+def zero_point_of(zero_point, rows):
+    """That of some rows: of () or (out, 1) or None."""
+    return zero_point if zero_point is None or zero_point.ndim == 0 else zero_point[rows]
+
+
 def _input_and_bias_gradients(dy, codes, scale, zero_point, bias, shape):
     """dx = dy W with W = scale * (codes - zero_point), and the bias gradient. The codes are not trained."""
     dy = dy.reshape(-1, codes.shape[0])  # (N, out)
@@ -53,8 +59,12 @@ def weight_only_linear(x, codes, scale, zero_point=None, bias=None):
     inputs = x.reshape(-1, x.shape[-1])  # (N, in)
     output_scale = scale.reshape(1, -1).astype(x.dtype)  # (1, out) or (1, 1)
     y = np.empty((inputs.shape[0], codes.shape[0]), x.dtype)
-    for rows, tile in widened_tiles(codes, zero_point, x.dtype):
-        np.matmul(inputs, tile.T, out=y[:, rows])  # (N, tile)
+
+    def multiply(share):
+        for rows, tile in widened_tiles(codes[share], zero_point_of(zero_point, share), x.dtype):
+            np.matmul(inputs, tile.T, out=y[:, share][:, rows])  # (N, tile)
+
+    map_shares(multiply, codes.shape[0], work=codes.size)
     y *= output_scale
     if bias is not None:
         y += bias

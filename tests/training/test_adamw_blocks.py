@@ -1,0 +1,45 @@
+"""AdamW moves blocks of numbers, on several threads: how they are cut changes nothing."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.strategies import generators
+from tinyslm.training import AdamW, adamw
+from tinyslm.training.adamw import row_blocks
+
+
+@given(st.lists(st.integers(0, 5), max_size=3), st.integers(1, 20))
+def test_blocks_cover_every_number_once(shape, size):
+    seen = np.zeros(shape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adamw, "BLOCK", size)
+        for rows in row_blocks(seen):
+            assert seen[rows].size <= max(size, np.prod(shape[1:]))
+            seen[rows] += 1
+    assert np.all(seen == 1)
+
+
+@given(generators(), st.integers(1, 40))
+def test_the_size_of_the_blocks_changes_no_bit(rng, size):
+    shapes = {"a.weight": (7, 5), "norm.weight": (11,), "step": (), "b.weight": (3, 2, 4)}
+    parameters = {path: np.asarray(rng.standard_normal(shape)) for path, shape in shapes.items()}
+    parameters["a.weight"] = np.asfortranarray(parameters["a.weight"])
+    gradients = {path: np.asarray(rng.standard_normal(shape)) for path, shape in shapes.items()}
+    whole, cut = ({path: array.copy(order="K") for path, array in parameters.items()} for _ in range(2))
+    AdamW(whole).step(gradients, 0.1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adamw, "BLOCK", size)
+        AdamW(cut).step(gradients, 0.1)
+    for path in shapes:
+        np.testing.assert_array_equal(whole[path], cut[path])
+        assert np.all(whole[path] != parameters[path])
+
+
+def test_a_large_model_moves_on_several_threads():
+    parameters = {"a.weight": np.ones((1100, 1000), np.float32), "norm.weight": np.ones(3, np.float32)}
+    gradients = {path: np.full_like(array, 2) for path, array in parameters.items()}
+    AdamW(parameters, weight_decay=0.0).step(gradients, 0.25)
+    for array in parameters.values():
+        np.testing.assert_allclose(array, 0.75, rtol=1e-6)
