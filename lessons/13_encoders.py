@@ -355,7 +355,7 @@ plt.show()
 # is to be understood for (Sanh et al. 2019). Here the measure is the task of the training itself, so the last column
 # can be compared with that figure in kind only: cutting costs several percent, and the short distillation wins back
 # most of them. Two things are as published: half the layers are enough for nearly all of it, and where the student
-# begins is decisive. From random weights it does not come near (GLUE lower by 3.69; table 4 there).
+# begins is decisive. From random weights, positions among them, it does not come near (GLUE lower by 3.69; table 4 there).
 #
 # One thing is not. Without soft targets, GLUE was lower by 2.96, without cosine by 1.46, without labels by 0.31. Here
 # the four variants lie within the sampling error of each other: the student begins near its goal, and each of the

@@ -33,8 +33,11 @@ class QuantizedArray:
         codes = _grouped(self.codes, self.group_size)
         if self.group_size is not None:
             scale, zero_point = scale[..., None], zero_point[..., None]  # (..., K / group_size, 1)
-        steps = codes.astype(scale.dtype) - zero_point.astype(scale.dtype)  # small integers, exact
-        return (scale * steps).reshape(self.codes.shape)
+        steps = codes.astype(scale.dtype)
+        if np.any(zero_point):
+            steps -= zero_point.astype(scale.dtype)  # small integers, exact
+        steps *= scale
+        return steps.reshape(self.codes.shape)
 
 
 def quantize(x, *, bits=8, symmetric=True, axis=None, group_size=None):
