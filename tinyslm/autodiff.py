@@ -72,9 +72,9 @@ def differentiable(function):
 
     @functools.wraps(function)
     def operation(*inputs, **settings):
-        tape = next((x.tape for x in inputs if isinstance(x, Traced)), None)
-        if tape is None:
+        if Traced not in map(type, inputs):
             return function(*inputs, **settings)[0]
+        tape = next(x.tape for x in inputs if isinstance(x, Traced))
         output, vjp = function(*[value_of(x) for x in inputs], **settings)
         traced = Traced(output, tape)
         tape.append((traced, inputs, vjp))

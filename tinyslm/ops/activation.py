@@ -20,7 +20,12 @@ def silu(x):
     s = _sigmoid(x)
 
     def vjp(dy):
-        return (dy * (s * (1 + x * (1 - s))),)
+        dx = 1 - s
+        dx *= x
+        dx += 1
+        dx *= s  # slope: s (1 + x (1 - s))
+        dx *= dy
+        return (dx,)
 
     return x * s, vjp
 
