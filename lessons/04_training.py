@@ -128,6 +128,8 @@ print(numbered_source(AdamW.step))
 
 # %% [markdown]
 # - `*=` and `+=` change the arrays in place, so that few new ones are made.
+# - Every number moves by itself. So the arrays are cut into `blocks`, small enough for the cache of a core with all that
+#   is computed for them, and `map_shares` gives each thread its share of them.
 # - The two corrections matter in the first steps, when $m$ and $v$ still remember that they began at zero. Without them
 #   the first step is less than half as long as it should be. With $\beta_2 = 0.999$, the value of the paper, all steps
 #   of the beginning would be several times too long:

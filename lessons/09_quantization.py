@@ -237,6 +237,9 @@ print(
 print(numbered_source(integer_matmul))
 
 # %% [markdown]
+# Each thread has rows of `w` of its own. They become floating-point numbers a few at a time, so that the wide copies stay
+# in its cache: memory sees one byte per weight.
+#
 # Zero points do not spoil this. $(c^x - z_x)(c^w - z_w)$ multiplied out has four terms, and three of them are sums of
 # rows:
 

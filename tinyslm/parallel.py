@@ -100,7 +100,7 @@ def map_shares(function, count, work=WORTH_SHARING):
     called once, for the whole range.
     """
     threads = default_threads()
-    if threads == 1 or work < WORTH_SHARING:
+    if threads == 1 or count < 2 or work < WORTH_SHARING:
         function(slice(0, count))
         return
     size = max(1, -(-count // threads))

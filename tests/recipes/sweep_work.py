@@ -22,6 +22,11 @@ def square(job):
     return {"square": job["n"] ** 2}
 
 
+def pair(job):
+    """n and its square, as a tuple."""
+    return {"pair": (job["n"], job["n"] ** 2)}
+
+
 def die_once(job):
     """The same, but the process of one job is killed the first time."""
     if job.get("deadly"):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.recipes import sweep_work
-from tests.recipes.sweep_work import die_always, die_once, jobs, square
+from tests.recipes.sweep_work import die_always, die_once, jobs, pair, square
 from tinyslm.errors import ConfigError, Error
 from tinyslm.recipes.sweep import append_line, read_finished, sweep
 
@@ -50,6 +50,12 @@ def test_what_is_finished_is_not_done_again(tmp_path):
     assert begun(log) == list(range(5))
     assert sweep(jobs(log, 2), square, THREADS, path) == squares(2)  # others stay in the file, not in the answer
     assert begun(log) == list(range(5)) and len(names_in(path)) == 5
+
+
+def test_a_result_is_the_same_whether_it_is_new_or_was_read(tmp_path):
+    path, log = tmp_path / "points.jsonl", tmp_path / "log"
+    new = sweep(jobs(log, 2), pair, THREADS, path)
+    assert new == sweep(jobs(log, 2), pair, THREADS, path) == {f"job {n}": {"pair": [n, n * n]} for n in range(2)}
 
 
 def test_wherever_the_file_was_cut_off_the_rest_is_done(tmp_path):

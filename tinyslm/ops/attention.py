@@ -12,6 +12,7 @@ import functools
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.parallel import map_shares
 
 QUERY_CHUNK = 64  # queries per chunk: large enough for fast matrix products, small enough to skip most masked keys
 
@@ -92,6 +93,11 @@ def query_chunks(T, S, causal, window):
         yield start, stop, key_start, past + stop if causal else S
 
 
+def _first_with_last(count):
+    """0, count - 1, 1, count - 2 ...: later queries see more keys, and so each share of this order is as much work."""
+    return sorted(range(count), key=lambda i: min(i, count - 1 - i))
+
+
 @differentiable
 def attention(
     query, key, value, position_bias=None, *, scale, causal=True, window=None, softcap=None, attention_mask=None
@@ -110,19 +116,25 @@ def attention(
     padding = None if attention_mask is None else _padding_bias(attention_mask, query.dtype)
     head_bias = None if position_bias is None else position_bias.reshape(G, r, T, S)
     output = np.empty((B, G, r, T, D), query.dtype)
-    kept = []
-    for start, stop, first, last in query_chunks(T, S, causal, window):
-        t, s = stop - start, last - first
-        q_rows = q[:, :, :, start:stop].reshape(B, G, r * t, D)
-        scores = (q_rows @ k[:, :, first:last].swapaxes(-1, -2)).reshape(B, G, r, t, s)
-        if head_bias is not None:
-            scores += head_bias[:, :, start:stop, first:last]
-        bias = _mask_bias(S - T + start, S - T + stop, first, last, causal, window, query.dtype)
-        seen = None if padding is None else padding[..., first:last]
-        probabilities, capped = masked_softmax(scores, bias, seen, softcap)
-        probabilities = probabilities.reshape(B, G, r * t, s)
-        output[:, :, :, start:stop] = (probabilities @ v[:, :, first:last]).reshape(B, G, r, t, D)
-        kept.append((start, stop, first, last, q_rows, probabilities, capped))
+    chunks = list(query_chunks(T, S, causal, window))
+    kept = [None] * len(chunks)
+
+    def attend(share):
+        for number in _first_with_last(len(chunks))[share]:
+            start, stop, first, last = chunks[number]
+            t, s = stop - start, last - first
+            q_rows = q[:, :, :, start:stop].reshape(B, G, r * t, D)
+            scores = (q_rows @ k[:, :, first:last].swapaxes(-1, -2)).reshape(B, G, r, t, s)
+            if head_bias is not None:
+                scores += head_bias[:, :, start:stop, first:last]
+            bias = _mask_bias(S - T + start, S - T + stop, first, last, causal, window, query.dtype)
+            seen = None if padding is None else padding[..., first:last]
+            probabilities, capped = masked_softmax(scores, bias, seen, softcap)
+            probabilities = probabilities.reshape(B, G, r * t, s)
+            output[:, :, :, start:stop] = (probabilities @ v[:, :, first:last]).reshape(B, G, r, t, D)
+            kept[number] = (start, stop, first, last, q_rows, probabilities, capped)
+
+    map_shares(attend, len(chunks), work=B * H * T * S)
 
     def vjp(dy):
         dy = dy.reshape(B, T, G, r, D).transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D)

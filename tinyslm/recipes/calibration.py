@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyslm.compression.pruning import MaskedLinear
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear, LinearLayer
 from tinyslm.ops import IGNORED
@@ -60,7 +61,8 @@ def require_dense(model):
     """ConfigError if a linear layer in the blocks was replaced already: the next step would pass it by."""
     for path, layer in named_modules(model, LinearLayer).items():
         if is_compressible(path) and not isinstance(layer, Linear):
+            fold = "FoldMasks between them, " if isinstance(layer, MaskedLinear) else ""
             raise ConfigError(
-                f"{path} is a {type(layer).__name__} already: put this step before the one that made it, "
-                "FoldMasks between them, or load the model with weights='float32'"
+                f"{path} is a {type(layer).__name__} already: put this step before the one that made it, {fold}"
+                "or load the model with weights='float32'"
             )

@@ -45,9 +45,10 @@ def sweep(jobs, work, make_executor, path, progress=lambda finished, total: None
 
 
 def attempt(work, job) -> dict:
-    """work(job), or what was wrong with the job: the same every time, so that trying it again would be no use."""
+    """work(job) as a file gives it back (lists for tuples), or what was wrong with the job: the same every time, so
+    that trying it again would be no use."""
     try:
-        return work(job)
+        return json.loads(json.dumps(work(job)))
     except Error as problem:
         return {"error": str(problem)}
 
