@@ -1,7 +1,11 @@
 """Threads that share the work, and matrix libraries that come back to as many threads as they had."""
 
+import json
 import os
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -40,7 +44,37 @@ def test_little_work_is_done_at_once_and_so_is_work_of_a_thread_that_has_one_cor
 
     assert shares(WORTH_SHARING - 1) == 1 and shares(WORTH_SHARING) == min(default_threads(), 4)
     assert map_in_threads(lambda _: shares(WORTH_SHARING), range(3), 2) == [1, 1, 1]
-    assert map_in_threads(lambda _: default_threads(), range(2), 2) == [1, 1]
+    for threads in (1, 2):
+        assert map_in_threads(lambda _: default_threads(), range(2), threads) == [1, 1]
+    inside = []
+    map_shares(lambda share: inside.append(default_threads()), default_threads())
+    assert set(inside) == {1} or default_threads() == 1
+
+
+def test_nobody_works_on_after_a_share_has_failed():
+    finished = []
+
+    def work(share):
+        if share.start == 0:
+            raise ZeroDivisionError
+        time.sleep(0.1)
+        finished.append(share)
+
+    with pytest.raises(ZeroDivisionError):
+        map_shares(work, 2)
+    assert len(finished) == min(default_threads(), 2) - 1
+
+
+def test_every_matrix_library_is_limited_in_a_fresh_process():
+    """SciPy has one of its own, which may not have been loaded when the first threads are started."""
+    code = (
+        "from tinyslm.parallel import map_in_threads; from threadpoolctl import threadpool_info as info\n"
+        "def count(_):\n    import scipy.linalg\n"
+        "    return [each['num_threads'] for each in info() if each['user_api'] == 'blas']\n"
+        "print(map_in_threads(count, [0], 1)[0])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert set(json.loads(said)) == {1}
 
 
 def test_the_matrix_libraries_have_one_thread_inside_and_their_own_afterwards():
@@ -48,6 +82,7 @@ def test_the_matrix_libraries_have_one_thread_inside_and_their_own_afterwards():
     inside = map_in_threads(lambda _: blas_threads(), range(2))
     assert inside == [[1] * len(before)] * 2
     map_in_threads(lambda _: map_shares(lambda share: None, 4), range(3))  # one inside the other
+    map_shares(lambda share: map_shares(lambda share: map_in_threads(lambda _: None, range(2)), 4), 4)
     with pytest.raises(ZeroDivisionError):
         map_in_threads(lambda item: 1 // item, [1, 0])
     with pytest.raises(ZeroDivisionError):

@@ -5,9 +5,10 @@ element-wise work on all cores, which BLAS threads alone do not.
 """
 
 import functools
+import itertools
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 
 from threadpoolctl import ThreadpoolController
@@ -19,15 +20,19 @@ _chosen = threading.local()  # what `use_threads` says, for the thread that call
 
 def default_threads() -> int:
     """As many threads as `use_threads` allows here, or else as this process may use cores."""
-    count = getattr(_chosen, "count", None)
-    if count is not None:
-        return count
+    return getattr(_chosen, "count", None) or _cores()
+
+
+def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
 def _blas():
-    """The matrix libraries of this process; finding them takes a few milliseconds."""
+    """The matrix libraries of this process; finding them takes a few milliseconds. SciPy brings one of its own, which
+    has to be there to be found."""
+    import scipy.linalg  # noqa: F401
+
     return ThreadpoolController()
 
 
@@ -60,11 +65,11 @@ def map_in_threads(function, items, threads=None) -> list:
     it has one core there, and its own work is not spread again.
     """
     threads = threads or default_threads()
-    with _single_threaded_blas:
-        if threads == 1:
+    if threads == 1:
+        with use_threads(1):
             return [function(item) for item in items]
-        with ThreadPoolExecutor(threads, initializer=_choose, initargs=(1,)) as executor:
-            return list(executor.map(function, items))
+    with _single_threaded_blas, ThreadPoolExecutor(threads, initializer=_choose, initargs=(1,)) as executor:
+        return list(executor.map(function, items))
 
 
 def _choose(count):
@@ -85,7 +90,7 @@ def use_threads(count: int):
 
 @functools.cache
 def _kept_threads():
-    return ThreadPoolExecutor(default_threads())
+    return ThreadPoolExecutor(_cores(), initializer=_choose, initargs=(1,))
 
 
 if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
@@ -95,15 +100,16 @@ if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's
 def map_shares(function, count, work=WORTH_SHARING):
     """Call function(slice) for as many even shares of range(count) as there are cores, at the same time.
 
-    For work of a millisecond, for which starting threads would take too long: these are kept. `function` must not come
-    here again, or all of them could be waiting. work: how many numbers are read in all; where they are few, it is
-    called once, for the whole range.
+    For work of a millisecond, for which starting threads would take too long: these are kept. What `function` does is
+    not spread again. work: how many numbers are read in all; where they are few, it is called once, for everything.
     """
-    threads = default_threads()
-    if threads == 1 or count < 2 or work < WORTH_SHARING:
+    shares = min(default_threads(), count)
+    if shares < 2 or work < WORTH_SHARING:
         function(slice(0, count))
         return
-    size = max(1, -(-count // threads))
+    bounds = [count * i // shares for i in range(shares + 1)]
     with _single_threaded_blas:
-        for _ in _kept_threads().map(function, [slice(start, start + size) for start in range(0, count, size)]):
-            pass
+        futures = [_kept_threads().submit(function, slice(*pair)) for pair in itertools.pairwise(bounds)]
+        wait(futures)  # all of them, also where one fails: nobody works on when this returns
+    for future in futures:
+        future.result()

@@ -1,6 +1,7 @@
 """Attention against a plain softmax over a full mask, with every setting and on both sides of a chunk's end."""
 
 import importlib
+from contextlib import contextmanager
 from unittest import mock
 
 import numpy as np
@@ -10,33 +11,38 @@ from hypothesis import strategies as st
 
 from tests.checks import check_operation
 from tests.properties.attention_cases import attention_cases, plain_attention
-from tinyslm import ops
+from tinyslm import ops, parallel
 
 attention_module = importlib.import_module("tinyslm.ops.attention")  # `ops.attention` is the function
 
 
-def chunks_of(size):
-    """Attention with another number of queries per chunk."""
-    return mock.patch.object(attention_module, "QUERY_CHUNK", size)
+@contextmanager
+def chunks_of(size, shared=False):
+    """Attention with another number of queries per chunk, on one thread or on several."""
+    with (
+        mock.patch.object(attention_module, "QUERY_CHUNK", size),
+        mock.patch.object(parallel, "WORTH_SHARING", 1 if shared else 2**60),
+    ):
+        yield
 
 
 chunk_sizes = st.sampled_from([1, 2, 3, 64])
 
 
-@given(attention_cases(), chunk_sizes)
-def test_values(case, chunk):
+@given(attention_cases(), chunk_sizes, st.booleans())
+def test_values(case, chunk, shared):
     inputs, options = case
-    with chunks_of(chunk):
+    with chunks_of(chunk, shared):
         np.testing.assert_allclose(
             ops.attention(*inputs, **options), plain_attention(*inputs, **options)[0], atol=1e-12
         )
 
 
 @settings(max_examples=25)
-@given(attention_cases(max_tokens=4), chunk_sizes)
-def test_gradients(case, chunk):
+@given(attention_cases(max_tokens=4), chunk_sizes, st.booleans())
+def test_gradients(case, chunk, shared):
     inputs, options = case
-    with chunks_of(chunk):
+    with chunks_of(chunk, shared):
         check_operation(ops.attention, *inputs, **options)
 
 

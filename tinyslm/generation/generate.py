@@ -60,6 +60,7 @@ def stream(
         raise ConfigError(f"max_new_tokens is {max_new_tokens}, expected an integer of at least 1")
     check_sampling(temperature, top_k, top_p, seed)
     generator = np.random.default_rng(seed)
+    stop_tokens = np.asarray(stop_tokens, np.int64)
     reader = open_reader(model, token_ids, max_new_tokens, attention_mask, cache)
     tokens, finished = None, False
     for step in range(max_new_tokens):
@@ -68,7 +69,7 @@ def stream(
         drawn = sample(reader.next_logits(), generator, temperature, top_k, top_p)  # (B,)
         tokens = np.where(finished, tokens, drawn) if step else drawn
         yield tokens.copy()
-        finished = finished | np.isin(tokens, stop_tokens)
+        finished = finished | np.any(tokens[:, None] == stop_tokens, axis=1)
         if finished.all():
             return
 

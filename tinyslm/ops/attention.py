@@ -123,7 +123,7 @@ def attention(
         for number in _first_with_last(len(chunks))[share]:
             start, stop, first, last = chunks[number]
             t, s = stop - start, last - first
-            q_rows = q[:, :, :, start:stop].reshape(B, G, r * t, D)
+            q_rows = q[:, :, :, start:stop].reshape(B, G, r * t, D)  # the queries of a group's heads in one matrix
             scores = (q_rows @ k[:, :, first:last].swapaxes(-1, -2)).reshape(B, G, r, t, s)
             if head_bias is not None:
                 scores += head_bias[:, :, start:stop, first:last]

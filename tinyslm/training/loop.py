@@ -15,7 +15,7 @@ from tinyslm.autodiff import value_and_grad
 from tinyslm.errors import Error
 from tinyslm.models import next_token_loss
 from tinyslm.ops import IGNORED
-from tinyslm.parallel import default_threads, map_in_threads
+from tinyslm.parallel import default_threads, map_in_threads, use_threads
 from tinyslm.training.adamw import AdamW, clip_by_global_norm
 from tinyslm.training.schedule import warmup_cosine
 from tinyslm.tree import map_arrays, named_parameters
@@ -138,7 +138,8 @@ def train(
         if not math.isfinite(norm):
             raise Error(f"training diverged at step {state.step} (loss {loss:.4g}); use a lower learning rate")
         rate = warmup_cosine(state.step, settings.steps, settings.warmup_steps, settings.final_rate)
-        state.optimizer.step(gradients, settings.learning_rate * rate)
+        with use_threads(settings.threads):
+            state.optimizer.step(gradients, settings.learning_rate * rate)
         state.losses.append(loss)
         state.step += 1
         state.seconds += time.perf_counter() - began

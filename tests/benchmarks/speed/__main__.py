@@ -5,6 +5,7 @@ import gc
 import importlib.metadata
 import json
 import platform
+import re
 import time
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def main(argv=None):
         for case in CASES.values():
             print(f"{case.name:18}  {case.work}")
         return
+    if arguments.rounds < 1:
+        parser.error(f"--rounds is {arguments.rounds}, expected at least 1")
     for name in arguments.names:
         if name not in CASES:
             parser.error(f"{name!r} is not one of {', '.join(CASES)}")
@@ -47,11 +50,11 @@ def lines(row) -> list[str]:
     """What was measured, as text: one line for ours, one for each comparison."""
     costs = row["costs"]
     text = [f"{row['name']}: {row['work']}"]
-    text.append(f"    {OURS:14} {cost(costs[OURS]['median']):>10}")
+    text.append(f"    {OURS:14} {cost(costs[OURS]['median'], row['unit']):>10}")
     for name, comparison in row["comparisons"].items():
         ratio = comparison["ratio"]
-        spread = f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
-        line = f"    {name:14} {cost(costs[name]['median']):>10}   ratio {spread}"
+        spread = f"{ratio['median']:.2f} (quartiles {ratio['low']:.2f}, {ratio['high']:.2f})"
+        line = f"    {name:14} {cost(costs[name]['median'], row['unit']):>10}   ratio {spread}"
         if comparison["verdict"]:
             most = "at most " if row["at_most"] else ""
             line += f"   {most}{comparison['floor']:g}, aim {comparison['aim']:g}: {WORDS[comparison['verdict']]}"
@@ -59,13 +62,13 @@ def lines(row) -> list[str]:
     return text
 
 
-def cost(value) -> str:
-    """Seconds or bytes, in the unit that suits them."""
-    if value > 1e4:
+def cost(value, unit) -> str:
+    """Seconds or bytes, in the multiple that suits them."""
+    if unit == "bytes":
         return f"{value / 1e6:.0f} MB"
-    for unit, size in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
-        if value >= size or unit == "us":
-            return f"{value / size:.3g} {unit}"
+    for name, size in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
+        if value >= size or name == "us":
+            return f"{value / size:.3g} {name}"
 
 
 def versions() -> dict:
@@ -79,13 +82,22 @@ def versions() -> dict:
     return found
 
 
+def processor() -> str:
+    """Its name, where the system tells it."""
+    try:
+        return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()).group(1)
+    except (OSError, AttributeError):
+        return platform.machine()
+
+
 def write(path, arguments, rows, seconds):
     """Everything, with what is needed to measure it again."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    options = ["--rounds", str(arguments.rounds), "--out", str(path)]
     content = {
-        "command": " ".join(["python -m tests.benchmarks.speed", *arguments.names, "--out", str(path)]),
+        "command": " ".join(["python -m tests.benchmarks.speed", *arguments.names, *options]),
         "rounds": arguments.rounds,
-        "machine": platform.machine(),
+        "processor": processor(),
         "threads": default_threads(),
         "versions": versions(),
         "seconds": round(seconds, 1),

@@ -16,25 +16,26 @@ class Case:
     name: for the command line;  work: what is done;  prepare() -> {name: runner}, OURS among them, where runner() does
     the work once and returns what one unit of it cost, in seconds or bytes, the same unit for all;
     bounds: {name of another runner: (floor, aim)} of the ratio cost(other) / cost(ours), how many times as fast.
-    With `most` the ratio is cost(ours) / cost(other), and is to stay below its bounds.
+    With `at_most` the ratio is cost(ours) / cost(other), and is to stay below its bounds.  unit: of the costs.
     """
 
     name: str
     work: str
     prepare: Callable
     bounds: dict[str, tuple[float, float]]
-    most: bool = False
+    at_most: bool = False
+    unit: str = "seconds"
 
     def ratio(self, ours, other):
         """How ours compares, so that the bounds apply."""
-        return ours / other if self.most else other / ours
+        return ours / other if self.at_most else other / ours
 
     def verdict(self, name, ratio) -> str | None:
         """Which bound a ratio reaches: "aim", "floor" or "missed"; None where there is no bound."""
         floor, aim = self.bounds.get(name, (None, None))
         if floor is None:
             return None
-        sign = -1 if self.most else 1
+        sign = -1 if self.at_most else 1
         return "aim" if sign * ratio >= sign * aim else "floor" if sign * ratio >= sign * floor else "missed"
 
 
@@ -59,7 +60,8 @@ def measured(case: Case, rounds: int) -> dict:
     return {
         "name": case.name,
         "work": case.work,
-        "at_most": case.most,
+        "unit": case.unit,
+        "at_most": case.at_most,
         "costs": {name: summary(values) for name, values in costs.items()},
         "comparisons": comparisons,
     }

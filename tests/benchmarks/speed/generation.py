@@ -28,7 +28,8 @@ def peers(model, context):
 
 
 def generation(size, new_tokens):
-    """Seconds per token of a greedy continuation; the limit is reading all weights once per token."""
+    """Seconds per token of a greedy continuation. A model that does not fit in a cache cannot be faster than reading
+    all of its weights once per token."""
 
     def prepare():
         model = random_weights(size)
@@ -40,7 +41,7 @@ def generation(size, new_tokens):
         for name, function in write.items():  # the same model writes the same; later, roundings differ
             np.testing.assert_array_equal(function()[0, :4], expected, err_msg=name)
         found = {name: timed(function, new_tokens) for name, function in write.items()}
-        return found | {"memory": memory_limit(footprint(model).bytes)}
+        return found | ({"memory": memory_limit(footprint(model).bytes)} if size == "1b" else {})
 
     return prepare
 
@@ -137,13 +138,13 @@ CASES = [
         "a token after 2,048 others",
         token_at(None, (2048, 1024)),
         {"after 1,024": (2.0, 1.8)},
-        most=True,
+        at_most=True,
     ),
     Case(
         "token-window",
         "the same with a window of 128",
         token_at(128, (2048, 1024)),
         {"after 1,024": (1.1, 1.0)},
-        most=True,
+        at_most=True,
     ),
 ]

@@ -4,33 +4,29 @@ Eager mode, scaled-dot-product attention and the RMS norm of the library, AdamW 
 """
 
 import importlib.util
-from contextlib import suppress
 
 import numpy as np
 
+from tinyslm.parallel import default_threads
 from tinyslm.tree import named_arrays
 
 INSTALLED = importlib.util.find_spec("torch") is not None
-if INSTALLED:
-    import torch
-    from torch.nn import functional
-
-    from tinyslm.parallel import default_threads
-
-    torch.set_num_threads(default_threads())
-    with suppress(RuntimeError):
-        torch.set_num_interop_threads(1)
 
 
 class TorchDecoder:
-    """logits(token_ids) of a Llama, with parameters {our path: tensor}."""
+    """A Llama with parameters {our path: tensor}."""
 
     def __init__(self, model):
+        import torch
+
         self.config = model.config
         self.weights = {path: torch.tensor(array, requires_grad=True) for path, array in named_arrays(model).items()}
 
-    def logits(self, token_ids):
-        """(B, T) -> (B, T, V)."""
+    def states(self, token_ids):
+        """(B, T) -> (B, T, C), after the last norm."""
+        import torch
+        from torch.nn import functional
+
         config, (B, T) = self.config, token_ids.shape
         D = config.head_dim
         cos, sin = self.rotation(T)
@@ -60,10 +56,12 @@ class TorchDecoder:
             normed = norm(x, f"{path}.feed_forward_norm")
             gate = functional.silu(linear(normed, f"{path}.feed_forward.gate"))
             x = x + linear(gate * linear(normed, f"{path}.feed_forward.up"), f"{path}.feed_forward.down")
-        return functional.linear(norm(x, "norm"), self.weights["embedding.table"])
+        return norm(x, "norm")
 
     def rotation(self, T):
         """cos and sin of every position: (T, D)."""
+        import torch
+
         (rope, *_), D = self.config.ropes, self.config.head_dim
         inverse = rope.theta ** -(torch.arange(0, D, 2) / D)
         angle = torch.outer(torch.arange(T), inverse).repeat(1, 2)
@@ -71,20 +69,39 @@ class TorchDecoder:
 
     def loss(self, token_ids):
         """Mean cross entropy of the next token."""
-        logits = self.logits(token_ids)[:, :-1]
+        from torch.nn import functional
+
+        logits = functional.linear(self.states(token_ids)[:, :-1], self.weights["embedding.table"])
         return functional.cross_entropy(logits.flatten(0, 1), token_ids[:, 1:].flatten())
 
 
-def training_step(model, token_ids):
-    """A function that takes one step of AdamW on a batch, and returns the loss before it."""
+def training_step(model, token_ids, micro_batch_size=None):
+    """A function that takes one step of AdamW on a batch, and returns the loss before it.
+
+    micro_batch_size: rows at a time, whose gradients are added; all at once if None, which is the fastest.
+    """
+    import torch
+
+    torch.set_num_threads(default_threads())
     decoder, token_ids = TorchDecoder(model), torch.from_numpy(np.asarray(token_ids))
-    optimizer = torch.optim.AdamW(decoder.weights.values(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    weights, rows = decoder.weights, micro_batch_size or len(token_ids)
+    decayed = [path for path, tensor in weights.items() if tensor.ndim > 1 and "embedding" not in path]
+    groups = [
+        {"params": [weights[path] for path in decayed], "weight_decay": 0.1},
+        {"params": [tensor for path, tensor in weights.items() if path not in decayed], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), fused=True)
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        loss = decoder.loss(token_ids)
-        loss.backward()
+        total = 0.0
+        for start in range(0, len(token_ids), rows):
+            part = token_ids[start : start + rows]
+            loss = decoder.loss(part) * (len(part) / len(token_ids))
+            loss.backward()
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
         optimizer.step()
-        return loss.item()
+        return total
 
     return step

@@ -10,8 +10,10 @@ from tests.benchmarks.speed.machine import product_limit
 from tests.benchmarks.speed.shapes import config_of, random_tokens
 from tinyslm.evaluation import footprint
 from tinyslm.models import next_token_loss, random_model
+from tinyslm.training.adamw import clip_by_global_norm
 from tinyslm.training.loop import Settings, State, batch_gradients
 
+LEARNING_RATE = 1e-3
 BACKWARD = 3  # times the multiply-adds of the forward pass: its own, and two products per product backwards
 
 
@@ -22,7 +24,8 @@ def training_step(model, token_ids, micro_batch_size):
 
     def step():
         loss, gradients = batch_gradients(next_token_loss, state.model, token_ids, token_ids, settings)
-        state.optimizer.step(gradients, 1e-3)
+        clip_by_global_norm(gradients, settings.gradient_limit)
+        state.optimizer.step(gradients, LEARNING_RATE)
         return loss
 
     return step
@@ -35,8 +38,8 @@ def runners(config, rows, length, micro_batch_size):
     steps = {OURS: training_step(model, token_ids, micro_batch_size)}
     if torch_decoder.INSTALLED:
         steps["PyTorch"] = torch_decoder.training_step(model, token_ids)
-    first = [step() for step in steps.values()]
-    np.testing.assert_allclose(first, first[0], rtol=1e-4)  # the same model, and the same loss
+    losses = np.array([[step() for _ in range(3)] for step in steps.values()])
+    np.testing.assert_allclose(losses, np.broadcast_to(losses[:1], losses.shape), rtol=1e-3)  # the same training
     found = {name: timed(step) for name, step in steps.items()}
     return found | {"limit": product_limit(BACKWARD * rows * length * multiply_adds(model, length))}
 
@@ -48,16 +51,16 @@ def multiply_adds(model, length):
     return footprint(model).multiply_adds + attention
 
 
-def growth(deeper, more, rows):
-    """Our step at twice the depth or batch, and at once."""
+def growth(depth, batch):
+    """Our step with so many times the layers or the rows, and with those of the small model."""
 
     def prepare():
-        config = config_of("1m")
-        large = replace(
-            config, num_hidden_layers=deeper * 4, ropes=config.ropes[:1] * deeper * 4, windows=(None,) * deeper * 4
-        )
+        config, rows = config_of("1m"), 16
+        layers = depth * config.num_hidden_layers
+        ropes, windows = config.ropes[:1] * layers, (None,) * layers
+        large = replace(config, num_hidden_layers=layers, ropes=ropes, windows=windows)
         return {
-            OURS: timed(training_step(random_model(large), random_tokens(config, more * rows, 128), 4)),
+            OURS: timed(training_step(random_model(large), random_tokens(config, batch * rows, 128), 4)),
             "half": timed(training_step(random_model(config), random_tokens(config, rows, 128), 4)),
         }
 
@@ -79,6 +82,6 @@ CASES = [
     against_torch("10m", 16, 128, 4, 1.10, 1.20),
     against_torch("1m", 32, 256, 4, 1.20, 1.45),
     against_torch("4m", 32, 256, 4, 1.15, 1.35),
-    Case("train-depth", "training step, twice the layers", growth(2, 1, 16), {"half": (2.1, 2.0)}, most=True),
-    Case("train-batch", "training step, twice the batch", growth(1, 2, 16), {"half": (2.1, 2.0)}, most=True),
+    Case("train-depth", "training step, twice the layers", growth(2, 1), {"half": (2.1, 2.0)}, at_most=True),
+    Case("train-batch", "training step, twice the batch", growth(1, 2), {"half": (2.1, 2.0)}, at_most=True),
 ]

@@ -6,6 +6,7 @@ import numpy as np
 
 from tinyslm.checkpoints import checkpoint_tensors
 from tinyslm.checkpoints.families import find_family
+from tinyslm.parallel import default_threads
 
 INSTALLED = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 
@@ -16,6 +17,7 @@ def transformers_model(model):
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+    torch.set_num_threads(default_threads())
     family = find_family(model.config.family, "a model").for_config(model.config)
     config = LlamaConfig(**family.write_config(model.config), attn_implementation="sdpa")
     with torch.device("meta"):
@@ -24,6 +26,7 @@ def transformers_model(model):
     other.load_state_dict(tensors, strict=False, assign=True)
     other.tie_weights()
     other.model.rotary_emb = LlamaRotaryEmbedding(config)  # not among the weights
+    other.generation_config.eos_token_id = None  # as ours, it goes on to the last token that was asked for
     return other.eval()
 
 
@@ -45,11 +48,11 @@ def generation(other, token_ids, new_tokens):
     import torch
 
     token_ids = torch.from_numpy(token_ids)
-    settings = {"do_sample": False, "max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "use_cache": True}
+    settings = {"do_sample": False, "max_new_tokens": new_tokens, "use_cache": True, "pad_token_id": 0}
 
     def write():
         with torch.inference_mode():
-            written = other.generate(token_ids, attention_mask=torch.ones_like(token_ids), pad_token_id=0, **settings)
+            written = other.generate(token_ids, attention_mask=torch.ones_like(token_ids), **settings)
         return written[:, token_ids.shape[1] :].numpy()
 
     return write

@@ -48,7 +48,7 @@ def integer_matmul(x, w):
     wide_x = x.astype(np.float32)
 
     def multiply(share):  # each thread has rows of w, a few at a time, so that they are in its cache when they are wide
-        for first in range(share.start, min(share.stop, len(w)), ROWS):
+        for first in range(share.start, share.stop, ROWS):
             rows = slice(first, min(first + ROWS, share.stop))
             for start in range(0, K, block):
                 columns = slice(start, start + block)
