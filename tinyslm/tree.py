@@ -4,6 +4,7 @@ Nothing hides in a module: no gradient, no train/eval flag, no cache. A new mode
 other leaves (`map_arrays`, `map_modules`), and the gradient of a loss is a tree of the same form.
 """
 
+import functools
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, dataclass_transform
 
@@ -46,10 +47,16 @@ def is_array(value) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, np.generic)
 
 
+@functools.cache
+def _fields_of(kind):
+    """The (name, is_constant) of a module's fields, which `dataclasses.fields` would look up at every walk."""
+    return [(f.name, f.metadata.get("constant", False)) for f in fields(kind)]
+
+
 def _entries(node):
     """The (name, value, is_constant) of everything directly below a node of the tree."""
     if isinstance(node, Module):
-        return [(f.name, getattr(node, f.name), f.metadata.get("constant", False)) for f in fields(node)]
+        return [(name, getattr(node, name), is_constant) for name, is_constant in _fields_of(type(node))]
     if isinstance(node, dict):
         return [(str(name), value, False) for name, value in node.items()]
     if isinstance(node, list | tuple):
@@ -60,7 +67,7 @@ def _entries(node):
 def _rebuild(node, values):
     """The same node with other values below it, in the order of `_entries`."""
     if isinstance(node, Module):
-        return node.replace(**dict(zip((f.name for f in fields(node)), values, strict=True)))
+        return type(node)(*values)
     if isinstance(node, dict):
         return dict(zip(node, values, strict=True))
     return type(node)(values)

@@ -73,12 +73,17 @@ def rotary_tables(rope, positions):
 
 
 def _turn(x, cos, sin):
-    half = cos.shape[-1]
-    first, second = x[..., :half], x[..., half : 2 * half]
-    turned = np.empty_like(x)
-    turned[..., :half] = first * cos - second * sin
-    turned[..., half : 2 * half] = second * cos + first * sin
-    turned[..., 2 * half :] = x[..., 2 * half :]  # dimensions without a position (partial rotary)
+    """(first, second) -> (first cos - second sin, second cos + first sin) for the halves of the turning dimensions.
+
+    As x * (cos, cos) + (second, first) * (-sin, sin), with tables as wide as all heads: a few passes over long rows.
+    """
+    half, (H, D) = cos.shape[-1], x.shape[-2:]
+    rest = np.zeros((*cos.shape[:-1], D - 2 * half), x.dtype)  # dimensions without a position (partial rotary)
+    all_cos = np.repeat(np.concatenate([cos, cos, rest + 1], axis=-1), H, axis=-2)  # (..., T, H, D)
+    all_sin = np.repeat(np.concatenate([-sin, sin, rest], axis=-1), H, axis=-2)  # (..., T, H, D)
+    turned = np.concatenate([x[..., half : 2 * half], x[..., :half], x[..., 2 * half :]], axis=-1)
+    turned *= all_sin
+    turned += x * all_cos
     return turned
 
 
