@@ -11,7 +11,7 @@ from tinyslm.modules import LinearLayer
 from tinyslm.parallel import map_shares
 from tinyslm.tree import Array, constant
 
-TILE_BYTES = 4 * 2**20  # of widened weights: small enough for the cache, large enough for BLAS
+TILE_BYTES = 2**20  # of widened weights: small enough for the cache of a core, large enough for BLAS
 
 
 def widened_tiles(codes, zero_point, dtype):
