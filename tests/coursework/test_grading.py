@@ -148,16 +148,26 @@ def test_a_class_of_ten_becomes_a_table(tmp_path, capsys):
     assert capsys.readouterr().out == out.read_text("utf-8")
 
 
-def test_what_was_not_asked_for_is_the_library_s(tmp_path):
-    """Half of an exercise: the other half is not counted as the student's, and does not stop what is there."""
+def test_what_was_asked_for_and_left_out_is_not_the_library_s(tmp_path):
+    """Half of an exercise: marks for that half alone."""
     path = tmp_path / "half.py"
     path.write_text(
-        "import numpy as np\n\ndef wanda_scores(weight, feature_norms):\n    return np.zeros_like(weight)\n"
+        "import numpy as np\n\ndef wanda_scores(weight, feature_norms):\n"
+        "    return np.abs(weight) * feature_norms.astype(weight.dtype)\n"
     )
     assert [each.name for each in exercises_in(path)] == ["wanda"]
     result = grade(path)
     passed = [test["name"] for test in result["tests"] if test["status"] == "passed"]
-    assert 0 < result["score"] < result["max_score"] and "masks are nested" in passed
+    assert passed == ["a score is the size of what a weight adds to the output", "dtype in is dtype out"]
+    assert "the file does not define wanda_mask" in str(result)
+
+
+def test_what_was_not_asked_for_is_the_library_s(tmp_path):
+    """Clipping stands in the same file of properties as AdamW, and is nobody's exercise."""
+    path = tmp_path / "mine.py"
+    path.write_text("def warmup_cosine(step, steps, warmup_steps, final=0.1):\n    return 1.0\n")
+    file = exercises.tests_directory() / "properties" / "test_adamw.py"
+    assert run_pytest([str(file), "--implementation", str(path)], 120)[0] == 0
 
 
 def test_the_properties_can_be_pointed_at_a_file_by_plain_pytest(tmp_path):

@@ -77,7 +77,8 @@ def grade(path, *, exercise=None, seed=0, seconds=SECONDS, gigabytes=GIGABYTES) 
         raise ConfigError(f"{exercise} asks for properties: use grade-tests")
     began = time.monotonic()
     wanted = list(dict.fromkeys(found for each in chosen for found in properties_of(each)))
-    records, note = run_properties(path, wanted, seed, seconds, gigabytes)
+    required = [name for each in chosen for name in each.names]
+    records, note = run_properties(path, wanted, required, seed, seconds, gigabytes)
     tests = [marked(found, records.get((found.file, found.name), []), note) for found in wanted]
     return {
         "exercises": [each.name for each in chosen],
@@ -109,14 +110,15 @@ def marked(found: Property, records, note) -> dict:
     }
 
 
-def run_properties(path, wanted, seed, seconds, gigabytes):
-    """({(file, property): records}, what went wrong as a whole or "")."""
+def run_properties(path, wanted, required, seed, seconds, gigabytes):
+    """({(file, property): records}, what went wrong as a whole or ""). required: names that the file has to define."""
     folder = tests_directory() / "properties"
     with tempfile.TemporaryDirectory() as directory:
         results = Path(directory) / "results.jsonl"
         results.touch()
         options = (
-            *("--implementation", str(Path(path).resolve()), "--grade-results", str(results)),
+            *("--implementation", str(Path(path).resolve()), "--required", ",".join(required)),
+            *("--grade-results", str(results)),
             *("--property-seconds", str(seconds), "--property-gigabytes", str(gigabytes)),
             f"--hypothesis-seed={seed}",
         )

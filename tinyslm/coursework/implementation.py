@@ -3,8 +3,8 @@
     from tinyslm.coursework.implementation import magnitude_mask
 
 gives the function of this name from the file that `use` was called with, if that file defines one, and otherwise the
-library's. So a property is written once and tests any implementation; what a student was not asked for, or has not
-written, is the library's.
+library's. So a property is written once and tests any implementation; what a student was not asked for is the
+library's.
 """
 
 import importlib
@@ -32,8 +32,11 @@ MODULE_NAME = "pointed_at"
 _own = {}  # name: function of the file that is in use
 
 
-def use(path):
-    """Point at a file: run it, and prefer what it defines itself to the library. Whatever it raises is raised."""
+def use(path, required=()):
+    """Point at a file: run it, and prefer what it defines itself to the library. Whatever it raises is raised.
+
+    required: names that are not taken from the library, should the file not define them: calling them fails.
+    """
     spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[MODULE_NAME] = module
@@ -42,6 +45,15 @@ def use(path):
     for name, value in vars(module).items():
         if callable(value) and getattr(value, "__module__", None) == MODULE_NAME:
             _own[name] = value
+    for name in required:
+        _own.setdefault(name, _not_written(name))
+
+
+def _not_written(name):
+    def call(*arguments, **settings):
+        raise NotImplementedError(f"the file does not define {name}")
+
+    return call
 
 
 def __getattr__(name):

@@ -30,6 +30,7 @@ def pytest_addoption(parser):
     """The options."""
     group = parser.getgroup("tinyslm", "coursework")
     group.addoption("--implementation", metavar="FILE", help="test the functions of this file, not the library's")
+    group.addoption("--required", metavar="NAMES", default="", help="not to be taken from the library, with commas")
     group.addoption("--grade-results", metavar="FILE", help="write the outcome of each property there, as JSON lines")
     group.addoption("--property-seconds", type=float, default=30.0, help="processor time of each when graded")
     group.addoption("--property-gigabytes", type=float, default=4.0, help="memory limit of each when graded")
@@ -46,7 +47,7 @@ def pytest_configure(config):
         settings.load_profile("grade")
     if path := config.getoption("--implementation"):
         try:
-            implementation.use(path)
+            implementation.use(path, filter(None, config.getoption("--required").split(",")))
         except BaseException as error:  # whatever a student's file does when it is read
             raise pytest.UsageError(f"{path}: {type(error).__name__}: {error}") from error
 
