@@ -67,12 +67,13 @@ def growth(depth, batch):
     return prepare
 
 
-def against_torch(size, rows, length, micro_batch_size, least, aim):
+def against_torch(size, rows, length, micro_batch_size, floor, aim):
+    """The case of one size of model and of batch."""
     return Case(
         f"train-{size}" + ("-long" if length > 128 else ""),
         f"training step, {size[:-1]} M parameters, {rows} x {length} tokens",
         lambda: runners(config_of(size), rows, length, micro_batch_size),
-        {"PyTorch": (least, aim)},
+        {"PyTorch": (floor, aim)},
     )
 
 
