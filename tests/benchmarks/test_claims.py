@@ -1,6 +1,7 @@
 """The table of claims: verdicts follow from numbers, and every claim says where it comes from."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,6 +67,7 @@ def test_a_table_that_was_begun_goes_on_and_one_with_other_seeds_does_not(tmp_pa
         for name in ("first", "second")
     }
     monkeypatch.setattr(program, "CLAIMS", claims)
+    monkeypatch.setattr(program, "LANES", [[SimpleNamespace(CLAIMS=list(claims.values()))]])
     monkeypatch.setattr(program, "Bench", lambda split: None)
     out = tmp_path / "below" / "claims.json"
     main(["second", "--seeds", "1", "2", "--out", str(out)])

@@ -23,7 +23,7 @@ LEARNED = 0.4  # the accuracy from which on an encoder counts as a teacher; the 
 BATCH = 40  # documents
 STUDENT_STEPS = 100
 SCRATCH_STEPS = 120
-FEW_STEPS = 60  # of a student with other layers to learn from
+FEW_STEPS = 40  # of a student with other layers to learn from
 TRIPLE = Recover(STUDENT_STEPS, 1e-3, BATCH, temperature=2.0, soft_weight=5 / 7, cosine_weight=1 / 7)
 
 

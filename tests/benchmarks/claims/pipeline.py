@@ -4,7 +4,7 @@ from tests.benchmarks.claims.claim import Claim, Verdict, in_order, spread
 from tinyslm.evaluation import footprint
 from tinyslm.recipes import FreshStudent, QuantizeGPTQ, Recover, SliceNeurons, TrainQuantized
 
-STEPS = 60  # of training, the same for all that are trained
+STEPS = 45  # of training, the same for all that are trained
 RATIOS = {3: 0.6, 2: 0.48}  # of the neurons: with one bit more per weight no more bytes than at so many bits
 
 

@@ -7,7 +7,7 @@ from tests.transforms import inject_outliers
 from tinyslm.recipes import KeepLayers, PruneGradually, PruneMagnitude, PruneSparseGPT, PruneWanda, Recover
 
 STEPS = 40  # of recovery, the same for both sides of a comparison
-GRADUAL_STEPS = 100  # pruning takes 60 of them
+GRADUAL_STEPS = 80  # pruning takes 48 of them
 OUTLIERS, FACTOR = 4, 20.0  # features of each norm's output, and how much larger they become
 
 
