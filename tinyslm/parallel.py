@@ -103,8 +103,8 @@ def map_shares(function, count, work=WORTH_SHARING):
     For work of a millisecond, for which starting threads would take too long: these are kept. What `function` does is
     not spread again. work: how many numbers are read in all; where they are few, it is called once, for everything.
     """
-    shares = min(default_threads(), count)
-    if shares < 2 or work < WORTH_SHARING:
+    shares = min(default_threads(), count) if work >= WORTH_SHARING else 1
+    if shares < 2:
         function(slice(0, count))
         return
     bounds = [count * i // shares for i in range(shares + 1)]

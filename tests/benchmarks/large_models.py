@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.checkpoints.peak_memory import peak, resident
+from tests.process_memory import peak, resident
 from tinyslm import footprint, load
 from tinyslm.checkpoints.families import find_family
 from tinyslm.checkpoints.layout import places

@@ -10,6 +10,7 @@ from tests.benchmarks.speed import __main__ as program
 from tests.benchmarks.speed import figure
 from tests.benchmarks.speed.__main__ import CASES, cost, lines, main
 from tests.benchmarks.speed.case import OURS, Case, measured, repeated, timed
+from tests.benchmarks.speed.peer import Peer
 
 
 def in_turn(*costs):
@@ -82,6 +83,20 @@ def test_a_case_runs_and_its_sides_agree(name):
     runners = CASES[name].prepare()
     assert OURS in runners and len(runners) >= 2
     assert all(np.isfinite(runner()) and runner() > 0 for runner in runners.values())
+
+
+def test_a_peer_works_in_a_process_that_imports_nothing_of_ours():
+    peer = Peer("functools:partial", sorted, [3, 1, 2])
+    assert peer() == peer() == [1, 2, 3] and 0 < peer.runner("timed", 2)() < 1 and 0 < peer.runner("repeated")() < 1
+    modules = Peer("functools:partial", eval, "list(__import__('sys').modules)")()
+    assert "tests.benchmarks.speed.peer" in modules and not any(name.startswith("tinyslm") for name in modules)
+
+
+def test_what_fails_in_a_peer_is_told():
+    with pytest.raises(RuntimeError, match="nothing_there"):
+        Peer("functools:nothing_there")
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        Peer("functools:partial", divmod, 1, 0)()
 
 
 def test_names_are_unique():

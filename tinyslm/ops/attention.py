@@ -59,9 +59,9 @@ def masked_softmax(scores, bias, padding, softcap):
         scores += bias
     if padding is not None:
         scores += padding
-    scores -= np.max(scores, axis=-1, keepdims=True)
+    scores -= scores.max(axis=-1, keepdims=True)
     np.exp(scores, out=scores)
-    scores /= np.sum(scores, axis=-1, keepdims=True)
+    scores /= scores.sum(axis=-1, keepdims=True)
     return scores, capped
 
 

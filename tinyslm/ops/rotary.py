@@ -75,15 +75,14 @@ def rotary_tables(rope, positions):
 def _turn(x, cos, sin):
     """(first, second) -> (first cos - second sin, second cos + first sin) for the halves of the turning dimensions.
 
-    As x * (cos, cos) + (second, first) * (-sin, sin), with tables as wide as all heads: a few passes over long rows.
+    As (second, first) * (-sin, sin) + x * (cos, cos), over whole heads at once; x: (..., H, D), cos: (..., 1, R/2).
     """
-    half, (H, D) = cos.shape[-1], x.shape[-2:]
-    rest = np.zeros((*cos.shape[:-1], D - 2 * half), x.dtype)  # dimensions without a position (partial rotary)
-    all_cos = np.repeat(np.concatenate([cos, cos, rest + 1], axis=-1), H, axis=-2)  # (..., T, H, D)
-    all_sin = np.repeat(np.concatenate([-sin, sin, rest], axis=-1), H, axis=-2)  # (..., T, H, D)
-    turned = np.concatenate([x[..., half : 2 * half], x[..., :half], x[..., 2 * half :]], axis=-1)
-    turned *= all_sin
-    turned += x * all_cos
+    half = cos.shape[-1]
+    R = 2 * half  # the other dimensions have no position (partial rotary)
+    turned = np.concatenate([x[..., half:R], x[..., :half], x[..., R:]], axis=-1)
+    turning = turned[..., :R]
+    turning *= np.concatenate([-sin, sin], axis=-1)
+    turning += x[..., :R] * np.concatenate([cos, cos], axis=-1)
     return turned
 
 

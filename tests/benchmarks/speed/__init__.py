@@ -4,6 +4,6 @@
     python -m tests.benchmarks.speed train-1m generate-4m
 
 Peers (PyTorch, transformers, llama.cpp through its Python binding) take part where they are installed: none of them is
-needed. The two sides of a case take turns in one process, so that what else the machine does meets both alike, and the
-ratio is taken within each round.
+needed. The two sides of a case take turns, each in a process of its own, so that what else the machine does meets both
+alike, and the ratio is taken within each round.
 """

@@ -1,29 +1,41 @@
 """Prompts and generation, batch 1 and more, against transformers and llama.cpp, and how a token's time grows."""
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from tests.benchmarks.speed import llama_cpp_decoder, transformers_decoder
 from tests.benchmarks.speed.case import OURS, Case, repeated, timed
+from tests.benchmarks.speed.gguf_file import write_gguf
 from tests.benchmarks.speed.machine import memory_limit, product_limit
+from tests.benchmarks.speed.peer import RUNNERS, Peer
 from tests.benchmarks.speed.shapes import config_of, random_tokens, random_weights
 from tests.benchmarks.speed.training import multiply_adds
 from tinyslm.evaluation import footprint
 from tinyslm.generation import KeyValueCache, generate
+from tinyslm.library import save
 from tinyslm.models import random_model
+from tinyslm.parallel import default_threads
 from tinyslm.recipes import Quantize
 
 PROMPT = 8  # tokens before those that are generated
 
 
-def peers(model, context):
-    """{name: (module, the model in it)} of what is installed."""
-    found = {}
-    if transformers_decoder.INSTALLED:
-        found["transformers"] = (transformers_decoder, transformers_decoder.transformers_model(model))
-    if llama_cpp_decoder.INSTALLED:
-        found["llama.cpp"] = (llama_cpp_decoder, llama_cpp_decoder.llama_cpp_model(model, context))
+def peers(model, work, *arguments):
+    """{name: a peer with the model in it, for this work: "prompt" or "generation"} of what is installed."""
+    found, threads = {}, default_threads()
+    with tempfile.TemporaryDirectory() as directory:
+        if transformers_decoder.INSTALLED:
+            checkpoint = Path(directory) / "checkpoint"
+            save(checkpoint, model)
+            found["transformers"] = Peer(f"{transformers_decoder.__name__}:{work}", checkpoint, threads, *arguments)
+        if llama_cpp_decoder.INSTALLED:
+            write_gguf(Path(directory) / "model.gguf", model)
+            found["llama.cpp"] = Peer(
+                f"{llama_cpp_decoder.__name__}:{work}", f"{directory}/model.gguf", threads, *arguments
+            )
     return found
 
 
@@ -34,14 +46,15 @@ def generation(size, new_tokens):
     def prepare():
         model = random_weights(size)
         token_ids = random_tokens(model.config, 1, PROMPT)
-        write = {OURS: lambda: generate(model, token_ids, new_tokens)}
-        for name, (module, other) in peers(model, PROMPT + new_tokens).items():
-            write[name] = module.generation(other, token_ids, new_tokens)
-        expected = write[OURS]()[0, :4]
-        for name, function in write.items():  # the same model writes the same; later, roundings differ
-            np.testing.assert_array_equal(function()[0, :4], expected, err_msg=name)
-        found = {name: timed(function, new_tokens) for name, function in write.items()}
-        return found | {"memory": memory_limit(footprint(model).bytes)}
+        others = peers(model, "generation", token_ids, new_tokens)
+        expected = generate(model, token_ids, new_tokens)[0, :4]
+        for name, peer in others.items():  # the same model writes the same; later, roundings differ
+            np.testing.assert_array_equal(peer()[0, :4], expected, err_msg=name)
+        return {
+            OURS: timed(lambda: generate(model, token_ids, new_tokens), new_tokens),
+            **{name: peer.runner("timed", new_tokens) for name, peer in others.items()},
+            "memory": memory_limit(footprint(model).bytes),
+        }
 
     return prepare
 
@@ -67,16 +80,21 @@ def prompt(size, length):
     def prepare():
         model = random_weights(size)
         token_ids = random_tokens(model.config, 1, length)
-        read = {OURS: lambda: model(token_ids, cache=KeyValueCache(length), last_only=True)[:, 0]}
-        for name, (module, other) in peers(model, length).items():
-            read[name] = module.prompt(other, token_ids)
-        expected = read[OURS]()
-        for name, function in read.items():
-            np.testing.assert_allclose(function(), expected, atol=1e-3 * np.abs(expected).max(), err_msg=name)
-        time = repeated if size != "1b" else timed
+
+        def read():
+            return model(token_ids, cache=KeyValueCache(length), last_only=True)[:, 0]
+
+        others, expected = peers(model, "prompt", token_ids), read()
+        for name, peer in others.items():
+            np.testing.assert_allclose(peer(), expected, atol=1e-3 * np.abs(expected).max(), err_msg=name)
         head = model.config.vocab_size * model.config.hidden_size  # multiplied for the last token alone
         needed = length * (multiply_adds(model, length) - head) + head
-        return {name: time(function) for name, function in read.items()} | {"limit": product_limit(needed)}
+        kind = "timed" if size == "1b" else "repeated"
+        return {
+            OURS: RUNNERS[kind](read),
+            **{name: peer.runner(kind) for name, peer in others.items()},
+            "limit": product_limit(needed),
+        }
 
     return prepare
 

@@ -9,15 +9,19 @@ from pathlib import Path
 
 from tests.benchmarks.speed import torch_decoder
 from tests.benchmarks.speed.case import OURS, Case
+from tests.benchmarks.speed.peer import Peer
 from tests.benchmarks.speed.shapes import config_of, random_tokens
-from tests.checkpoints.peak_memory import peak, resident
+from tests.benchmarks.speed.training import for_torch, training_step
+from tests.process_memory import peak, resident
 from tinyslm.models import random_model
+from tinyslm.parallel import default_threads
 
+MEMORY_BATCH = (32, 256)
 COMMAND = "from tinyslm.cli import main; raise SystemExit(main())"  # a failure is not to pass for speed
 SWEEP = """
 [[recipe]]
 name = "keep {ratio}"
-grid.ratio = [0.9, 0.8, 0.7, 0.6]
+grid.ratio = [0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55]
 
 [[recipe.step]]
 use = "SliceNeurons"
@@ -25,7 +29,7 @@ ratio = "{ratio}"
 
 [[recipe.step]]
 use = "Recover"
-steps = 10
+steps = 5
 """
 
 
@@ -34,30 +38,32 @@ def output_of(*arguments):
     return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def print_training_memory(who, micro_batch_size):
+def print_training_memory(micro_batch_size):
     """In a process of its own: two training steps, and what they took at most beyond what was there before."""
-    from tests.benchmarks.speed import training
-
-    model = random_model(config_of("4m"))
-    token_ids = random_tokens(model.config, 32, 256)
-    make_step = training.training_step if who == OURS else torch_decoder.training_step
-    make_step(random_model(config_of("1m")), token_ids[:1, :8], 1)()  # loads what is loaded when first used
+    small, large = random_model(config_of("1m")), random_model(config_of("4m"))
+    token_ids = random_tokens(large.config, *MEMORY_BATCH)
+    training_step(small, token_ids[:1, :8], 1)()  # loads what is loaded when first used
     before = resident()
-    step = make_step(model, token_ids, micro_batch_size)
+    step = training_step(large, token_ids, micro_batch_size)
     step(), step()
     print(peak() - before)
 
 
 def training_memory():
     """Bytes that a training step takes: the model, its gradients, both moments, and all that it keeps on the way."""
+    code = "from tests.benchmarks.speed.processes import print_training_memory as p; p(1)"
+    models = [random_model(config_of(size)) for size in ("1m", "4m")]
+    token_ids = random_tokens(models[0].config, *MEMORY_BATCH)
 
-    def bytes_of(who, rows):
-        code = f"from tests.benchmarks.speed.processes import print_training_memory as p; p({who!r}, {rows})"
-        return lambda: int(output_of("-c", code))
+    def of_torch(micro_batch_size):
+        with tempfile.TemporaryDirectory() as directory:
+            small, large = (for_torch(directory, model) for model in models)
+            arguments = small, large, default_threads(), token_ids, micro_batch_size
+            return Peer(f"{torch_decoder.__name__}:training_memory", *arguments)()
 
-    found = {OURS: bytes_of(OURS, 1)}
+    found = {OURS: lambda: int(output_of("-c", code))}
     if torch_decoder.INSTALLED:
-        found |= {"PyTorch": bytes_of("PyTorch", None), "PyTorch, row by row": bytes_of("PyTorch", 1)}
+        found |= {"PyTorch": lambda: of_torch(None), "PyTorch, row by row": lambda: of_torch(1)}
     return found
 
 
@@ -83,6 +89,7 @@ def workers():
                 recipe = Path(directory) / "recipe.toml"
                 recipe.write_text(SWEEP)
                 arguments = ["sweep", str(recipe), "--workers", str(count), "--out", str(Path(directory) / "out")]
+                arguments += ["--documents", "300", "--validation", "60"]
                 began = time.perf_counter()
                 output_of("-c", f"import os; os.sched_setaffinity(0, {cores}); {COMMAND}", *arguments)
                 return time.perf_counter() - began
@@ -102,5 +109,5 @@ CASES = [
         unit="bytes",
     ),
     Case("start", "tinyslm --help", start, {"a second": (0.5, 0.2)}, at_most=True),
-    Case("workers", "a sweep of five points: two workers and cores, against one", workers, {"one worker": (1.8, 2.0)}),
+    Case("workers", "a sweep of nine points: two workers and cores, against one", workers, {"one worker": (1.8, 2.0)}),
 ]

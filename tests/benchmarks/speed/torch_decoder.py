@@ -1,34 +1,33 @@
 """The same decoder in PyTorch, written as one writes it there, with our weights: a peer for training.
 
-Eager mode, scaled-dot-product attention and the RMS norm of the library, AdamW in its fused form.
+Eager mode, scaled-dot-product attention and the RMS norm of the library, AdamW in its fused form. Imports nothing of
+tinyslm.
 """
 
 import importlib.util
 
 import numpy as np
 
-from tinyslm.parallel import default_threads
-from tinyslm.tree import named_arrays
+from tests.process_memory import peak, resident
 
 INSTALLED = importlib.util.find_spec("torch") is not None
 
 
 class TorchDecoder:
-    """A Llama with parameters {our path: tensor}."""
+    """A Llama with parameters {path: tensor}. shape: its layers, head_dim, theta and norm_eps."""
 
-    def __init__(self, model):
+    def __init__(self, weights, shape):
         import torch
 
-        self.config = model.config
-        self.weights = {path: torch.tensor(array, requires_grad=True) for path, array in named_arrays(model).items()}
+        self.shape = shape
+        self.weights = {path: torch.tensor(array, requires_grad=True) for path, array in weights.items()}
 
     def states(self, token_ids):
         """(B, T) -> (B, T, C), after the last norm."""
         import torch
         from torch.nn import functional
 
-        config, (B, T) = self.config, token_ids.shape
-        D = config.head_dim
+        (B, T), D = token_ids.shape, self.shape["head_dim"]
         cos, sin = self.rotation(T)
         x = functional.embedding(token_ids, self.weights["embedding.table"])
 
@@ -36,13 +35,13 @@ class TorchDecoder:
             return functional.linear(x, self.weights[f"{path}.weight"])
 
         def norm(x, path):
-            return functional.rms_norm(x, x.shape[-1:], self.weights[f"{path}.weight"], config.norm_eps)
+            return functional.rms_norm(x, x.shape[-1:], self.weights[f"{path}.weight"], self.shape["norm_eps"])
 
         def turned(x):
             first, second = x.chunk(2, dim=-1)
             return x * cos + torch.cat((-second, first), dim=-1) * sin
 
-        for layer in range(config.num_hidden_layers):
+        for layer in range(self.shape["layers"]):
             path = f"layers.{layer}"
             normed = norm(x, f"{path}.attention_norm")
             query, key, value = (
@@ -62,8 +61,8 @@ class TorchDecoder:
         """cos and sin of every position: (T, D)."""
         import torch
 
-        (rope, *_), D = self.config.ropes, self.config.head_dim
-        inverse = rope.theta ** -(torch.arange(0, D, 2) / D)
+        D = self.shape["head_dim"]
+        inverse = self.shape["theta"] ** -(torch.arange(0, D, 2) / D)
         angle = torch.outer(torch.arange(T), inverse).repeat(1, 2)
         return angle.cos(), angle.sin()
 
@@ -75,15 +74,16 @@ class TorchDecoder:
         return functional.cross_entropy(logits.flatten(0, 1), token_ids[:, 1:].flatten())
 
 
-def training_step(model, token_ids, micro_batch_size=None):
+def training_step(path, shape, threads, token_ids, micro_batch_size=None):
     """A function that takes one step of AdamW on a batch, and returns the loss before it.
 
-    micro_batch_size: rows at a time, whose gradients are added; all at once if None, which is the fastest.
+    path: of the weights, as `numpy.savez` writes them;  micro_batch_size: rows at a time, whose gradients are added;
+    all at once if None, which is the fastest.
     """
     import torch
 
-    torch.set_num_threads(default_threads())
-    decoder, token_ids = TorchDecoder(model), torch.from_numpy(np.asarray(token_ids))
+    torch.set_num_threads(threads)
+    decoder, token_ids = TorchDecoder(np.load(path), shape), torch.from_numpy(token_ids)
     weights, rows = decoder.weights, micro_batch_size or len(token_ids)
     decayed = [path for path, tensor in weights.items() if tensor.ndim > 1 and "embedding" not in path]
     groups = [
@@ -105,3 +105,17 @@ def training_step(model, token_ids, micro_batch_size=None):
         return total
 
     return step
+
+
+def training_memory(small, large, threads, token_ids, micro_batch_size):
+    """A function that returns the bytes that two training steps of the large model took at most beyond what was there
+    before. It may be called once. small, large: (path, shape)."""
+
+    def measure():
+        training_step(*small, threads, token_ids[:1, :8])()  # loads what is loaded when first used
+        before = resident()
+        step = training_step(*large, threads, token_ids, micro_batch_size)
+        step(), step()
+        return peak() - before
+
+    return measure

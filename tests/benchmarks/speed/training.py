@@ -1,17 +1,22 @@
 """Training: a whole step, against PyTorch, and how its time grows."""
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from tests.benchmarks.speed import torch_decoder
 from tests.benchmarks.speed.case import OURS, Case, timed
 from tests.benchmarks.speed.machine import product_limit
+from tests.benchmarks.speed.peer import Peer
 from tests.benchmarks.speed.shapes import config_of, random_tokens
 from tinyslm.evaluation import footprint
 from tinyslm.models import next_token_loss, random_model
+from tinyslm.parallel import default_threads
 from tinyslm.training.adamw import clip_by_global_norm
 from tinyslm.training.loop import Settings, State, batch_gradients
+from tinyslm.tree import named_arrays
 
 LEARNING_RATE = 1e-3
 BACKWARD = 3  # times the multiply-adds of the forward pass: its own, and two products per product backwards
@@ -31,16 +36,32 @@ def training_step(model, token_ids, micro_batch_size):
     return step
 
 
+def for_torch(directory, model):
+    """(path of the weights, shape) of a model, for `torch_decoder`."""
+    config, path = model.config, Path(directory) / f"{footprint(model).parameters}.npz"
+    np.savez(path, **named_arrays(model))
+    shape = {
+        "layers": config.num_hidden_layers,
+        "head_dim": config.head_dim,
+        "theta": config.ropes[0].theta,
+        "norm_eps": config.norm_eps,
+    }
+    return path, shape
+
+
 def runners(config, rows, length, micro_batch_size):
     """Our step, that of PyTorch, and the time of the multiply-adds alone."""
     model = random_model(config)
     token_ids = random_tokens(config, rows, length)
-    steps = {OURS: training_step(model, token_ids, micro_batch_size)}
+    step = training_step(model, token_ids, micro_batch_size)
+    found = {OURS: timed(step)}
     if torch_decoder.INSTALLED:
-        steps["PyTorch"] = torch_decoder.training_step(model, token_ids)
-    losses = np.array([[step() for _ in range(3)] for step in steps.values()])
-    np.testing.assert_allclose(losses, np.broadcast_to(losses[:1], losses.shape), rtol=1e-3)  # the same training
-    found = {name: timed(step) for name, step in steps.items()}
+        with tempfile.TemporaryDirectory() as directory:
+            weights = for_torch(directory, model)
+            peer = Peer(f"{torch_decoder.__name__}:training_step", *weights, default_threads(), token_ids)
+        losses = [[step() for _ in range(3)], [peer() for _ in range(3)]]
+        np.testing.assert_allclose(*losses, rtol=1e-3)  # the same training
+        found["PyTorch"] = peer.runner("timed")
     return found | {"limit": product_limit(BACKWARD * rows * length * multiply_adds(model, length))}
 
 

@@ -1,0 +1,61 @@
+"""A peer in a process of its own, as one who uses it runs it: nothing of tinyslm is imported there, so that what we ask
+of threads and of the system's memory is not done for the peer as well."""
+
+import importlib
+import multiprocessing
+import traceback
+
+from tests.benchmarks.speed.case import repeated, timed
+
+RUNNERS = {"timed": timed, "repeated": repeated}
+
+
+class Peer:
+    """make: "module:function", called there with the arguments; it returns the function that works."""
+
+    def __init__(self, make, *arguments):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, end = context.Pipe()
+        self.process = context.Process(target=serve, args=(end, make, arguments), daemon=True)
+        self.process.start()
+        self.answer()  # when it is ready
+
+    def answer(self):
+        """What the process sends next; RuntimeError with its traceback where it failed."""
+        failed, value = self.pipe.recv()
+        if failed:
+            raise RuntimeError(value)
+        return value
+
+    def __call__(self):
+        """What the function returns."""
+        self.pipe.send(("call", 1))
+        return self.answer()
+
+    def runner(self, kind, units=1):
+        """`timed` or `repeated`, of the function, there."""
+
+        def run():
+            self.pipe.send((kind, units))
+            return self.answer()
+
+        return run
+
+    def __del__(self):
+        self.pipe.close()  # which ends it
+        self.process.join()
+
+
+def serve(pipe, make, arguments):
+    """Answer what is asked for, until nobody asks any more."""
+    try:
+        module, name = make.split(":")
+        function = getattr(importlib.import_module(module), name)(*arguments)
+        pipe.send((False, None))
+        while True:
+            kind, units = pipe.recv()
+            pipe.send((False, function() if kind == "call" else RUNNERS[kind](function, units)()))
+    except EOFError:
+        pass
+    except Exception:  # whatever it is, it is told to the one who asked
+        pipe.send((True, traceback.format_exc()))
