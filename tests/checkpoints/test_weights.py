@@ -24,7 +24,6 @@ from tinyslm.checkpoints import (
     load_model,
     read_safetensors,
     save_model,
-    weights,
     widening,
     write_safetensors,
 )
@@ -40,8 +39,7 @@ from tinyslm.modules import Embedding, Linear, MixtureOfExperts
 from tinyslm.ops import linear
 from tinyslm.recipes import Quantize
 from tinyslm.recipes.calibration import require_dense
-from tinyslm.training.adamw import AdamW
-from tinyslm.tree import map_arrays, named_arrays, named_modules, named_parameters
+from tinyslm.tree import named_arrays, named_modules, named_parameters
 
 TOKENS = np.array([[3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]])
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -85,31 +83,6 @@ def test_int8_is_the_recipe_and_mapped_is_the_model(family, dtype, tied, sharded
         np.testing.assert_allclose(outputs(mapped), outputs(whole), rtol=1e-5, atol=1e-5)
         if not isinstance(whole, Encoder):
             np.testing.assert_array_equal(*(generate(model, TOKENS, 4) for model in (whole, mapped)))
-
-
-@pytest.mark.parametrize("family", ["llama", "phi3", "gpt2"])
-def test_a_model_whose_matrices_lie_column_by_column_is_the_same(tmp_path, monkeypatch, family):
-    directory = saved(tmp_path, family)
-    by_rows = load_model(directory)
-    monkeypatch.setattr(weights, "BY_COLUMNS", 2)
-    by_columns = load_model(directory)
-    for path, module in named_modules(by_columns, Linear).items():
-        assert module.weight.flags.f_contiguous and not module.weight.flags.c_contiguous, path
-    assert_same_model(map_arrays(lambda path, array: np.ascontiguousarray(array), by_columns), by_rows)
-    np.testing.assert_allclose(outputs(by_columns), outputs(by_rows), atol=1e-5)
-    assert_same_model(Quantize()(by_columns), Quantize()(by_rows))
-    before = by_rows.layers[0].attention.query.weight.copy()
-    gradients = [
-        named_parameters(value_and_grad(next_token_loss)(model, TOKENS, TOKENS)[1]) for model in (by_columns, by_rows)
-    ]
-    for path, gradient in gradients[0].items():
-        np.testing.assert_allclose(gradient, gradients[1][path], atol=1e-5, err_msg=path)
-    for model in (by_columns, by_rows):  # moved in place, and saved
-        AdamW(named_parameters(model)).step(gradients[1], 1e-3)
-        assert not np.array_equal(model.layers[0].attention.query.weight, before)
-    save_model(tmp_path / "moved", by_columns)
-    for path, array in named_arrays(load_model(tmp_path / "moved")).items():
-        np.testing.assert_array_equal(array, named_arrays(by_rows)[path], err_msg=path)
 
 
 def saved(directory, family="llama", dtype="bfloat16", **values):

@@ -51,12 +51,9 @@ class StoredTensor:
     shape: tuple[int, ...]
     bits: np.ndarray  # the numbers, mapped from the file, read-only; bfloat16 and booleans as unsigned integers
 
-    def read(self, dtype=None, order="C"):
-        """The numbers in memory of their own: bfloat16 as float32, all others as stored, or converted to `dtype`.
-
-        order: in memory, "C" row by row, "F" column by column.
-        """
-        array = np.empty(self.shape, self.zeros().dtype if dtype is None else dtype, order)
+    def read(self, dtype=None):
+        """The numbers in memory of their own: bfloat16 as float32, all others as stored, or converted to `dtype`."""
+        array = np.empty(self.shape, self.zeros().dtype if dtype is None else dtype)
         stored, out = np.atleast_1d(self.bits, array)
         for rows in row_slices(stored):
             if self.dtype in FLOATING:

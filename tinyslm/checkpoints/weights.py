@@ -1,7 +1,5 @@
 """In what form the weights of a model are held in memory: what becomes of stored tensors when a model is loaded."""
 
-import math
-
 import numpy as np
 
 from tinyslm.checkpoints.json_files import shown
@@ -9,22 +7,12 @@ from tinyslm.checkpoints.mapped import MappedEmbedding, MappedLinear
 from tinyslm.checkpoints.widening import widened_tiles
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear, quantize
 from tinyslm.errors import CheckpointError, DataError
-from tinyslm.modules import Embedding, Linear
-
-BY_COLUMNS = 2**21  # numbers: a matrix that is larger than the cache of a core
+from tinyslm.modules import Embedding
 
 
 def dense(module, tensors):
-    """The Linear or Embedding itself, with the numbers of its tensors: {name of the array: StoredTensor}.
-
-    A large matrix of a Linear lies in memory column by column. The product with the vector of one token then is a sum
-    of columns, which reads memory faster than the scalar products with rows do.
-    """
-
-    def order(tensor):
-        return "F" if isinstance(module, Linear) and math.prod(tensor.shape) >= BY_COLUMNS else "C"
-
-    return module.replace(**{name: tensor.read(np.float32, order(tensor)) for name, tensor in tensors.items()})
+    """The Linear or Embedding itself, with the numbers of its tensors: {name of the array: StoredTensor}."""
+    return module.replace(**{name: tensor.read(np.float32) for name, tensor in tensors.items()})
 
 
 def quantized(module, tensors):

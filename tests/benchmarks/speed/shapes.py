@@ -1,12 +1,10 @@
 """The sizes that are measured: names, configurations, and models of random numbers."""
 
 import functools
-import tempfile
 from dataclasses import replace
 
 import numpy as np
 
-from tinyslm.library import load, save
 from tinyslm.models import random_model
 from tinyslm.models.catalogue import CATALOGUE
 from tinyslm.models.tiny import llama_shape
@@ -28,10 +26,8 @@ def config_of(name, **changes):
 
 @functools.lru_cache(maxsize=1)  # a large one is not to stay in memory beside the next
 def random_weights(name):
-    """A model of one of the sizes, in memory as when it was loaded."""
-    with tempfile.TemporaryDirectory() as directory:
-        save(f"{directory}/model", random_model(config_of(name)))
-        return load(f"{directory}/model")[0]
+    """A model of one of the sizes."""
+    return random_model(config_of(name))
 
 
 def random_tokens(config, rows, length, seed=0):

@@ -105,7 +105,7 @@ def encode(x, scale, zero_point, *, bits=8, symmetric=True):
     steps = np.asarray(x / scale)
     np.round(steps, out=steps)
     steps += zero_point.astype(steps.dtype)
-    return np.clip(steps, low_code, high_code, out=steps).astype(np.int8, order="C")
+    return np.clip(steps, low_code, high_code, out=steps).astype(np.int8)
 
 
 def _grouped(array, group_size):
