@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 OURS = "tinyslm"
+REST = 0.3  # seconds before each measurement: threads of matrix libraries wait actively for that long after their work
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def measured(case: Case, rounds: int) -> dict:
     names, costs = list(runners), {name: [] for name in runners}
     for number in range(rounds + 1):
         for name in names[:: -1 if number % 2 else 1]:
+            time.sleep(REST)
             cost = runners[name]()
             if number:
                 costs[name].append(float(cost))
