@@ -9,7 +9,7 @@ import numpy as np
 from tests.benchmarks.speed import llama_cpp_decoder, transformers_decoder
 from tests.benchmarks.speed.case import OURS, Case, repeated, timed
 from tests.benchmarks.speed.gguf_file import write_gguf
-from tests.benchmarks.speed.machine import memory_limit, product_limit
+from tests.benchmarks.speed.machine import memory_limit, product_limit, products
 from tests.benchmarks.speed.peer import RUNNERS, Peer
 from tests.benchmarks.speed.shapes import config_of, random_tokens, random_weights
 from tests.benchmarks.speed.training import multiply_adds
@@ -40,19 +40,20 @@ def peers(model, work, *arguments):
 
 
 def generation(size, new_tokens):
-    """Seconds per token of a greedy continuation, and of reading all weights from memory once per token: a limit for
-    models that do not fit in a cache."""
+    """Seconds per token of a greedy continuation, of its matrix products alone, and of reading all weights from memory
+    once per token: a limit for models that do not fit in a cache."""
 
     def prepare():
         model = random_weights(size)
         token_ids = random_tokens(model.config, 1, PROMPT)
         others = peers(model, "generation", token_ids, new_tokens)
-        expected = generate(model, token_ids, new_tokens)[0, :4]
+        expected, multiply = generate(model, token_ids, new_tokens)[0, :4], products(model, 1, 1)
         for name, peer in others.items():  # the same model writes the same; later, roundings differ
             np.testing.assert_array_equal(peer()[0, :4], expected, err_msg=name)
         return {
             OURS: timed(lambda: generate(model, token_ids, new_tokens), new_tokens),
             **{name: peer.runner("timed", new_tokens) for name, peer in others.items()},
+            "products": timed(lambda: [multiply() for _ in range(new_tokens)], new_tokens),
             "memory": memory_limit(footprint(model).bytes),
         }
 
@@ -75,7 +76,8 @@ def eight_bits(size, new_tokens):
 
 
 def prompt(size, length):
-    """Seconds of a prompt, with its keys and values kept; the limit is the multiply-adds."""
+    """Seconds of a prompt, with its keys and values kept, and of the matrix products of its linear layers alone; the
+    limit is all multiply-adds at the best speed."""
 
     def prepare():
         model = random_weights(size)
@@ -93,6 +95,7 @@ def prompt(size, length):
         return {
             OURS: RUNNERS[kind](read),
             **{name: peer.runner(kind) for name, peer in others.items()},
+            "products": RUNNERS[kind](products(model, length, 1)),
             "limit": product_limit(needed),
         }
 

@@ -1,10 +1,13 @@
-"""What the machine can do at best, whatever the code: so many multiply-adds and so many bytes per second."""
+"""What cannot be faster: so many multiply-adds and so many bytes per second on this machine, whatever the code, and the
+matrix products of a model in NumPy, without anything between them."""
 
 import time
 
 import numpy as np
 
+from tinyslm.modules import Linear
 from tinyslm.parallel import map_shares
+from tinyslm.tree import named_modules
 
 SIDE = 2048  # of the square matrices
 ARRAY = 2**28  # float32 numbers: a GiB, far more than any cache
@@ -32,5 +35,22 @@ def memory_limit(size):
         began = time.perf_counter()
         map_shares(lambda share: np.max(array[share]), ARRAY)
         return (time.perf_counter() - began) / array.nbytes * size
+
+    return run
+
+
+def products(model, rows, head_rows, backward=False):
+    """A function that does the matrix products of a pass through a decoder's linear layers, on so many rows, and those
+    of the head on head_rows; backward: also the two of each that its gradients need."""
+    matrices = [(linear.weight, rows) for linear in named_modules(model.layers, Linear).values()]
+    matrices.append((model.embedding.table, head_rows))
+    x = {size: np.ones((rows, size), np.float32) for weight, _ in matrices for size in weight.shape}
+
+    def run():
+        for weight, count in matrices:
+            y, dy = x[weight.shape[1]][:count], x[weight.shape[0]][:count]
+            y @ weight.T
+            if backward:
+                dy @ weight, dy.T @ y
 
     return run

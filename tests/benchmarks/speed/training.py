@@ -8,12 +8,12 @@ import numpy as np
 
 from tests.benchmarks.speed import torch_decoder
 from tests.benchmarks.speed.case import OURS, Case, timed
-from tests.benchmarks.speed.machine import product_limit
+from tests.benchmarks.speed.machine import product_limit, products
 from tests.benchmarks.speed.peer import Peer
 from tests.benchmarks.speed.shapes import config_of, random_tokens
 from tinyslm.evaluation import footprint
 from tinyslm.models import next_token_loss, random_model
-from tinyslm.parallel import default_threads
+from tinyslm.parallel import default_threads, map_in_threads
 from tinyslm.training.adamw import clip_by_global_norm
 from tinyslm.training.loop import Settings, State, batch_gradients
 from tinyslm.tree import named_arrays
@@ -50,7 +50,8 @@ def for_torch(directory, model):
 
 
 def runners(config, rows, length, micro_batch_size):
-    """Our step, that of PyTorch, and the time of the multiply-adds alone."""
+    """Our step, that of PyTorch, the matrix products of its linear layers alone, on as many threads, and all of its
+    multiply-adds at the best speed."""
     model = random_model(config)
     token_ids = random_tokens(config, rows, length)
     step = training_step(model, token_ids, micro_batch_size)
@@ -62,6 +63,8 @@ def runners(config, rows, length, micro_batch_size):
         losses = [[step() for _ in range(3)], [peer() for _ in range(3)]]
         np.testing.assert_allclose(*losses, rtol=1e-3)  # the same training
         found["PyTorch"] = peer.runner("timed")
+    multiply = products(model, *[micro_batch_size * length] * 2, backward=True)
+    found["products"] = timed(lambda: map_in_threads(lambda _: multiply(), range(rows // micro_batch_size)))
     return found | {"limit": product_limit(BACKWARD * rows * length * multiply_adds(model, length))}
 
 
