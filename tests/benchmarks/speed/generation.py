@@ -20,7 +20,7 @@ from tinyslm.models import random_model
 from tinyslm.parallel import default_threads
 from tinyslm.recipes import Quantize
 
-PROMPT = 8  # tokens before those that are generated
+PROMPT = 1  # tokens before those that are generated: every pass then reads one
 
 
 def peers(model, work, *arguments):
