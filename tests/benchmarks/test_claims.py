@@ -1,6 +1,11 @@
 """The table of claims: verdicts follow from numbers, and every claim says where it comes from."""
 
 import json
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +15,7 @@ from tests.benchmarks.claims import __main__ as program
 from tests.benchmarks.claims.__main__ import CLAIMS, TOPICS, main, measured, table_row
 from tests.benchmarks.claims.claim import Claim, in_order, spread
 from tinyslm.errors import ConfigError
+from tinyslm.parallel import default_threads
 
 
 @pytest.mark.parametrize(
@@ -30,6 +36,33 @@ def test_an_order_holds_in_the_mean_and_in_most_seeds(lower, higher, holds):
 def test_an_order_of_three_needs_both_steps():
     results = {"a": np.zeros(3), "b": np.ones(3), "c": np.full(3, 0.5)}
     assert not in_order(results, ["a", "b", "c"]).holds and in_order(results, ["a", "c", "b"]).holds
+
+
+def test_two_lanes_are_measured_in_processes_of_their_own(tmp_path, monkeypatch):
+    """And the time of all is that of the longer one."""
+
+    def claim(name):
+        def measure(bench, seed):
+            time.sleep(0.1)
+            return {"a": os.getpid(), "b": default_threads()}
+
+        return Claim(name, "One is less.", "never (nobody)", measure, lambda results: in_order(results, ["b", "a"]))
+
+    claims = {name: claim(name) for name in ("first", "second", "third")}
+    lanes = [[SimpleNamespace(CLAIMS=[claims["first"], claims["third"]])], [SimpleNamespace(CLAIMS=[claims["second"]])]]
+    monkeypatch.setattr(program, "CLAIMS", claims)
+    monkeypatch.setattr(program, "LANES", lanes)
+    monkeypatch.setattr(program, "Bench", lambda split: None)
+    monkeypatch.setattr(program, "ProcessPoolExecutor", partial(ProcessPoolExecutor, mp_context=get_context("fork")))
+    out = tmp_path / "claims.json"
+    main(["--seeds", "1", "--out", str(out)])
+    content = json.loads(out.read_text("utf-8"))
+    assert [row["name"] for row in content["claims"]] == ["first", "second", "third"]
+    first, second, third = (row["measured"][0] for row in content["claims"])
+    assert first["a"] == third["a"] != second["a"] and os.getpid() not in (first["a"], second["a"])
+    assert first["b"] == max(default_threads() // 2, 1)
+    seconds = [row["seconds"] for row in content["claims"]]
+    assert content["seconds"] == pytest.approx(max(seconds[0] + seconds[2], seconds[1]))
 
 
 def test_spreads_are_standard_deviations_over_seeds():

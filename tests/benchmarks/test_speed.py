@@ -1,6 +1,7 @@
 """The table of speeds: ratios are taken within rounds, verdicts follow from them, and both sides do the same work."""
 
 import json
+import os
 import time
 
 import numpy as np
@@ -97,6 +98,10 @@ def test_what_fails_in_a_peer_is_told():
         Peer("functools:nothing_there")
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         Peer("functools:partial", divmod, 1, 0)()
+    with pytest.raises(RuntimeError, match="ended"):
+        Peer("os:_exit", 3)
+    with pytest.raises(RuntimeError, match="ended"):
+        Peer("functools:partial", os._exit, 3)()
 
 
 def test_names_are_unique():

@@ -96,6 +96,8 @@ def test_arrays_that_contradict_each_other_are_refused():
         {"row_starts": np.array([0, 3, 9], np.int32)},
         {"row_starts": np.array([0, 5, 4], np.int32)},
         {"row_starts": np.array([1, 3, 4], np.int32)},
+        {"row_starts": np.array([], np.int32)},
+        {"columns": np.array([0, 2, 5], np.int32)},
     ):
         with pytest.raises(DataError, match="no CSR matrix"):
             csr.replace(**changes)(x)

@@ -44,13 +44,13 @@ def products(model, rows, head_rows, backward=False):
     of the head on head_rows; backward: also the two of each that its gradients need."""
     matrices = [(linear.weight, rows) for linear in named_modules(model.layers, Linear).values()]
     matrices.append((model.embedding.table, head_rows))
-    x = {size: np.ones((rows, size), np.float32) for weight, _ in matrices for size in weight.shape}
+    activations = {size: np.ones((rows, size), np.float32) for weight, _ in matrices for size in weight.shape}
 
     def run():
         for weight, count in matrices:
-            y, dy = x[weight.shape[1]][:count], x[weight.shape[0]][:count]
-            y @ weight.T
+            dy, x = (activations[size][:count] for size in weight.shape)  # (count, out), (count, in)
+            x @ weight.T
             if backward:
-                dy @ weight, dy.T @ y
+                dy @ weight, dy.T @ x
 
     return run

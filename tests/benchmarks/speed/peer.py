@@ -18,11 +18,15 @@ class Peer:
         self.pipe, end = context.Pipe()
         self.process = context.Process(target=serve, args=(end, make, arguments), daemon=True)
         self.process.start()
+        end.close()  # open there only: when that process ends, however it does, nobody waits for its answer
         self.answer()  # when it is ready
 
     def answer(self):
         """What the process sends next; RuntimeError with its traceback where it failed."""
-        failed, value = self.pipe.recv()
+        try:
+            failed, value = self.pipe.recv()
+        except EOFError:
+            raise RuntimeError("the process of a peer ended without an answer") from None
         if failed:
             raise RuntimeError(value)
         return value
