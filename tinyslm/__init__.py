@@ -10,6 +10,7 @@ Letters in shape comments, everywhere the same:
 Gradients carry the name of what they belong to with a d in front: dx is the gradient of the loss with respect to x.
 """
 
+from tinyslm import waiting  # noqa: F401 (first: before NumPy is loaded)
 from tinyslm.autodiff import check_gradient, differentiable, value_and_grad
 from tinyslm.checkpoints import checkpoint_tensors
 from tinyslm.errors import CheckpointError, ConfigError, DataError, Error

@@ -9,6 +9,7 @@ import re
 import time
 from pathlib import Path
 
+import tinyslm  # noqa: F401 (first: before NumPy is loaded, as in the command)
 from tests.benchmarks.speed import compressed, generation, processes, training
 from tests.benchmarks.speed.case import OURS, measured
 from tinyslm.checkpoints.atomic import atomic_file
