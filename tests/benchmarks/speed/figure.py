@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 MARKS = {"transformers": "o", "PyTorch": "s", "llama.cpp": "^"}
+LABEL_HEIGHT = {"transformers": 7, "PyTorch": 7, "llama.cpp": -14}  # points above the mark: two may lie side by side
 
 
 def draw(content, path):
@@ -18,7 +19,7 @@ def draw(content, path):
     from matplotlib import pyplot
 
     rows = [row for row in content["cases"] if not row["at_most"] and MARKS.keys() & row["comparisons"].keys()]
-    figure, axes = pyplot.subplots(figsize=(10, 0.42 * len(rows) + 1.2), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(10, 0.5 * len(rows) + 1.2), layout="constrained")
     for place, row in enumerate(rows):
         axes.axhline(place, color="0.9", linewidth=0.8, zorder=0)
         for name, mark in MARKS.items():
@@ -27,9 +28,13 @@ def draw(content, path):
                 axes.plot([ratio["low"], ratio["high"]], [place, place], color="black", linewidth=1.5)
                 axes.plot(ratio["median"], place, mark, color="black", markerfacecolor="white", markersize=8)
                 axes.annotate(
-                    f"{ratio['median']:.2g}", (ratio["median"], place), (0, 7), textcoords="offset points", ha="center",
+                    f"{ratio['median']:.2f}",
+                    (ratio["median"], place),
+                    (0, LABEL_HEIGHT[name]),
+                    textcoords="offset points",
+                    ha="center",
                     fontsize=8,
-                )  # fmt: skip
+                )
     for name, mark in MARKS.items():
         axes.plot([], [], mark, color="black", markerfacecolor="white", label=f"times as fast as {name}")
     axes.axvline(1, color="black", linestyle="--", linewidth=1)
