@@ -8,6 +8,7 @@ import numpy as np
 
 OURS = "tinyslm"
 REST = 0.3  # seconds before each measurement: threads of matrix libraries wait actively for that long after their work
+SECONDS = 1.0  # for each measurement, unless a single call takes longer
 
 
 @dataclass(frozen=True)
@@ -76,24 +77,15 @@ def summary(values) -> dict:
 
 
 def timed(function, units=1):
-    """A runner: the seconds of function(), per unit of work that it does."""
+    """A runner: the seconds of function(), per unit of work that it does: the median of as many calls as begin within
+    `SECONDS`, since the first ones after a rest find cores and threads asleep and take up to twice as long."""
 
     def run():
-        began = time.perf_counter()
-        function()
-        return (time.perf_counter() - began) / units
-
-    return run
-
-
-def repeated(function, units=1, seconds=0.3):
-    """The same for what is too short to be timed once: as often as fills `seconds`."""
-
-    def run():
-        began, count = time.perf_counter(), 0
-        while (elapsed := time.perf_counter() - began) < seconds or not count:
+        calls = []
+        while sum(calls) < SECONDS:
+            began = time.perf_counter()
             function()
-            count += 1
-        return elapsed / count / units
+            calls.append(time.perf_counter() - began)
+        return np.median(calls) / units
 
     return run

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.benchmarks.speed.case import OURS, Case, repeated, timed
+from tests.benchmarks.speed.case import OURS, Case, timed
 from tests.benchmarks.speed.shapes import random_tokens
 from tinyslm.compression.pruning import CsrLinear
 from tinyslm.compression.quantization import integer_matmul, quantize
@@ -27,8 +27,8 @@ def exact_integers():
     weight = random_weight()
     x_codes, w_codes = quantize(x).codes, quantize(weight).codes
     return {
-        OURS: repeated(lambda: integer_matmul(x_codes, w_codes)),
-        "float32": repeated(lambda: x @ weight.T),
+        OURS: timed(lambda: integer_matmul(x_codes, w_codes)),
+        "float32": timed(lambda: x @ weight.T),
     }
 
 
@@ -56,8 +56,8 @@ def smaller(step):
         token_ids = random_tokens(model.config, 1, ROWS)
         small = step(model, Calibration(list(token_ids), model))
         share = footprint(small).multiply_adds / footprint(model).multiply_adds
-        dense = repeated(lambda: model(token_ids))
-        return {OURS: repeated(lambda: small(token_ids)), "multiply-adds": lambda: dense() * share}
+        dense = timed(lambda: model(token_ids))
+        return {OURS: timed(lambda: small(token_ids)), "multiply-adds": lambda: dense() * share}
 
     return prepare
 

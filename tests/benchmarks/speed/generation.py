@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.speed import llama_cpp_decoder, transformers_decoder
-from tests.benchmarks.speed.case import OURS, Case, repeated, timed
+from tests.benchmarks.speed.case import OURS, Case, timed
 from tests.benchmarks.speed.gguf_file import write_gguf
 from tests.benchmarks.speed.machine import memory_limit, product_limit, products
-from tests.benchmarks.speed.peer import RUNNERS, Peer
+from tests.benchmarks.speed.peer import Peer
 from tests.benchmarks.speed.shapes import config_of, random_tokens, random_weights
 from tests.benchmarks.speed.training import multiply_adds
 from tinyslm.evaluation import footprint
@@ -52,7 +52,7 @@ def generation(size, new_tokens):
             np.testing.assert_array_equal(peer()[0, :4], expected, err_msg=name)
         return {
             OURS: timed(lambda: generate(model, token_ids, new_tokens), new_tokens),
-            **{name: peer.runner("timed", new_tokens) for name, peer in others.items()},
+            **{name: peer.runner(new_tokens) for name, peer in others.items()},
             "products": timed(lambda: [multiply() for _ in range(new_tokens)], new_tokens),
             "memory": memory_limit(footprint(model).bytes),
         }
@@ -91,11 +91,10 @@ def prompt(size, length):
             np.testing.assert_allclose(peer(), expected, atol=1e-3 * np.abs(expected).max(), err_msg=name)
         head = model.config.vocab_size * model.config.hidden_size  # multiplied for the last token alone
         needed = length * (multiply_adds(model, length) - head) + head
-        kind = "timed" if size == "1b" else "repeated"
         return {
-            OURS: RUNNERS[kind](read),
-            **{name: peer.runner(kind) for name, peer in others.items()},
-            "products": RUNNERS[kind](products(model, length, 1)),
+            OURS: timed(read),
+            **{name: peer.runner() for name, peer in others.items()},
+            "products": timed(products(model, length, 1)),
             "limit": product_limit(needed),
         }
 
@@ -132,7 +131,7 @@ def token_at(window, contexts):
                 cache.length = length
                 model(token, cache=cache, last_only=True)
 
-            return repeated(read)
+            return timed(read)
 
         long, short = map(after, contexts)
         return {OURS: long, "after 1,024": short}

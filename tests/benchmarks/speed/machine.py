@@ -1,10 +1,9 @@
 """What cannot be faster: so many multiply-adds and so many bytes per second on this machine, whatever the code, and the
 matrix products of a model in NumPy, without anything between them."""
 
-import time
-
 import numpy as np
 
+from tests.benchmarks.speed.case import timed
 from tinyslm.modules import Linear
 from tinyslm.parallel import map_shares
 from tinyslm.tree import named_modules
@@ -18,25 +17,13 @@ def product_limit(multiply_adds):
     left, right = np.random.default_rng(0).standard_normal((2, SIDE, SIDE), np.float32)
     out = np.empty((SIDE, SIDE), np.float32)
 
-    def run():
-        began = time.perf_counter()
-        for _ in range(4):
-            np.matmul(left, right, out=out)
-        return (time.perf_counter() - began) / 4 / SIDE**3 * multiply_adds
-
-    return run
+    return timed(lambda: np.matmul(left, right, out=out), SIDE**3 / multiply_adds)
 
 
 def memory_limit(size):
     """A runner: the seconds that reading so many bytes from memory takes, all cores at work."""
     array = np.ones(ARRAY, np.float32)
-
-    def run():
-        began = time.perf_counter()
-        map_shares(lambda share: np.max(array[share]), ARRAY)
-        return (time.perf_counter() - began) / array.nbytes * size
-
-    return run
+    return timed(lambda: map_shares(lambda share: np.max(array[share]), ARRAY), array.nbytes / size)
 
 
 def products(model, rows, head_rows, backward=False):

@@ -6,9 +6,7 @@ import importlib
 import multiprocessing
 import traceback
 
-from tests.benchmarks.speed.case import repeated, timed
-
-RUNNERS = {"timed": timed, "repeated": repeated}
+from tests.benchmarks.speed.case import timed
 
 
 class Peer:
@@ -34,14 +32,14 @@ class Peer:
 
     def __call__(self):
         """What the function returns."""
-        self.pipe.send(("call", 1))
+        self.pipe.send(None)
         return self.answer()
 
-    def runner(self, kind, units=1):
-        """`timed` or `repeated`, of the function, there."""
+    def runner(self, units=1):
+        """`timed`, of the function, there."""
 
         def run():
-            self.pipe.send((kind, units))
+            self.pipe.send(units)
             return self.answer()
 
         return run
@@ -58,8 +56,8 @@ def serve(pipe, make, arguments):
         function = getattr(importlib.import_module(module), name)(*arguments)
         pipe.send((False, None))
         while True:
-            kind, units = pipe.recv()
-            pipe.send((False, function() if kind == "call" else RUNNERS[kind](function, units)()))
+            units = pipe.recv()  # None: its value is asked for, not its time
+            pipe.send((False, function() if units is None else timed(function, units)()))
     except EOFError:
         pass
     except Exception:  # whatever it is, it is told to the one who asked

@@ -62,7 +62,7 @@ def runners(config, rows, length, micro_batch_size):
             peer = Peer(f"{torch_decoder.__name__}:training_step", *weights, default_threads(), token_ids)
         losses = [[step() for _ in range(3)], [peer() for _ in range(3)]]
         np.testing.assert_allclose(*losses, rtol=1e-3)  # the same training
-        found["PyTorch"] = peer.runner("timed")
+        found["PyTorch"] = peer.runner()
     multiply = products(model, *[micro_batch_size * length] * 2, backward=True)
     found["products"] = timed(lambda: map_in_threads(lambda _: multiply(), range(rows // micro_batch_size)))
     return found | {"limit": product_limit(BACKWARD * rows * length * multiply_adds(model, length))}
