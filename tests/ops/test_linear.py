@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.checks import check_operation
 from tests.strategies import distinct_sizes, generators
 from tinyslm import ops
+from tinyslm.ops.linear import FEW_ROWS, rows_times_weight
 
 
 @given(distinct_sizes(4, 2, 6), generators(), st.booleans(), st.booleans())
@@ -18,6 +19,22 @@ def test_linear(sizes, rng, with_bias, flat):
     expected = np.einsum("...i,oi->...o", x, weight) + (bias if with_bias else 0)
     np.testing.assert_allclose(ops.linear(x, weight, bias), expected, atol=1e-12)
     check_operation(ops.linear, x, weight, bias)
+
+
+@given(st.integers(0, 2 * FEW_ROWS), distinct_sizes(2, 1, 40), generators())
+def test_few_rows_are_multiplied_as_many(count, sizes, rng):
+    """Rows times the transpose, whichever way round, and a part of a larger array can take it."""
+    inputs, outputs = sizes
+    rows, weight = rng.standard_normal((count, inputs)), rng.standard_normal((outputs, inputs))
+    expected = rows @ weight.T  # (count, outputs)
+    product = rows_times_weight(rows, weight)
+    np.testing.assert_allclose(product, expected, atol=1e-12)
+    assert product.flags.c_contiguous
+    larger = np.full((count, outputs + 2), np.nan)
+    rows_times_weight(rows, weight, larger[:, 1:-1])
+    np.testing.assert_allclose(larger[:, 1:-1], expected, atol=1e-12)
+    assert np.isnan(larger[:, [0, -1]]).all()
+    assert rows_times_weight(rows.astype(np.float32), weight.astype(np.float32)).dtype == np.float32
 
 
 def test_no_rows():

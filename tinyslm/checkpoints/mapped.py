@@ -11,6 +11,7 @@ import numpy as np
 from tinyslm.autodiff import differentiable
 from tinyslm.checkpoints.widening import give_back, widen, widened, widened_tiles
 from tinyslm.modules import LinearLayer, Weighted
+from tinyslm.ops.linear import rows_times_weight
 from tinyslm.parallel import map_shares
 from tinyslm.tree import Array, constant
 
@@ -27,7 +28,7 @@ def linear_in_tiles(x, stored, bias=None):
 
     def multiply(share):
         for rows, tile in widened_tiles(stored[share]):
-            np.matmul(inputs, tile.T, out=y[:, share][:, rows])  # (N, tile)
+            rows_times_weight(inputs, tile, out=y[:, share][:, rows])  # (N, tile)
 
     map_shares(multiply, stored.shape[0])
     if bias is not None:

@@ -53,7 +53,10 @@ def integer_matmul(x, w):
             for start in range(0, K, block):
                 columns = slice(start, start + block)
                 partial = wide_x[:, columns] @ w[rows, columns].astype(np.float32).T  # (n, rows), exact integers
-                product[:, rows] += partial.astype(np.int32)
+                if start == 0:
+                    product[:, rows] = partial
+                else:
+                    product[:, rows] += partial.astype(np.int32)
 
     map_shares(multiply, len(w), work=w.size)
     return product

@@ -8,6 +8,7 @@ from tinyslm.autodiff import differentiable
 from tinyslm.compression.quantization.affine import QuantizedArray, quantize
 from tinyslm.compression.quantization.integer_matmul import affine_matmul, quantize_tokens
 from tinyslm.modules import LinearLayer
+from tinyslm.ops.linear import rows_times_weight
 from tinyslm.parallel import map_shares
 from tinyslm.tree import Array, constant
 
@@ -62,7 +63,7 @@ def weight_only_linear(x, codes, scale, zero_point=None, bias=None):
 
     def multiply(share):
         for rows, tile in widened_tiles(codes[share], zero_point_of(zero_point, share), x.dtype):
-            np.matmul(inputs, tile.T, out=y[:, share][:, rows])  # (N, tile)
+            rows_times_weight(inputs, tile, out=y[:, share][:, rows])  # (N, tile)
 
     map_shares(multiply, codes.shape[0], work=codes.size)
     y *= output_scale
