@@ -44,13 +44,13 @@ def integer_matmul(x, w):
     if K * _largest_magnitude(x.dtype) * _largest_magnitude(w.dtype) > LARGEST_INT32:
         raise DataError(f"a sum of {K} products of {x.dtype} and {w.dtype} codes can overflow int32")
     block = block_length(x.dtype, w.dtype)
-    product = np.zeros((len(x), len(w)), np.int32)
+    product = np.empty((len(x), len(w)), np.int32)
     wide_x = x.astype(np.float32)
 
     def multiply(share):  # each thread has rows of w, a few at a time, so that they are in its cache when they are wide
         for first in range(share.start, share.stop, ROWS):
             rows = slice(first, min(first + ROWS, share.stop))
-            for start in range(0, K, block):
+            for start in range(0, max(K, 1), block):  # once if K is 0: a sum of nothing is 0
                 columns = slice(start, start + block)
                 partial = wide_x[:, columns] @ w[rows, columns].astype(np.float32).T  # (n, rows), exact integers
                 if start == 0:
