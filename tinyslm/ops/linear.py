@@ -4,14 +4,14 @@ import numpy as np
 
 from tinyslm.autodiff import differentiable
 
-FEW_ROWS = 32
+FEW_ROWS = 32  # from about twice as many on, the plain product is the faster one
 
 
 def rows_times_weight(rows, weight, out=None):
     """rows W^T. rows: (N, in);  weight: (out, in);  returns (N, out), in `out` if it is given.
 
-    Up to `FEW_ROWS` (a token of each text that is continued, the tokens of an expert) are computed as (W rows^T)^T, for
-    which OpenBLAS takes little more than half of the time; for many rows it would take longer.
+    Two to `FEW_ROWS` rows (a token of each text that is continued, the tokens of an expert) are computed as
+    (W rows^T)^T: the same sums, for which OpenBLAS takes less time (`python -m tests.benchmarks.speed batch-16`).
     """
     if not 1 < len(rows) <= FEW_ROWS:
         return np.matmul(rows, weight.T, out=out)
