@@ -81,8 +81,11 @@ def test_the_program_lists_refuses_and_writes(tmp_path, monkeypatch, capsys):
         content["command"] == f"python -m tests.benchmarks.speed a --rounds 2 --out {out}"
         and content["versions"]["numpy"]
     )
-    figure.draw(content, tmp_path / "figure.png")
+    figure.main([str(out), str(tmp_path / "figure.png")])
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(SystemExit):
+        figure.main([str(tmp_path / "none.json"), str(tmp_path / "figure.png")])
+    assert "none.json is not a table" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
 python -m tests.benchmarks.speed.figure data/benchmarks.json data/benchmarks.png
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 MARKS = {"transformers": "o", "PyTorch": "s", "llama.cpp": "^"}
@@ -50,5 +50,20 @@ def draw(content, path):
     pyplot.close(figure)
 
 
+def main(argv=None):
+    """Draw what the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.speed.figure", description="The table as a picture."
+    )
+    parser.add_argument("table", type=Path, metavar="JSON", help="what the benchmark wrote")
+    parser.add_argument("picture", metavar="PNG", help="where to draw it")
+    arguments = parser.parse_args(argv)
+    try:
+        content = json.loads(arguments.table.read_text("utf-8"))
+    except (OSError, ValueError) as problem:
+        parser.error(f"{arguments.table} is not a table of the benchmark: {problem}")
+    draw(content, arguments.picture)
+
+
 if __name__ == "__main__":
-    draw(json.loads(Path(sys.argv[1]).read_text("utf-8")), sys.argv[2])
+    main()
