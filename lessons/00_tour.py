@@ -21,7 +21,7 @@ from tinyslm.evaluation.parameters import (
     count_parameters,
     parameters_by_part,
 )
-from tinyslm.models.build import shape_model
+from tinyslm.models.builder import shape_model
 from tinyslm.models.catalogue import CATALOGUE
 from tinyslm.reporting import units
 from tinyslm.reporting.pictures import show_frontier, show_matrix, use_lesson_style
@@ -118,7 +118,7 @@ for prompt in prompts:
 # ## Smaller, in four ways
 #
 # A *recipe* is a list of steps, and a step takes a model and gives another one. The original stays as it is, and serves
-# as the teacher of short trainings (`Recover`) that repair a part of the damage. One recipe for each technique:
+# as the teacher of short trainings (`Distill`) that repair a part of the damage. One recipe for each technique:
 #
 # - **distil**: a model with half of the layers learns to predict what the whole model predicts (lesson 06);
 # - **prune**: a third of the neurons, those that matter least, is cut out (lessons 07 and 08);
@@ -126,11 +126,11 @@ for prompt in prompts:
 # - **factorize**: every matrix becomes the product of two thin ones (lesson 10).
 
 # %%
-from tinyslm.recipes import Factorize, KeepLayers, Quantize, Recover, SliceNeurons, compress
+from tinyslm.recipes import Factorize, KeepLayers, Quantize, Distill, SliceNeurons, compress
 
-recover = Recover(steps=10, learning_rate=5e-4, batch_size=10)
+recover = Distill(steps=10, learning_rate=5e-4, batch_size=10)
 recipes = {
-    "distilled": [KeepLayers((0, 2, 5)), Recover(steps=20, learning_rate=1e-3, batch_size=10)],
+    "distilled": [KeepLayers((0, 2, 5)), Distill(steps=20, learning_rate=1e-3, batch_size=10)],
     "pruned": [SliceNeurons(ratio=2 / 3), recover],
     "quantized": [Quantize()],
     "factorized": [Factorize(ratio=0.7), recover],

@@ -157,7 +157,7 @@ print(
 
 # %%
 from tinyslm.evaluation import measure_loss
-from tinyslm.evaluation.perplexity import document_nats
+from tinyslm.evaluation.loss import document_nats
 from tinyslm.text.corpus import town_corpus
 
 corpus = town_corpus(tokenizer, end_id=0, validation=80)
@@ -317,7 +317,7 @@ plt.show()
 #
 # ## Sources
 #
-# - Shannon 1948, *A mathematical theory of communication*; 1951, *Prediction and entropy of printed English*.
+# - Shannon 1948, *A mathematical theory of communication*; 1951, *MaskedLMHead and entropy of printed English*.
 # - Gage 1994, *A new algorithm for data compression*: byte pairs. Sennrich, Haddow & Birch 2016, *Neural machine
 #   translation of rare words with subword units*: for models.
 # - Radford, Wu, Child, Luan, Amodei & Sutskever 2019, *Language models are unsupervised multitask learners*: on bytes.

@@ -217,8 +217,8 @@ neurons = (
 )  # SiLU: near 0 for a negative gate, the gate itself for a large one
 x = x + neurons @ block.feed_forward.down.weight.T  # (1, T, C)
 first = x
-for number, block in enumerate(model.layers[1:], start=1):
-    x = block(x, Context(np.arange(T)), number)  # the same again, with the weights of each layer
+for block in model.layers[1:]:
+    x = block(x, Context(np.arange(T)))  # the same again, with the weights of each layer
 states = ops.rms_norm(x, model.norm.weight, eps=config.norm_eps)
 logits = states @ model.embedding.table.T  # (1, T, V)
 compare(
@@ -456,7 +456,7 @@ for name, each in {
     "decoder (the built-in model)": model,
     "encoder (random weights)": encoder,
 }.items():
-    one, other = (each.states(token_ids[meaning][:, :end])[0] for meaning in texts)  # (T, C)
+    one, other = (each.hidden_states(token_ids[meaning][:, :end])[0] for meaning in texts)  # (T, C)
     changes[name] = np.linalg.norm(one - other, axis=1) / np.linalg.norm(one, axis=1)
 figure, axes = plt.subplots(figsize=(7.0, 3.4))
 show_lines(axes, changes, "", "relative change of the state", markers=True)

@@ -244,8 +244,8 @@ print(numbered_source(differentiable))
 # of each line are the numbers of earlier lines, or weights.
 
 # %%
-from tinyslm.models.build import random_model
-from tinyslm.models.tiny import llama_shape
+from tinyslm.models.builder import random_model
+from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.tree import map_parameters, named_parameters
 
 tiny = random_model(llama_shape(1536, 16, 32, 1, 2, 1), dtype=np.float64)

@@ -16,8 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import tinyslm
-from tinyslm.models.build import random_model
-from tinyslm.models.tiny import tiny_config
+from tinyslm.models.builder import random_model
+from tinyslm.models.tiny_shapes import tiny_config
 from tinyslm.reporting.pictures import show_bars, show_lines, use_lesson_style, use_powers
 from tinyslm.reporting.source import numbered_source
 from tinyslm.reporting.summary import summary
@@ -305,7 +305,7 @@ for first in range(0, 150, 25):
 # documents per step. Beside it, the floor:
 
 # %%
-from tinyslm.library import data_directory
+from tinyslm.load_save import data_directory
 
 record = json.loads((data_directory() / "teacher" / "training.json").read_text())
 recorded = np.array(record["losses"])
@@ -376,8 +376,8 @@ plt.show()
 # are compared on the same documents; the error is that of their difference.
 
 # %%
-from tinyslm.evaluation.perplexity import document_nats
-from tinyslm.text.nats import mean_nats
+from tinyslm.evaluation.loss import document_nats
+from tinyslm.text.loss_estimate import estimate_loss
 
 larger = town_corpus(tokenizer, end_id=0, validation=400)
 families = np.array(larger.families)
@@ -390,10 +390,10 @@ print("nats per token         floor   this page          teacher")
 for family in names:
     of = families == family
     floors = larger.floor_nats[of]
-    bars["floor"].append(mean_nats(floors, tokens[of]).nats)
+    bars["floor"].append(estimate_loss(floors, tokens[of]).nats)
     cells = []
     for name in models:
-        excess = mean_nats(totals[name][of] - floors, tokens[of])
+        excess = estimate_loss(totals[name][of] - floors, tokens[of])
         bars[name].append(bars["floor"][-1] + excess.nats)
         cells.append(f"+{excess.nats:.3f} ± {excess.standard_error:.3f}")
     print(f"{family:20} {bars['floor'][-1]:7.3f}   {cells[0]:16}   {cells[1]}")
@@ -520,7 +520,7 @@ held_out = (larger.validation, larger.floor_nats)
 trained_on = (encoded[-400:], -np.array([each for _, _, each in documents[-400:]]))
 for name, (each, floors) in {"trained on": trained_on, "kept apart": held_out}.items():
     nats, tokens = document_nats(state.model, each)
-    excess = mean_nats(nats - floors, tokens)
+    excess = estimate_loss(nats - floors, tokens)
     print(f"400 documents {name}: {excess.nats:.3f} ± {excess.standard_error:.3f} above the floor")
 
 # %% [markdown]

@@ -249,8 +249,8 @@ print(
 # built-in model's, so with a model of the same width and random weights: time does not depend on what weights say.
 
 # %% tags=["measured"]
-from tinyslm.models.build import random_model
-from tinyslm.models.tiny import tiny_config
+from tinyslm.models.builder import random_model
+from tinyslm.models.tiny_shapes import tiny_config
 
 long_model = random_model(tiny_config("teacher", 1536, max_position_embeddings=1024))
 
@@ -360,7 +360,7 @@ print(f"the weights                           {tinyslm.footprint(model).bytes:,}
 # models, with two bytes per number as they are usually run:
 
 # %%
-from tinyslm.models.build import shape_model
+from tinyslm.models.builder import shape_model
 from tinyslm.models.catalogue import CATALOGUE
 
 contexts = 2 ** np.arange(8, 18)
@@ -457,7 +457,7 @@ for name, make_cache in (("exact", KeyValueCache), ("eight bits", QuantizedKeyVa
 # poor end. Compare the log-probability of whole documents, as the model itself sees them:
 
 # %%
-from tinyslm.evaluation.perplexity import document_nats
+from tinyslm.evaluation.loss import document_nats
 
 
 def model_log_probability(texts):

@@ -21,7 +21,7 @@ from tinyslm.compression.distillation import (
     soft_target_loss,
 )
 from tinyslm.evaluation import measure_loss
-from tinyslm.recipes import Calibration, FreshStudent, KeepLayers, Recover, compress
+from tinyslm.recipes import Calibration, FreshStudent, KeepLayers, Distill, compress
 from tinyslm.reporting.pictures import (
     show_bars,
     show_lines,
@@ -134,7 +134,7 @@ print(numbered_source(soft_target_loss))
 # divergences share is in `mean_divergence`:
 
 # %%
-from tinyslm.compression.distillation.probabilities import mean_divergence
+from tinyslm.compression.distillation.divergence import mean_divergence
 
 print(numbered_source(mean_divergence))
 
@@ -266,9 +266,9 @@ plt.show()
 # %%
 few = Calibration(corpus.training[:24], model)
 lessons = {
-    "labels": Recover(80, 3e-3, batch_size=8, soft_weight=0.0),
-    "soft targets": Recover(80, 3e-3, batch_size=8),
-    "soft targets, T = 2": Recover(80, 3e-3, batch_size=8, temperature=2.0),
+    "labels": Distill(80, 3e-3, batch_size=8, soft_weight=0.0),
+    "soft targets": Distill(80, 3e-3, batch_size=8),
+    "soft targets, T = 2": Distill(80, 3e-3, batch_size=8, temperature=2.0),
 }
 small = {name: compress(model, [fresh, recover], few)[0] for name, recover in lessons.items()}
 seen = [measure_loss(each, few.documents).nats for each in small.values()]
@@ -337,7 +337,7 @@ def distances(student):
     return table
 
 
-states = Recover(12, 1e-3, batch_size=12, hidden_weight=1.0, layers="spread")
+states = Distill(12, 1e-3, batch_size=12, hidden_weight=1.0, layers="spread")
 with_states, _ = compress(cut, [states], calibration)
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.6))
 for panel, (name, student) in zip(axes, {"before": cut, "after": with_states}.items()):
@@ -356,7 +356,7 @@ plt.show()
 # The same student without the loss of states, for comparison, and the small ones from above:
 
 # %%
-without_states, _ = compress(cut, [Recover(12, 1e-3, batch_size=12)], calibration)
+without_states, _ = compress(cut, [Distill(12, 1e-3, batch_size=12)], calibration)
 models = {
     "teacher": model,
     "3 layers, as cut": cut,
@@ -410,7 +410,7 @@ for name, student in {"3 layers": cut, "small": small["labels"]}.items():
 
 # %% [markdown]
 # **Must I store the whole distribution?** No: the most likely tokens and one bucket for all others are nearly as good
-# (`Recover(top_k=...)`). At this text, how much of the teacher's probability lies outside the first k:
+# (`Distill(top_k=...)`). At this text, how much of the teacher's probability lies outside the first k:
 
 # %%
 ordered = np.sort(np.apply_along_axis(probabilities, -1, teacher_logits.reshape(-1, logits.size)))[
@@ -428,7 +428,7 @@ for k in (1, 4, 16, 64):
 #    targets or the temperature?
 # 4. Give the small student all of the training documents. How much of the difference between labels and soft targets
 #    is left?
-# 5. `Recover(divergence="reverse")`: distil the student of three layers with it. Is its loss lower or higher, and why
+# 5. `Distill(divergence="reverse")`: distil the student of three layers with it. Is its loss lower or higher, and why
 #    would somebody want it all the same?
 #
 # ## Sources

@@ -18,7 +18,7 @@ from tinyslm.recipes import (
     PruneMagnitude,
     PruneSparseGPT,
     PruneWanda,
-    Recover,
+    Distill,
     StoreSparse,
     compress,
 )
@@ -235,13 +235,13 @@ plt.show()
 # %% [markdown]
 # The last line is the best that can be done with SparseGPT's mask: every remaining weight chosen anew by least squares.
 #
-# ## Recover
+# ## Distill
 #
 # Pruning is damage, and a short training repairs a part of it. The masks hold while training: a removed weight has gradient
 # exactly zero, no momentum, and no decay. The teacher of this training is the dense model itself (lesson 06).
 
 # %%
-recover = Recover(steps=30, learning_rate=5e-4)
+recover = Distill(steps=30, learning_rate=5e-4)
 half, _ = compress(model, [PruneSparseGPT(0.5)], calibration)
 recovered, _ = compress(half, [recover], calibration)
 most, _ = compress(model, [PruneSparseGPT(0.8)], calibration)
@@ -327,7 +327,7 @@ for scope in ("layer", "global"):
 #
 # 1. `tinyslm exercise new magnitude-mask`: write the mask with exact counts yourself.
 # 2. `tinyslm exercise new wanda`: write the scores and the mask of Wanda.
-# 3. Prune the model to 90 % with `PruneGradually` and with `PruneMagnitude` followed by `Recover`, with as many steps. When
+# 3. Prune the model to 90 % with `PruneGradually` and with `PruneMagnitude` followed by `Distill`, with as many steps. When
 #    does the gradual way begin to win?
 # 4. `PruneMagnitude(0.5, pattern="2:4")` keeps 2 of every 4 weights in a row. Add it to the table. Why is it worse than 50 %
 #    without a pattern, and who would want it all the same?

@@ -23,7 +23,7 @@ from tinyslm.recipes import (
     FoldMasks,
     KeepLayers,
     PruneMagnitude,
-    Recover,
+    Distill,
     SliceChannels,
     SliceGroups,
     SliceHeads,
@@ -65,7 +65,7 @@ for part, count in parameters_by_part(model).items():
 # norm of the weights that carry it on. Sorted, for all layers:
 
 # %%
-from tinyslm.recipes.prune_structure import neuron_scores
+from tinyslm.recipes.pruning.neurons import neuron_scores
 
 scores = neuron_scores(model, calibration, "activation")  # {path of a feed-forward layer: (F,)}
 figure, axes = plt.subplots()
@@ -144,7 +144,7 @@ print(numbered_source(neuron_importance))
 # too: a checkpoint whose configuration does not agree with its arrays cannot be loaded.
 #
 # **In a debugger**: set a breakpoint at the last line of `slice_neurons` in
-# `tinyslm/compression/pruning/structured.py` and look at `keep` and at the shapes of `up`, `down` and `gate` before
+# `tinyslm/compression/pruning/neurons.py` and look at `keep` and at the shapes of `up`, `down` and `gate` before
 # and after `take_outputs` and `take_inputs`.
 #
 # ## Which neurons?
@@ -210,7 +210,7 @@ for name, (before, after) in measures.items():
 # some text:
 
 # %%
-from tinyslm.recipes.prune_heads import head_parts, head_scores
+from tinyslm.recipes.pruning.heads import head_parts, head_scores
 
 of_heads = head_scores(model, calibration, "minitron", head_parts(model.config.head_dim))
 table = np.array([*of_heads.values()])  # (layers, H)
@@ -236,7 +236,7 @@ except tinyslm.Error as error:
 # at once:
 
 # %%
-from tinyslm.recipes.prune_channels import channel_axes
+from tinyslm.recipes.pruning.channels import channel_axes
 
 for path, axes_of_array in channel_axes(model.config).items():
     if path.startswith(("embedding", "layers.0.", "norm")):
@@ -268,7 +268,7 @@ print("sliced, corrected  ", np.round(rms_norm(state[:, keep], new_gain, new_eps
 # it, what really happens without each layer:
 
 # %%
-from tinyslm.recipes.prune_layers import influences
+from tinyslm.recipes.pruning.layers import influences
 
 influence = influences(model, calibration.sample())[""]
 count = len(model.layers)
@@ -328,7 +328,7 @@ plt.show()
 # recovered by the same short distillation from the dense model:
 
 # %%
-recover = Recover(steps=16, learning_rate=5e-4, batch_size=10)
+recover = Distill(steps=16, learning_rate=5e-4, batch_size=10)
 shallow, _ = compress(model, [DropLayers(2)], calibration)
 removed = dense_size - tinyslm.footprint(shallow).parameters
 ratio = 1 - removed / parameters_by_part(model)["feed-forward"]
@@ -338,7 +338,7 @@ models = {
     "4 layers": shallow,
     "4 layers, recovered": compress(shallow, [recover], calibration)[0],
     "narrow": narrow,
-    "narrow, repaired": compress(model, [SliceNeurons(ratio, repair=True)], calibration)[0],
+    "narrow, repaired": compress(model, [SliceNeurons(ratio, refit=True)], calibration)[0],
     "narrow, recovered": compress(narrow, [recover], calibration)[0],
 }
 print(f"the narrow model keeps {ratio:.1%} of the neurons")
@@ -421,7 +421,7 @@ print(f"from random weights {measure_loss(from_scratch, corpus.validation).nats:
 # ## Exercises
 #
 # 1. `tinyslm exercise new neuron-slicing`: write the slicing of the coupled arrays yourself.
-# 2. Recover the six models of "Which neurons?" with 20 steps each. How much of the differences is left?
+# 2. Distill the six models of "Which neurons?" with 20 steps each. How much of the differences is left?
 # 3. `SliceChannels(0.8)` with and without the correction of the norms: comment out the line in a copy of
 #    `with_channels` and measure. Then recover both.
 # 4. Drop two layers one after the other, measuring the influence anew in between. Are they the same two?

@@ -385,7 +385,7 @@ for name, levels_of in formats.items():
 
 # %%
 from tinyslm.modules import Linear, RMSNorm
-from tinyslm.recipes.smooth import divided_norm, multiplied_columns, norm_readers
+from tinyslm.recipes.quantization.smoothquant import divided_norm, multiplied_columns, norm_readers
 from tinyslm.tree import map_modules, named_modules
 
 
@@ -440,7 +440,7 @@ print(numbered_source(smoothing_scales))
 # Weights *and* activations in 8 bits ("W8A8"), activations with one scale per token:
 
 # %%
-products = Quantize(integer_products=True)
+products = Quantize(dynamic_activations=True)
 w8a8 = {
     "dense": model,
     "W8A8": products(model),
@@ -459,7 +459,7 @@ print(summary(w8a8, corpus))
 # scale of a feature stands *inside* the sum over features, where integers are added; only what is the same for the
 # whole sum can be taken out of it.
 #
-# ## Recover
+# ## Distill
 #
 # What broke at few bits can be trained, with the rounding switched on: in the forward pass every weight is rounded, in
 # the backward pass the gradient goes through as if it were not ("straight-through"). The scales are trained too.
@@ -541,7 +541,7 @@ print("                                       1 token   64 tokens")
 rows = {count: rng.standard_normal((count, 1024)).astype(np.float32) for count in (1, 64)}
 rounded = {count: quantize_tokens(x).codes for count, x in rows.items()}
 weights_only = QuantizedLinear.from_linear(Linear(large))
-both = QuantizedLinear.from_linear(Linear(large), integer_products=True)
+both = QuantizedLinear.from_linear(Linear(large), dynamic_activations=True)
 for name, function in {
     "float32 @ float32": lambda n: rows[n] @ large.T,
     "int8 @ int8 (wraps around)": lambda n: rounded[n] @ codes.T,

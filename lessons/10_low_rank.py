@@ -14,7 +14,7 @@ import numpy as np
 
 import tinyslm
 from tinyslm.evaluation import measure_loss
-from tinyslm.recipes import Calibration, Factorize, LearnRanks, Recover, compress
+from tinyslm.recipes import Calibration, Factorize, LearnRanks, Distill, compress
 from tinyslm.reporting.pictures import (
     show_lines,
     show_matrix,
@@ -241,8 +241,8 @@ plt.show()
 # Each is the best in its own column. Which column is the one that matters, only the loss of the model can say:
 
 # %%
-from tinyslm.recipes.components import model_components
-from tinyslm.recipes.factorize import uniform_ranks, with_ranks
+from tinyslm.recipes.factorization.components import model_components
+from tinyslm.recipes.factorization.factorize import uniform_ranks, with_ranks
 
 ratios = (0.5, 0.65, 0.8, 0.9)
 losses = {}
@@ -351,13 +351,13 @@ for name, each in {"uniform": uniform, "greedy": greedy, "learned": learned}.ite
 # all of the first layer, whose errors pass through all others, and make the later layers thin. No weight was trained
 # for this, and it is by far the best.
 #
-# ## Recover
+# ## Distill
 #
 # Both factors can be trained, and a short training with the dense model as the teacher repairs much of what the plain
 # SVD broke. Where less was broken, there is less to repair in so few steps.
 
 # %%
-recover = Recover(steps=15, learning_rate=1e-3, batch_size=8)
+recover = Distill(steps=15, learning_rate=1e-3, batch_size=8)
 plain, _ = compress(model, [Factorize(budget)], calibration)
 plain_recovered, _ = compress(plain, [recover], calibration)
 learned_recovered, _ = compress(learned, [recover], calibration)

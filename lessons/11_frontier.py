@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import tinyslm
-from tinyslm.evaluation.perplexity import document_nats
+from tinyslm.evaluation.loss import document_nats
 from tinyslm.recipes import (
     STEPS,
     Calibration,
@@ -23,7 +23,7 @@ from tinyslm.recipes import (
     PruneWanda,
     Quantize,
     Recipe,
-    Recover,
+    Distill,
     SliceNeurons,
     compress,
 )
@@ -50,7 +50,7 @@ print(numbered_source(compress))
 # %%
 recipe = [
     SliceNeurons(0.75),
-    Recover(steps=10, learning_rate=5e-4, batch_size=8),
+    Distill(steps=10, learning_rate=5e-4, batch_size=8),
     Quantize(bits=4, group_size=32),
 ]
 combined, records = compress(model, recipe, calibration)
@@ -162,7 +162,7 @@ for name, value in single.items():
 
 # %%
 cut = SliceNeurons(0.5)
-recover = Recover(steps=12, learning_rate=5e-4, batch_size=8)
+recover = Distill(steps=12, learning_rate=5e-4, batch_size=8)
 rounding = Quantize(bits=4, group_size=32)
 orders = {
     "cut, round": [cut, rounding],
@@ -185,7 +185,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from tinyslm.recipes.files import read_recipes
+from tinyslm.recipes.recipe_files import read_recipes
 
 text = """
 [[recipe]]
@@ -199,7 +199,7 @@ grid.ratio = [0.75, 0.5]
 grid.bits = [8, 4]
 step = [
   {use = "SliceNeurons", ratio = "{ratio}"},
-  {use = "Recover", steps = 12, learning_rate = 5e-4, batch_size = 8},
+  {use = "Distill", steps = 12, learning_rate = 5e-4, batch_size = 8},
   {use = "Quantize", bits = "{bits}", group_size = 32},
 ]
 
@@ -231,9 +231,9 @@ print(numbered_source(sweep))
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
-from tinyslm.recipes.files import make_step, recipe_entry
+from tinyslm.recipes.recipe_files import make_step, recipe_entry
 from tinyslm.reporting.frontier import format_frontier, spots
-from tinyslm.text.nats import mean_nats
+from tinyslm.text.loss_estimate import estimate_loss
 
 
 def work(job):
@@ -246,8 +246,8 @@ def work(job):
         "bits": size.bits,
         "parameters": size.parameters,
         "multiply_adds": size.multiply_adds,
-        "loss": asdict(mean_nats(nats, tokens)),
-        "change": asdict(mean_nats(nats - dense_nats, tokens)),
+        "loss": asdict(estimate_loss(nats, tokens)),
+        "change": asdict(estimate_loss(nats - dense_nats, tokens)),
     }
     return {"name": job["name"], "steps": records, "measured": measured}
 

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import tinyslm
-from tinyslm.evaluation.inspection import inspect_model
+from tinyslm.evaluation.model_summary import inspect_model
 from tinyslm.models import shape_model
 from tinyslm.models.catalogue import CATALOGUE
 from tinyslm.reporting.pictures import show_lines, show_matrix, use_lesson_style
@@ -103,7 +103,7 @@ for axes in (left, right):
 plt.show()
 
 # %% [markdown]
-# **In a debugger**: set a breakpoint in `MixtureOfExperts.__call__` (`tinyslm/modules/mixture.py`), at the line with
+# **In a debugger**: set a breakpoint in `MixtureOfExperts.__call__` (`tinyslm/modules/mixture_of_experts.py`), at the line with
 # `zip`, and look at `chosen`, `weights` and `rows`: which tokens each expert gets. An expert with no token computes
 # nothing.
 #

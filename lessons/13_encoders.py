@@ -19,7 +19,7 @@ import tinyslm
 from tinyslm.compression.distillation import cosine_loss, layer_map, soft_target_loss
 from tinyslm.models import EncoderConfig, random_model
 from tinyslm.ops import IGNORED
-from tinyslm.recipes import Calibration, FreshStudent, KeepLayers, Recover, compress
+from tinyslm.recipes import Calibration, FreshStudent, KeepLayers, Distill, compress
 from tinyslm.reporting.pictures import (
     show_attention,
     show_bars,
@@ -31,7 +31,7 @@ from tinyslm.reporting.source import numbered_source
 from tinyslm.text import town
 from tinyslm.text.batches import encode_documents, pad_documents
 from tinyslm.text.town import ambiguity
-from tinyslm.text.town.choices import SamplingPage
+from tinyslm.text.town.grammar import SamplingPage
 
 use_lesson_style()
 _, tokenizer = tinyslm.load("teacher")
@@ -315,7 +315,7 @@ print(f"gradient times state: {abs(np.vdot(gradient, state)):.3f}")
 # as many steps more, so that the student is not compared with a model that had less training:
 
 # %%
-triple = Recover(50, 1e-3, batch_size=40, temperature=2.0, soft_weight=5 / 7, cosine_weight=1 / 7)
+triple = Distill(50, 1e-3, batch_size=40, temperature=2.0, soft_weight=5 / 7, cosine_weight=1 / 7)
 half = KeepLayers(layer_map("spread", 3, 6))
 learning = Calibration(training, teacher, seed=2, mask_token_id=MASK)
 recipes = {
@@ -388,7 +388,7 @@ for name in ("teacher", "half, all three losses"):
 # minus the cosine?
 
 # %%
-states = {name: each.states(**hidden_in) for name, each in models.items()}
+states = {name: each.hidden_states(**hidden_in) for name, each in models.items()}
 mask = hidden_in["attention_mask"]
 for name in ("half, as cut", "without cosine", "half, all three losses", "half, random weights"):
     print(f"{name:24} {cosine_loss(states[name], states['teacher'], mask=mask):.3f}")

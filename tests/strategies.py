@@ -99,7 +99,7 @@ def decoder_configs(draw, **fixed):
         "norm": maybe("rms", "layer"),
         "norm_eps": 1e-2,
         "query_key_norm": maybe(False, True),
-        "branch_norm": maybe(False, True),
+        "sublayer_output_norm": maybe(False, True),
         "activation": maybe("silu", "gelu", "gelu_new"),
         "gated": maybe(True, False),
         "attention_bias": maybe(False, True),

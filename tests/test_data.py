@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyslm.library import data_directory, load
+from tinyslm.load_save import data_directory, load
 from tinyslm.text.town.digest import DOCUMENTS, exam_digest, split_digest
 from tinyslm.tree import named_arrays
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from tinyslm.parallel import WORTH_SHARING, default_threads, map_in_threads, map_shares
+from tinyslm.parallel import WORTH_SHARING, map_in_threads, map_shares
+from tinyslm.runtime import default_threads
 
 
 def blas_threads():

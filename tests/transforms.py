@@ -161,11 +161,11 @@ def untie(model):
 def rotate(model, rng):
     """The residual stream of a decoder in another orthonormal basis, after untying and folding all gains.
 
-    Needs RMS norms that stand before what reads (no `branch_norm`): LayerNorm subtracts a mean, which rotations
-    change.
+    Needs RMS norms that stand before what reads (no `sublayer_output_norm`): LayerNorm subtracts a mean, which
+    rotations change.
     Source: Ashkboos et al. 2024 (SliceGPT), section 3.
     """
-    if model.config.norm != "rms" or model.config.branch_norm:
+    if model.config.norm != "rms" or model.config.sublayer_output_norm:
         raise ConfigError("only a residual stream that nothing but RMS norms read can be rotated")
     model = fold_gains(untie(model))
     Q = np.linalg.qr(rng.standard_normal((model.config.hidden_size,) * 2))[0].astype(model.embedding.table.dtype)

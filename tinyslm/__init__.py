@@ -10,13 +10,16 @@ Letters in shape comments, everywhere the same:
 Gradients carry the name of what they belong to with a d in front: dx is the gradient of the loss with respect to x.
 """
 
-from tinyslm import waiting  # noqa: F401 (first: before NumPy is loaded)
+from tinyslm import runtime
+
+runtime.configure()  # before NumPy is loaded
+
 from tinyslm.autodiff import check_gradient, differentiable, value_and_grad
 from tinyslm.checkpoints import checkpoint_tensors
 from tinyslm.errors import CheckpointError, ConfigError, DataError, Error
 from tinyslm.evaluation import footprint
 from tinyslm.generation import generate
-from tinyslm.library import load, save
+from tinyslm.load_save import load, save
 from tinyslm.models import masked_token_loss, next_token_loss, sentence_embeddings, sequence_to_sequence_loss, trace
 from tinyslm.recipes import compress
 from tinyslm.tree import named_arrays

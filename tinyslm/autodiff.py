@@ -21,10 +21,7 @@ import functools
 import numpy as np
 
 from tinyslm.errors import Error
-from tinyslm.memory import keep_freed_memory
 from tinyslm.tree import map_parameters
-
-keep_freed_memory()  # for all that is computed by operations
 
 
 class Traced:

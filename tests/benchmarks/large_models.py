@@ -21,9 +21,9 @@ import numpy as np
 from tests.process_memory import peak, resident
 from tinyslm import footprint, load
 from tinyslm.checkpoints.families import find_family
-from tinyslm.checkpoints.layout import places
-from tinyslm.checkpoints.safetensors import narrow_to_bfloat16
-from tinyslm.checkpoints.weights import FORMS
+from tinyslm.checkpoints.safetensors import round_to_bfloat16
+from tinyslm.checkpoints.tensor_mapping import places
+from tinyslm.checkpoints.weight_formats import FORMS
 from tinyslm.generation import stream
 from tinyslm.models import DecoderConfig, shape_model
 from tinyslm.models.catalogue import CATALOGUE
@@ -40,7 +40,7 @@ def make_checkpoint(directory, config):
     shapes = {path: array.shape for path, array in named_arrays(shape_model(config)).items()}
     rng = np.random.default_rng(0)
     blocks = {
-        kind: narrow_to_bfloat16(numbers * np.float32(config.hidden_size**-0.5))
+        kind: round_to_bfloat16(numbers * np.float32(config.hidden_size**-0.5))
         for kind, numbers in (("weight", rng.standard_normal(BLOCK, np.float32)), ("norm", np.ones(BLOCK, np.float32)))
     }
     shards, sizes = [{}], [0]

@@ -15,7 +15,7 @@ from tests.benchmarks.claims import __main__ as program
 from tests.benchmarks.claims.__main__ import CLAIMS, TOPICS, main, measured, table_row
 from tests.benchmarks.claims.claim import Claim, in_order, spread
 from tinyslm.errors import ConfigError
-from tinyslm.parallel import default_threads
+from tinyslm.runtime import default_threads
 
 
 @pytest.mark.parametrize(

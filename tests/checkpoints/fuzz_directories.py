@@ -84,7 +84,7 @@ def _compress(model):
             return MaskedLinear.from_linear(module, np.arange(module.weight.size).reshape(module.weight.shape) % 3 == 0)
         if kind in (2, 3):
             return QuantizedLinear.from_linear(module, symmetric=kind == 2, per_channel=kind == 2)
-        return QuantizedLinear.from_linear(module, integer_products=True) if kind == 4 else module
+        return QuantizedLinear.from_linear(module, dynamic_activations=True) if kind == 4 else module
 
     return map_modules(choose, model, Linear | Embedding)
 
@@ -153,7 +153,17 @@ def _damage_replaced(rng, config):
     if isinstance(entries, Pairs) and entries:
         path, entry = rng.choice(entries)
         if isinstance(entry, Pairs) and rng.random() < 0.7:
-            fields = ["kind", "weight", "bias", "mask", "codes", "scale", "zero_point", "integer_products", "left"]
+            fields = [
+                "kind",
+                "weight",
+                "bias",
+                "mask",
+                "codes",
+                "scale",
+                "zero_point",
+                "dynamic_activations",
+                "left",
+            ]
             entry.set(rng.choice(fields), rng.choice([odd_value(rng), rng.choice(KINDS)]))
         else:
             entries.set(rng.choice([path, "embedding", "head", "layers.0", "norm", ""]), odd_value(rng))

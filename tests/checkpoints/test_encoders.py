@@ -41,13 +41,13 @@ PARTS = [
     ("bert", {"masked_head": False}),
     ("bert", {"masked_head": False, "tie_word_embeddings": False}),
     ("bert", {"masked_head": False, "pooler": True}),
-    ("bert", {"masked_head": False, "pooler": True, "bare_names": True}),
-    ("bert", {"masked_head": False, "bare_names": True}),
-    ("bert", {"pooler": True, "bare_names": True}),
+    ("bert", {"masked_head": False, "pooler": True, "without_prefix": True}),
+    ("bert", {"masked_head": False, "without_prefix": True}),
+    ("bert", {"pooler": True, "without_prefix": True}),
     ("distilbert", {}),
     ("distilbert", {"tie_word_embeddings": False}),
     ("distilbert", {"masked_head": False}),
-    ("distilbert", {"masked_head": False, "bare_names": True}),
+    ("distilbert", {"masked_head": False, "without_prefix": True}),
 ]
 
 
@@ -83,7 +83,7 @@ def test_round_trip_of_compressed_models(tmp_path, family, changes):
 
 @pytest.mark.parametrize(
     ("family", "part"),
-    [("bert", {"masked_head"}), ("bert", {"pooler"}), ("distilbert", {"masked_head"}), ("bert", {"bare_names"})],
+    [("bert", {"masked_head"}), ("bert", {"pooler"}), ("distilbert", {"masked_head"}), ("bert", {"without_prefix"})],
 )
 def test_the_tensors_decide_which_parts_there_are(tmp_path, family, part):
     """Whatever architecture config.json names, and without any key for the parts."""
@@ -105,9 +105,9 @@ def test_the_names_of_the_first_files(tmp_path):
         )
     changes |= {"cls.seq_relationship.weight": np.ones((2, 24)), "cls.seq_relationship.bias": np.ones(2)}
     changes |= {"bert.embeddings.position_ids": np.arange(13)[None], f"{COPY}.weight": model.embedding.table}
-    change_tensors(tmp_path / "saved", changes | {f"{COPY}.bias": model.prediction.bias})
+    change_tensors(tmp_path / "saved", changes | {f"{COPY}.bias": model.masked_lm_head.bias})
     found = load_model(tmp_path / "saved")
-    assert_same_model(found, model.replace(config=replace(model.config, old_endings=True)))
+    assert_same_model(found, model.replace(config=replace(model.config, gamma_beta_names=True)))
     endings = [name.rpartition(".")[2] for name in checkpoint_tensors(found) if "LayerNorm" in name]
     assert endings and set(endings) == {"gamma", "beta"}
     save_model(tmp_path / "again", found)
@@ -128,7 +128,7 @@ def test_a_head_that_is_no_copy_is_untied(tmp_path):
     save_model(tmp_path / "saved", tied)
     change_tensors(tmp_path / "saved", {f"{COPY}.weight": other.weight, f"{COPY}.bias": other.bias})
     untied = load_model(tmp_path / "saved")
-    assert not untied.config.tie_word_embeddings and untied.prediction.bias is None
+    assert not untied.config.tie_word_embeddings and untied.masked_lm_head.bias is None
     np.testing.assert_array_equal(untied.head.weight, other.weight)
     np.testing.assert_array_equal(untied.head.bias, other.bias)
     assert COPY + ".bias" in checkpoint_tensors(untied)
@@ -140,7 +140,7 @@ def test_a_head_that_is_no_copy_is_untied(tmp_path):
 def test_the_bias_of_a_tied_head_may_be_under_the_name_of_its_copy(tmp_path):
     model = small_encoder("bert")
     save_model(tmp_path / "saved", model)
-    change_tensors(tmp_path / "saved", {"cls.predictions.bias": None, f"{COPY}.bias": model.prediction.bias})
+    change_tensors(tmp_path / "saved", {"cls.predictions.bias": None, f"{COPY}.bias": model.masked_lm_head.bias})
     assert_same_model(load_model(tmp_path / "saved"), model)
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tests.checkpoints.fuzz_json import wide_and_deep
 from tinyslm.checkpoints.safetensors import (
     DTYPES,
-    narrow_to_bfloat16,
     read_safetensors,
-    widen_bfloat16,
+    round_to_bfloat16,
+    upcast_bfloat16,
     write_safetensors,
 )
 from tinyslm.errors import CheckpointError, Error
@@ -91,20 +91,20 @@ def test_conversion_while_reading(tmp_path):
 
 def test_every_bfloat16_is_widened_exactly_and_narrowed_back():
     bits = np.arange(2**16, dtype=np.uint16)
-    wide = widen_bfloat16(bits)
+    wide = upcast_bfloat16(bits)
     np.testing.assert_array_equal(wide.view(np.uint32), bits.astype(np.uint32) << 16)
-    back = narrow_to_bfloat16(wide)
+    back = round_to_bfloat16(wide)
     numbers = ~np.isnan(wide)
     np.testing.assert_array_equal(back[numbers], bits[numbers])
-    assert np.isnan(widen_bfloat16(back[~numbers])).all()
+    assert np.isnan(upcast_bfloat16(back[~numbers])).all()
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**126), max_value=2.0**126))
 def test_narrowing_takes_the_nearest_bfloat16_and_the_even_one_of_two(number):
     number = np.array([number], np.float32)
-    bits = narrow_to_bfloat16(number)
+    bits = round_to_bfloat16(number)
     candidates = np.array([bits - 1, bits, bits + 1]).astype(np.uint16)[:, 0]
-    distance = np.abs(widen_bfloat16(candidates).astype(np.float64) - number)
+    distance = np.abs(upcast_bfloat16(candidates).astype(np.float64) - number)
     distance[~np.isfinite(distance)] = np.inf
     assert distance[1] == distance.min()
     assert np.sum(distance == distance.min()) == 1 or bits[0] % 2 == 0
@@ -113,7 +113,7 @@ def test_narrowing_takes_the_nearest_bfloat16_and_the_even_one_of_two(number):
 def test_narrowing_between_two_bfloat16_takes_the_even_one():
     below = np.arange(0x3F00, 0x3F40, dtype=np.uint32)
     halfway = ((below << 16) | 0x8000).view(np.float32)
-    np.testing.assert_array_equal(narrow_to_bfloat16(halfway), below + below % 2)
+    np.testing.assert_array_equal(round_to_bfloat16(halfway), below + below % 2)
 
 
 def test_storing_in_half_precision(tmp_path):

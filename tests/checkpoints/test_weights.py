@@ -24,21 +24,21 @@ from tinyslm.checkpoints import (
     load_model,
     read_safetensors,
     save_model,
-    widening,
+    upcasting,
     write_safetensors,
 )
-from tinyslm.checkpoints.mapped import MappedEmbedding, MappedLinear, linear_in_tiles
-from tinyslm.checkpoints.safetensors import narrow_to_bfloat16
-from tinyslm.checkpoints.weights import FORMS
-from tinyslm.checkpoints.widening import give_back, row_slices, widened, widened_tiles
+from tinyslm.checkpoints.mapped_layers import MappedEmbedding, MappedLinear, linear_in_tiles
+from tinyslm.checkpoints.safetensors import round_to_bfloat16
+from tinyslm.checkpoints.upcasting import release_pages, row_slices, upcast_array, upcast_tiles
+from tinyslm.checkpoints.weight_formats import FORMS
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import Encoder, EncoderDecoder, next_token_loss, random_model
-from tinyslm.models.tiny import llama_shape
+from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.modules import Embedding, Linear, MixtureOfExperts
 from tinyslm.ops import linear
 from tinyslm.recipes import Quantize
-from tinyslm.recipes.calibration import require_dense
+from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.tree import named_arrays, named_modules, named_parameters
 
 TOKENS = np.array([[3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]])
@@ -47,7 +47,7 @@ DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(widening, "TILE_BYTES", 4 * 24 * 7)
+    monkeypatch.setattr(upcasting, "TILE_BYTES", 4 * 24 * 7)
 
 
 def outputs(model):
@@ -141,7 +141,7 @@ def test_the_footprint_of_a_mapped_model(tmp_path, dtype):
 
 def test_negative_zeros_of_bfloat16_are_zeros():
     """Their bits are not."""
-    embedding = MappedEmbedding(narrow_to_bfloat16(np.array([[-0.0, 1.0], [2.0, 0.0]], np.float32)))
+    embedding = MappedEmbedding(round_to_bfloat16(np.array([[-0.0, 1.0], [2.0, 0.0]], np.float32)))
     model = load_tiny_with(embedding)
     assert footprint(model).non_zeros == 2 + footprint(load_tiny_with(None)).non_zeros
 
@@ -209,13 +209,13 @@ def test_bad_input(tmp_path):
 @given(generators(), st.integers(1, 40), st.integers(1, 9), st.booleans(), st.sampled_from(sorted(DTYPES)))
 def test_tiles_are_the_matrix(rng, outputs, inputs, transposed, dtype):
     matrix = rng.standard_normal((inputs, outputs) if transposed else (outputs, inputs)).astype(np.float32)
-    stored = narrow_to_bfloat16(matrix) if dtype == "bfloat16" else matrix.astype(dtype)
+    stored = round_to_bfloat16(matrix) if dtype == "bfloat16" else matrix.astype(dtype)
     stored, matrix = (array.T if transposed else array for array in (stored, matrix))
-    exact = widened(stored)
+    exact = upcast_array(stored)
     np.testing.assert_allclose(exact, matrix, rtol=2**-8, atol=1e-7)
     assert exact.flags.c_contiguous
-    assert [rows for rows, _ in widened_tiles(stored)] == list(row_slices(stored))
-    np.testing.assert_array_equal(np.concatenate([tile.copy() for _, tile in widened_tiles(stored)]), exact)
+    assert [rows for rows, _ in upcast_tiles(stored)] == list(row_slices(stored))
+    np.testing.assert_array_equal(np.concatenate([tile.copy() for _, tile in upcast_tiles(stored)]), exact)
     x, bias = rng.standard_normal((2, 3, inputs)).astype(np.float32), rng.standard_normal(outputs).astype(np.float32)
     np.testing.assert_allclose(linear_in_tiles(x, stored, bias), linear(x, exact, bias), rtol=1e-5, atol=1e-5)
 
@@ -228,8 +228,8 @@ def test_the_gradient_of_a_product_in_tiles():
 
 def test_arrays_that_are_not_mapped_have_nothing_to_give_back():
     array = np.arange(12.0).reshape(3, 4)
-    give_back(array[1:])
-    give_back(array[:0])
+    release_pages(array[1:])
+    release_pages(array[:0])
     np.testing.assert_array_equal(array, np.arange(12.0).reshape(3, 4))
 
 

@@ -53,7 +53,7 @@ def test_names_and_shapes_of_gpt2(tmp_path):
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_names_without_their_first_part_are_kept(tmp_path, family):
     model = small_model(family, tie_word_embeddings=True)
-    bare = model.replace(config=replace(model.config, bare_names=True))
+    bare = model.replace(config=replace(model.config, without_prefix=True))
     names = checkpoint_tensors(bare)
     assert not any(name.startswith(("model.", "transformer.")) for name in names)
     save_model(tmp_path / "saved", bare)
@@ -100,7 +100,7 @@ HOWS = {
     "negative zero": negative_zero,
     "int8": QuantizedLinear.from_linear,
     "int8 asymmetric": lambda linear: QuantizedLinear.from_linear(linear, symmetric=False, per_channel=False),
-    "integer products": lambda linear: QuantizedLinear.from_linear(linear, integer_products=True),
+    "integer products": lambda linear: QuantizedLinear.from_linear(linear, dynamic_activations=True),
     "low rank": lambda linear: factorize_linear(linear, 3),
 }
 
@@ -157,7 +157,12 @@ UP = "layers.0.feed_forward.up"
 DAMAGED = {
     "kind": ({}, {"kind": "os.system"}, ConfigError, "expected an object with a kind of .*Linear"),
     "kind of a wrong type": ({}, {"kind": ["Linear"]}, ConfigError, "expected an object with a kind"),
-    "setting": ({}, {"integer_products": "yes"}, ConfigError, "integer_products is 'yes', expected a bool"),
+    "setting": (
+        {},
+        {"dynamic_activations": "yes"},
+        ConfigError,
+        "dynamic_activations is 'yes', expected a bool",
+    ),
     "unknown setting": ({}, {"color": 1}, CheckpointError, "has no 'color'"),
     "missing tensor": ({"codes": None}, {}, CheckpointError, "tensor layers.0.feed_forward.up.codes .* is missing"),
     "unknown tensor": ({"other": np.ones(2)}, {}, CheckpointError, "has no 'other'"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinyslm.cli import main
-from tinyslm.library import load
+from tinyslm.load_save import load
 from tinyslm.text import town
 from tinyslm.tree import named_arrays
 

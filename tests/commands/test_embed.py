@@ -12,7 +12,7 @@ from tests.commands.encoders import CONTEXT, WORDS, save_encoder
 from tests.commands.files import assert_one_line, run, write_text
 from tests.strategies import generic_model
 from tinyslm import save
-from tinyslm.models.tiny import llama_shape
+from tinyslm.models.tiny_shapes import llama_shape
 
 LINES = ["the cat", "a big dog saw the old cat.", "", "home", "the old dog ran home, running", "[PAD] dog", "the the"]
 PIECES = [  # of every line, without [CLS] and [SEP]
@@ -35,7 +35,7 @@ def saved(tmp_path_factory):
 def expected(model, pieces):
     """The vector of one text: by itself, without padding."""
     token_ids = np.array([[WORDS.index(piece) for piece in ["[CLS]", *pieces, "[SEP]"]]])
-    mean = model.states(token_ids)[0].mean(axis=0)
+    mean = model.hidden_states(token_ids)[0].mean(axis=0)
     return mean / np.sqrt(mean @ mean)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tinyslm.cli import main
 from tinyslm.evaluation import measure_loss
-from tinyslm.library import load
+from tinyslm.load_save import load
 from tinyslm.text import town
 from tinyslm.text.corpus import town_corpus
 

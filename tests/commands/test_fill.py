@@ -10,7 +10,7 @@ from tests.commands.encoders import CONTEXT, WORDS, save_encoder, word_pieces
 from tests.commands.files import assert_one_line, run
 from tests.strategies import generic_model
 from tinyslm import save
-from tinyslm.models.tiny import llama_shape
+from tinyslm.models.tiny_shapes import llama_shape
 
 MASK, CLS, SEP = WORDS.index("[MASK]"), WORDS.index("[CLS]"), WORDS.index("[SEP]")
 

@@ -9,7 +9,7 @@ from tests.commands.files import TEXT, assert_one_line, run, write_text
 from tinyslm import generate, load, save
 from tinyslm.commands import generate as command
 from tinyslm.models import random_model
-from tinyslm.models.tiny import llama_shape
+from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.text import train_tokenizer
 
 TOKENIZER = train_tokenizer(TEXT.split("\n\n"), 280)

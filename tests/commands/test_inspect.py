@@ -11,10 +11,10 @@ from tests.commands.files import assert_one_line, run, write_text
 from tests.strategies import generic_model
 from tinyslm import footprint, save
 from tinyslm.checkpoints.families import find_family
-from tinyslm.checkpoints.layout import places
+from tinyslm.checkpoints.tensor_mapping import places
 from tinyslm.models import EncoderConfig, EncoderDecoderConfig, random_model, shape_model
 from tinyslm.models.catalogue import CATALOGUE
-from tinyslm.models.tiny import llama_shape
+from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.recipes import Quantize
 from tinyslm.reporting import units
 from tinyslm.tree import named_arrays

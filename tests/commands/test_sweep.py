@@ -23,7 +23,7 @@ name = "trained"
 use = "SliceNeurons"
 ratio = 0.5
 [[recipe.step]]
-use = "Recover"
+use = "Distill"
 steps = 2
 """
 TEXT = "\n\n".join(f"Anna has {n} apples and Otto has {n + 1} pears: {2 * n + 1} fruits." for n in range(60))

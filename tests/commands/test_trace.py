@@ -11,7 +11,7 @@ from tests.commands.files import TEXT, assert_one_line, run
 from tests.strategies import generic_model
 from tinyslm import generate, save, trace
 from tinyslm.models import EncoderConfig, EncoderDecoderConfig, random_model
-from tinyslm.models.tiny import llama_shape
+from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.text import train_tokenizer
 
 BYTES = train_tokenizer(TEXT.split("\n\n"), 280)

@@ -16,7 +16,7 @@ LEAVES = [
     MaskedLinear.from_linear(LINEAR, magnitude_mask(LINEAR.weight, 0.5)),
     LowRankLinear(*truncated_svd(LINEAR.weight, 2), LINEAR.bias),
     *(QuantizedLinear.from_linear(LINEAR, symmetric=s, per_channel=c) for s in (True, False) for c in (True, False)),
-    QuantizedLinear.from_linear(LINEAR, integer_products=True),
+    QuantizedLinear.from_linear(LINEAR, dynamic_activations=True),
 ]
 every_leaf = pytest.mark.parametrize("leaf", LEAVES, ids=lambda leaf: type(leaf).__name__)
 
@@ -30,7 +30,7 @@ def test_the_interface_of_linear(leaf):
     x = rng.standard_normal((2, 3, 8)).astype(np.float32)
     y = leaf(x)
     assert y.shape == (2, 3, 5) and y.dtype == np.float32
-    rounding = 0.05 if getattr(leaf, "integer_products", False) else 1e-5
+    rounding = 0.05 if getattr(leaf, "dynamic_activations", False) else 1e-5
     np.testing.assert_allclose(y, x @ weight.T + leaf.bias, atol=rounding)
     np.testing.assert_array_equal(leaf(np.zeros((1, 8), np.float32))[0], leaf.bias)
     assert leaf(x[:0]).shape == (0, 3, 5)

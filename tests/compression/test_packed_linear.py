@@ -16,7 +16,7 @@ from tinyslm.compression.quantization import (
     double_quantize,
     float4_levels,
     integer_linear,
-    linear_in_bits,
+    linear_from_codes,
     normal_float4_levels,
     quantize,
     quantize_to_levels,
@@ -34,7 +34,7 @@ LEVELS = {"nf4": normal_float4_levels(), "fp4": float4_levels()}
 def test_a_packed_layer_multiplies_by_the_array_that_it_was_made_of(rng, bits, form, symmetric, biased):
     linear = draw_linear(rng, biased=biased, shape=(5, 6))
     weight = quantize(linear.weight, bits=bits, symmetric=symmetric, **form)
-    layer = linear_in_bits(weight, linear.bias)
+    layer = linear_from_codes(weight, linear.bias)
     assert type(layer) is (QuantizedLinear if bits == 8 and "axis" in form else PackedLinear)
     np.testing.assert_array_equal(layer.dense_weight(), weight.dequantize())
     assert (layer.out_features, layer.in_features) == (5, 6)
@@ -47,7 +47,7 @@ def test_a_packed_layer_multiplies_by_the_array_that_it_was_made_of(rng, bits, f
 def test_packed_integer_products_are_those_of_the_codes(rng, bits, axis, symmetric):
     linear = draw_linear(rng, shape=(5, 7))
     weight = quantize(linear.weight, bits=bits, symmetric=symmetric, axis=axis)
-    layer = linear_in_bits(weight, linear.bias, integer_products=True)
+    layer = linear_from_codes(weight, linear.bias, dynamic_activations=True)
     x = rng.standard_normal((3, 7))
     expected = integer_linear(x, weight.codes, weight.scale, weight.zero_point, linear.bias)
     np.testing.assert_array_equal(layer(x), expected)
@@ -58,7 +58,7 @@ def test_packed_integer_products_are_those_of_the_codes(rng, bits, axis, symmetr
 def test_packed_bytes_are_the_bits_that_were_asked_for(bits, group_size):
     """Of 5 rows of 6 codes each row begins at a whole byte; the symmetric zero points are not stored."""
     weight = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
-    layer = linear_in_bits(quantize(weight, bits=bits, group_size=group_size))
+    layer = linear_from_codes(quantize(weight, bits=bits, group_size=group_size))
     sizes = {name: array.nbytes for name, array in named_arrays(layer).items()}
     assert sizes == {"codes": 5 * -(-6 * bits // 8), "scale": 5 * 6 // group_size * 4}
     assert layer.num_bytes() == sum(sizes.values()) and layer.num_bits() == 8 * layer.num_bytes()
@@ -68,7 +68,7 @@ def test_packed_bytes_are_the_bits_that_were_asked_for(bits, group_size):
 def test_groups_have_no_common_scale_for_an_integer_product():
     weight = quantize(np.ones((2, 4)), bits=4, group_size=2)
     with pytest.raises(ConfigError, match="one scale per row"):
-        linear_in_bits(weight, integer_products=True)
+        linear_from_codes(weight, dynamic_activations=True)
 
 
 @given(
@@ -103,7 +103,7 @@ def test_gradients_reach_the_input_and_the_bias_and_nothing_else(kind):
         layer = CodebookLinear.from_linear(linear, LEVELS["nf4"], block_size=4)
     else:
         weight = quantize(linear.weight, bits=3, axis=0)
-        layer = linear_in_bits(weight, linear.bias, integer_products=kind == "integers")
+        layer = linear_from_codes(weight, linear.bias, dynamic_activations=kind == "integers")
     assert list(named_parameters(layer)) == ["bias"]
     before = Linear(rng.standard_normal((8, 4)))  # its gradient shows what arrives at the layer's input
     x, y = rng.standard_normal((3, 4)), rng.standard_normal((3, 5))

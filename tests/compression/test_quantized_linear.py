@@ -42,7 +42,7 @@ def test_weight_only_is_the_product_with_the_dequantized_weight(rng, biased, set
 @given(rng=generators(), biased=st.booleans())
 def test_integer_products_are_the_product_of_the_two_dequantized(rng, biased, settings):
     linear = draw_linear(rng, biased=biased)
-    layer = QuantizedLinear.from_linear(linear, integer_products=True, **settings)
+    layer = QuantizedLinear.from_linear(linear, dynamic_activations=True, **settings)
     x = rng.standard_normal((2, 3, 7))
     rounded = quantize_tokens(x.reshape(6, 7)).dequantize().reshape(2, 3, 7)
     expected = Linear(layer.dense_weight(), linear.bias)(rounded)
@@ -51,11 +51,11 @@ def test_integer_products_are_the_product_of_the_two_dequantized(rng, biased, se
 
 @variants
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("integer_products", [True, False])
-def test_stored_bytes_and_types(settings, dtype, integer_products):
+@pytest.mark.parametrize("dynamic_activations", [True, False])
+def test_stored_bytes_and_types(settings, dtype, dynamic_activations):
     """One byte per weight, and the parameters of the rounding per row or once."""
     rng = np.random.default_rng(0)
-    layer = QuantizedLinear.from_linear(draw_linear(rng, dtype), integer_products=integer_products, **settings)
+    layer = QuantizedLinear.from_linear(draw_linear(rng, dtype), dynamic_activations=dynamic_activations, **settings)
     assert layer.codes.dtype == np.int8 and layer.codes.nbytes == 35
     assert layer.scale.shape == ((5, 1) if settings["per_channel"] else ()) and layer.scale.dtype == dtype
     assert (layer.zero_point is None) == settings["symmetric"]
@@ -63,7 +63,7 @@ def test_stored_bytes_and_types(settings, dtype, integer_products):
     for x_dtype in (np.float32, np.float64):
         x = rng.standard_normal((2, 7)).astype(x_dtype)
         unbiased = layer.replace(bias=None)
-        product = integer_linear if integer_products else weight_only_linear
+        product = integer_linear if dynamic_activations else weight_only_linear
         y, vjp = product.with_vjp(x, unbiased.codes, unbiased.scale, unbiased.zero_point)
         assert y.dtype == x_dtype and vjp(y)[0].dtype == x_dtype
 
@@ -119,14 +119,14 @@ def test_a_large_layer_is_widened_in_tiles_and_by_several_threads_at_once():
 
 def test_two_products_at_the_same_time_do_not_share_a_buffer():
     first, second = (np.full((3, 4), value, np.int8) for value in (1, 2))
-    (_, tile), (_, other) = (next(implementation.widened_tiles(c, None, np.float32)) for c in (first, second))
+    (_, tile), (_, other) = (next(implementation.upcast_tiles(c, None, np.float32)) for c in (first, second))
     assert np.all(tile == 1) and np.all(other == 2)
 
 
 @variants
 def test_tokens_do_not_influence_each_other(settings):
     rng = np.random.default_rng(5)
-    layer = QuantizedLinear.from_linear(draw_linear(rng), integer_products=True, **settings)
+    layer = QuantizedLinear.from_linear(draw_linear(rng), dynamic_activations=True, **settings)
     x = rng.standard_normal((6, 7))
     np.testing.assert_array_equal(layer(np.concatenate([x[:2], 1000 * x[2:]]))[:2], layer(x)[:2])
     np.testing.assert_array_equal(layer(x[3:4])[0], layer(x)[3])
@@ -142,5 +142,5 @@ def test_removed_weights_stay_zero_when_quantized(settings):
 
 
 def test_tokens_of_zeros_give_the_bias():
-    layer = QuantizedLinear.from_linear(draw_linear(np.random.default_rng(7)), integer_products=True)
+    layer = QuantizedLinear.from_linear(draw_linear(np.random.default_rng(7)), dynamic_activations=True)
     np.testing.assert_array_equal(layer(np.zeros((3, 7))), np.tile(layer.bias, (3, 1)))

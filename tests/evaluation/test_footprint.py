@@ -13,7 +13,7 @@ from tinyslm.compression.quantization import (
     CodebookLinear,
     QuantizedLinear,
     StaticQuantizedLinear,
-    linear_in_bits,
+    linear_from_codes,
     normal_float4_levels,
     quantize,
 )
@@ -46,7 +46,7 @@ def masked(linear):
 
 
 def packed(linear, **settings):
-    return linear_in_bits(quantize(linear.weight, **settings), linear.bias)
+    return linear_from_codes(quantize(linear.weight, **settings), linear.bias)
 
 
 MODELS = {

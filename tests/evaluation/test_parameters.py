@@ -84,7 +84,7 @@ def test_an_unknown_dtype():
         ("layers.0.feed_forward.experts.1.up.weight", "feed-forward"),
         ("layers.0.feed_forward.router.weight", "feed-forward"),
         ("head.weight", "head"),
-        ("prediction.transform.weight", "head"),
+        ("masked_lm_head.transform.weight", "head"),
         ("pooler.weight", "head"),
     ],
 )

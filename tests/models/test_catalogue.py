@@ -38,7 +38,7 @@ PUBLISHED = {
     "flan-t5-small": 76_961_152,
 }
 CHOICES = (
-    *("norm", "norm_offset", "query_key_norm", "branch_norm", "activation", "gated"),
+    *("norm", "norm_offset", "query_key_norm", "sublayer_output_norm", "activation", "gated"),
     *("attention_bias", "attention_output_bias", "feed_forward_bias"),
     *("attention_scale", "attention_softcap", "logit_softcap", "experts_per_token", "masked_head", "pooler"),
 )

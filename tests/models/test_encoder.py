@@ -33,7 +33,7 @@ def test_every_token_sees_every_other_one(config, seed, t):
     model, token_ids = generic_model(config, seed), tokens(seed, 2, 8)
     changed = token_ids.copy()
     changed[:, t] = (changed[:, t] + 1) % 23
-    assert (np.abs(model.states(token_ids) - model.states(changed)).max(axis=-1) > 1e-12).all()
+    assert (np.abs(model.hidden_states(token_ids) - model.hidden_states(changed)).max(axis=-1) > 1e-12).all()
 
 
 @given(encoder_configs(), seeds, st.integers(1, 5))
@@ -45,7 +45,7 @@ def test_padding_changes_nothing_at_real_tokens(config, seed, right):
     longer = {name: np.concatenate([ids, tokens(seed + 3, 2, right, 3)], axis=1) for name, ids in further.items()}
     found = model(padded, mask, **longer)
     np.testing.assert_allclose(found[:, :7], model(token_ids, **further), rtol=1e-9, atol=1e-9)
-    states, shorter = model.states(padded, mask, **longer), model.states(token_ids, **further)
+    states, shorter = model.hidden_states(padded, mask, **longer), model.hidden_states(token_ids, **further)
     np.testing.assert_allclose(sentence_embeddings(states, mask), sentence_embeddings(shorter), atol=1e-10)
 
 
@@ -95,7 +95,7 @@ def test_dtype_in_is_dtype_out(config, seed, dtype):
     mask = np.array([[1] * 6, [1] * 4 + [0] * 2])
     for model in (random_model(config, seed, dtype), generic_model(config, seed, dtype)):
         assert {array.dtype for array in named_arrays(model).values()} == {np.dtype(dtype)}
-        states = model.states(tokens(seed, 2, 6), mask)
+        states = model.hidden_states(tokens(seed, 2, 6), mask)
         assert states.dtype == dtype and sentence_embeddings(states, mask).dtype == dtype
         if config.pooler:
             assert model.pooled(states).dtype == dtype
@@ -141,7 +141,7 @@ def batch_loss(config, seed):
     def loss(model):
         if config.masked_head:
             return masked_token_loss(model, token_ids, labels, **further)
-        states = model.states(token_ids, **further)  # (B, T, C)
+        states = model.hidden_states(token_ids, **further)  # (B, T, C)
         scores = model.pooled(states) if config.pooler else states[:, 2]  # (B, C)
         return cross_entropy(scores, np.array([1, 4]))
 

@@ -13,7 +13,7 @@ from tests.strategies import encoder_decoder_configs, generic_model, seeds
 from tinyslm import trace, value_and_grad
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.models import EncoderDecoderConfig, random_model, sequence_to_sequence_loss
-from tinyslm.models.loss import preceding_tokens
+from tinyslm.models.losses import preceding_tokens
 from tinyslm.modules import Linear
 from tinyslm.ops import ACTIVATIONS, IGNORED, log_softmax
 from tinyslm.tree import map_parameters, named_arrays

@@ -9,7 +9,7 @@ from tinyslm.autodiff import value_and_grad
 from tinyslm.checkpoints import checkpoint_tensors, load_model
 from tinyslm.generation import generate
 from tinyslm.models import EncoderDecoderConfig, sequence_to_sequence_loss, trace
-from tinyslm.models.loss import preceding_tokens
+from tinyslm.models.losses import preceding_tokens
 
 NAMES = golden_names(EncoderDecoderConfig)
 CASES = [(name, layout) for name in NAMES for layout in LAYOUTS]

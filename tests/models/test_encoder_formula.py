@@ -35,7 +35,7 @@ class PlainEncoder:
         mixed = np.concatenate([probabilities[h] @ value[h] for h in range(H)], axis=-1)  # (T, H D)
         return self.linear(f"{path}.output", mixed), np.array(probabilities)
 
-    def states(self, token_ids, token_type_ids):
+    def hidden_states(self, token_ids, token_type_ids):
         """(the states (T, C) of every depth, the probabilities (H, T, T) of every layer)."""
         arrays = self.arrays
         x = arrays["embedding.table"][token_ids] + arrays["position_embedding.table"][: len(token_ids)]
@@ -52,9 +52,9 @@ class PlainEncoder:
         return hidden, seen
 
     def logits(self, states):
-        x = self.norm("prediction.norm", self.activation(self.linear("prediction.transform", states)))
+        x = self.norm("masked_lm_head.norm", self.activation(self.linear("masked_lm_head.transform", states)))
         if self.config.tie_word_embeddings:
-            return x @ self.arrays["embedding.table"].T + self.arrays["prediction.bias"]
+            return x @ self.arrays["embedding.table"].T + self.arrays["masked_lm_head.bias"]
         return self.linear("head", x)
 
     def pooled(self, states):
@@ -70,7 +70,7 @@ def test_the_encoder_is_its_definition(config, seed):
     plain = PlainEncoder(config, named_arrays(model))
     seen = trace(model, token_ids, **types)
     for row in range(2):
-        hidden, probabilities = plain.states(token_ids[row], types["token_type_ids"][row] if types else None)
+        hidden, probabilities = plain.hidden_states(token_ids[row], types["token_type_ids"][row] if types else None)
         for i, wanted in enumerate(hidden):
             np.testing.assert_allclose(seen[f"hidden_states.{i}"][row], wanted, rtol=1e-9, atol=1e-9)
         for i, wanted in enumerate(probabilities):
@@ -78,5 +78,5 @@ def test_the_encoder_is_its_definition(config, seed):
         if config.masked_head:
             np.testing.assert_allclose(seen["logits"][row], plain.logits(hidden[-1]), rtol=1e-8, atol=1e-8)
         if config.pooler:
-            pooled = model.pooled(model.states(token_ids, **types))[row]
+            pooled = model.pooled(model.hidden_states(token_ids, **types))[row]
             np.testing.assert_allclose(pooled, plain.pooled(hidden[-1]), rtol=1e-9, atol=1e-9)

@@ -76,7 +76,7 @@ def test_one_vector_per_text(case, prefix):
     if model.config.masked_head:
         return
     further = inputs(golden, prefix)
-    states = model.states(golden[f"{prefix}input_ids"], **further)
+    states = model.hidden_states(golden[f"{prefix}input_ids"], **further)
     assert_equal(model.pooled(states), golden[f"{prefix}pooler_output"], "pooler_output")
     vectors = sentence_embeddings(states, further.get("attention_mask"))
     assert vectors.dtype == np.float32

@@ -68,9 +68,9 @@ class PlainDecoder:
         for i in range(config.num_hidden_layers):
             path = f"layers.{i}"
             branch = self.attention(i, f"{path}.attention", self.norm(f"{path}.attention_norm", x))
-            x = x + (self.norm(f"{path}.attention_output_norm", branch) if config.branch_norm else branch)
+            x = x + (self.norm(f"{path}.attention_output_norm", branch) if config.sublayer_output_norm else branch)
             branch = self.feed_forward(f"{path}.feed_forward", self.norm(f"{path}.feed_forward_norm", x))
-            x = x + (self.norm(f"{path}.feed_forward_output_norm", branch) if config.branch_norm else branch)
+            x = x + (self.norm(f"{path}.feed_forward_output_norm", branch) if config.sublayer_output_norm else branch)
         head = self.arrays["embedding.table" if config.tie_word_embeddings else "head.weight"]
         logits = self.norm("norm", x) @ head.T
         return logits if config.logit_softcap is None else config.logit_softcap * np.tanh(logits / config.logit_softcap)

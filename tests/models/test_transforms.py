@@ -63,7 +63,7 @@ def test_the_size_of_features_behind_a_norm_does_not_matter(config, name, seed):
     assert_same_function(transformed, model, seed)
 
 
-@given(decoder_configs(norm="rms", branch_norm=False), seeds)
+@given(decoder_configs(norm="rms", sublayer_output_norm=False), seeds)
 def test_the_basis_of_the_residual_stream_does_not_matter_to_rms_norms(config, seed):
     model = generic_model(config, seed)
     assume(all(np.all(np.abs(transforms.gain_of(norm)) > 0.05) for norm in [model.norm, *block_norms(model)]))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from tinyslm.models import random_model
-from tinyslm.models.tiny import llama_shape
+from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.recipes import Calibration
 
 

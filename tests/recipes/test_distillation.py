@@ -16,11 +16,11 @@ from tinyslm.generation import generate
 from tinyslm.models import Decoder, Encoder, EncoderDecoder, trace
 from tinyslm.modules import Linear
 from tinyslm.ops import IGNORED, attention_probabilities, cross_entropy
-from tinyslm.recipes import FreshStudent, KeepLayers, Recover, compress
-from tinyslm.recipes.inner_states import matched_layers, stacks
-from tinyslm.recipes.recover import distillation_loss
+from tinyslm.recipes import Distill, FreshStudent, KeepLayers, compress
+from tinyslm.recipes.distillation.distill import distillation_loss
+from tinyslm.recipes.distillation.feature_losses import matched_layers, stacks
+from tinyslm.recipes.distillation.training_text import continue_documents
 from tinyslm.recipes.tasks import task_loss
-from tinyslm.recipes.written_text import continue_documents
 from tinyslm.tree import map_arrays, named_arrays
 
 WEIGHTS = ("cosine_weight", "hidden_weight", "attention_weight", "relation_weight", "value_weight")
@@ -37,7 +37,7 @@ def disturbed(model, size=0.05):
 
 def loss_of(model, calibration, **changes):
     """What a recovery minimizes, of a student."""
-    step = Recover(steps=1, **changes)
+    step = Distill(steps=1, **changes)
     return distillation_loss(calibration, step)(model, *calibration.rows())
 
 
@@ -54,12 +54,12 @@ def test_a_copy_of_the_teacher_has_nothing_to_learn(case, divergence, layers):
     model = case.model()
     calibration = calibrated(model)
     changes = EVERYTHING | {"soft_weight": 1.0, "divergence": divergence, "layers": layers}
-    loss = distillation_loss(calibration, Recover(steps=1, **changes))
+    loss = distillation_loss(calibration, Distill(steps=1, **changes))
     value, gradients = value_and_grad(loss)(model, *calibration.rows())
     assert value < 1e-5
     assert max(np.max(np.abs(gradient)) for gradient in named_arrays(gradients).values()) < 1e-3
     if divergence == "forward":
-        plain = distillation_loss(calibration, Recover(steps=1))
+        plain = distillation_loss(calibration, Distill(steps=1))
         value, gradients = value_and_grad(plain)(model, *calibration.rows())
         assert value == 0 and not any(np.any(gradient) for gradient in named_arrays(gradients).values())
 
@@ -69,7 +69,7 @@ def test_a_copy_of_the_teacher_has_nothing_to_learn(case, divergence, layers):
 def test_without_soft_targets_it_is_supervised_training_bit_for_bit(case):
     model = case.model()
     calibration = replace(calibrated(model), teacher=disturbed(model))
-    found = value_and_grad(distillation_loss(calibration, Recover(steps=1, soft_weight=0.0)))
+    found = value_and_grad(distillation_loss(calibration, Distill(steps=1, soft_weight=0.0)))
     loss, gradients = found(model, *calibration.rows())
     expected, plain = value_and_grad(task_loss)(model, calibration.task(*calibration.rows()))
     assert loss == expected
@@ -182,7 +182,7 @@ def test_attention_losses_compare_where_attention_goes(family):
 def test_every_loss_becomes_small_by_training(family, weight):
     teacher = small_model(family)
     calibration, student = calibrated(teacher), disturbed(teacher)
-    step = Recover(steps=12, learning_rate=2e-3, batch_size=6, soft_weight=1.0, **{weight: 30.0})
+    step = Distill(steps=12, learning_rate=2e-3, batch_size=6, soft_weight=1.0, **{weight: 30.0})
     trained, _ = compress(student, [step], calibration)
 
     def inner(model):
@@ -196,7 +196,7 @@ def test_a_narrow_student_learns_states_through_a_projection_that_is_dropped(fam
     teacher = small_model(family)
     calibration = calibrated(teacher)
     student = FreshStudent(1, hidden_size=teacher.config.hidden_size // 2)(teacher)
-    step = Recover(steps=3, learning_rate=1e-2, hidden_weight=1.0, layers="uniform", batch_size=6)
+    step = Distill(steps=3, learning_rate=1e-2, hidden_weight=1.0, layers="uniform", batch_size=6)
     trained, _ = compress(student, [step], calibration)
     assert_config_equals_shapes(trained)
     assert type(trained) is type(teacher) and trained.config == student.config
@@ -270,7 +270,7 @@ def test_on_the_text_of_teacher_and_student_other_things_are_learned(family):
     calibration = calibrated(model)
     student = disturbed(model, 0.5)
     trained = {
-        (text, share): Recover(steps=2, batch_size=4, soft_weight=0.5, text=text, text_share=share)(
+        (text, share): Distill(steps=2, batch_size=4, soft_weight=0.5, text=text, text_share=share)(
             student, calibration
         )
         for text, share in (("documents", 1.0), ("teacher", 1.0), ("student", 1.0), ("student", 0.0))
@@ -279,7 +279,7 @@ def test_on_the_text_of_teacher_and_student_other_things_are_learned(family):
     for one, other in (("documents", "teacher"), ("teacher", "student"), ("student", "documents")):
         weights = [trained[text, 1.0].embedding.table for text in (one, other)]
         assert np.any(weights[0] != weights[1])
-    again = Recover(steps=2, batch_size=4, soft_weight=0.5, text="student")(student, calibration)
+    again = Distill(steps=2, batch_size=4, soft_weight=0.5, text="student")(student, calibration)
     assert_same(again, trained["student", 1.0])
 
 
@@ -287,7 +287,7 @@ def test_the_calibration_keeps_its_documents_while_others_are_written():
     model = small_model("llama")
     calibration = calibrated(model)
     before = [document.copy() for document in calibration.documents]
-    Recover(steps=2, text="student")(disturbed(model), calibration)
+    Distill(steps=2, text="student")(disturbed(model), calibration)
     for document, old in zip(calibration.documents, before, strict=True):
         np.testing.assert_array_equal(document, old)
 
@@ -296,7 +296,7 @@ def test_encoders_write_nothing():
     model = small_model("bert")
     for text in ("teacher", "student"):
         with pytest.raises(ConfigError, match="cannot generate"):
-            compress(model, [Recover(steps=1, text=text)], calibrated(model))
+            compress(model, [Distill(steps=1, text=text)], calibrated(model))
 
 
 def test_a_student_learns_what_its_teacher_says_at_a_temperature():
@@ -330,7 +330,7 @@ def test_a_student_learns_what_its_teacher_says_at_a_temperature():
 def test_settings_that_mean_nothing_are_refused(changes):
     model = small_model("llama")
     with pytest.raises(ConfigError):
-        compress(disturbed(model), [Recover(**({"steps": 1} | changes))], calibrated(model))
+        compress(disturbed(model), [Distill(**({"steps": 1} | changes))], calibrated(model))
 
 
 def test_students_that_cannot_be_compared_with_their_teacher_are_refused():
@@ -339,13 +339,13 @@ def test_students_that_cannot_be_compared_with_their_teacher_are_refused():
     fewer_heads = FreshStudent(1, num_attention_heads=2, num_key_value_heads=1)(model)
     for weight, heads in (("attention", "num_attention"), ("relation", "num_attention"), ("value", "num_key_value")):
         with pytest.raises(ConfigError, match=f"{heads}_heads"):
-            compress(fewer_heads, [Recover(steps=1, **{f"{weight}_weight": 1.0})], calibration)
-    compress(fewer_heads, [Recover(steps=1, hidden_weight=1.0)], calibration)
+            compress(fewer_heads, [Distill(steps=1, **{f"{weight}_weight": 1.0})], calibration)
+    compress(fewer_heads, [Distill(steps=1, hidden_weight=1.0)], calibration)
     with pytest.raises(ConfigError, match="cannot learn from"):
-        compress(small_model("bert"), [Recover(steps=1)], calibration)
+        compress(small_model("bert"), [Distill(steps=1)], calibration)
     deeper = replace(calibration, teacher=KeepLayers((0,))(model))
     with pytest.raises(ConfigError, match="student_layers"):
-        compress(model, [Recover(steps=1, hidden_weight=1.0, layers="uniform")], deeper)
+        compress(model, [Distill(steps=1, hidden_weight=1.0, layers="uniform")], deeper)
     with pytest.raises(ConfigError, match="num_key_value_heads belong to a decoder"):
         FreshStudent(1, num_key_value_heads=1)(small_model("bert"))
     with pytest.raises(ConfigError, match="student_layers"):
@@ -357,7 +357,7 @@ def test_distillation_leaves_model_and_teacher_as_they_were(family):
     model = small_model(family)
     student = disturbed(KeepLayers(*layer_numbers(model))(model))
     before = [map_arrays(lambda _, x: x.copy(), m) for m in (student, model)]
-    compress(student, [Recover(steps=1, **EVERYTHING)], calibrated(model))
+    compress(student, [Distill(steps=1, **EVERYTHING)], calibrated(model))
     assert_same(student, before[0])
     assert_same(model, before[1])
 
@@ -368,7 +368,7 @@ def test_the_cosine_is_that_of_the_last_states_at_tokens_that_are_no_padding(fam
     calibration, student = calibrated(teacher), disturbed(teacher, 0.3)
     task = calibration.task(*calibration.rows())
     real = task.inputs["attention_mask"] != 0 if isinstance(teacher, Encoder) else task.targets != IGNORED
-    one, other = (model.states(**task.inputs)[real].astype(float) for model in (student, teacher))
+    one, other = (model.hidden_states(**task.inputs)[real].astype(float) for model in (student, teacher))
     lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
     found = loss_of(student, calibration, soft_weight=0.0, cosine_weight=1.0)
     found -= loss_of(student, calibration, soft_weight=0.0)

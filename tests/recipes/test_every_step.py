@@ -18,6 +18,7 @@ from tinyslm.evaluation import footprint
 from tinyslm.models import next_token_loss
 from tinyslm.ops import IGNORED
 from tinyslm.recipes import (
+    Distill,
     DropLayers,
     Factorize,
     FreshStudent,
@@ -33,8 +34,7 @@ from tinyslm.recipes import (
     QuantizeGPTQ,
     QuantizeOutlierAware,
     QuantizeStatic,
-    Recover,
-    RepairWeights,
+    RefitWeights,
     SliceChannels,
     SliceGroups,
     SliceHeads,
@@ -53,10 +53,10 @@ WITHOUT_TRAINING = {
     "Wanda": [PruneWanda(0.5)],
     "SparseGPT": [PruneSparseGPT(0.5)],
     "by sensitivity": [PruneBySensitivity(0.4, levels=(0.0, 0.4, 0.8), documents=2)],
-    "repaired": [PruneMagnitude(0.5), RepairWeights()],
+    "repaired": [PruneMagnitude(0.5), RefitWeights()],
     "CSR": [PruneMagnitude(0.5), StoreSparse("csr")],
     "bitmap": [PruneMagnitude(0.5), StoreSparse("bitmap")],
-    "neurons": [SliceNeurons(0.5, repair=True)],
+    "neurons": [SliceNeurons(0.5, refit=True)],
     "neurons by Taylor": [SliceNeurons(0.5, "taylor_second")],
     "neurons by luck": [SliceNeurons(0.5, "random")],
     "heads": [SliceHeads(0.5)],
@@ -65,7 +65,7 @@ WITHOUT_TRAINING = {
     "layers": [DropLayers(1)],
     "smooth": [Smooth()],
     "8 bits": [Quantize()],
-    "8 bits per tensor, with activations": [Quantize(symmetric=False, per_channel=False, integer_products=True)],
+    "8 bits per tensor, with activations": [Quantize(symmetric=False, per_channel=False, dynamic_activations=True)],
     "3 bits in groups": [Quantize(bits=3, group_size=2, symmetric=False)],
     "static": [QuantizeStatic()],
     "levels": [QuantizeFormat(block_size=2)],
@@ -81,7 +81,7 @@ STEPS = WITHOUT_TRAINING | {
     "rounded while training": [TrainQuantized(steps=2, bits=3)],
     "learned ranks": [LearnRanks(0.6, steps=2)],
     "fresh student": [FreshStudent(2)],
-    "recovery": [SliceNeurons(0.5), Recover(steps=2, text="student", hidden_weight=0.5)],
+    "recovery": [SliceNeurons(0.5), Distill(steps=2, text="student", hidden_weight=0.5)],
 }
 every_step = pytest.mark.parametrize("name", STEPS)
 
@@ -131,7 +131,7 @@ def test_no_token_is_seen_before_its_time(name, case, time):
     assert np.max(np.abs(found[:, time + 1 :] - wanted[:, time + 1 :])) > 1e-6
 
 
-@given(drawn(), st.sampled_from([[PruneSparseGPT(0.0)], [PruneMagnitude(0.0), RepairWeights()]]))
+@given(drawn(), st.sampled_from([[PruneSparseGPT(0.0)], [PruneMagnitude(0.0), RefitWeights()]]))
 def test_a_level_of_nothing_is_the_identity(case, steps):
     """On the calibration documents: SparseGPT may drop weights whose input is always 0 there."""
     _, found, wanted = apply(case.model(), *steps)
@@ -144,7 +144,7 @@ def test_recovery_brings_the_model_nearer_to_its_teacher(name):
     model = tiny_model()
     calibration = tiny_calibration(model)
     smaller, _ = compress(model, STEPS[name], calibration)
-    recovered, _ = compress(smaller, [Recover(steps=30, learning_rate=1e-3, batch_size=24)], calibration)
+    recovered, _ = compress(smaller, [Distill(steps=30, learning_rate=1e-3, batch_size=24)], calibration)
     token_ids, labels = calibration.rows()
     before, after = (
         soft_target_loss(each(token_ids), model(token_ids), 1.0, mask=labels != IGNORED)
@@ -156,7 +156,7 @@ def test_recovery_brings_the_model_nearer_to_its_teacher(name):
 def test_recovery_on_labels_alone_is_the_plain_training_bit_for_bit():
     model = tiny_model()
     calibration = tiny_calibration(model)
-    recovered, _ = compress(model, [Recover(steps=12, soft_weight=0.0, batch_size=5)], calibration)
+    recovered, _ = compress(model, [Distill(steps=12, soft_weight=0.0, batch_size=5)], calibration)
     settings = Settings(
         steps=12, batch_size=5, learning_rate=1e-3, warmup_steps=1, weight_decay=0.0, seed=calibration.seed
     )

@@ -17,9 +17,9 @@ from tinyslm.compression.factorization import (
 )
 from tinyslm.errors import ConfigError
 from tinyslm.recipes import Factorize, compress
-from tinyslm.recipes.calibration import is_compressible
-from tinyslm.recipes.components import WEIGHTINGS, compressible_layers, model_components
-from tinyslm.recipes.factorize import RANKS, losses_alone, searched_ranks, with_ranks
+from tinyslm.recipes.factorization.components import WEIGHTINGS, compressible_layers, model_components
+from tinyslm.recipes.factorization.factorize import RANKS, losses_alone, searched_ranks, with_ranks
+from tinyslm.recipes.linear_layers import is_compressible
 from tinyslm.recipes.statistics import input_grams
 from tinyslm.recipes.tasks import task_loss
 from tinyslm.tree import named_arrays, named_modules

@@ -20,18 +20,18 @@ from tinyslm.models import Decoder, EncoderDecoder, shape_model
 from tinyslm.modules import FeedForward, Linear, MixtureOfExperts
 from tinyslm.recipes import (
     Calibration,
+    Distill,
     Factorize,
     FoldMasks,
     KeepLayers,
     PruneMagnitude,
     Quantize,
-    Recover,
     SliceExperts,
     SliceNeurons,
     compress,
 )
-from tinyslm.recipes.calibration import is_compressible
-from tinyslm.recipes.recover import distillation_loss
+from tinyslm.recipes.distillation.distill import distillation_loss
+from tinyslm.recipes.linear_layers import is_compressible
 from tinyslm.tree import map_modules, named_arrays, named_modules
 
 MASK_TOKEN = 3
@@ -195,10 +195,10 @@ STEPS = {
     "folded": (PruneMagnitude(0.5, "global"), FoldMasks()),
     "sliced": (SliceNeurons(0.6),),
     "int8": (Quantize(),),
-    "integer products": (Quantize(symmetric=False, integer_products=True),),
+    "integer products": (Quantize(symmetric=False, dynamic_activations=True),),
     "svd": (Factorize(0.6),),
     "fisher": (Factorize(0.6, "fisher"),),
-    "all": (SliceNeurons(0.6), Recover(steps=1), PruneMagnitude(0.3), FoldMasks(), Quantize()),
+    "all": (SliceNeurons(0.6), Distill(steps=1), PruneMagnitude(0.3), FoldMasks(), Quantize()),
 }
 
 
@@ -242,11 +242,11 @@ def test_recovery_trains_every_family_on_its_own_task(family):
     """The student of a copy has nothing to learn; a sliced one comes nearer to its teacher."""
     model = small_model(family)
     calibration = calibrated(model, count=12)
-    same, _ = compress(model, [Recover(steps=2)], calibration)
+    same, _ = compress(model, [Distill(steps=2)], calibration)
     for path, array in named_arrays(same).items():
         np.testing.assert_allclose(array, named_arrays(model)[path], rtol=0, atol=1e-6, err_msg=path)
     sliced, _ = compress(model, [SliceNeurons(0.3)], calibration)
-    step = Recover(steps=40, learning_rate=3e-3, batch_size=12)
+    step = Distill(steps=40, learning_rate=3e-3, batch_size=12)
     trained, _ = compress(sliced, [step], calibration)
     loss = distillation_loss(calibration, step)
     assert loss(trained, *calibration.rows()) < 0.9 * loss(sliced, *calibration.rows())

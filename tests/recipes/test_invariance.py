@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from tests import transforms
 from tests.recipes.test_families import calibrated
 from tests.strategies import generic_model, seeds
-from tinyslm.models.tiny import llama_shape
+from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.recipes import (
     DropLayers,
     Factorize,

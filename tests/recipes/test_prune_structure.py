@@ -26,10 +26,10 @@ from tinyslm.errors import ConfigError
 from tinyslm.models import shape_model
 from tinyslm.modules import Attention, Block, CrossAttention, FeedForward, RMSNorm
 from tinyslm.recipes import DropLayers, KeepLayers, SliceChannels, SliceGroups, SliceHeads, SliceNeurons
-from tinyslm.recipes.prune_channels import CHANNEL_METHODS, channel_axes, channel_scores
-from tinyslm.recipes.prune_heads import HEAD_METHODS
-from tinyslm.recipes.prune_layers import LAYER_METHODS, layer_scores, layer_states
-from tinyslm.recipes.prune_structure import NEURON_METHODS, neuron_scores
+from tinyslm.recipes.pruning.channels import CHANNEL_METHODS, channel_axes, channel_scores
+from tinyslm.recipes.pruning.heads import HEAD_METHODS
+from tinyslm.recipes.pruning.layers import LAYER_METHODS, layer_scores, layer_states
+from tinyslm.recipes.pruning.neurons import NEURON_METHODS, neuron_scores
 from tinyslm.recipes.statistics import input_grams, mean_gradients
 from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
 
@@ -127,9 +127,9 @@ def test_the_axes_of_channels_are_all_that_have_this_width(case):
 
 
 @given(drawn(), st.sampled_from(NEURON_METHODS), ratios, st.booleans())
-def test_neurons_go_by_every_method(case, method, ratio, repair):
+def test_neurons_go_by_every_method(case, method, ratio, refit):
     model = case.model()
-    sliced, found, _ = apply(model, SliceNeurons(ratio, method, repair))
+    sliced, found, _ = apply(model, SliceNeurons(ratio, method, refit))
     assert_config_equals_shapes(sliced)
     count = max(1, round(ratio * model.config.intermediate_size))
     scores = neuron_scores(model, calibrated(model), method)
@@ -137,7 +137,7 @@ def test_neurons_go_by_every_method(case, method, ratio, repair):
     for path, layer in named_modules(model, FeedForward).items():
         keep = most_important(scores[path], count)
         np.testing.assert_array_equal(small[path].up.weight, layer.up.weight[keep])
-        if not repair:
+        if not refit:
             np.testing.assert_array_equal(small[path].down.weight, layer.down.weight[:, keep])
     assert all(np.isfinite(each).all() for each in found)
 
@@ -151,8 +151,8 @@ def test_repair_never_makes_the_outputs_of_the_first_layer_worse(case, ratio):
     gram, _ = input_grams(model, calibration.sample())[f"{path}.down"]
     keep = most_important(neuron_scores(model, calibration, "activation")[path], max(1, round(ratio * len(gram))))
 
-    def error(repair):
-        sliced, _, _ = apply(model, SliceNeurons(ratio, "activation", repair))
+    def error(refit):
+        sliced, _, _ = apply(model, SliceNeurons(ratio, "activation", refit))
         whole = np.zeros(layer.down.weight.shape)
         whole[:, keep] = named_modules(sliced, FeedForward)[path].down.weight
         difference = whole - layer.down.weight
@@ -184,7 +184,7 @@ def test_influence_is_measured_on_what_enters_and_leaves_each_layer(case):
     states = []
     for task in tasks:
         seen = {}
-        model.states(**task.inputs, observe=seen.__setitem__)
+        model.hidden_states(**task.inputs, observe=seen.__setitem__)
         states.append(layer_states(seen, "", model.layers))
         if isinstance(model.layers[0], Block):
             last = model.norm(states[-1][-1])
@@ -216,7 +216,7 @@ def test_a_layer_that_adds_nothing_has_no_influence_and_goes_without_loss(family
 
 
 @pytest.mark.parametrize("family", ALL_FAMILIES)
-@pytest.mark.parametrize("step", [SliceChannels(1.0), DropLayers(0), SliceNeurons(1.0, "random", repair=True)])
+@pytest.mark.parametrize("step", [SliceChannels(1.0), DropLayers(0), SliceNeurons(1.0, "random", refit=True)])
 def test_nothing_removed_is_the_identity_bit_for_bit(family, step):
     model = small_model(family)
     same, found, wanted = apply(model, step)
@@ -238,7 +238,7 @@ STEPS = {
     "channels": SliceChannels(0.6),
     "groups": SliceGroups(0.5),
     "layers": DropLayers(1),
-    "repaired": SliceNeurons(0.5, "minitron", repair=True),
+    "repaired": SliceNeurons(0.5, "minitron", refit=True),
 }
 
 

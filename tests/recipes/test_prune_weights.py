@@ -27,6 +27,7 @@ from tinyslm.errors import ConfigError, DataError
 from tinyslm.evaluation import footprint
 from tinyslm.modules import Linear, LinearLayer
 from tinyslm.recipes import (
+    Distill,
     Factorize,
     FoldMasks,
     PruneBySensitivity,
@@ -36,14 +37,13 @@ from tinyslm.recipes import (
     PruneSparseGPT,
     PruneWanda,
     Quantize,
-    Recover,
-    RepairWeights,
+    RefitWeights,
     SliceNeurons,
     StoreSparse,
     compress,
 )
-from tinyslm.recipes.calibration import is_compressible
-from tinyslm.recipes.prune_training import tighten
+from tinyslm.recipes.linear_layers import is_compressible
+from tinyslm.recipes.pruning.schedule import tighten
 from tinyslm.recipes.sensitivity import single_layer_losses
 from tinyslm.recipes.statistics import input_grams
 from tinyslm.recipes.tasks import task_loss
@@ -193,7 +193,7 @@ def test_repaired_weights_are_the_least_squares_answer_of_the_teacher(case, spar
     model = case.model()
     calibration = calibrated(model)
     pruned, _ = compress(model, [PruneMagnitude(sparsity)], calibration)
-    repaired, _ = compress(pruned, [RepairWeights()], calibration)
+    repaired, _ = compress(pruned, [RefitWeights()], calibration)
     grams, dense = input_grams(model, calibration.sample()), named_modules(model, Linear)
     for path, layer in masked_layers(repaired).items():
         mask, (gram, _) = masked_layers(pruned)[path].mask, grams[path]
@@ -207,9 +207,9 @@ def test_repaired_weights_are_the_least_squares_answer_of_the_teacher(case, spar
 def test_repair_needs_masks_and_a_teacher_of_the_same_shape():
     model = tiny_model()
     with pytest.raises(ConfigError, match="no masks"):
-        compress(model, [RepairWeights()], tiny_calibration(model))
+        compress(model, [RefitWeights()], tiny_calibration(model))
     with pytest.raises(ConfigError, match="counterpart"):
-        compress(model, [SliceNeurons(0.5), PruneMagnitude(0.5), RepairWeights()], tiny_calibration(model))
+        compress(model, [SliceNeurons(0.5), PruneMagnitude(0.5), RefitWeights()], tiny_calibration(model))
 
 
 # --- while training
@@ -242,7 +242,7 @@ def test_gradual_pruning_follows_the_schedule_and_masks_are_nested(monkeypatch):
         tighten(state, masks)
         seen.append((state.step, {path: layer.mask.copy() for path, layer in masked_layers(state.model).items()}))
 
-    monkeypatch.setattr("tinyslm.recipes.prune_training.tighten", watch)
+    monkeypatch.setattr("tinyslm.recipes.pruning.schedule.tighten", watch)
     step = PruneGradually(0.8, steps=12, every=3, pruned_by=0.75, learning_rate=1e-2)
     pruned, _ = compress(model, [step], tiny_calibration(model))
     assert [number for number, _ in seen] == [3, 6, 9]
@@ -275,7 +275,7 @@ def test_iterative_pruning_without_pruning_is_the_dense_training_bit_for_bit(rew
     model = tiny_model()
     calibration = tiny_calibration(model)
     pruned, _ = compress(model, [PruneIteratively(0.0, rounds=1, steps=3, rewind=rewind), FoldMasks()], calibration)
-    trained, _ = compress(model, [Recover(3)] * (1 if rewind == "weights" else 2), calibration)
+    trained, _ = compress(model, [Distill(3)] * (1 if rewind == "weights" else 2), calibration)
     for path, array in named_arrays(trained).items():
         np.testing.assert_array_equal(named_arrays(pruned)[path], array)
 
@@ -294,7 +294,7 @@ def test_rounds_prune_what_was_trained_and_rewind_what_is_left(scope, monkeypatc
 
         return map_modules(change, current, LinearLayer)
 
-    monkeypatch.setattr(Recover, "__call__", noisy)
+    monkeypatch.setattr(Distill, "__call__", noisy)
     step = PruneIteratively(1 - 0.8**3, rounds=3, steps=1, rewind="weights", scope=scope)
     compress(model, [step], tiny_calibration(model))
     assert len(given_models) == 4

@@ -26,20 +26,19 @@ from tinyslm.compression.quantization import (
 from tinyslm.errors import ConfigError, Error
 from tinyslm.modules import Embedding, Linear, MixtureOfExperts
 from tinyslm.recipes import (
+    Distill,
     Quantize,
     QuantizeFormat,
     QuantizeGPTQ,
     QuantizeOutlierAware,
     QuantizeStatic,
-    Recover,
     Smooth,
     TrainQuantized,
     compress,
 )
-from tinyslm.recipes.calibration import is_compressible
-from tinyslm.recipes.quantize_calibrated import linears_by_block
-from tinyslm.recipes.recover import distillation_loss
-from tinyslm.recipes.smooth import inner_pairs, norm_readers
+from tinyslm.recipes.distillation.distill import distillation_loss
+from tinyslm.recipes.linear_layers import is_compressible, paths_by_block
+from tinyslm.recipes.quantization.smoothquant import inner_pairs, norm_readers
 from tinyslm.recipes.statistics import input_grams, input_maxima, input_statistics
 from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
 
@@ -51,12 +50,12 @@ STEPS = {
     "gptq, 8 bits": QuantizeGPTQ(bits=8),
     "nearest, 5 bits": Quantize(bits=5, symmetric=False),
     "nearest, groups of one": Quantize(bits=8, group_size=1),
-    "nearest, per tensor with activations": Quantize(bits=4, per_channel=False, integer_products=True),
+    "nearest, per tensor with activations": Quantize(bits=4, per_channel=False, dynamic_activations=True),
     "static": QuantizeStatic(),
     "static, percentile": QuantizeStatic("percentile", documents=2),
     "levels": QuantizeFormat("fp4", block_size=1),
     "trained": TrainQuantized(steps=2, bits=3, batch_size=4),
-    "trained with activations": TrainQuantized(steps=1, bits=4, integer_products=True, batch_size=4),
+    "trained with activations": TrainQuantized(steps=1, bits=4, dynamic_activations=True, batch_size=4),
 }
 
 
@@ -141,7 +140,7 @@ def test_inner_pairs_are_exact_with_shared_heads_and_biases():
 def test_injected_outliers_break_integer_products_and_both_remedies_restore_them(experts):
     plain = tiny_model(experts)
     model, calibration = inject_outliers(plain, [3, 8], 100.0), tiny_calibration(plain)
-    integers = Quantize(integer_products=True)
+    integers = Quantize(dynamic_activations=True)
     remedies = ((QuantizeOutlierAware(6.0),), (Smooth(), integers))
     broken = output_error(model, calibration, integers)
     decomposed, smoothed = (output_error(model, calibration, *steps) for steps in remedies)
@@ -187,7 +186,7 @@ def test_threshold_zero_leaves_the_blocks_exact_on_the_calibration_documents(cas
 def test_an_infinite_threshold_is_quantize_with_integer_products():
     model = tiny_model()
     calibration = tiny_calibration(model)
-    plain, _ = compress(model, [Quantize(integer_products=True)], calibration)
+    plain, _ = compress(model, [Quantize(dynamic_activations=True)], calibration)
     decomposed, _ = compress(model, [QuantizeOutlierAware(np.inf)], calibration)
     tokens = np.arange(10)[None]
     np.testing.assert_allclose(decomposed(tokens), plain(tokens), rtol=1e-4, atol=1e-4)
@@ -199,7 +198,7 @@ def test_gptq_sees_the_inputs_that_the_blocks_before_leave():
     calibration = tiny_calibration(model)
     step = QuantizeGPTQ(bits=3)
     rounded, _ = compress(model, [step], calibration)
-    blocks = linears_by_block(model)
+    blocks = paths_by_block(model)
     assert list(blocks) == ["layers.0", "layers.1", "layers.2"] and all(len(paths) == 7 for paths in blocks.values())
     last = blocks["layers.2"]
 
@@ -250,18 +249,18 @@ def test_an_expert_that_no_token_reached_is_rounded_plainly():
             assert np.all(np.abs(layer.dense_weight() - weight) <= layer.scale * 0.501)
 
 
-@pytest.mark.parametrize("integer_products", [False, True])
-def test_training_brings_a_rounded_model_nearer_to_its_teacher(integer_products):
+@pytest.mark.parametrize("dynamic_activations", [False, True])
+def test_training_brings_a_rounded_model_nearer_to_its_teacher(dynamic_activations):
     model = tiny_model()
     calibration = tiny_calibration(model)
 
     def loss(steps):
-        step = TrainQuantized(steps=steps, bits=2, integer_products=integer_products, learning_rate=3e-3)
+        step = TrainQuantized(steps=steps, bits=2, dynamic_activations=dynamic_activations, learning_rate=3e-3)
         trained, _ = compress(model, [step], calibration)
         layers = named_modules(trained, PackedLinear).values()
-        assert len(layers) == 21 and all(layer.integer_products == integer_products for layer in layers)
+        assert len(layers) == 21 and all(layer.dynamic_activations == dynamic_activations for layer in layers)
         assert all(np.abs(layer.quantized_weight().codes).max() <= 1 for layer in layers)
-        return distillation_loss(calibration, Recover(1))(trained, *calibration.rows())
+        return distillation_loss(calibration, Distill(1))(trained, *calibration.rows())
 
     assert loss(60) < 0.7 * loss(1)
 
@@ -279,9 +278,14 @@ def test_compressed_models_are_refused():
     "step, setting, value, message",
     [
         (Quantize(bits=4), "bits", 9, "bits must be a whole number from 2 to 8, found 9"),
-        (Quantize(bits=4), "inputs", 7, "inputs is 7, expected 16"),
-        (Quantize(bits=4, group_size=4), "integer_products", True, "integer_products need one scale per row, found 4"),
-        (QuantizeFormat(block_size=4), "inputs", 7, "inputs is 7, expected 16"),
+        (Quantize(bits=4), "in_features", 7, "in_features is 7, expected 16"),
+        (
+            Quantize(bits=4, group_size=4),
+            "dynamic_activations",
+            True,
+            "dynamic_activations need one scale per row, found 4",
+        ),
+        (QuantizeFormat(block_size=4), "in_features", 7, "in_features is 7, expected 16"),
         (QuantizeFormat(block_size=4), "block_size", 5, "block_size must divide 16, found 5"),
         (QuantizeFormat(block_size=4), "block_size", 0, "block_size must divide 16, found 0"),
     ],
@@ -301,7 +305,7 @@ def test_settings_that_do_not_fit_the_model_are_refused():
     for step, message in (
         (Quantize(bits=9), "bits must be"),
         (Quantize(bits=4, group_size=5), "group_size must divide"),
-        (Quantize(group_size=4, integer_products=True), "leave out group_size"),
+        (Quantize(group_size=4, dynamic_activations=True), "leave out group_size"),
         (QuantizeFormat("nf5"), "format is 'nf5', expected one of nf4, fp4"),
         (QuantizeFormat(block_size=5), "block_size must divide"),
         (QuantizeStatic("largest"), "method must be one of"),

@@ -14,18 +14,18 @@ from tinyslm.errors import ConfigError, DataError
 from tinyslm.evaluation import footprint
 from tinyslm.modules import Embedding, Linear
 from tinyslm.recipes import (
+    Distill,
     Factorize,
     FoldMasks,
     KeepLayers,
     PruneMagnitude,
     Quantize,
     Recipe,
-    Recover,
     SliceNeurons,
     compress,
     default_recipes,
 )
-from tinyslm.recipes.defaults import select_recipes
+from tinyslm.recipes.default_recipes import select_recipes
 from tinyslm.tree import map_modules, named_arrays, named_modules
 
 token_ids = np.random.default_rng(5).integers(0, 31, (2, 12))
@@ -34,11 +34,11 @@ token_ids = np.random.default_rng(5).integers(0, 31, (2, 12))
 def test_a_recipe_leaves_its_model_alone_and_records_its_steps():
     model = tiny_model()
     before = {path: array.copy() for path, array in named_arrays(model).items()}
-    recipe = Recipe("all", (SliceNeurons(0.5), Recover(steps=2), Quantize()))
+    recipe = Recipe("all", (SliceNeurons(0.5), Distill(steps=2), Quantize()))
     smaller, records = compress(model, recipe, tiny_calibration(model))
     for path, array in named_arrays(model).items():
         np.testing.assert_array_equal(array, before[path])
-    assert [record["step"] for record in records] == ["SliceNeurons", "Recover", "Quantize"]
+    assert [record["step"] for record in records] == ["SliceNeurons", "Distill", "Quantize"]
     assert records[1]["settings"]["steps"] == 2
     assert records[-1]["parameters"] == footprint(smaller).parameters < footprint(model).parameters
     assert smaller(token_ids).shape == model(token_ids).shape
@@ -80,7 +80,7 @@ def test_masks_survive_recovery(scope):
     model = tiny_model()
     calibration = tiny_calibration(model)
     pruned, _ = compress(model, [PruneMagnitude(0.5, scope)], calibration)
-    trained, _ = compress(pruned, [Recover(steps=4, learning_rate=1e-2)], calibration)
+    trained, _ = compress(pruned, [Distill(steps=4, learning_rate=1e-2)], calibration)
     folded, _ = compress(trained, [FoldMasks()], calibration)
     masks = named_modules(pruned, MaskedLinear)
     kept = sum(np.count_nonzero(layer.mask) for layer in masks.values())
@@ -123,7 +123,7 @@ def test_quantization_reaches_every_matrix():
     widened = map_modules(lambda _, layer: Linear(layer.dense_weight(), layer.bias), quantized, QuantizedLinear)
     widened = map_modules(lambda _, layer: Embedding(layer.table), widened, QuantizedEmbedding)
     np.testing.assert_allclose(quantized(token_ids), widened(token_ids), rtol=1e-4, atol=1e-5)
-    products, _ = compress(model, [Quantize(integer_products=True)], tiny_calibration(model))
+    products, _ = compress(model, [Quantize(dynamic_activations=True)], tiny_calibration(model))
     for smaller in (quantized, products):
         logits = model(token_ids)
         assert 0 < np.linalg.norm(smaller(token_ids) - logits) < 0.05 * np.linalg.norm(logits)
@@ -148,7 +148,7 @@ def test_factorization_keeps_the_share_of_parameters_it_names():
 def test_a_copy_of_the_teacher_has_nothing_to_learn():
     """Soft targets of itself give no gradient, so recovery leaves every weight where it is."""
     model = tiny_model()
-    same, _ = compress(model, [Recover(steps=3, hidden_weight=0.5)], tiny_calibration(model))
+    same, _ = compress(model, [Distill(steps=3, hidden_weight=0.5)], tiny_calibration(model))
     for path, array in named_arrays(same).items():
         np.testing.assert_array_equal(array, named_arrays(model)[path], err_msg=path)
 
@@ -157,7 +157,7 @@ def test_recovery_approaches_the_teacher():
     model = tiny_model()
     calibration = tiny_calibration(model)
     sliced, _ = compress(model, [SliceNeurons(0.3)], calibration)
-    trained, _ = compress(sliced, [Recover(steps=80, learning_rate=3e-3)], calibration)
+    trained, _ = compress(sliced, [Distill(steps=80, learning_rate=3e-3)], calibration)
     rows, _ = calibration.rows()
     before, after = (soft_target_loss(m(rows), model(rows), 1.0) for m in (sliced, trained))
     assert after < 0.5 * before
@@ -167,7 +167,7 @@ def test_recovery_on_labels_alone_does_not_depend_on_the_teacher():
     """soft_weight 0 is ordinary training."""
     model = tiny_model()
     calibration = tiny_calibration(model)
-    step = Recover(steps=3, soft_weight=0.0)
+    step = Distill(steps=3, soft_weight=0.0)
     first, _ = compress(model, [step], calibration)
     second, _ = compress(model, [step], replace(calibration, teacher=tiny_model(seed=9)))
     for path, array in named_arrays(first).items():
@@ -195,9 +195,9 @@ def test_default_recipes_have_names_that_can_be_chosen():
         Factorize(0.5, "hessian"),
         KeepLayers(()),
         KeepLayers((7,)),
-        Recover(steps=0),
-        Recover(steps=1, batch_size=0),
-        Recover(steps=1.5),
+        Distill(steps=0),
+        Distill(steps=1, batch_size=0),
+        Distill(steps=1.5),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(step):
@@ -210,7 +210,7 @@ def test_settings_that_mean_nothing_are_refused(step):
 def test_recovery_without_a_token_is_refused(documents):
     model = tiny_model()
     with pytest.raises(DataError, match="no tokens in the documents"):
-        compress(model, [Recover(steps=1)], replace(tiny_calibration(model), documents=documents))
+        compress(model, [Distill(steps=1)], replace(tiny_calibration(model), documents=documents))
 
 
 @pytest.mark.parametrize("first", [PruneMagnitude(0.5), Factorize(0.5), Quantize()])

@@ -14,8 +14,8 @@ from tinyslm.compression.pruning import MaskedLinear, magnitude_mask, minitron_i
 from tinyslm.errors import DataError
 from tinyslm.models import EncoderDecoder, next_token_loss
 from tinyslm.modules import Linear, LinearLayer
-from tinyslm.recipes.calibration import is_compressible
-from tinyslm.recipes.prune_structure import neuron_scores
+from tinyslm.recipes.linear_layers import is_compressible
+from tinyslm.recipes.pruning.neurons import neuron_scores
 from tinyslm.recipes.statistics import (
     fisher_information,
     input_grams,
@@ -32,7 +32,7 @@ def inputs_of_down(model, tasks, layer):
     seen = []
     wanted = f"layers.{layer}.feed_forward.neurons"
     for task in tasks:
-        model.states(**task.inputs, observe=lambda name, value: seen.append(value) if name == wanted else None)
+        model.hidden_states(**task.inputs, observe=lambda name, value: seen.append(value) if name == wanted else None)
     return np.concatenate([value.reshape(-1, value.shape[-1]) for value in seen])
 
 

@@ -8,24 +8,24 @@ SUBJECTS = ("stories", "facts", "languages", "arithmetic", "programs", "instruct
 LOSS = 0.712  # of the dense model
 ROWS = (  # name, steps, parameters, kept share of weights, disk, memory, multiply-adds, speeds, loss, exam
     ("dense", (), 3.94, 1.0, 15.75, 15.74, 3.93, 9000, 640, 0.712, 0.914),
-    ("distilled student", ("KeepLayers", "Recover"), 2.16, 1.0, 8.66, 8.65, 2.16, 17200, 1190, 0.803, 0.771),
-    ("magnitude 50 %", ("PruneMagnitude", "Recover", "FoldMasks"), 3.94, 0.55, 15.75, 15.74, 3.93, 9000, 640, 0.731,
+    ("distilled student", ("KeepLayers", "Distill"), 2.16, 1.0, 8.66, 8.65, 2.16, 17200, 1190, 0.803, 0.771),
+    ("magnitude 50 %", ("PruneMagnitude", "Distill", "FoldMasks"), 3.94, 0.55, 15.75, 15.74, 3.93, 9000, 640, 0.731,
      0.886),
-    ("neurons 67 %", ("SliceNeurons", "Recover"), 3.15, 1.0, 12.6, 12.6, 3.15, 10800, 745, 0.734, 0.871),
+    ("neurons 67 %", ("SliceNeurons", "Distill"), 3.15, 1.0, 12.6, 12.6, 3.15, 10800, 745, 0.734, 0.871),
     ("INT8 weights", ("Quantize",), 3.94, 0.99, 4.03, 4.01, 3.93, 8700, 590, 0.7125, 0.911),
     ("INT8 products", ("Quantize",), 3.94, 0.99, 4.03, 4.01, 3.93, 6900, 410, 0.715, 0.907),
-    ("SVD 0.7", ("Factorize", "Recover"), 2.87, 1.0, 11.5, 11.5, 2.87, 8100, 520, 0.761, 0.832),
-    ("Fisher SVD 0.7", ("Factorize", "Recover"), 2.87, 1.0, 11.5, 11.5, 2.87, 8150, 523, 0.752, 0.846),
-    ("slice, distil, INT8", ("SliceNeurons", "Recover", "Quantize"), 3.15, 0.99, 3.24, 3.22, 3.15, 10200, 690, 0.729,
+    ("SVD 0.7", ("Factorize", "Distill"), 2.87, 1.0, 11.5, 11.5, 2.87, 8100, 520, 0.761, 0.832),
+    ("Fisher SVD 0.7", ("Factorize", "Distill"), 2.87, 1.0, 11.5, 11.5, 2.87, 8150, 523, 0.752, 0.846),
+    ("slice, distil, INT8", ("SliceNeurons", "Distill", "Quantize"), 3.15, 0.99, 3.24, 3.22, 3.15, 10200, 690, 0.729,
      0.879),
 )  # fmt: skip
 SETTINGS = {
     "KeepLayers": {"layers": [1, 3, 5]},
-    "Recover": {"steps": 30, "learning_rate": 0.001, "batch_size": 8, "temperature": 1.0, "soft_weight": 1.0},
+    "Distill": {"steps": 30, "learning_rate": 0.001, "batch_size": 8, "temperature": 1.0, "soft_weight": 1.0},
     "PruneMagnitude": {"sparsity": 0.5, "scope": "layer"},
     "FoldMasks": {},
     "SliceNeurons": {"ratio": 2 / 3, "importance": "activation"},
-    "Quantize": {"symmetric": True, "per_channel": True, "integer_products": False},
+    "Quantize": {"symmetric": True, "per_channel": True, "dynamic_activations": False},
     "Factorize": {"ratio": 0.7, "weighting": "none"},
 }
 PROMPT = "It was a sunny Monday morning."
@@ -49,7 +49,7 @@ def plausible():
 
 def _row(name, steps, parameters, kept, disk, memory, multiply_adds, prompt, generation, loss, accuracy):
     settings = copy.deepcopy(SETTINGS)
-    settings["Quantize"]["integer_products"] = "products" in name
+    settings["Quantize"]["dynamic_activations"] = "products" in name
     settings["Factorize"]["weighting"] = "fisher" if "Fisher" in name else "none"
     edges = [round(-0.3 + 0.015 * i, 6) for i in range(41)]
     counts = [round(60_000 * math.exp(-((i - 19.5) ** 2) / 60)) for i in range(40)]

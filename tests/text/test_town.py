@@ -12,8 +12,8 @@ from scipy.stats import chisquare
 from tinyslm.errors import DataError
 from tinyslm.text import town
 from tinyslm.text.town import ambiguity, arithmetic, facts, instructions, languages, programs, stories
-from tinyslm.text.town.choices import ReplayPage, SamplingPage, Weights, walk
-from tinyslm.text.town.words import ATTRIBUTES, LANGUAGES
+from tinyslm.text.town.grammar import ReplayPage, SamplingPage, Weights, walk
+from tinyslm.text.town.vocabulary import ATTRIBUTES, LANGUAGES
 
 FAMILIES = tuple(town.FAMILIES)
 
@@ -37,7 +37,7 @@ def assert_is_distribution(ways, total=1.0):
     assert math.fsum(probabilities.values()) == pytest.approx(total, rel=1e-9)
 
 
-# Parts of the families that are small enough to be enumerated completely, in a village with few words.
+# ModuleFactory of the families that are small enough to be enumerated completely, in a village with few words.
 
 
 def story_end(page, village):

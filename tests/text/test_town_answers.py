@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 
 from tinyslm.text import town
-from tinyslm.text.town.words import ATTRIBUTES, LANGUAGES, sentence
+from tinyslm.text.town.vocabulary import ATTRIBUTES, LANGUAGES, sentence
 
 CITIZENS = {citizen.name: citizen for citizen in town.TOWN.citizens}
 PLACE = "(" + "|".join(town.TOWN.places) + ")"

@@ -1,6 +1,6 @@
 """Checkpoints in the format of Hugging Face: safetensors files with a config.json beside them."""
 
-from tinyslm.checkpoints.atomic import atomic_directory, atomic_file, check_new_directory
+from tinyslm.checkpoints.atomic_write import atomic_directory, atomic_file, check_new_directory
 from tinyslm.checkpoints.reading import load_model, outline_model, stored_tensors
 from tinyslm.checkpoints.safetensors import StoredTensor, read_safetensors, write_safetensors
 from tinyslm.checkpoints.writing import checkpoint_tensors, save_model

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyslm.checkpoints.families import family_of
-from tinyslm.checkpoints.json_files import read_json, shown
-from tinyslm.checkpoints.layout import REPLACEABLE, places
-from tinyslm.checkpoints.packing import without_packing
-from tinyslm.checkpoints.replaced import SECTION, restore
-from tinyslm.checkpoints.safetensors import FLOATING, read_safetensors
-from tinyslm.checkpoints.variants import (
+from tinyslm.checkpoints.canonical_tensors import (
     is_tied,
     optional_parts,
     with_bias_of_head,
-    with_names_of_today,
+    with_current_names,
     without_copies,
     without_head,
 )
-from tinyslm.checkpoints.weights import FORMS
+from tinyslm.checkpoints.compressed_modules import SECTION, restore
+from tinyslm.checkpoints.families import family_of
+from tinyslm.checkpoints.json_files import read_json, shown
+from tinyslm.checkpoints.mask_packing import without_packing
+from tinyslm.checkpoints.safetensors import FLOATING, read_safetensors
+from tinyslm.checkpoints.tensor_mapping import REPLACEABLE, places
+from tinyslm.checkpoints.weight_formats import FORMS
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import shape_model
 from tinyslm.modules import MixtureOfExperts
@@ -70,15 +70,15 @@ def _read(path, hold=None):
     family = family.for_config(config)
     replaced = _replaced_entries(values, where)
     stored = stored_tensors(directory)
-    tensors = without_copies(with_names_of_today(stored, family), family)
+    tensors = without_copies(with_current_names(stored, family), family)
     _check_counts(config, tensors, where)
 
     dense = [name for name in tensors if name.rpartition(".")[0] not in replaced]
     bare = not any(name.startswith(family.base) for name in dense)
     tied = "head" not in replaced and is_tied(tensors, config.tie_word_embeddings, family, bare)
-    config = replace(config, bare_names=bare, tie_word_embeddings=tied, **optional_parts(tensors, family, bare))
+    config = replace(config, without_prefix=bare, tie_word_embeddings=tied, **optional_parts(tensors, family, bare))
     if family.renamed:
-        config = replace(config, old_endings=any(name.endswith(tuple(family.renamed)) for name in stored))
+        config = replace(config, gamma_beta_names=any(name.endswith(tuple(family.renamed)) for name in stored))
     tensors = (without_head if tied else with_bias_of_head)(tensors, family, bare)
     return _fill(family, config, replaced, tensors, where, hold)
 
@@ -136,7 +136,7 @@ def _fill(family, config, replaced, tensors, where, hold):
     outline = hold is None
     modules, unread = _restored(replaced, plain, tensors, where, outline)
     stored = {}
-    for name, place in places(family, shapes, config.bare_names).items():
+    for name, place in places(family, shapes, config.without_prefix).items():
         wanted = [shapes[path] for path in place.paths]
         tensor = _checked(unread.pop(name, None), name, place.stored_shape(wanted), where.parent)
         stored |= zip(place.paths, place.split(tensor, [shape[0] for shape in wanted]), strict=True)

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyslm.checkpoints.atomic import atomic_file
+from tinyslm.checkpoints.atomic_write import atomic_file
 from tinyslm.checkpoints.json_files import LARGEST_JSON, check_file, parse_json, shown
-from tinyslm.checkpoints.widening import row_slices, widen
+from tinyslm.checkpoints.upcasting import row_slices, upcast
 from tinyslm.errors import CheckpointError
 
 DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
     "F16": "<f2",
-    "BF16": "<u2",  # the bits; see widen_bfloat16
+    "BF16": "<u2",  # the bits; see upcast_bfloat16
     "I64": "<i8",
     "I32": "<i4",
     "I16": "<i2",
@@ -57,7 +57,7 @@ class StoredTensor:
         stored, out = np.atleast_1d(self.bits, array)
         for rows in row_slices(stored):
             if self.dtype in FLOATING:
-                widen(stored[rows], out[rows])
+                upcast(stored[rows], out[rows])
             else:
                 np.copyto(out[rows], stored[rows], casting="unsafe")
         return array
@@ -68,12 +68,12 @@ class StoredTensor:
         return np.broadcast_to(np.zeros((), dtype.newbyteorder("=")), self.shape)
 
 
-def widen_bfloat16(bits):
+def upcast_bfloat16(bits):
     """bfloat16 bits (uint16) as float32, exactly: the same numbers with sixteen more zeros."""
-    return widen(bits, np.empty(bits.shape, np.float32))
+    return upcast(bits, np.empty(bits.shape, np.float32))
 
 
-def narrow_to_bfloat16(array):
+def round_to_bfloat16(array):
     """The nearest bfloat16 of every float32, ties to the even one, as bits (uint16)."""
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16  # may carry into the exponent, as it should
@@ -177,9 +177,9 @@ def write_safetensors(path, tensors, stored_as=None):
 
 def _bytes(array, dtype, where):
     with np.errstate(over="ignore"):
-        bits = narrow_to_bfloat16(array) if dtype == "BF16" else np.ascontiguousarray(array, DTYPES[dtype])
+        bits = round_to_bfloat16(array) if dtype == "BF16" else np.ascontiguousarray(array, DTYPES[dtype])
     if dtype in FLOATING and array.dtype.itemsize > bits.dtype.itemsize:
-        stored = widen_bfloat16(bits) if dtype == "BF16" else bits
+        stored = upcast_bfloat16(bits) if dtype == "BF16" else bits
         if np.any(np.isinf(stored) & np.isfinite(array)):
             largest = np.max(np.abs(array), where=np.isfinite(array), initial=0)
             raise CheckpointError(f"{where}: holds {largest:.4g}, too large for {dtype}; store it as float32")

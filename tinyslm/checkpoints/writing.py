@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinyslm.checkpoints.atomic import atomic_directory, flush_to_disk
+from tinyslm.checkpoints.atomic_write import atomic_directory, flush_to_disk
+from tinyslm.checkpoints.compressed_modules import SECTION, describe
 from tinyslm.checkpoints.families import find_family
-from tinyslm.checkpoints.layout import places, replaced_modules
-from tinyslm.checkpoints.mapped import MappedEmbedding, MappedLinear
+from tinyslm.checkpoints.mapped_layers import MappedEmbedding, MappedLinear
 from tinyslm.checkpoints.reading import CONFIG, WEIGHTS
-from tinyslm.checkpoints.replaced import SECTION, describe
 from tinyslm.checkpoints.safetensors import write_safetensors
+from tinyslm.checkpoints.tensor_mapping import places, replaced_modules
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import shape_model
 from tinyslm.tree import named_arrays, named_modules
@@ -28,7 +28,7 @@ def checkpoint_tensors(tree) -> dict:
     _refuse_mapped(tree)
     family, skeleton = _family_and_skeleton(tree)
     arrays = named_arrays(tree)
-    layout = places(family, arrays, tree.config.bare_names, replaced_modules(tree, skeleton))
+    layout = places(family, arrays, tree.config.without_prefix, replaced_modules(tree, skeleton))
     return {name: place.join([arrays[path] for path in place.paths]) for name, place in layout.items()}
 
 
@@ -49,7 +49,7 @@ def save_model(path, model, tokenizer=None, dtype="float32", records=None):
     replaced = replaced_modules(model, skeleton)
     arrays = named_arrays(model)
     _check_shapes(arrays, named_arrays(skeleton), replaced)
-    layout = places(family, arrays, config.bare_names, replaced)
+    layout = places(family, arrays, config.without_prefix, replaced)
     dense = {name: place for name, place in layout.items() if not place.apart}
     tensors = {name: place.join([arrays[path] for path in place.paths]) for name, place in dense.items()}
 

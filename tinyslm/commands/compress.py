@@ -9,12 +9,17 @@ from tqdm import tqdm
 
 import tinyslm
 from tinyslm.checkpoints import atomic_file, check_new_directory, save_model
-from tinyslm.commands.experiment import QUESTIONS_PER_SUBJECT, TRAINING_DOCUMENTS, Experiment, Materials
+from tinyslm.commands.compression_inputs import (
+    QUESTIONS_PER_SUBJECT,
+    TRAINING_DOCUMENTS,
+    CompressionInputs,
+    CompressionOptions,
+)
 from tinyslm.errors import ConfigError
 from tinyslm.evaluation import measure_speeds
 from tinyslm.recipes import STEPS, compress, default_recipes, measure
-from tinyslm.recipes.defaults import select_recipes
-from tinyslm.recipes.files import is_recipe_file, read_recipes
+from tinyslm.recipes.default_recipes import select_recipes
+from tinyslm.recipes.recipe_files import is_recipe_file, read_recipes
 from tinyslm.reporting import format_table, render_page
 
 
@@ -43,7 +48,7 @@ def run(arguments) -> int:
     if arguments.seed < 0:
         raise ConfigError(f"--seed is {arguments.seed}, expected 0 or more")
     longer = 10 if arguments.thorough else 1
-    experiment = Experiment(
+    experiment = CompressionOptions(
         arguments.model,
         tuple(arguments.text or ()),
         training=TRAINING_DOCUMENTS * longer,
@@ -51,7 +56,7 @@ def run(arguments) -> int:
     )
     read = [recipe for name in arguments.recipe or () if is_recipe_file(name) for recipe in read_recipes(name, STEPS)]
     check_new_directory(out)
-    materials = Materials(experiment)
+    materials = CompressionInputs(experiment)
     model = materials.model
     recipes = default_recipes(model, thorough=arguments.thorough)
     if arguments.recipe:

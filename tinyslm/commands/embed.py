@@ -81,7 +81,7 @@ def embed(model, token_ids, texts_per_batch=32):
     def vectors_of(batch):
         rows, labels = pad_documents([token_ids[text] for text in batch])  # (B, T)
         mask = labels != IGNORED
-        return sentence_embeddings(model.states(rows, mask), mask)
+        return sentence_embeddings(model.hidden_states(rows, mask), mask)
 
     vectors = np.concatenate(map_in_threads(vectors_of, batches))
     return vectors[np.argsort(order)]

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from tinyslm.commands.experiment import end_of_document
+from tinyslm.commands.compression_inputs import end_of_document
 from tinyslm.commands.loading import add_weights_option, load_with_tokenizer
 from tinyslm.errors import ConfigError
 from tinyslm.evaluation import take_exam
-from tinyslm.evaluation.perplexity import document_nats
+from tinyslm.evaluation.loss import document_nats
 from tinyslm.models import Decoder
 from tinyslm.text import read_documents
 from tinyslm.text.corpus import text_corpus, town_corpus
-from tinyslm.text.nats import mean_nats
+from tinyslm.text.loss_estimate import estimate_loss
 
 
 def add_arguments(parser):
@@ -36,14 +36,14 @@ def run(arguments) -> int:
             tokenizer, end_id, validation=arguments.documents, questions_per_subject=arguments.questions
         )
     nats, tokens = document_nats(model, corpus.validation)
-    loss = mean_nats(nats, tokens)
+    loss = estimate_loss(nats, tokens)
     print(f"loss   {loss.nats:.4f} ± {loss.standard_error:.4f} nats per token ({loss.tokens:,} tokens)")
     if corpus.floor is not None:
         floor = corpus.floor
         print(f"floor  {floor.nats:.4f} ± {floor.standard_error:.4f}; the loss is {_above(loss, floor)} it")
         for family in sorted(set(corpus.families)):
             rows = np.array(corpus.families) == family
-            part, least = mean_nats(nats[rows], tokens[rows]), mean_nats(corpus.floor_nats[rows], tokens[rows])
+            part, least = estimate_loss(nats[rows], tokens[rows]), estimate_loss(corpus.floor_nats[rows], tokens[rows])
             print(f"       {family:13} {part.nats:.4f}, {_above(part, least)} its floor {least.nats:.4f}")
     if corpus.questions:
         exam = take_exam(model, tokenizer, corpus.questions, end_id, per_token=arguments.per_token)

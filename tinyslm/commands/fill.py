@@ -22,7 +22,7 @@ def run(arguments) -> int:
     if arguments.top < 1:
         raise ConfigError(f"--top is {arguments.top}, expected at least 1")
     model, tokenizer = load_with_tokenizer(arguments.model, Encoder, "filling in masked tokens")
-    if model.prediction is None:
+    if model.masked_lm_head is None:
         raise ConfigError(f"{arguments.model}: has no masked head, so it predicts no tokens; see tinyslm embed")
     mask = next((name for name in MASKS if tokenizer.token_to_id(name) is not None), None)
     if mask is None:
@@ -45,6 +45,6 @@ def fillings(model, token_ids, places, count):
 
     token_ids: (T,);  places: (n,) positions. Each place is predicted alone: nobody knows yet what stands in the others.
     """
-    logits = model.predict(model.states(token_ids[None])[:, places])[0]  # (n, V)
+    logits = model.predict(model.hidden_states(token_ids[None])[:, places])[0]  # (n, V)
     best = np.argsort(-logits, axis=-1, kind="stable")[:, :count]  # (n, count)
     return best, np.exp(np.take_along_axis(log_softmax(logits), best, axis=-1))

@@ -4,7 +4,7 @@ import numpy as np
 
 from tinyslm.commands.loading import add_weights_option, encode_text, load_with_tokenizer
 from tinyslm.generation import end_tokens, stream
-from tinyslm.generation.readers import CACHES
+from tinyslm.generation.decoding_state import CACHES
 from tinyslm.models import Decoder, EncoderDecoder
 
 

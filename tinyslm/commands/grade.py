@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from tinyslm.checkpoints.atomic import atomic_file
+from tinyslm.checkpoints.atomic_write import atomic_file
 from tinyslm.coursework.classroom import as_csv, grade_class
 from tinyslm.coursework.grading import GIGABYTES, SECONDS, as_text, grade
 from tinyslm.errors import ConfigError

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tinyslm.checkpoints.atomic import atomic_file
+from tinyslm.checkpoints.atomic_write import atomic_file
 from tinyslm.coursework.exercises import exercises, find_exercise
 from tinyslm.coursework.mistakes import grade_tests
 from tinyslm.errors import ConfigError

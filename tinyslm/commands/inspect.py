@@ -5,13 +5,13 @@ from pathlib import Path
 
 from tinyslm.checkpoints import outline_model, stored_tensors
 from tinyslm.errors import CheckpointError, ConfigError
-from tinyslm.evaluation.inspection import inspect_model, inspect_stored
-from tinyslm.library import BUILT_IN, find_directory
+from tinyslm.evaluation.model_summary import inspect_model, inspect_stored
+from tinyslm.load_save import BUILT_IN, find_directory
 from tinyslm.models import shape_model
 from tinyslm.models.catalogue import CATALOGUE
 from tinyslm.reporting import units
-from tinyslm.reporting.comparison import KINDS, format_comparison
-from tinyslm.reporting.inspection import format_inspection
+from tinyslm.reporting.inspect_comparison import KINDS, format_comparison
+from tinyslm.reporting.inspect_report import format_inspection
 
 USUAL_CONTEXT = 512  # tokens, of a model without a longest context
 

@@ -1,8 +1,8 @@
 """What the commands begin with: a model of the kind that they can use, its tokenizer, and the tokens of a text."""
 
-from tinyslm.checkpoints.weights import FORMS
+from tinyslm.checkpoints.weight_formats import FORMS
 from tinyslm.errors import ConfigError, DataError
-from tinyslm.library import load
+from tinyslm.load_save import load
 from tinyslm.models import Decoder, Encoder, EncoderDecoder
 
 MASKS = ("[MASK]", "<mask>")  # what tokenizers call the token to be filled in: of BERT and DistilBERT; of others

@@ -13,19 +13,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tinyslm.checkpoints import atomic_file
-from tinyslm.commands.experiment import (
+from tinyslm.commands.compression_inputs import (
     TRAINING_DOCUMENTS,
     VALIDATION_DOCUMENTS,
-    Experiment,
+    CompressionOptions,
     digest_of_files,
-    open_experiment,
+    open_inputs,
 )
 from tinyslm.errors import ConfigError
-from tinyslm.parallel import default_threads, use_threads
 from tinyslm.recipes import STEPS, Recipe, compress, measure
-from tinyslm.recipes.files import make_step, read_recipes, recipe_entry
+from tinyslm.recipes.recipe_files import make_step, read_recipes, recipe_entry
 from tinyslm.recipes.sweep import sweep
 from tinyslm.reporting.frontier import format_frontier, render_frontier
+from tinyslm.runtime import default_threads, use_threads
 
 POINTS = "points.jsonl"
 
@@ -56,7 +56,7 @@ def run(arguments) -> int:
     if min(arguments.seeds) < 0:
         raise ConfigError(f"--seeds has {min(arguments.seeds)}, expected 0 or more")
     recipes = [recipe for name in arguments.recipes for recipe in read_recipes(name, STEPS)]
-    experiment = Experiment(
+    experiment = CompressionOptions(
         str(arguments.model),
         tuple(str(Path(name).resolve()) for name in arguments.text or ()),
         arguments.documents,
@@ -142,7 +142,7 @@ def measure_point(job) -> dict:
     began = time.perf_counter()
     with use_threads(job["threads"]):
         experiment = dict(job["experiment"])
-        materials = open_experiment(Experiment(**experiment | {"texts": tuple(experiment["texts"])}), job["files"])
+        materials = open_inputs(CompressionOptions(**experiment | {"texts": tuple(experiment["texts"])}), job["files"])
         entry = job["recipe"]
         steps = [make_step(step, STEPS, entry["name"]) for step in entry["step"]]
         model, records = compress(materials.model, steps, materials.calibration(job["seed"]))

@@ -6,7 +6,7 @@ from tinyslm.commands.loading import MASKS, encode_text, load_with_tokenizer
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation import end_tokens, generate
 from tinyslm.models import Encoder, EncoderDecoder, trace
-from tinyslm.reporting.tracing import (
+from tinyslm.reporting.trace_report import (
     format_head,
     format_legend,
     format_likely,

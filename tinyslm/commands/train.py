@@ -17,9 +17,9 @@ from tinyslm.checkpoints import atomic_directory, atomic_file, check_new_directo
 from tinyslm.errors import ConfigError, DataError, Error
 from tinyslm.evaluation import measure_loss
 from tinyslm.models import random_model
-from tinyslm.models.tiny import TINY_SHAPES, tiny_config
+from tinyslm.models.tiny_shapes import TINY_SHAPES, tiny_config
 from tinyslm.ops import IGNORED
-from tinyslm.parallel import default_threads
+from tinyslm.runtime import default_threads
 from tinyslm.text import document_rows, load_tokenizer, read_documents, town, train_tokenizer
 from tinyslm.text.corpus import text_corpus, town_corpus
 from tinyslm.training import Settings, State, train

@@ -14,7 +14,7 @@ GIVEN = (  # what a stub may import as the library's file does: tools, but no pa
     "numpy",
     "scipy",
     "tinyslm.autodiff",
-    "tinyslm.compression.checks",
+    "tinyslm.compression.argument_checks",
     "tinyslm.errors",
     "tinyslm.ops",
 )

@@ -1,9 +1,9 @@
 """Measuring: loss against the floor, exam accuracy, speed, and size."""
 
-from tinyslm.evaluation.exam import ExamResult, take_exam
 from tinyslm.evaluation.footprint import Footprint, footprint
 from tinyslm.evaluation.latency import Speed, measure_speeds
-from tinyslm.evaluation.perplexity import measure_loss
+from tinyslm.evaluation.loss import measure_loss
+from tinyslm.evaluation.multiple_choice import ExamResult, take_exam
 
 __all__ = [
     "ExamResult",

@@ -1,17 +1,19 @@
 """How many numbers a model computes with, where they are, and what they take in memory. Shapes are enough to count."""
 
 from tinyslm.errors import ConfigError
-from tinyslm.modules import Embedding, Linear, MixtureOfExperts, Weighted
+from tinyslm.modules import Embedding, Linear, MixtureOfExperts, WeightLayer
 from tinyslm.tree import Array, named_arrays, named_modules
 
 PARTS = ("embedding", "attention", "feed-forward", "norms", "head")
 BYTES = {"float32": 4, "bfloat16": 2}  # of one number
 
 
-def replaced_layers(model) -> dict[str, Weighted]:
+def replaced_layers(model) -> dict[str, WeightLayer]:
     """{path: layer} of what stands in the place of a Linear or Embedding, and knows itself what it consists of."""
     return {
-        path: layer for path, layer in named_modules(model, Weighted).items() if type(layer) not in (Linear, Embedding)
+        path: layer
+        for path, layer in named_modules(model, WeightLayer).items()
+        if type(layer) not in (Linear, Embedding)
     }
 
 

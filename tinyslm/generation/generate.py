@@ -3,7 +3,7 @@
 import numpy as np
 
 from tinyslm.errors import ConfigError
-from tinyslm.generation.readers import open_reader
+from tinyslm.generation.decoding_state import start_decoding
 from tinyslm.generation.sampling import check_sampling, sample
 
 
@@ -54,14 +54,14 @@ def stream(
     stop_tokens: a row that produced one of them repeats it, and generation ends when every row has; by default nothing
     stops (`end_tokens(model.config)` is what a model was trained to end with).
     cache: how keys and values of earlier tokens are stored: "exact" as they are, "int8" in one byte per number.
-    Raises, when the first step is asked for, ConfigError for bad options, otherwise as `open_reader`.
+    Raises, when the first step is asked for, ConfigError for bad options, otherwise as `start_decoding`.
     """
     if not (isinstance(max_new_tokens, int | np.integer) and max_new_tokens >= 1):
         raise ConfigError(f"max_new_tokens is {max_new_tokens}, expected an integer of at least 1")
     check_sampling(temperature, top_k, top_p, seed)
     generator = np.random.default_rng(seed)
     stop_tokens = np.asarray(stop_tokens, np.int64)
-    reader = open_reader(model, token_ids, max_new_tokens, attention_mask, cache)
+    reader = start_decoding(model, token_ids, max_new_tokens, attention_mask, cache)
     tokens, finished = None, False
     for step in range(max_new_tokens):
         if step:

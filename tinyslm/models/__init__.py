@@ -1,14 +1,14 @@
 """Whole models, built from a configuration."""
 
-from tinyslm.models.build import build_model, random_model, shape_model
+from tinyslm.models.builder import build_model, random_model, shape_model
 from tinyslm.models.config import DecoderConfig
 from tinyslm.models.decoder import Decoder
 from tinyslm.models.encoder import Encoder
 from tinyslm.models.encoder_config import EncoderConfig
 from tinyslm.models.encoder_decoder import EncoderDecoder
 from tinyslm.models.encoder_decoder_config import EncoderDecoderConfig
-from tinyslm.models.loss import masked_token_loss, next_token_loss, sequence_to_sequence_loss
-from tinyslm.models.sentences import sentence_embeddings
+from tinyslm.models.losses import masked_token_loss, next_token_loss, sequence_to_sequence_loss
+from tinyslm.models.sentence_embeddings import sentence_embeddings
 from tinyslm.models.trace import trace
 
 __all__ = [

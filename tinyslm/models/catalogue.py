@@ -95,7 +95,9 @@ def gemma(*sizes, family="gemma", ropes=({"theta": 1e4},), **choices):
 def gemma2(*sizes):
     """Gemma that also normalizes what is added, caps scores and logits, and sees a window in every second layer."""
     caps = {"attention_softcap": 50.0, "logit_softcap": 30.0}
-    return gemma(*sizes, family="gemma2", windows=(4096, None), branch_norm=True, attention_scale=256**-0.5, **caps)
+    return gemma(
+        *sizes, family="gemma2", windows=(4096, None), sublayer_output_norm=True, attention_scale=256**-0.5, **caps
+    )
 
 
 def gemma3(*sizes):
@@ -105,7 +107,7 @@ def gemma3(*sizes):
         family="gemma3_text",
         ropes=({"theta": 1e4},) * 5 + ({"theta": 1e6},),
         windows=(512,) * 5 + (None,),
-        branch_norm=True,
+        sublayer_output_norm=True,
         query_key_norm=True,
         attention_scale=256**-0.5,
     )

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from tinyslm.models import checks
-from tinyslm.models.checks import check_activation, check_sizes
+from tinyslm.models import config_checks
+from tinyslm.models.config_checks import check_activation, check_sizes
 from tinyslm.ops import Rope
 
 
@@ -32,7 +32,7 @@ class DecoderConfig:
     norm_eps: float = 1e-6
     norm_offset: float = 0.0  # 1 where the stored gain is w - 1 (Gemma)
     query_key_norm: bool = False  # RMS norm of each query and key head
-    branch_norm: bool = False  # also normalize what attention and feed-forward add (Gemma 2 and 3)
+    sublayer_output_norm: bool = False  # also normalize what attention and feed-forward add (Gemma 2 and 3)
     activation: str = "silu"
     gated: bool = True
     attention_bias: bool = False  # on query, key and value
@@ -48,13 +48,13 @@ class DecoderConfig:
     bos_token_id: int | None = None
     eos_token_id: int | tuple[int, ...] | None = None
     pad_token_id: int | None = None
-    bare_names: bool = False  # the checkpoint's tensor names lack the family's first part ("transformer." of GPT-2)
+    without_prefix: bool = False  # the checkpoint's tensor names lack the family's first part ("transformer." of GPT-2)
 
     num_decoder_layers: ClassVar[int] = 0  # beside those that are counted above
-    old_endings: ClassVar[bool] = False
+    gamma_beta_names: ClassVar[bool] = False
 
     def __post_init__(self):
-        require = partial(checks.require, self)
+        require = partial(config_checks.require, self)
         check_sizes(self, but=("num_experts", "experts_per_token"))
         check_activation(self)
         require(

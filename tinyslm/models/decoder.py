@@ -7,10 +7,9 @@ import numpy as np
 from tinyslm import ops
 from tinyslm.errors import DataError
 from tinyslm.models.config import DecoderConfig
-from tinyslm.models.inputs import check_length, check_mask, check_token_ids
-from tinyslm.models.parts import Parts
-from tinyslm.modules import Block, Context, Embedding, Linear, MixtureOfExperts, ignore
-from tinyslm.modules.context import under
+from tinyslm.models.input_checks import check_length, check_mask, check_token_ids
+from tinyslm.models.module_factory import ModuleFactory
+from tinyslm.modules import Block, Context, Embedding, Linear, MixtureOfExperts
 from tinyslm.tree import Module
 
 
@@ -24,21 +23,20 @@ class Decoder(Module):
     head: Linear | None = None
     position_embedding: Embedding | None = None
 
-    def __call__(
-        self, token_ids, attention_mask=None, *, position_ids=None, cache=None, last_only=False, observe=ignore
-    ):
+    def __call__(self, token_ids, attention_mask=None, *, position_ids=None, cache=None, last_only=False, observe=None):
         """token_ids: (B, T) integers -> logits (B, T, V); with last_only (B, 1, V), for the next token alone.
 
         attention_mask: (B, S), 0 for padding, over the cached tokens and these. Positions count the real tokens unless
         position_ids says otherwise, so that padding on either side changes nothing.
         Raises DataError for token ids out of range or a sequence longer than max_position_embeddings.
         """
-        states = self.states(token_ids, attention_mask, position_ids=position_ids, cache=cache, observe=observe)
+        states = self.hidden_states(token_ids, attention_mask, position_ids=position_ids, cache=cache, observe=observe)
         logits = self.predict(states[:, -1:] if last_only else states)
-        observe("logits", logits)
+        if observe is not None:
+            observe("logits", logits)
         return logits
 
-    def states(self, token_ids, attention_mask=None, *, position_ids=None, cache=None, observe=ignore):
+    def hidden_states(self, token_ids, attention_mask=None, *, position_ids=None, cache=None, observe=None):
         """What the last layer leaves, after the final norm: (B, T, C). Arguments as `__call__`."""
         past = 0 if cache is None else cache.length
         token_ids, attention_mask = self.check_inputs(token_ids, attention_mask, past)
@@ -53,20 +51,15 @@ class Decoder(Module):
             raise DataError(f"position ids are {found}, expected integers of {(T,)} or {token_ids.shape}")
         if not 0 <= position_ids.min() <= position_ids.max() < self.config.max_position_embeddings:
             raise DataError(f"position ids must be 0 to {self.config.max_position_embeddings - 1}")
-        context = Context(position_ids, attention_mask, cache)
+        context = Context(position_ids, attention_mask, cache, observer=observe)
 
         x = self.embedding(token_ids)  # (B, T, C)
         if self.config.embedding_scale != 1.0:
             x = x * x.dtype.type(self.config.embedding_scale)
         if self.position_embedding is not None:
             x = x + self.position_embedding(context.positions)
-        for i, block in enumerate(self.layers):
-            observe(f"hidden_states.{i}", x)
-            x = block(x, context, i, under(observe, f"layers.{i}"))
-        if cache is not None:
-            cache.advance(T)
-        x = self.norm(x)
-        observe(f"hidden_states.{len(self.layers)}", x)
+        x = self.norm(context.run_blocks(self.layers, x))
+        context.observe_hidden_state(len(self.layers), x)
         return x
 
     def predict(self, states):
@@ -90,8 +83,8 @@ class Decoder(Module):
 
 
 def build_decoder(config: DecoderConfig, make) -> Decoder:
-    """A decoder whose every array comes from `make(shape, kind)`; the kinds are those of `Parts`."""
-    parts = Parts(config, make)
+    """A decoder whose every array comes from `make(shape, kind)`; the kinds are those of `ModuleFactory`."""
+    parts = ModuleFactory(config, make)
 
     def mixture():
         return MixtureOfExperts(
@@ -112,8 +105,8 @@ def build_decoder(config: DecoderConfig, make) -> Decoder:
             ),
             feed_forward_norm=parts.norm(),
             feed_forward=mixture() if config.num_experts else parts.feed_forward(),
-            attention_output_norm=parts.norm() if config.branch_norm else None,
-            feed_forward_output_norm=parts.norm() if config.branch_norm else None,
+            attention_output_norm=parts.norm() if config.sublayer_output_norm else None,
+            feed_forward_output_norm=parts.norm() if config.sublayer_output_norm else None,
         )
 
     return Decoder(

@@ -5,15 +5,14 @@ import numpy as np
 from tinyslm import ops
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.models.encoder_config import EncoderConfig
-from tinyslm.models.inputs import check_length, check_mask, check_token_ids
-from tinyslm.models.parts import Parts
-from tinyslm.modules import Context, Embedding, LayerNorm, Linear, PostNormBlock, Prediction, ignore
-from tinyslm.modules.context import under
+from tinyslm.models.input_checks import check_length, check_mask, check_token_ids
+from tinyslm.models.module_factory import ModuleFactory
+from tinyslm.modules import Context, Embedding, LayerNorm, Linear, MaskedLMHead, PostNormBlock
 from tinyslm.tree import Module
 
 
 class Encoder(Module):
-    """token ids -> logits of the token at each position, or states where there is no masked head (`prediction`).
+    """token ids -> logits of the token at each position, or states where there is no masked head (`masked_lm_head`).
 
     `head` is None where the embedding table serves as the head (tied).
     """
@@ -25,47 +24,46 @@ class Encoder(Module):
     layers: list[PostNormBlock]
     token_type_embedding: Embedding | None = None
     pooler: Linear | None = None
-    prediction: Prediction | None = None
+    masked_lm_head: MaskedLMHead | None = None
     head: Linear | None = None
 
-    def __call__(self, token_ids, attention_mask=None, *, token_type_ids=None, observe=ignore):
+    def __call__(self, token_ids, attention_mask=None, *, token_type_ids=None, observe=None):
         """token_ids: (B, T) integers -> logits (B, T, V), or states (B, T, C) of an encoder without a masked head.
 
         attention_mask: (B, T), 0 for padding;  token_type_ids: (B, T), 0 everywhere if None. Positions count from the
         left whether there is padding or not, as these models were trained: padding belongs on the right.
         Raises DataError for ids out of range or a sequence longer than max_position_embeddings.
         """
-        states = self.states(token_ids, attention_mask, token_type_ids=token_type_ids, observe=observe)
-        if self.prediction is None:
+        states = self.hidden_states(token_ids, attention_mask, token_type_ids=token_type_ids, observe=observe)
+        if self.masked_lm_head is None:
             return states
         logits = self.predict(states)
-        observe("logits", logits)
+        if observe is not None:
+            observe("logits", logits)
         return logits
 
-    def states(self, token_ids, attention_mask=None, *, token_type_ids=None, observe=ignore):
+    def hidden_states(self, token_ids, attention_mask=None, *, token_type_ids=None, observe=None):
         """What the last layer leaves: (B, T, C). Arguments as `__call__`."""
         token_ids = check_token_ids(token_ids, self.config.vocab_size)
         check_length(token_ids.shape[1], self.config.max_position_embeddings)
         attention_mask = check_mask(attention_mask, token_ids.shape)
         token_type_ids = self._check_token_types(token_type_ids, token_ids.shape)
-        context = Context(np.arange(token_ids.shape[1]), attention_mask)
+        context = Context(np.arange(token_ids.shape[1]), attention_mask, observer=observe)
 
         x = self.embedding(token_ids) + self.position_embedding(context.positions)  # (B, T, C)
         if self.token_type_embedding is not None:
             x = x + self.token_type_embedding(token_type_ids)
         x = self.embedding_norm(x)
-        for i, block in enumerate(self.layers):
-            observe(f"hidden_states.{i}", x)
-            x = block(x, context, i, under(observe, f"layers.{i}"))
-        observe(f"hidden_states.{len(self.layers)}", x)
+        x = context.run_blocks(self.layers, x)
+        context.observe_hidden_state(len(self.layers), x)
         return x
 
     def predict(self, states):
         """Logits of the token at each position: (B, T, C) -> (B, T, V). ConfigError without a masked head."""
-        if self.prediction is None:
+        if self.masked_lm_head is None:
             raise ConfigError(f"this {self.config.family} model has no masked head: it predicts no tokens")
-        vectors = self.prediction(states)
-        return self.embedding.as_head(vectors) + self.prediction.bias if self.tied_head else self.head(vectors)
+        vectors = self.masked_lm_head(states)
+        return self.embedding.as_head(vectors) + self.masked_lm_head.bias if self.tied_head else self.head(vectors)
 
     def pooled(self, states):
         """One vector per text, of the state of its first token: (B, T, C) -> (B, C). ConfigError without a pooler."""
@@ -76,7 +74,7 @@ class Encoder(Module):
     @property
     def tied_head(self) -> bool:
         """Whether the embedding's table multiplies once more, as the head."""
-        return self.prediction is not None and self.head is None
+        return self.masked_lm_head is not None and self.head is None
 
     def _check_token_types(self, token_type_ids, shape):
         """token_type_ids as an array of this shape (B, T), zeros if None, or DataError."""
@@ -95,8 +93,8 @@ class Encoder(Module):
 
 
 def build_encoder(config: EncoderConfig, make) -> Encoder:
-    """An encoder whose every array comes from `make(shape, kind)`; the kinds are those of `Parts`."""
-    parts = Parts(config, make)
+    """An encoder whose every array comes from `make(shape, kind)`; the kinds are those of `ModuleFactory`."""
+    parts = ModuleFactory(config, make)
     V, C, tied = config.vocab_size, config.hidden_size, config.tie_word_embeddings
 
     def block():
@@ -107,8 +105,8 @@ def build_encoder(config: EncoderConfig, make) -> Encoder:
             feed_forward_norm=parts.norm(),
         )
 
-    def prediction():
-        return Prediction(
+    def masked_lm_head():
+        return MaskedLMHead(
             transform=parts.linear(C, C, bias=True),
             norm=parts.norm(),
             bias=make((V,), "shift") if tied else None,
@@ -123,6 +121,6 @@ def build_encoder(config: EncoderConfig, make) -> Encoder:
         layers=[block() for _ in range(config.num_hidden_layers)],
         token_type_embedding=None if config.type_vocab_size is None else parts.embedding(config.type_vocab_size),
         pooler=parts.linear(C, C, bias=True) if config.pooler else None,
-        prediction=prediction() if config.masked_head else None,
+        masked_lm_head=masked_lm_head() if config.masked_head else None,
         head=None if tied else parts.linear(V, C, bias=True),
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tinyslm.models.checks import check_activation, check_sizes, require
+from tinyslm.models.config_checks import check_activation, check_sizes, require
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class EncoderConfig:
     pooler: bool = False  # makes one vector of a text from the state of its first token
     tie_word_embeddings: bool = True  # of the masked head; without one there is nothing to untie
     pad_token_id: int | None = None
-    bare_names: bool = False  # the checkpoint's tensor names lack the family's first part ("bert.")
-    old_endings: bool = False  # they end as in the first files: gamma and beta of a norm
+    without_prefix: bool = False  # the checkpoint's tensor names lack the family's first part ("bert.")
+    gamma_beta_names: bool = False  # they end as in the first files: gamma and beta of a norm
 
     num_decoder_layers: ClassVar[int] = 0
     num_experts: ClassVar[int] = 0

@@ -6,10 +6,9 @@ import numpy as np
 
 from tinyslm.errors import DataError
 from tinyslm.models.encoder_decoder_config import EncoderDecoderConfig
-from tinyslm.models.inputs import check_mask, check_token_ids
-from tinyslm.models.parts import Parts
-from tinyslm.modules import Block, Context, CrossAttention, Embedding, Linear, RelativePositions, ignore
-from tinyslm.modules.context import under
+from tinyslm.models.input_checks import check_mask, check_token_ids
+from tinyslm.models.module_factory import ModuleFactory
+from tinyslm.modules import Block, Context, CrossAttention, Embedding, Linear, RelativePositions
 from tinyslm.tree import Module
 
 
@@ -20,19 +19,14 @@ class Stack(Module):
     norm: Any
     relative_positions: RelativePositions
 
-    def __call__(self, x, attention_mask=None, *, source=None, source_mask=None, cache=None, observe=ignore):
+    def __call__(self, x, attention_mask=None, *, source=None, source_mask=None, cache=None, name="", observe=None):
         """x: (B, T, C) -> (B, T, C). attention_mask: (B, T), 0 for padding. source, source_mask: as in Context."""
         T, past = x.shape[1], 0 if cache is None else cache.length
         slots = np.arange(past + T)  # (S,)
         bias = self.relative_positions(slots[past:], slots)  # (H, T, S)
-        context = Context(slots[past:], attention_mask, cache, bias, source, source_mask)
-        for i, block in enumerate(self.layers):
-            observe(f"hidden_states.{i}", x)
-            x = block(x, context, i, under(observe, f"layers.{i}"))
-        if cache is not None:
-            cache.advance(T)
-        x = self.norm(x)
-        observe(f"hidden_states.{len(self.layers)}", x)
+        context = Context(slots[past:], attention_mask, cache, bias, source, source_mask, observe, f"{name}.")
+        x = self.norm(context.run_blocks(self.layers, x))
+        context.observe_hidden_state(len(self.layers), x)
         return x
 
 
@@ -48,7 +42,7 @@ class EncoderDecoder(Module):
     decoder: Stack
     head: Linear | None = None
 
-    def __call__(self, token_ids, attention_mask=None, *, decoder_token_ids=None, observe=ignore):
+    def __call__(self, token_ids, attention_mask=None, *, decoder_token_ids=None, observe=None):
         """token_ids: (B, S), decoder_token_ids: (B, T) integers -> logits (B, T, V).
 
         attention_mask: (B, S), 0 for padding of the source, on either side. decoder_token_ids begin with
@@ -58,24 +52,25 @@ class EncoderDecoder(Module):
         source = self.encode(token_ids, attention_mask, observe=observe)
         return self.decode(decoder_token_ids, source, attention_mask, observe=observe)
 
-    def states(self, token_ids, attention_mask=None, *, decoder_token_ids=None, observe=ignore):
+    def hidden_states(self, token_ids, attention_mask=None, *, decoder_token_ids=None, observe=None):
         """What the decoder leaves, after its final norm: (B, T, C). Arguments as `__call__`."""
         source = self.encode(token_ids, attention_mask, observe=observe)
         return self._decoder_states(decoder_token_ids, source, attention_mask, None, observe)
 
-    def encode(self, token_ids, attention_mask=None, *, observe=ignore):
+    def encode(self, token_ids, attention_mask=None, *, observe=None):
         """What the encoder leaves of a source: (B, S) integers -> (B, S, C)."""
         token_ids = check_token_ids(token_ids, self.config.vocab_size)
         attention_mask = check_mask(attention_mask, token_ids.shape)
-        return self.encoder(self.embedding(token_ids), attention_mask, observe=under(observe, "encoder"))
+        return self.encoder(self.embedding(token_ids), attention_mask, name="encoder", observe=observe)
 
-    def decode(self, decoder_token_ids, source, attention_mask=None, *, cache=None, observe=ignore):
+    def decode(self, decoder_token_ids, source, attention_mask=None, *, cache=None, observe=None):
         """Logits (B, T, V) of what follows each of decoder_token_ids (B, T), given what the encoder left (B, S, C).
 
         cache: the tokens are those that follow the cached ones, and the source is the one of the first pass.
         """
         logits = self.predict(self._decoder_states(decoder_token_ids, source, attention_mask, cache, observe))
-        observe("logits", logits)
+        if observe is not None:
+            observe("logits", logits)
         return logits
 
     def _decoder_states(self, decoder_token_ids, source, attention_mask, cache, observe):
@@ -86,7 +81,7 @@ class EncoderDecoder(Module):
         if len(token_ids) != source.shape[0]:
             raise DataError(f"decoder token ids are {token_ids.shape}, but there are {source.shape[0]} sources")
         sources = {"source": source, "source_mask": attention_mask}
-        return self.decoder(self.embedding(token_ids), **sources, cache=cache, observe=under(observe, "decoder"))
+        return self.decoder(self.embedding(token_ids), **sources, cache=cache, name="decoder", observe=observe)
 
     def predict(self, states):
         """Logits of the next token: (B, T, C) -> (B, T, V)."""
@@ -101,8 +96,8 @@ class EncoderDecoder(Module):
 
 
 def build_encoder_decoder(config: EncoderDecoderConfig, make) -> EncoderDecoder:
-    """An encoder-decoder whose every array comes from `make(shape, kind)`; the kinds are those of `Parts`."""
-    parts = Parts(config, make)
+    """An encoder-decoder whose every array comes from `make(shape, kind)`; the kinds are those of `ModuleFactory`."""
+    parts = ModuleFactory(config, make)
 
     def block(is_decoder):
         return Block(

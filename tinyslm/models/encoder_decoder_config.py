@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tinyslm.models.checks import check_activation, check_sizes, require
+from tinyslm.models.config_checks import check_activation, check_sizes, require
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class EncoderDecoderConfig:
     decoder_start_token_id: int = 0
     eos_token_id: int | tuple[int, ...] | None = None
     pad_token_id: int = 0  # what a decoder reads where there is no label
-    bare_names: bool = False
+    without_prefix: bool = False
 
     max_position_embeddings: ClassVar[None] = None  # distances are what it knows, and they have no end
     num_experts: ClassVar[int] = 0
-    old_endings: ClassVar[bool] = False
+    gamma_beta_names: ClassVar[bool] = False
     norm: ClassVar[str] = "rms"
     norm_offset: ClassVar[float] = 0.0
     attention_bias: ClassVar[bool] = False

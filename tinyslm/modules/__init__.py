@@ -2,17 +2,17 @@
 
 from tinyslm.modules.attention import Attention
 from tinyslm.modules.block import Block
-from tinyslm.modules.context import Context, ignore
 from tinyslm.modules.cross_attention import CrossAttention
 from tinyslm.modules.embedding import Embedding
 from tinyslm.modules.feed_forward import FeedForward
+from tinyslm.modules.forward_context import Context
 from tinyslm.modules.linear import Linear
-from tinyslm.modules.mixture import MixtureOfExperts
+from tinyslm.modules.masked_lm_head import MaskedLMHead
+from tinyslm.modules.mixture_of_experts import MixtureOfExperts
 from tinyslm.modules.normalization import LayerNorm, RMSNorm
 from tinyslm.modules.post_norm_block import PostNormBlock
-from tinyslm.modules.prediction import Prediction
 from tinyslm.modules.relative_positions import RelativePositions
-from tinyslm.modules.weighted import LinearLayer, Weighted
+from tinyslm.modules.weight_layers import LinearLayer, WeightLayer
 
 __all__ = [
     "Attention",
@@ -24,11 +24,10 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "LinearLayer",
+    "MaskedLMHead",
     "MixtureOfExperts",
     "PostNormBlock",
-    "Prediction",
     "RMSNorm",
     "RelativePositions",
-    "Weighted",
-    "ignore",
+    "WeightLayer",
 ]

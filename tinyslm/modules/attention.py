@@ -4,7 +4,7 @@ from typing import Any
 
 from tinyslm import ops
 from tinyslm.autodiff import value_of
-from tinyslm.modules.context import Context, ignore
+from tinyslm.modules.forward_context import Context
 from tinyslm.modules.linear import Linear
 from tinyslm.tree import Module
 
@@ -30,8 +30,8 @@ class Attention(Module):
     query_norm: Any = None
     key_norm: Any = None
 
-    def __call__(self, x, context: Context, layer: int, observe=ignore):
-        """x: (B, T, C) -> (B, T, C). `layer` is the place in the cache."""
+    def __call__(self, x, context: Context):
+        """x: (B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         D = self.head_dim
         query = self.query(x).reshape(B, T, -1, D)  # (B, T, H, D)
@@ -43,7 +43,7 @@ class Attention(Module):
             cos, sin = context.rotary_tables(self.rope)
             query, key = ops.rotary(query, cos=cos, sin=sin), ops.rotary(key, cos=cos, sin=sin)
         if context.cache is not None:
-            key, value = context.cache.extend(layer, key, value)  # (B, S, G, D)
+            key, value = context.cache.extend(context.layer, key, value)  # (B, S, G, D)
         settings = {
             "scale": self.scale,
             "causal": self.causal,
@@ -51,11 +51,11 @@ class Attention(Module):
             "softcap": self.softcap,
             "attention_mask": context.attention_mask,
         }
-        if observe is not ignore:
-            observe("queries", query)
-            observe("keys", key)
-            observe("values", value)
-            seen = [value_of(query), value_of(key), value_of(context.position_bias)]
-            observe("probabilities", ops.attention_probabilities(*seen, **settings))
+        if context.observer is not None:
+            context.observe("attention.queries", query)
+            context.observe("attention.keys", key)
+            context.observe("attention.values", value)
+            arrays = [value_of(query), value_of(key), value_of(context.position_bias)]
+            context.observe("attention.probabilities", ops.attention_probabilities(*arrays, **settings))
         mixed = ops.attention(query, key, value, context.position_bias, **settings)  # (B, T, H, D)
         return self.output(mixed.reshape(B, T, -1))

@@ -3,10 +3,10 @@
 from typing import Any
 
 from tinyslm.modules.attention import Attention
-from tinyslm.modules.context import Context, ignore, under
 from tinyslm.modules.cross_attention import CrossAttention
 from tinyslm.modules.feed_forward import FeedForward
-from tinyslm.modules.mixture import MixtureOfExperts
+from tinyslm.modules.forward_context import Context
+from tinyslm.modules.mixture_of_experts import MixtureOfExperts
 from tinyslm.tree import Module
 
 
@@ -25,20 +25,19 @@ class Block(Module):
     cross_attention_norm: Any = None
     cross_attention: CrossAttention | None = None
 
-    def __call__(self, x, context: Context, layer: int, observe=ignore):
+    def __call__(self, x, context: Context):
         """x: (B, T, C) -> (B, T, C)."""
-        branch = self.attention(self.attention_norm(x), context, layer, under(observe, "attention"))
+        output = self.attention(self.attention_norm(x), context)
         if self.attention_output_norm is not None:
-            branch = self.attention_output_norm(branch)
-        observe("attention.output", branch)
-        x = x + branch
+            output = self.attention_output_norm(output)
+        context.observe("attention.output", output)
+        x = x + output
         if self.cross_attention is not None:
-            normed = self.cross_attention_norm(x)
-            branch = self.cross_attention(normed, context, layer, under(observe, "cross_attention"))
-            observe("cross_attention.output", branch)
-            x = x + branch
-        branch = self.feed_forward(self.feed_forward_norm(x), under(observe, "feed_forward"))
+            output = self.cross_attention(self.cross_attention_norm(x), context)
+            context.observe("cross_attention.output", output)
+            x = x + output
+        output = self.feed_forward(self.feed_forward_norm(x), context)
         if self.feed_forward_output_norm is not None:
-            branch = self.feed_forward_output_norm(branch)
-        observe("feed_forward.output", branch)
-        return x + branch
+            output = self.feed_forward_output_norm(output)
+        context.observe("feed_forward.output", output)
+        return x + output

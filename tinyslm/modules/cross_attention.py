@@ -2,7 +2,7 @@
 
 from tinyslm import ops
 from tinyslm.autodiff import value_of
-from tinyslm.modules.context import Context, ignore
+from tinyslm.modules.forward_context import Context
 from tinyslm.modules.linear import Linear
 from tinyslm.tree import Module
 
@@ -20,20 +20,21 @@ class CrossAttention(Module):
     head_dim: int
     scale: float
 
-    def __call__(self, x, context: Context, layer: int, observe=ignore):
-        """x: (B, T, C) -> (B, T, C), looking at context.source (B, S, C). `layer` is the place in the cache."""
+    def __call__(self, x, context: Context):
+        """x: (B, T, C) -> (B, T, C), looking at context.source (B, S, C)."""
         B, T, _ = x.shape
         query = self.query(x).reshape(B, T, -1, self.head_dim)  # (B, T, H, D)
         if context.cache is None:
             key, value = self.keys_and_values(context.source)
         else:
-            key, value = context.cache.keep(layer, lambda: self.keys_and_values(context.source))
+            key, value = context.cache.keep(context.layer, lambda: self.keys_and_values(context.source))
         settings = {"scale": self.scale, "causal": False, "attention_mask": context.source_mask}
-        if observe is not ignore:
-            observe("queries", query)
-            observe("keys", key)
-            observe("values", value)
-            observe("probabilities", ops.attention_probabilities(value_of(query), value_of(key), **settings))
+        if context.observer is not None:
+            context.observe("cross_attention.queries", query)
+            context.observe("cross_attention.keys", key)
+            context.observe("cross_attention.values", value)
+            probabilities = ops.attention_probabilities(value_of(query), value_of(key), **settings)
+            context.observe("cross_attention.probabilities", probabilities)
         mixed = ops.attention(query, key, value, **settings)  # (B, T, H, D)
         return self.output(mixed.reshape(B, T, -1))
 

@@ -1,17 +1,21 @@
 """Embedding: one vector per token of the vocabulary, or per position."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from tinyslm import ops
-from tinyslm.modules.weighted import Weighted
+from tinyslm.modules.weight_layers import WeightLayer
 from tinyslm.tree import Array
 
 
-class Embedding(Weighted):
+class Embedding(WeightLayer):
     """table: (V, C). Its transpose can serve as the output head (tied embeddings).
 
     Every row that is looked up has a gradient, that of a padding token too, which some frameworks set to zero.
     """
+
+    matrix: ClassVar[str] = "table"
 
     table: Array
 
@@ -27,10 +31,6 @@ class Embedding(Weighted):
     def dense_weight(self) -> Array:
         """The (V, C) table."""
         return self.table
-
-    def shapes(self) -> list[tuple[int, int]]:
-        """(V, C)."""
-        return [self.table.shape]
 
     def as_head(self, x):
         """Logits by comparison with every token's vector: (..., C) -> (..., V)."""

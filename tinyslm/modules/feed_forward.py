@@ -1,7 +1,7 @@
 """The feed-forward layer, where two thirds of the parameters of most models are."""
 
 from tinyslm import ops
-from tinyslm.modules.context import ignore
+from tinyslm.modules.forward_context import Context
 from tinyslm.modules.linear import Linear
 from tinyslm.tree import Module
 
@@ -17,12 +17,13 @@ class FeedForward(Module):
     gate: Linear | None = None
     activation: str = "silu"
 
-    def __call__(self, x, observe=ignore):
-        """x: (..., C) -> (..., C)."""
+    def __call__(self, x, context: Context | None = None):
+        """x: (..., C) -> (..., C). context: where intermediates are observed; None for an expert."""
         activation = ops.ACTIVATIONS[self.activation]
         if self.gate is None:
             hidden = activation(self.up(x))  # (..., F)
         else:
             hidden = ops.gated(self.gate(x), self.up(x), activation=activation)  # (..., F)
-        observe("neurons", hidden)
+        if context is not None:
+            context.observe("feed_forward.neurons", hidden)
         return self.down(hidden)

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from tinyslm import ops
-from tinyslm.modules.weighted import LinearLayer
+from tinyslm.modules.weight_layers import LinearLayer
 from tinyslm.tree import Array
 
 
@@ -17,10 +16,6 @@ class Linear(LinearLayer):
     def array_forms(shape, settings, arrays):
         """The weight and the bias."""
         return {"weight": (np.floating, shape), "bias": (np.floating, shape[:1])}
-
-    def __call__(self, x):
-        """x: (..., in) -> (..., out)."""
-        return ops.linear(x, self.weight, self.bias)
 
     def dense_weight(self) -> Array:
         """The (out, in) matrix that this layer multiplies by."""

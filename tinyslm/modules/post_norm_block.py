@@ -1,8 +1,8 @@
 """One layer of an encoder of the first kind: normalized after each addition, not before."""
 
 from tinyslm.modules.attention import Attention
-from tinyslm.modules.context import Context, ignore, under
 from tinyslm.modules.feed_forward import FeedForward
+from tinyslm.modules.forward_context import Context
 from tinyslm.modules.normalization import LayerNorm
 from tinyslm.tree import Module
 
@@ -15,11 +15,11 @@ class PostNormBlock(Module):
     feed_forward: FeedForward
     feed_forward_norm: LayerNorm
 
-    def __call__(self, x, context: Context, layer: int, observe=ignore):
+    def __call__(self, x, context: Context):
         """x: (B, T, C) -> (B, T, C)."""
-        branch = self.attention(x, context, layer, under(observe, "attention"))
-        observe("attention.output", branch)
-        x = self.attention_norm(x + branch)
-        branch = self.feed_forward(x, under(observe, "feed_forward"))
-        observe("feed_forward.output", branch)
-        return self.feed_forward_norm(x + branch)
+        output = self.attention(x, context)
+        context.observe("attention.output", output)
+        x = self.attention_norm(x + output)
+        output = self.feed_forward(x, context)
+        context.observe("feed_forward.output", output)
+        return self.feed_forward_norm(x + output)

@@ -2,9 +2,9 @@
 
 from tinyslm.ops.activation import ACTIVATIONS, gated, gelu, gelu_tanh, relu, silu, softcap, tanh
 from tinyslm.ops.attention import attention, attention_probabilities
+from tinyslm.ops.cross_entropy import IGNORED, cross_entropy, log_softmax
 from tinyslm.ops.embedding import embedding
 from tinyslm.ops.linear import linear
-from tinyslm.ops.loss import IGNORED, cross_entropy, log_softmax
 from tinyslm.ops.normalization import layer_norm, rms_norm
 from tinyslm.ops.relative_positions import relative_position_bias, relative_position_buckets
 from tinyslm.ops.rotary import Rope, rotary, rotary_tables

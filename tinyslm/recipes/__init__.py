@@ -1,35 +1,41 @@
 """Techniques applied to models: steps, recipes made of steps, and what a recipe costs and saves, measured."""
 
 from tinyslm.recipes.calibration import Calibration
-from tinyslm.recipes.defaults import default_recipes
-from tinyslm.recipes.distil import FreshStudent, KeepLayers
-from tinyslm.recipes.factorize import Factorize
-from tinyslm.recipes.learned_ranks import LearnRanks
+from tinyslm.recipes.default_recipes import default_recipes
+from tinyslm.recipes.distillation import Distill, FreshStudent, KeepLayers
+from tinyslm.recipes.factorization import Factorize, LearnRanks
 from tinyslm.recipes.measure import measure
-from tinyslm.recipes.prune_channels import SliceChannels
-from tinyslm.recipes.prune_heads import SliceGroups, SliceHeads
-from tinyslm.recipes.prune_layers import DropLayers
-from tinyslm.recipes.prune_structure import SliceExperts, SliceNeurons
-from tinyslm.recipes.prune_training import PruneGradually, PruneIteratively
-from tinyslm.recipes.prune_weights import (
+from tinyslm.recipes.pruning import (
+    DropLayers,
     FoldMasks,
+    PruneBySensitivity,
+    PruneGradually,
+    PruneIteratively,
     PruneMagnitude,
     PruneSparseGPT,
     PruneWanda,
-    RepairWeights,
+    RefitWeights,
+    SliceChannels,
+    SliceExperts,
+    SliceGroups,
+    SliceHeads,
+    SliceNeurons,
     StoreSparse,
 )
-from tinyslm.recipes.quantize import Quantize, QuantizeFormat
-from tinyslm.recipes.quantize_calibrated import QuantizeGPTQ, QuantizeOutlierAware
-from tinyslm.recipes.quantize_static import QuantizeStatic
-from tinyslm.recipes.quantize_training import TrainQuantized
+from tinyslm.recipes.quantization import (
+    Quantize,
+    QuantizeFormat,
+    QuantizeGPTQ,
+    QuantizeOutlierAware,
+    QuantizeStatic,
+    Smooth,
+    TrainQuantized,
+)
 from tinyslm.recipes.recipe import Recipe, compress
-from tinyslm.recipes.recover import Recover
-from tinyslm.recipes.sensitivity import PruneBySensitivity
-from tinyslm.recipes.smooth import Smooth
 
 __all__ = [
     "Calibration",
+    "Distill",
     "DropLayers",
     "Factorize",
     "FoldMasks",
@@ -48,8 +54,7 @@ __all__ = [
     "QuantizeOutlierAware",
     "QuantizeStatic",
     "Recipe",
-    "Recover",
-    "RepairWeights",
+    "RefitWeights",
     "SliceChannels",
     "SliceExperts",
     "SliceGroups",

@@ -4,13 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyslm.compression.pruning import MaskedLinear
-from tinyslm.errors import ConfigError, DataError
-from tinyslm.modules import Linear, LinearLayer
+from tinyslm.errors import DataError
 from tinyslm.ops import IGNORED
 from tinyslm.recipes.tasks import Task, task_of
 from tinyslm.text.batches import document_rows, pad_documents, split_long
-from tinyslm.tree import named_modules
 
 LONGEST_ROW = 256  # tokens: memory and time of a step grow with it
 
@@ -50,19 +47,3 @@ class Calibration:
     def count_targets(self, token_ids, labels) -> int:
         """How many tokens of these rows are predicted."""
         return np.count_nonzero(self.task(token_ids, labels).targets != IGNORED)
-
-
-def is_compressible(path) -> bool:
-    """The linear layers inside the blocks, without the router of a mixture: its few weights decide everything."""
-    return "layers" in path.split(".") and not path.endswith(".router")
-
-
-def require_dense(model):
-    """ConfigError if a linear layer in the blocks was replaced already: the next step would pass it by."""
-    for path, layer in named_modules(model, LinearLayer).items():
-        if is_compressible(path) and not isinstance(layer, Linear):
-            fold = "FoldMasks between them, " if isinstance(layer, MaskedLinear) else ""
-            raise ConfigError(
-                f"{path} is a {type(layer).__name__} already: put this step before the one that made it, {fold}"
-                "or load the model with weights='float32'"
-            )

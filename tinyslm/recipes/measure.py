@@ -5,10 +5,10 @@ from dataclasses import asdict
 import numpy as np
 
 from tinyslm.evaluation import footprint, take_exam
-from tinyslm.evaluation.perplexity import document_nats
+from tinyslm.evaluation.loss import document_nats
 from tinyslm.generation import end_tokens, generate
-from tinyslm.recipes.calibration import is_compressible
-from tinyslm.text.nats import mean_nats
+from tinyslm.recipes.linear_layers import is_compressible
+from tinyslm.text.loss_estimate import estimate_loss
 from tinyslm.tree import named_modules
 
 
@@ -20,8 +20,8 @@ def measure(model, tokenizer, corpus, end_id, *, prompt, dense_nats=None, progre
     """
     progress("measuring loss")
     nats, tokens = document_nats(model, corpus.validation)
-    loss = mean_nats(nats, tokens)
-    change = mean_nats(nats - (nats if dense_nats is None else dense_nats), tokens)
+    loss = estimate_loss(nats, tokens)
+    change = estimate_loss(nats - (nats if dense_nats is None else dense_nats), tokens)
     progress("taking the exam")
     exam = take_exam(model, tokenizer, corpus.questions, end_id) if corpus.questions else None
     size = footprint(model)

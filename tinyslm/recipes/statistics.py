@@ -13,7 +13,7 @@ from tinyslm.autodiff import value_and_grad, value_of
 from tinyslm.errors import DataError
 from tinyslm.modules import LinearLayer, MixtureOfExperts
 from tinyslm.parallel import map_in_threads
-from tinyslm.recipes.calibration import is_compressible
+from tinyslm.recipes.linear_layers import is_compressible
 from tinyslm.recipes.tasks import task_loss
 from tinyslm.tree import Module, map_modules, named_modules, named_parameters
 
@@ -63,7 +63,7 @@ def input_statistics(model, tasks, statistic, *, combine=np.add, paths=None) -> 
 
         watched = map_modules(lambda path, layer: watch(path, layer, record), model, LinearLayer)
         for task in shard:
-            watched.states(**task.inputs)
+            watched.hidden_states(**task.inputs)
         return seen
 
     first, *others = map_in_threads(statistics_of, _shards(tasks))
@@ -120,7 +120,7 @@ def mean_routing_weights(model, tasks) -> dict:
                 np.put_along_axis(weights, chosen, ops.routing_weights(value, chosen=chosen), axis=-1)
                 found[path] = weights
 
-        model.states(**task.inputs, observe=observe)
+        model.hidden_states(**task.inputs, observe=observe)
         return found
 
     each = map_in_threads(weights_of, tasks)

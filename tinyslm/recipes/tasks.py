@@ -13,7 +13,7 @@ import numpy as np
 from tinyslm import ops
 from tinyslm.errors import ConfigError
 from tinyslm.models import Encoder, EncoderDecoder
-from tinyslm.models.loss import following_labels, preceding_tokens
+from tinyslm.models.losses import following_labels, preceding_tokens
 from tinyslm.ops import IGNORED
 
 HIDDEN_SHARE = 0.15  # of the tokens, from an encoder
@@ -78,4 +78,4 @@ def _second_halves(config, token_ids, labels):
 
 def task_loss(model, task: Task):
     """Mean cross entropy of a task, in nats per predicted token."""
-    return ops.cross_entropy(model.predict(model.states(**task.inputs)), task.targets)
+    return ops.cross_entropy(model.predict(model.hidden_states(**task.inputs)), task.targets)

@@ -28,7 +28,7 @@ def _zeros(dense, rows):
 
 
 def _few_bits(dense, rows):
-    rows = [row for row in rows if techniques(row) == ["quantized"] and not setting(row, "integer_products")]
+    rows = [row for row in rows if techniques(row) == ["quantized"] and not setting(row, "dynamic_activations")]
     rows = [row for row in rows if _gain(row, dense) < 0.9 * dense["memory_bytes"] / row["memory_bytes"]]
     if not rows:
         return None
@@ -49,7 +49,7 @@ def _bits(row):
 
 
 def _integer_products(dense, rows):
-    row = next((row for row in rows if setting(row, "integer_products")), None)
+    row = next((row for row in rows if setting(row, "dynamic_activations")), None)
     if row is None or any(row[key]["low"] > dense[key]["high"] for key in ("prompt_speed", "generation_speed")):
         return None
     return (

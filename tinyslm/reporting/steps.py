@@ -145,7 +145,7 @@ def _quantize(settings, layers):
         f"The matrices of linear layers were rounded to {bits}-bit integers, with one scale (a factor) for each {scale}"
     )
     text += ", embeddings too." if bits == 8 else "; embeddings to 8 bits."
-    if settings.get("integer_products"):
+    if settings.get("dynamic_activations"):
         text += " The inputs of the linear layers are rounded too, token by token, and integers are multiplied."
     return text
 
@@ -202,8 +202,8 @@ SENTENCES = {
         "Weights and inputs of linear layers were rounded to 8-bit integers, the inputs within a range that was "
         "measured beforehand, and integers are multiplied."
     ),
-    "Recover": _recover,
-    "RepairWeights": lambda settings, layers: (
+    "Distill": _recover,
+    "RefitWeights": lambda settings, layers: (
         "The weights that were left were chosen anew, for the smallest error of each layer's outputs (least squares)."
     ),
     "SliceChannels": _slice_channels,

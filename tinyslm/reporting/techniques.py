@@ -1,7 +1,7 @@
 """Which technique a row shows, read off the names of its steps."""
 
-RECOVERY = "Recover"
-NOT_TECHNIQUES = (RECOVERY, "FoldMasks", "RepairWeights", "Smooth", "StoreSparse")  # they prepare or finish others
+RECOVERY = "Distill"
+NOT_TECHNIQUES = (RECOVERY, "FoldMasks", "RefitWeights", "Smooth", "StoreSparse")  # they prepare or finish others
 TRAINING = (RECOVERY, "PruneGradually", "PruneIteratively", "TrainQuantized")
 TECHNIQUES = {
     "KeepLayers": "student",

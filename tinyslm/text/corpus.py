@@ -7,7 +7,7 @@ import numpy as np
 from tinyslm.errors import DataError
 from tinyslm.text import town
 from tinyslm.text.batches import encode_documents, split_long
-from tinyslm.text.nats import NatsPerToken, mean_nats
+from tinyslm.text.loss_estimate import LossEstimate, estimate_loss
 
 HELD_OUT = 10  # every tenth document of the user's text is for validation
 
@@ -28,11 +28,11 @@ class Corpus:
     name: str = "town"
 
     @property
-    def floor(self) -> NatsPerToken | None:
+    def floor(self) -> LossEstimate | None:
         """The entropy of the validation documents: the loss that no model can pass, or None where it is unknown."""
         if self.floor_nats is None:
             return None
-        return mean_nats(self.floor_nats, [len(document) - 1 for document in self.validation])
+        return estimate_loss(self.floor_nats, [len(document) - 1 for document in self.validation])
 
     def first_validation(self, count):
         """The same corpus with the first `count` validation documents only, and the floor of those."""

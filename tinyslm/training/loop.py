@@ -15,7 +15,8 @@ from tinyslm.autodiff import value_and_grad
 from tinyslm.errors import Error
 from tinyslm.models import next_token_loss
 from tinyslm.ops import IGNORED
-from tinyslm.parallel import default_threads, map_in_threads, use_threads
+from tinyslm.parallel import map_in_threads
+from tinyslm.runtime import default_threads, use_threads
 from tinyslm.training.adamw import AdamW, clip_by_global_norm
 from tinyslm.training.schedule import warmup_cosine
 from tinyslm.tree import map_arrays, named_parameters

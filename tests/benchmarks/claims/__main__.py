@@ -25,9 +25,9 @@ from tests.benchmarks.claims import (
 )
 from tests.benchmarks.claims.bench import Bench
 from tests.benchmarks.claims.claim import Claim
-from tinyslm.checkpoints.atomic import atomic_file
+from tinyslm.checkpoints.atomic_write import atomic_file
 from tinyslm.errors import ConfigError
-from tinyslm.parallel import default_threads, use_threads
+from tinyslm.runtime import default_threads, use_threads
 
 # Each lane is measured in a process of its own: claims of one topic share what they train. They take equally long.
 LANES = (

@@ -5,12 +5,12 @@ import functools
 
 import tinyslm
 from tinyslm.evaluation import measure_loss
-from tinyslm.evaluation.perplexity import document_nats
+from tinyslm.evaluation.loss import document_nats
 from tinyslm.generation import end_tokens
 from tinyslm.recipes import Calibration, compress
 from tinyslm.text import town
 from tinyslm.text.batches import encode_documents
-from tinyslm.text.nats import mean_nats
+from tinyslm.text.loss_estimate import estimate_loss
 
 TEST_DOCUMENTS = 300
 TRAINING_DOCUMENTS = 1_500  # per seed, for calibration and recovery
@@ -56,7 +56,7 @@ class Bench:
         """How much higher a model's loss is than the teacher's, with its standard error over the test documents."""
         nats, tokens = document_nats(model, self.test)
         dense, _ = self._dense_nats
-        return mean_nats(nats - dense, tokens)
+        return estimate_loss(nats - dense, tokens)
 
     @functools.cached_property
     def _dense_nats(self):

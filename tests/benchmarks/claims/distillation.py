@@ -12,7 +12,7 @@ from tinyslm.compression.distillation import layer_map
 from tinyslm.evaluation import footprint
 from tinyslm.models import EncoderConfig, random_model
 from tinyslm.ops import IGNORED
-from tinyslm.recipes import Calibration, FreshStudent, KeepLayers, Recover, compress
+from tinyslm.recipes import Calibration, Distill, FreshStudent, KeepLayers, compress
 from tinyslm.text.batches import pad_documents
 from tinyslm.tree import map_arrays
 
@@ -24,7 +24,7 @@ BATCH = 40  # documents
 STUDENT_STEPS = 100
 SCRATCH_STEPS = 120
 FEW_STEPS = 40  # of a student with other layers to learn from
-TRIPLE = Recover(STUDENT_STEPS, 1e-3, BATCH, temperature=2.0, soft_weight=5 / 7, cosine_weight=1 / 7)
+TRIPLE = Distill(STUDENT_STEPS, 1e-3, BATCH, temperature=2.0, soft_weight=5 / 7, cosine_weight=1 / 7)
 
 
 @functools.cache
@@ -43,7 +43,7 @@ def encoder_calibration(bench):
             layers = [copied(layer) for layer in model.layers for _ in range(3)]
             model = model.replace(layers=layers, config=replace(config, num_hidden_layers=len(layers)))
         calibration = Calibration(documents, model, stage, mask_token_id=vocab_size - 1)
-        model, _ = compress(model, [Recover(steps, learning_rate, BATCH, soft_weight=0.0)], calibration)
+        model, _ = compress(model, [Distill(steps, learning_rate, BATCH, soft_weight=0.0)], calibration)
     return Calibration(documents, model, mask_token_id=vocab_size - 1)
 
 
@@ -76,7 +76,7 @@ def trained_encoder(bench, seed, initial="teacher", **removed):
     """That student."""
     calibration = Calibration(**{**vars(encoder_calibration(bench)), "seed": seed + 1})
     first = KeepLayers(layer_map("spread", 3, 6)) if initial == "teacher" else FreshStudent(3, seed=seed)
-    recover = Recover(**{**vars(TRIPLE), **removed})
+    recover = Distill(**{**vars(TRIPLE), **removed})
     return compress(calibration.teacher, [first, recover], calibration)[0]
 
 
@@ -137,7 +137,7 @@ def measure_small_data(bench, seed):
     fresh = FreshStudent(3, 128, 256, 4, 2, seed=seed)
     found = {}
     for name, soft_weight in (("labels", 0.0), ("soft targets", 1.0)):
-        recover = Recover(steps=200, learning_rate=2e-3, temperature=2.0, soft_weight=soft_weight)
+        recover = Distill(steps=200, learning_rate=2e-3, temperature=2.0, soft_weight=soft_weight)
         found[name] = bench.loss(compress(bench.model, [fresh, recover], few)[0])
     return found
 
@@ -151,16 +151,16 @@ def measure_steps(bench, seed):
     """Students with about 25 % fewer parameters: loss on labels after all steps, and distilled after 30 % of them."""
     fresh, kept = FreshStudent(4, seed=seed), KeepLayers(layer_map("spread", 4, 6))
     few = SCRATCH_STEPS * 3 // 10
-    labels = Recover(SCRATCH_STEPS, 2e-3, soft_weight=0.0)
+    labels = Distill(SCRATCH_STEPS, 2e-3, soft_weight=0.0)
     scratch = bench.compress([fresh, labels], seed)
     return {
         "parameters": footprint(scratch).parameters / footprint(bench.model).parameters,
         "labels, all steps": bench.loss(scratch),
         "distilled from random weights, 30 % of the steps": bench.loss(
-            bench.compress([fresh, Recover(few, 2e-3)], seed)
+            bench.compress([fresh, Distill(few, 2e-3)], seed)
         ),
         "distilled from the teacher's layers, 30 % of the steps": bench.loss(
-            bench.compress([kept, Recover(few)], seed)
+            bench.compress([kept, Distill(few)], seed)
         ),
     }
 
@@ -180,7 +180,7 @@ def measure_maps(bench, seed):
     """The loss of a new decoder of 3 layers that learns states and attention of the layers that a map names."""
     found = {}
     for layers in ("uniform", "top", "bottom"):
-        recover = Recover(FEW_STEPS, 2e-3, hidden_weight=1.0, attention_weight=1.0, layers=layers)
+        recover = Distill(FEW_STEPS, 2e-3, hidden_weight=1.0, attention_weight=1.0, layers=layers)
         found[layers] = bench.loss(bench.compress([FreshStudent(3, seed=seed), recover], seed))
     return found
 

@@ -13,9 +13,8 @@ from tests.benchmarks.claims.claim import Claim, Verdict, in_order
 from tinyslm.compression.factorization import masks_within
 from tinyslm.modules import Block, Linear
 from tinyslm.recipes import LearnRanks
-from tinyslm.recipes.calibration import is_compressible
-from tinyslm.recipes.components import model_components
-from tinyslm.recipes.factorize import (
+from tinyslm.recipes.factorization.components import model_components
+from tinyslm.recipes.factorization.factorize import (
     layer_shapes,
     losses_alone,
     parameter_budget,
@@ -24,7 +23,8 @@ from tinyslm.recipes.factorize import (
     uniform_ranks,
     with_ranks,
 )
-from tinyslm.recipes.learned_ranks import with_masks
+from tinyslm.recipes.factorization.llrc import with_masks
+from tinyslm.recipes.linear_layers import is_compressible
 from tinyslm.tree import map_modules
 
 RATIOS = (0.95, 0.9, 0.8, 0.7, 0.6)

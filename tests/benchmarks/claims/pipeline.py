@@ -2,7 +2,7 @@
 
 from tests.benchmarks.claims.claim import Claim, Verdict, in_order, spread
 from tinyslm.evaluation import footprint
-from tinyslm.recipes import FreshStudent, QuantizeGPTQ, Recover, SliceNeurons, TrainQuantized
+from tinyslm.recipes import Distill, FreshStudent, QuantizeGPTQ, SliceNeurons, TrainQuantized
 
 STEPS = 45  # of training, the same for all that are trained
 RATIOS = {3: 0.6, 2: 0.48}  # of the neurons: with one bit more per weight no more bytes than at so many bits
@@ -10,7 +10,7 @@ RATIOS = {3: 0.6, 2: 0.48}  # of the neurons: with one bit more per weight no mo
 
 def pipeline(bench, seed):
     """Losses, and megabytes, of quantization alone, of a small student, and of slice -> distil -> quantize."""
-    recover = Recover(STEPS)
+    recover = Distill(STEPS)
     recipes = {"student": [FreshStudent(3, 96, 224, 3, 3, seed), recover]}
     for bits, ratio in RATIOS.items():
         recipes[f"GPTQ, {bits} bits"] = [QuantizeGPTQ(bits=bits)]

@@ -4,7 +4,7 @@ import numpy as np
 
 from tests.benchmarks.claims.claim import Claim, in_order
 from tests.transforms import inject_outliers
-from tinyslm.recipes import KeepLayers, PruneGradually, PruneMagnitude, PruneSparseGPT, PruneWanda, Recover
+from tinyslm.recipes import Distill, KeepLayers, PruneGradually, PruneMagnitude, PruneSparseGPT, PruneWanda
 
 STEPS = 40  # of recovery, the same for both sides of a comparison
 GRADUAL_STEPS = 80  # pruning takes 48 of them
@@ -13,7 +13,7 @@ OUTLIERS, FACTOR = 4, 20.0  # features of each norm's output, and how much large
 
 def large_sparse(bench, seed):
     """Half of the weights of every layer, or half of the layers; both trained equally."""
-    recover = Recover(STEPS)
+    recover = Distill(STEPS)
     return {
         "large and sparse": bench.loss(bench.compress([PruneMagnitude(0.5), recover], seed)),
         "small and dense": bench.loss(bench.compress([KeepLayers((0, 2, 5)), recover], seed)),
@@ -24,7 +24,7 @@ def gradual(bench, seed):
     """80 %, removed in the first 60 % of a training, or before it."""
     return {
         "gradual": bench.loss(bench.compress([PruneGradually(0.8, GRADUAL_STEPS)], seed)),
-        "one shot": bench.loss(bench.compress([PruneMagnitude(0.8), Recover(GRADUAL_STEPS)], seed)),
+        "one shot": bench.loss(bench.compress([PruneMagnitude(0.8), Distill(GRADUAL_STEPS)], seed)),
     }
 
 

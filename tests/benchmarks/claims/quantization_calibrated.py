@@ -8,7 +8,7 @@ from tests.benchmarks.claims.claim import Claim, Verdict, in_order, spread
 from tests.transforms import inject_outliers
 from tinyslm.compression.quantization import OutlierLinear
 from tinyslm.generation import QuantizedKeyValueCache
-from tinyslm.models.loss import following_labels
+from tinyslm.models.losses import following_labels
 from tinyslm.ops import cross_entropy
 from tinyslm.recipes import Quantize, QuantizeGPTQ, QuantizeOutlierAware, Smooth, TrainQuantized
 from tinyslm.tree import named_modules
@@ -27,8 +27,8 @@ def measure_outliers(bench, seed):
     layers = named_modules(decomposed, OutlierLinear).values()
     return {
         "dense": bench.loss(model),
-        "W8A8": bench.loss(bench.compress([Quantize(integer_products=True)], seed, model)),
-        "SmoothQuant": bench.loss(bench.compress([Smooth(), Quantize(integer_products=True)], seed, model)),
+        "W8A8": bench.loss(bench.compress([Quantize(dynamic_activations=True)], seed, model)),
+        "SmoothQuant": bench.loss(bench.compress([Smooth(), Quantize(dynamic_activations=True)], seed, model)),
         "LLM.int8()": bench.loss(decomposed),
         "columns": sum(len(layer.columns) for layer in layers) / sum(layer.in_features for layer in layers),
     }

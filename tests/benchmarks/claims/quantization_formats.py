@@ -90,7 +90,7 @@ def judge_bits(results) -> Verdict:
 def measure_activations(bench, seed):
     """Losses of integer products with ranges of the inputs per token, and fixed beforehand."""
     return {
-        "per token": share_loss(bench, seed, Quantize(integer_products=True)),
+        "per token": share_loss(bench, seed, Quantize(dynamic_activations=True)),
         "fixed, by percentile": share_loss(bench, seed, QuantizeStatic("percentile", 99.99)),
         "fixed, whole range": share_loss(bench, seed, QuantizeStatic()),
     }

@@ -3,14 +3,14 @@
 from tests.benchmarks.claims.claim import Claim, Verdict, in_order, spread
 from tinyslm.evaluation import footprint
 from tinyslm.evaluation.parameters import parameters_by_part
-from tinyslm.recipes import DropLayers, Recover, SliceNeurons
+from tinyslm.recipes import Distill, DropLayers, SliceNeurons
 
 STEPS, RATE = 40, 5e-4  # of recovery, the same for both sides of a comparison
 
 
 def width_and_depth(bench, seed):
     """A third of the layers, or neurons with as many parameters; both trained equally."""
-    recover = Recover(STEPS, RATE)
+    recover = Distill(STEPS, RATE)
     dense = footprint(bench.model).parameters
     shallow = bench.compress([DropLayers(2)], seed)
     removed = dense - footprint(shallow).parameters
@@ -34,7 +34,7 @@ def third_less(bench, seed):
     """Two thirds of the neurons, and a short distillation."""
     parts = parameters_by_part(bench.model)
     blocks = parts["attention"] + parts["feed-forward"]
-    model = bench.compress([SliceNeurons(2 / 3), Recover(STEPS, RATE)], seed)
+    model = bench.compress([SliceNeurons(2 / 3), Distill(STEPS, RATE)], seed)
     return {
         "share of the blocks": parts["feed-forward"] / blocks,
         "relative change of the loss": bench.loss(model) / bench.dense_loss - 1,
@@ -44,7 +44,7 @@ def third_less(bench, seed):
 def repair(bench, seed):
     """Half of the neurons without training."""
     return {
-        "repaired": bench.loss(bench.compress([SliceNeurons(0.5, repair=True)], seed)),
+        "repaired": bench.loss(bench.compress([SliceNeurons(0.5, refit=True)], seed)),
         "as sliced": bench.loss(bench.compress([SliceNeurons(0.5)], seed)),
     }
 

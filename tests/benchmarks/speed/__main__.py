@@ -12,8 +12,8 @@ from pathlib import Path
 import tinyslm  # noqa: F401 (first: before NumPy is loaded, as in the command)
 from tests.benchmarks.speed import compressed, generation, processes, training
 from tests.benchmarks.speed.case import OURS, measured
-from tinyslm.checkpoints.atomic import atomic_file
-from tinyslm.parallel import default_threads
+from tinyslm.checkpoints.atomic_write import atomic_file
+from tinyslm.runtime import default_threads
 
 TOPICS = (training, generation, compressed, processes)
 CASES = {case.name: case for topic in TOPICS for case in topic.CASES}

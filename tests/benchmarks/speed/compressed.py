@@ -8,7 +8,7 @@ from tinyslm.compression.pruning import CsrLinear
 from tinyslm.compression.quantization import integer_matmul, quantize
 from tinyslm.evaluation import footprint
 from tinyslm.models import random_model
-from tinyslm.models.tiny import llama_shape
+from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.modules import Linear
 from tinyslm.recipes import Calibration, Factorize, SliceNeurons
 

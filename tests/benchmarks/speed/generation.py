@@ -15,10 +15,10 @@ from tests.benchmarks.speed.shapes import config_of, random_tokens, random_weigh
 from tests.benchmarks.speed.training import multiply_adds
 from tinyslm.evaluation import footprint
 from tinyslm.generation import KeyValueCache, generate
-from tinyslm.library import save
+from tinyslm.load_save import save
 from tinyslm.models import random_model
-from tinyslm.parallel import default_threads
 from tinyslm.recipes import Quantize
+from tinyslm.runtime import default_threads
 
 PROMPT = 1  # tokens before those that are generated: every pass then reads one
 

@@ -1,5 +1,5 @@
 """A peer in a process of its own, as one who uses it runs it: nothing of tinyslm is imported there, so that what we ask
-of threads and of the system's memory is not done for the peer as well (but for `tinyslm.waiting`, which stands in the
+of threads and of the system's memory is not done for the peer as well (but for `tinyslm.runtime`, which stands in the
 environment: none of the peers multiplies with OpenBLAS)."""
 
 import importlib

@@ -14,7 +14,7 @@ from tests.benchmarks.speed.shapes import config_of, random_tokens
 from tests.benchmarks.speed.training import for_torch, training_step
 from tests.process_memory import peak, resident
 from tinyslm.models import random_model
-from tinyslm.parallel import default_threads
+from tinyslm.runtime import default_threads
 
 MEMORY_BATCH = (32, 256)
 COMMAND = "from tinyslm.cli import main; raise SystemExit(main())"  # a failure is not to pass for speed
@@ -28,7 +28,7 @@ use = "SliceNeurons"
 ratio = "{ratio}"
 
 [[recipe.step]]
-use = "Recover"
+use = "Distill"
 steps = 2
 """
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinyslm.models import random_model
 from tinyslm.models.catalogue import CATALOGUE
-from tinyslm.models.tiny import llama_shape
+from tinyslm.models.tiny_shapes import llama_shape
 
 VOCABULARY = 1536
 SHAPES = {  # width, feed-forward width, layers, heads, key/value heads

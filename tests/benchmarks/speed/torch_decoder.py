@@ -22,7 +22,7 @@ class TorchDecoder:
         self.shape = shape
         self.weights = {path: torch.tensor(array, requires_grad=True) for path, array in weights.items()}
 
-    def states(self, token_ids):
+    def hidden_states(self, token_ids):
         """(B, T) -> (B, T, C), after the last norm."""
         import torch
         from torch.nn import functional
@@ -70,7 +70,7 @@ class TorchDecoder:
         """Mean cross entropy of the next token."""
         from torch.nn import functional
 
-        logits = functional.linear(self.states(token_ids)[:, :-1], self.weights["embedding.table"])
+        logits = functional.linear(self.hidden_states(token_ids)[:, :-1], self.weights["embedding.table"])
         return functional.cross_entropy(logits.flatten(0, 1), token_ids[:, 1:].flatten())
 
 

@@ -13,7 +13,8 @@ from tests.benchmarks.speed.peer import Peer
 from tests.benchmarks.speed.shapes import config_of, random_tokens
 from tinyslm.evaluation import footprint
 from tinyslm.models import next_token_loss, random_model
-from tinyslm.parallel import default_threads, map_in_threads
+from tinyslm.parallel import map_in_threads
+from tinyslm.runtime import default_threads
 from tinyslm.training.adamw import clip_by_global_norm
 from tinyslm.training.loop import Settings, State, batch_gradients
 from tinyslm.tree import named_arrays

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyslm.compression.checks import require_integer, require_matrix
+from tinyslm.compression.argument_checks import require_integer, require_matrix
 
 
 def truncated_svd(weight, rank):

@@ -6,8 +6,8 @@ beside it, of which an untied head has a copy of its own.
 """
 
 from tinyslm.checkpoints.families import llama
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.family import Family
-from tinyslm.checkpoints.families.keys import Keys
 from tinyslm.models import EncoderConfig
 from tinyslm.ops import ACTIVATIONS
 
@@ -25,9 +25,9 @@ TENSORS = {
     "layers.{i}.feed_forward.down": "bert.encoder.layer.{i}.output.dense",
     "layers.{i}.feed_forward_norm": "bert.encoder.layer.{i}.output.LayerNorm",
     "pooler": "bert.pooler.dense",
-    "prediction.transform": "cls.predictions.transform.dense",
-    "prediction.norm": "cls.predictions.transform.LayerNorm",
-    "prediction": "cls.predictions",
+    "masked_lm_head.transform": "cls.predictions.transform.dense",
+    "masked_lm_head.norm": "cls.predictions.transform.LayerNorm",
+    "masked_lm_head": "cls.predictions",
     "head": "cls.predictions.decoder",
 }
 DEFAULTS = {
@@ -45,7 +45,7 @@ DEFAULTS = {
 }
 
 
-def read(keys: Keys) -> dict:
+def read(keys: ConfigReader) -> dict:
     """config.json -> fields of EncoderConfig."""
     width, heads = keys.count("hidden_size"), keys.count("num_attention_heads")
     if width % heads:
@@ -95,7 +95,7 @@ FAMILY = Family(
     config=EncoderConfig,
     ignored=("*embeddings.position_ids", "cls.seq_relationship.*", "cls.predictions.bias"),
     fixed={"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False},
-    optional={"masked_head": ("cls.predictions.", "prediction."), "pooler": ("bert.pooler.", "pooler.")},
-    tied={"head.weight": "embedding.table", "head.bias": "prediction.bias"},
+    optional={"masked_head": ("cls.predictions.", "masked_lm_head."), "pooler": ("bert.pooler.", "pooler.")},
+    tied={"head.weight": "embedding.table", "head.bias": "masked_lm_head.bias"},
     renamed={"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},
 )

@@ -4,8 +4,8 @@ Tables of sinusoidal positions are stored like learned ones.
 """
 
 from tinyslm.checkpoints.families import llama
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.family import Family
-from tinyslm.checkpoints.families.keys import Keys
 from tinyslm.models import EncoderConfig
 from tinyslm.ops import ACTIVATIONS
 
@@ -21,9 +21,9 @@ TENSORS = {
     "layers.{i}.feed_forward.up": "distilbert.transformer.layer.{i}.ffn.lin1",
     "layers.{i}.feed_forward.down": "distilbert.transformer.layer.{i}.ffn.lin2",
     "layers.{i}.feed_forward_norm": "distilbert.transformer.layer.{i}.output_layer_norm",
-    "prediction.transform": "vocab_transform",
-    "prediction.norm": "vocab_layer_norm",
-    "prediction": "vocab_projector",
+    "masked_lm_head.transform": "vocab_transform",
+    "masked_lm_head.norm": "vocab_layer_norm",
+    "masked_lm_head": "vocab_projector",
     "head": "vocab_projector",
 }
 NORM_EPS = 1e-12
@@ -40,7 +40,7 @@ DEFAULTS = {
 }
 
 
-def read(keys: Keys) -> dict:
+def read(keys: ConfigReader) -> dict:
     """config.json -> fields of EncoderConfig."""
     width, heads = keys.count("dim"), keys.count("n_heads")
     if width % heads:
@@ -86,5 +86,5 @@ FAMILY = Family(
     base="distilbert.",
     config=EncoderConfig,
     ignored=("*embeddings.position_ids",),
-    optional={"masked_head": ("vocab_", "prediction.")},
+    optional={"masked_head": ("vocab_", "masked_lm_head.")},
 )

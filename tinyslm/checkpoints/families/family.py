@@ -4,14 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from tinyslm.checkpoints.families.keys import LARGEST, Keys
+from tinyslm.checkpoints.families.config_reader import LARGEST, ConfigReader
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
 from tinyslm.models import DecoderConfig
 
 # Keys of any config.json that change what the tensors mean, with the only value that is supported.
 FIXED_EVERYWHERE = {"quantization_config": None}
-NOT_IN_CONFIG = ("bare_names", "old_endings", "masked_head", "pooler")  # fields that are seen from the tensors' names
+NOT_IN_CONFIG = (
+    "without_prefix",
+    "gamma_beta_names",
+    "masked_head",
+    "pooler",
+)  # fields that are seen from the tensors' names
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Family:
     architecture: str  # the class in transformers
     defaults: dict[str, Any]  # of the class in transformers, for keys that a config.json leaves out
     tensors: dict[str | tuple[str, ...], str]
-    read: Callable[[Keys], dict[str, Any]]  # config.json -> fields of the configuration
+    read: Callable[[ConfigReader], dict[str, Any]]  # config.json -> fields of the configuration
     write: Callable[[Any], dict[str, Any]]  # the reverse
     base: str
     config: type = DecoderConfig
@@ -47,7 +52,7 @@ class Family:
 
         Raises ConfigError, naming `where`, key, found and expected, for values that lie or are not supported.
         """
-        keys = Keys(values, self.defaults, where)
+        keys = ConfigReader(values, self.defaults, where)
         for key, supported in (FIXED_EVERYWHERE | self.fixed).items():
             if keys.values.get(key, supported) != supported:
                 keys.refuse(key, f"{supported!r} (nothing else is supported)")
@@ -63,7 +68,7 @@ class Family:
     def for_config(self, config):
         """The family with the table of tensors that one configuration has."""
         tensors = self.tensors if config.gated else self.tensors | self.ungated
-        endings = {today: old for old, today in self.renamed.items()} if config.old_endings else {}
+        endings = {today: old for old, today in self.renamed.items()} if config.gamma_beta_names else {}
         return replace(self, tensors=tensors, endings=endings)
 
     def write_config(self, config) -> dict:

@@ -6,7 +6,7 @@ Its first files name the activation "gelu", which still means the tanh form.
 from dataclasses import replace
 
 from tinyslm.checkpoints.families import llama
-from tinyslm.checkpoints.families.keys import Keys
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.models import DecoderConfig
 from tinyslm.ops import ACTIVATIONS
 
@@ -27,7 +27,7 @@ DEFAULTS = llama.DEFAULTS | {
 }
 
 
-def read_like_gemma(keys: Keys, activation_key: str) -> dict:
+def read_like_gemma(keys: ConfigReader, activation_key: str) -> dict:
     """The fields that all generations of Gemma share, which name their activation by different keys."""
     if keys.get("use_bidirectional_attention"):
         keys.refuse("use_bidirectional_attention", "false (nothing else is supported)")
@@ -37,7 +37,7 @@ def read_like_gemma(keys: Keys, activation_key: str) -> dict:
     return common | llama.read_attention_bias(keys) | {"norm_offset": 1.0, "embedding_scale": scale}
 
 
-def read(keys: Keys) -> dict:
+def read(keys: ConfigReader) -> dict:
     """config.json -> fields of DecoderConfig."""
     return read_like_gemma(keys, "hidden_activation" if keys.get("hidden_activation") else "hidden_act")
 

@@ -4,7 +4,7 @@ and a window on every second layer."""
 from dataclasses import replace
 
 from tinyslm.checkpoints.families import gemma, llama
-from tinyslm.checkpoints.families.keys import Keys
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_windows, write_windows
 from tinyslm.models import DecoderConfig
 
@@ -27,12 +27,12 @@ BRANCH_NORMS = {
 }
 
 
-def read_with_branch_norms(keys: Keys) -> dict:
+def read_with_branch_norms(keys: ConfigReader) -> dict:
     """The fields that Gemma 2 and 3 share; windows and ropes are each generation's own."""
     cap = keys.optional_number("final_logit_softcapping")
     scale = keys.number("query_pre_attn_scalar") ** -0.5
     common = gemma.read_like_gemma(keys, "hidden_activation")
-    return common | {"branch_norm": True, "attention_scale": scale, "logit_softcap": cap}
+    return common | {"sublayer_output_norm": True, "attention_scale": scale, "logit_softcap": cap}
 
 
 def write_with_branch_norms(config: DecoderConfig) -> dict:
@@ -47,7 +47,7 @@ def write_with_branch_norms(config: DecoderConfig) -> dict:
     return values
 
 
-def read(keys: Keys) -> dict:
+def read(keys: ConfigReader) -> dict:
     """config.json -> fields of DecoderConfig."""
     common = read_with_branch_norms(keys)
     return common | {

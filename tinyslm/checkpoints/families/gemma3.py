@@ -7,7 +7,7 @@ that read pictures as well (model_type "gemma3") are not supported.
 from dataclasses import replace
 
 from tinyslm.checkpoints.families import gemma2, qwen3
-from tinyslm.checkpoints.families.keys import Keys
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_windows, write_windows
 from tinyslm.checkpoints.families.rope import read_rope, write_rope
 from tinyslm.models import DecoderConfig
@@ -23,7 +23,7 @@ DEFAULTS = gemma2.DEFAULTS | {
 }
 
 
-def read(keys: Keys) -> dict:
+def read(keys: ConfigReader) -> dict:
     """config.json -> fields of DecoderConfig."""
     common = gemma2.read_with_branch_norms(keys.having(rope_parameters=None, rope_scaling=None))
     pattern = keys.count("sliding_window_pattern")
@@ -38,7 +38,7 @@ def read(keys: Keys) -> dict:
 
 def _read_ropes(keys, head_dim):
     """The rotation of full and of sliding layers: a table for each, before that one table and two keys at the top."""
-    tables = keys.table("rope_parameters") or Keys({FULL: keys.get("rope_scaling")}, {}, keys.where)
+    tables = keys.table("rope_parameters") or ConfigReader({FULL: keys.get("rope_scaling")}, {}, keys.where)
     full = keys.having(rope_parameters=tables.get(FULL))
     sliding = keys.having(
         rope_parameters=tables.get(SLIDING), rope_scaling=None, rope_theta=keys.get("rope_local_base_freq")

@@ -4,8 +4,8 @@ Files on the Hub lack the prefix "transformer." and hold the causal mask as a te
 """
 
 from tinyslm.checkpoints.families import llama
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.family import Family
-from tinyslm.checkpoints.families.keys import Keys
 from tinyslm.models import DecoderConfig
 from tinyslm.ops import ACTIVATIONS
 
@@ -41,7 +41,7 @@ DEFAULTS = {
 BIASES = {"attention_bias": True, "attention_output_bias": True, "feed_forward_bias": True}
 
 
-def read(keys: Keys) -> dict:
+def read(keys: ConfigReader) -> dict:
     """config.json -> fields of DecoderConfig."""
     width, heads = keys.count("n_embd"), keys.count("n_head")
     if width % heads:

@@ -1,12 +1,12 @@
 """What each layer sees, in config.json: "layer_types" names a kind per layer, "sliding_window" is the window of one."""
 
-from tinyslm.checkpoints.families.keys import Keys
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.models import DecoderConfig
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
-def read_windows(keys: Keys, layers: int, default) -> tuple:
+def read_windows(keys: ConfigReader, layers: int, default) -> tuple:
     """The window of each layer, None where it sees everything. default(i): the kind of layer i where no key says it."""
     kinds = keys.get("layer_types")
     if kinds is None:

@@ -1,7 +1,7 @@
 """Llama, and the parts of its layout that most later families share. Llama 1-3.2, SmolLM2."""
 
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.family import Family
-from tinyslm.checkpoints.families.keys import Keys
 from tinyslm.checkpoints.families.rope import read_rope, write_rope
 from tinyslm.models import DecoderConfig
 from tinyslm.ops import ACTIVATIONS
@@ -46,7 +46,7 @@ DEFAULTS = {
 }
 
 
-def read_heads(keys: Keys) -> dict:
+def read_heads(keys: ConfigReader) -> dict:
     """The sizes of attention; a missing head_dim means that the heads share hidden_size evenly."""
     heads = keys.count("num_attention_heads")
     if keys.get("head_dim") is None and keys.count("hidden_size") % heads:
@@ -58,7 +58,7 @@ def read_heads(keys: Keys) -> dict:
     }
 
 
-def read_common(keys: Keys) -> dict:
+def read_common(keys: ConfigReader) -> dict:
     """The fields that have the same keys in every family like Llama."""
     heads = read_heads(keys)
     layers = keys.count("num_hidden_layers", MOST_LAYERS)
@@ -100,12 +100,12 @@ def write_common(config: DecoderConfig) -> dict:
     }
 
 
-def read_attention_bias(keys: Keys) -> dict:
+def read_attention_bias(keys: ConfigReader) -> dict:
     """One key for all four projections of attention."""
     return dict.fromkeys(("attention_bias", "attention_output_bias"), keys.flag("attention_bias"))
 
 
-def read_biases(keys: Keys) -> dict:
+def read_biases(keys: ConfigReader) -> dict:
     """One key for attention, and one for the feed-forward layer."""
     return read_attention_bias(keys) | {"feed_forward_bias": keys.flag("mlp_bias")}
 
@@ -115,7 +115,7 @@ def write_biases(config: DecoderConfig) -> dict:
     return {"attention_bias": config.attention_bias, "mlp_bias": config.feed_forward_bias}
 
 
-def read(keys: Keys) -> dict:
+def read(keys: ConfigReader) -> dict:
     """config.json -> fields of DecoderConfig."""
     return read_common(keys) | read_biases(keys)
 

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 from tinyslm.checkpoints.families import llama, mistral
-from tinyslm.checkpoints.families.keys import Keys
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.layer_types import SLIDING, read_windows, write_windows
 from tinyslm.models import DecoderConfig
 
 
-def read(keys: Keys) -> dict:
+def read(keys: ConfigReader) -> dict:
     """config.json -> fields of DecoderConfig."""
     common = llama.read_common(keys)
     return common | {"windows": read_windows(keys, common["num_hidden_layers"], lambda layer: SLIDING)}

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tinyslm.checkpoints.families import llama
-from tinyslm.checkpoints.families.keys import Keys
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.layer_types import FULL, SLIDING
 from tinyslm.models import DecoderConfig
 
@@ -21,7 +21,7 @@ def has_layers_of_both_kinds(values) -> bool:
     return isinstance(kinds, list) and FULL in kinds and SLIDING in kinds
 
 
-def read(keys: Keys) -> dict:
+def read(keys: ConfigReader) -> dict:
     """config.json -> fields of DecoderConfig."""
     layers = keys.count("num_hidden_layers", llama.MOST_LAYERS)
     kind = FULL if keys.get("sliding_window") is None else SLIDING

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tinyslm.checkpoints.families import llama, mistral
-from tinyslm.checkpoints.families.keys import Keys
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.models import DecoderConfig
 
 MOST_EXPERTS = 10_000
@@ -23,7 +23,7 @@ EXPERTS = {
 }
 
 
-def read(keys: Keys) -> dict:
+def read(keys: ConfigReader) -> dict:
     """config.json -> fields of DecoderConfig."""
     experts = keys.count("num_local_experts", MOST_EXPERTS)
     return mistral.read(keys) | {

@@ -6,7 +6,7 @@ The first 128k files call longrope "su", which still means the same; so does "ya
 from dataclasses import replace
 
 from tinyslm.checkpoints.families import llama
-from tinyslm.checkpoints.families.keys import Keys
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.models import DecoderConfig
 
 DEFAULTS = llama.DEFAULTS | {
@@ -38,7 +38,7 @@ def _with_name_of_today(keys, table_key):
     return keys.having(**{table_key: table.values | names})
 
 
-def read(keys: Keys) -> dict:
+def read(keys: ConfigReader) -> dict:
     """config.json -> fields of DecoderConfig."""
     for table_key in ("rope_parameters", "rope_scaling"):
         keys = _with_name_of_today(keys, table_key)

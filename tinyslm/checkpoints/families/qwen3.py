@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tinyslm.checkpoints.families import llama
-from tinyslm.checkpoints.families.keys import Keys
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_windows, write_windows
 from tinyslm.models import DecoderConfig
 
@@ -25,7 +25,7 @@ HEAD_NORMS = {
 }
 
 
-def read(keys: Keys) -> dict:
+def read(keys: ConfigReader) -> dict:
     """config.json -> fields of DecoderConfig."""
     common = llama.read_common(keys)
     layers, windows = common["num_hidden_layers"], None

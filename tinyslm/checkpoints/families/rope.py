@@ -6,19 +6,19 @@ Today: "rope_parameters": {"rope_theta": ..., "rope_type": ..., ...}. Before: "r
 
 import math
 
-from tinyslm.checkpoints.families.keys import Keys
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.ops import Rope
 from tinyslm.ops.rotary import longrope_attention_factor
 
 SCALINGS = ("default", "linear", "llama3", "longrope")
 
 
-def read_rope(keys: Keys, head_dim: int) -> Rope:
+def read_rope(keys: ConfigReader, head_dim: int) -> Rope:
     """The rotation that a config.json describes in either layout.
 
     Raises ConfigError for kinds of scaling that are not supported, such as "yarn".
     """
-    parameters = keys.table("rope_parameters") or keys.table("rope_scaling") or Keys({}, {}, keys.where)
+    parameters = keys.table("rope_parameters") or keys.table("rope_scaling") or ConfigReader({}, {}, keys.where)
     for shared in ("rope_theta", "partial_rotary_factor"):
         parameters.values.setdefault(shared, keys.get(shared))
     if "rope_type" not in parameters.values:

@@ -5,8 +5,8 @@ Files of today say true for `tie_word_embeddings` even where the head is a tenso
 Some of them hold copies of the embedding, one for each stack.
 """
 
+from tinyslm.checkpoints.families.config_reader import LARGEST, ConfigReader
 from tinyslm.checkpoints.families.family import Family
-from tinyslm.checkpoints.families.keys import LARGEST, Keys
 from tinyslm.checkpoints.families.llama import MOST_LAYERS
 from tinyslm.models import EncoderDecoderConfig
 from tinyslm.ops import ACTIVATIONS
@@ -81,7 +81,7 @@ DEFAULTS = {
 }
 
 
-def read(keys: Keys) -> dict:
+def read(keys: ConfigReader) -> dict:
     """config.json -> fields of EncoderDecoderConfig."""
     layers, heads, width = keys.count("num_layers", MOST_LAYERS), keys.count("num_heads"), keys.count("d_model")
     if keys.get("num_decoder_layers") is None:

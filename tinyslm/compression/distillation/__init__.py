@@ -1,6 +1,6 @@
 """Knowledge distillation: a student learns from what a teacher says (soft targets) and from what it thinks (states)."""
 
-from tinyslm.compression.distillation.attention import (
+from tinyslm.compression.distillation.attention_maps import (
     attention_relation_loss,
     attention_scores,
     attention_transfer_loss,
@@ -12,7 +12,7 @@ from tinyslm.compression.distillation.layer_maps import layer_map
 from tinyslm.compression.distillation.reverse_kl import reverse_kl_loss
 from tinyslm.compression.distillation.soft_targets import soft_target_loss
 from tinyslm.compression.distillation.top_k import top_k_target_loss, top_k_targets
-from tinyslm.compression.distillation.values import value_relation_loss
+from tinyslm.compression.distillation.value_relations import value_relation_loss
 
 __all__ = [
     "attention_relation_loss",

@@ -3,8 +3,8 @@
 import numpy as np
 
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.checks import require_same_shape
-from tinyslm.compression.distillation.positions import restore_positions, select_positions
+from tinyslm.compression.argument_checks import require_same_shape
+from tinyslm.compression.distillation.masked_positions import restore_positions, select_positions
 
 
 def _directions(rows):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.distillation.positions import restore_positions, select_positions
+from tinyslm.compression.distillation.masked_positions import restore_positions, select_positions
 from tinyslm.errors import DataError
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.distillation.probabilities import mean_divergence
+from tinyslm.compression.distillation.divergence import mean_divergence
 from tinyslm.compression.distillation.reverse_kl import reverse_divergence
 from tinyslm.errors import ConfigError
 

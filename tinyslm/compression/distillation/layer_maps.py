@@ -1,6 +1,6 @@
 """Layer maps: which layer of the teacher each layer of the student begins with, or learns from."""
 
-from tinyslm.compression.checks import require_integer
+from tinyslm.compression.argument_checks import require_integer
 from tinyslm.errors import ConfigError
 
 LAYER_MAPS = {

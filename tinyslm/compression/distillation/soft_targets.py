@@ -3,7 +3,7 @@
 import numpy as np
 
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.distillation.probabilities import mean_divergence
+from tinyslm.compression.distillation.divergence import mean_divergence
 
 
 @differentiable

@@ -3,9 +3,9 @@
 import numpy as np
 
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.checks import require_integer, require_same_shape
-from tinyslm.compression.distillation.positions import restore_positions, select_positions
-from tinyslm.compression.distillation.probabilities import require_temperature, softmax
+from tinyslm.compression.argument_checks import require_integer, require_same_shape
+from tinyslm.compression.distillation.divergence import require_temperature, softmax
+from tinyslm.compression.distillation.masked_positions import restore_positions, select_positions
 from tinyslm.errors import DataError
 from tinyslm.ops import log_softmax
 

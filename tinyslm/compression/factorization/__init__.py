@@ -1,18 +1,12 @@
 """Factorization: a weight matrix as the product of two thin ones, with fewer parameters and fewer multiplications."""
 
-from tinyslm.compression.factorization.activation_weighted import (
+from tinyslm.compression.factorization.asvd import (
     activation_weighted_components,
     activation_weighted_svd,
 )
-from tinyslm.compression.factorization.allocation import (
-    beyond_rank_one,
-    greedy_ranks,
-    rank_for_energy,
-    ratios_by_loss,
-)
 from tinyslm.compression.factorization.components import Components
-from tinyslm.compression.factorization.fisher import fisher_weighted_components, fisher_weighted_svd
-from tinyslm.compression.factorization.learned_rank import (
+from tinyslm.compression.factorization.fwsvd import fisher_weighted_components, fisher_weighted_svd
+from tinyslm.compression.factorization.llrc import (
     compression_loss,
     first_components,
     logistic_noise,
@@ -23,7 +17,13 @@ from tinyslm.compression.factorization.learned_rank import (
 )
 from tinyslm.compression.factorization.low_rank_linear import LowRankLinear, factorize_linear
 from tinyslm.compression.factorization.masked_rank_linear import MaskedRankLinear
-from tinyslm.compression.factorization.smooth_masks import staircase_mask, tanh_mask
+from tinyslm.compression.factorization.rank_allocation import (
+    beyond_rank_one,
+    greedy_ranks,
+    rank_for_energy,
+    ratios_by_loss,
+)
+from tinyslm.compression.factorization.soft_rank_masks import staircase_mask, tanh_mask
 from tinyslm.compression.factorization.svd import (
     break_even_rank,
     factorized_parameters,
@@ -31,8 +31,8 @@ from tinyslm.compression.factorization.svd import (
     svd_components,
     truncated_svd,
 )
-from tinyslm.compression.factorization.weighted import weighted_components, weighted_svd
-from tinyslm.compression.factorization.whitened import whitened_components, whitened_svd
+from tinyslm.compression.factorization.svd_llm import whitened_components, whitened_svd
+from tinyslm.compression.factorization.weighted_svd import weighted_components, weighted_svd
 
 __all__ = [
     "Components",

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyslm.compression.checks import require_integer
+from tinyslm.compression.argument_checks import require_integer
 from tinyslm.tree import Array
 
 

@@ -14,6 +14,7 @@ class LowRankLinear(LinearLayer):
     """y = (x right^T) left^T + b, both factors trainable. left: (out, R);  right: (R, in);  bias: (out,) or None."""
 
     storage: ClassVar[str] = "two factors"
+    matrix: ClassVar[str] = "left"
 
     left: Array
     right: Array
@@ -32,10 +33,6 @@ class LowRankLinear(LinearLayer):
     def __call__(self, x):
         """x: (..., in) -> (..., R) -> (..., out). The product left right is never formed."""
         return ops.linear(ops.linear(x, self.right), self.left, self.bias)
-
-    @property
-    def out_features(self) -> int:
-        return self.left.shape[0]
 
     @property
     def in_features(self) -> int:

@@ -1,7 +1,9 @@
 """A linear layer while its rank is being learned."""
 
+from typing import ClassVar
+
 from tinyslm import ops
-from tinyslm.compression.factorization.learned_rank import rank_mask
+from tinyslm.compression.factorization.llrc import rank_mask
 from tinyslm.modules import LinearLayer
 from tinyslm.tree import Array, constant
 
@@ -11,6 +13,8 @@ class MaskedRankLinear(LinearLayer):
 
     logits, noise: (r,);  left: (out, r), singular values included;  right: (r, in);  bias: (out,) or None.
     """
+
+    matrix: ClassVar[str] = "left"
 
     logits: Array
     left: Array = constant()
@@ -26,10 +30,6 @@ class MaskedRankLinear(LinearLayer):
         mask = rank_mask(self.logits, self.noise, self.temperature)  # (r,)
         weight = ops.linear(self.left * mask, self.right.T)  # (out, in)
         return ops.linear(x, weight, self.bias)
-
-    @property
-    def out_features(self) -> int:
-        return self.left.shape[0]
 
     @property
     def in_features(self) -> int:

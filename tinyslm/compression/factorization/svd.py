@@ -5,7 +5,7 @@ import math
 import numpy as np
 import scipy
 
-from tinyslm.compression.checks import require_integer, require_matrix
+from tinyslm.compression.argument_checks import require_integer, require_matrix
 from tinyslm.compression.factorization.components import Components, balanced_components
 from tinyslm.errors import ConfigError
 

@@ -1,6 +1,5 @@
 """Pruning: removing single weights (a mask), or whole neurons, heads, channels, layers, experts (smaller arrays)."""
 
-from tinyslm.compression.pruning.activation_aware import wanda_mask, wanda_scores
 from tinyslm.compression.pruning.allocation import allocate_sparsity
 from tinyslm.compression.pruning.channels import slice_channels, slice_rms_norm
 from tinyslm.compression.pruning.experts import expert_importance, slice_experts
@@ -20,13 +19,14 @@ from tinyslm.compression.pruning.importance import (
 from tinyslm.compression.pruning.layers import layer_importance
 from tinyslm.compression.pruning.magnitude import global_magnitude_masks, magnitude_mask
 from tinyslm.compression.pruning.masked_linear import MaskedLinear, masked_linear
-from tinyslm.compression.pruning.repair import least_squares_refit
+from tinyslm.compression.pruning.n_m import PackedNM, n_m_mask, pack_n_m, parse_pattern
+from tinyslm.compression.pruning.neurons import neuron_importance, refit_down, slice_neurons
+from tinyslm.compression.pruning.refit import least_squares_refit
 from tinyslm.compression.pruning.schedule import cubic_sparsity, iterative_sparsity
-from tinyslm.compression.pruning.second_order import downdate_inverse, obs_step, sparsegpt
 from tinyslm.compression.pruning.selection import most_important
-from tinyslm.compression.pruning.semi_structured import PackedNM, n_m_mask, pack_n_m, parse_pattern
 from tinyslm.compression.pruning.sparse_linear import BitmapLinear, CsrLinear, NMLinear
-from tinyslm.compression.pruning.structured import neuron_importance, refit_down, slice_neurons
+from tinyslm.compression.pruning.sparsegpt import downdate_inverse, obs_step, sparsegpt
+from tinyslm.compression.pruning.wanda import wanda_mask, wanda_scores
 
 __all__ = [
     "BitmapLinear",

@@ -5,7 +5,7 @@ A router has one row per expert; a token goes to the experts with the largest lo
 
 import numpy as np
 
-from tinyslm.compression.checks import require_same_shape
+from tinyslm.compression.argument_checks import require_same_shape
 from tinyslm.compression.pruning.selection import require_ascending
 from tinyslm.errors import ConfigError, DataError
 

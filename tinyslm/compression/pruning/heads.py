@@ -7,10 +7,10 @@ a head are not removed: rotary positions turn them in pairs, and the scale of sc
 
 import numpy as np
 
-from tinyslm.compression.checks import require_integer, require_same_shape
+from tinyslm.compression.argument_checks import require_integer, require_same_shape
 from tinyslm.compression.pruning.importance import magnitude_importance, minitron_importance
+from tinyslm.compression.pruning.neurons import take_inputs, take_outputs, weight_of
 from tinyslm.compression.pruning.selection import most_important, require_ascending
-from tinyslm.compression.pruning.structured import take_inputs, take_outputs, weight_of
 from tinyslm.errors import ConfigError, DataError
 
 

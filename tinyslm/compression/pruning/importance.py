@@ -6,7 +6,7 @@ axis: of neurons up, gate and the transpose of down. Every function returns (n,)
 
 import numpy as np
 
-from tinyslm.compression.checks import require_finite, require_integer, require_same_shape
+from tinyslm.compression.argument_checks import require_finite, require_integer, require_same_shape
 from tinyslm.errors import ConfigError, DataError
 
 TAYLOR = ("taylor_vector", "taylor_element", "taylor_second")

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from tinyslm.compression.checks import require_finite, require_same_shape
+from tinyslm.compression.argument_checks import require_finite, require_same_shape
 from tinyslm.errors import DataError
 
 

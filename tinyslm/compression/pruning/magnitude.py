@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyslm.compression.checks import require_finite
+from tinyslm.compression.argument_checks import require_finite
 from tinyslm.errors import ConfigError
 
 

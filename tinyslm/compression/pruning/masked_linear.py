@@ -6,7 +6,7 @@ import numpy as np
 
 from tinyslm import ops
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.checks import require_same_shape
+from tinyslm.compression.argument_checks import require_same_shape
 from tinyslm.errors import DataError
 from tinyslm.modules import Linear, LinearLayer
 from tinyslm.tree import Array, constant

@@ -1,6 +1,6 @@
 """How sparsity grows while a model is trained."""
 
-from tinyslm.compression.checks import require_integer
+from tinyslm.compression.argument_checks import require_integer
 from tinyslm.compression.pruning.magnitude import require_sparsity
 from tinyslm.errors import ConfigError
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyslm.compression.checks import require_integer
+from tinyslm.compression.argument_checks import require_integer
 from tinyslm.errors import DataError
 
 

@@ -11,9 +11,8 @@ from typing import ClassVar
 import numpy as np
 import scipy
 
-from tinyslm import ops
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.pruning.semi_structured import PackedNM, n_m_mask, pack_n_m, packed_bytes, parse_pattern
+from tinyslm.compression.pruning.n_m import PackedNM, n_m_mask, pack_n_m, packed_bytes, parse_pattern
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import LinearLayer
 from tinyslm.tree import Array, constant
@@ -108,6 +107,7 @@ class BitmapLinear(LinearLayer):
     """
 
     storage: ClassVar[str] = "values of what is not 0, and a bit per weight"
+    matrix: ClassVar[str] = "bitmap"
 
     values: Array = constant()
     bitmap: Array = constant()
@@ -131,14 +131,6 @@ class BitmapLinear(LinearLayer):
         present = weight != 0
         return cls(weight[present], np.packbits(present, axis=1), linear.bias, weight.shape[1])
 
-    def __call__(self, x):
-        """x: (..., in) -> (..., out)."""
-        return ops.linear(x, self.dense_weight(), self.bias)
-
-    @property
-    def out_features(self) -> int:
-        return len(self.bitmap)
-
     def dense_weight(self) -> Array:
         """The (out, in) matrix with its zeros."""
         present = np.unpackbits(self.bitmap, axis=1, count=self.in_features).astype(bool)  # (out, in)
@@ -153,6 +145,7 @@ class NMLinear(LinearLayer):
     """n of every m weights of a row: values (out, in / m, n), and packed places (bytes,) uint8, as in `PackedNM`."""
 
     storage: ClassVar[str] = "n of every m weights, and their places"
+    matrix: ClassVar[str] = "values"
 
     values: Array = constant()
     places: Array = constant()
@@ -182,14 +175,6 @@ class NMLinear(LinearLayer):
             raise DataError(f"the weights do not have the pattern {pattern}: prune with it first")
         packed = pack_n_m(weight, mask, n, m)
         return cls(packed.values, packed.places, linear.bias, m)
-
-    def __call__(self, x):
-        """x: (..., in) -> (..., out)."""
-        return ops.linear(x, self.dense_weight(), self.bias)
-
-    @property
-    def out_features(self) -> int:
-        return self.values.shape[0]
 
     @property
     def in_features(self) -> int:

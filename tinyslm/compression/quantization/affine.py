@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyslm.compression.checks import require_integer
+from tinyslm.compression.argument_checks import require_integer
 from tinyslm.errors import ConfigError, DataError
 
 

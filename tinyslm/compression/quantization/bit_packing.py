@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from tinyslm.compression.checks import require_integer, require_same_shape
+from tinyslm.compression.argument_checks import require_integer, require_same_shape
 from tinyslm.errors import DataError
 
 

@@ -6,14 +6,15 @@ import numpy as np
 
 from tinyslm.compression.quantization.affine import quantize
 from tinyslm.compression.quantization.quantized_linear import weight_only_linear
-from tinyslm.modules import Weighted
+from tinyslm.modules import WeightLayer
 from tinyslm.tree import Array, constant
 
 
-class QuantizedEmbedding(Weighted):
+class QuantizedEmbedding(WeightLayer):
     """An `Embedding` with 8-bit numbers and one scale per token. codes: (V, C) int8;  scale: (V, 1)."""
 
     storage: ClassVar[str] = "8 bits per number"
+    matrix: ClassVar[str] = "codes"
 
     codes: Array = constant()
     scale: Array = constant()
@@ -37,10 +38,6 @@ class QuantizedEmbedding(Weighted):
     def dense_weight(self) -> Array:
         """The (V, C) table that the codes stand for."""
         return self.table
-
-    def shapes(self) -> list[tuple[int, int]]:
-        """(V, C)."""
-        return [self.codes.shape]
 
     def __call__(self, token_ids):
         """token_ids: (...) integers -> (..., C)."""

@@ -15,7 +15,7 @@ from tinyslm.tree import Array, constant
 TILE_BYTES = 2**20  # of widened weights: small enough for the cache of a core, large enough for BLAS
 
 
-def widened_tiles(codes, zero_point, dtype):
+def upcast_tiles(codes, zero_point, dtype):
     """Yield (rows, codes[rows] - zero_point[rows]) in a floating-point dtype, a few rows at a time.
 
     codes: (out, in) int8;  zero_point: () or (out, 1), or None for zero. Each tile is overwritten by the next: use it
@@ -44,7 +44,7 @@ def _input_and_bias_gradients(dy, codes, scale, zero_point, bias, shape):
     dy = dy.reshape(-1, codes.shape[0])  # (N, out)
     scaled = dy * scale  # (N, out)
     dx = np.zeros((dy.shape[0], codes.shape[1]), dy.dtype)
-    for rows, tile in widened_tiles(codes, zero_point, dy.dtype):
+    for rows, tile in upcast_tiles(codes, zero_point, dy.dtype):
         dx += scaled[:, rows] @ tile  # (N, in)
     dbias = None if bias is None else np.sum(dy, axis=0)  # (out,)
     return dx.reshape(shape), None, None, None, dbias
@@ -62,7 +62,7 @@ def weight_only_linear(x, codes, scale, zero_point=None, bias=None):
     y = np.empty((inputs.shape[0], codes.shape[0]), x.dtype)
 
     def multiply(share):
-        for rows, tile in widened_tiles(codes[share], zero_point_of(zero_point, share), x.dtype):
+        for rows, tile in upcast_tiles(codes[share], zero_point_of(zero_point, share), x.dtype):
             rows_times_weight(inputs, tile, out=y[:, share][:, rows])  # (N, tile)
 
     map_shares(multiply, codes.shape[0], work=codes.size)
@@ -101,17 +101,18 @@ def integer_linear(x, codes, scale, zero_point=None, bias=None):
 class QuantizedLinear(LinearLayer):
     """A `Linear` with 8-bit weights. codes: (out, in) int8;  scale: () or (out, 1);  zero_point: as scale, None for 0.
 
-    integer_products: activations are quantized as well, per token, and multiplied as integers (W8A8); otherwise only
+    dynamic_activations: activations are quantized as well, per token, and multiplied as integers (W8A8); otherwise only
     the weights are. Of its arrays only the bias can be trained.
     """
 
     storage: ClassVar[str] = "8 bits per weight"
+    matrix: ClassVar[str] = "codes"
 
     codes: Array = constant()
     scale: Array = constant()
     zero_point: Array | None = constant(default=None)
     bias: Array | None = None
-    integer_products: bool = False
+    dynamic_activations: bool = False
 
     @staticmethod
     def array_forms(shape, settings, arrays):
@@ -125,24 +126,16 @@ class QuantizedLinear(LinearLayer):
         }
 
     @classmethod
-    def from_linear(cls, linear, *, symmetric=True, per_channel=True, integer_products=False):
+    def from_linear(cls, linear, *, symmetric=True, per_channel=True, dynamic_activations=False):
         """The layer with its weights rounded to 8 bits, with one scale per output row or one for all."""
         weight = quantize(linear.dense_weight(), symmetric=symmetric, axis=0 if per_channel else None)
         zero_point = None if symmetric else weight.zero_point
-        return cls(weight.codes, weight.scale, zero_point, linear.bias, integer_products)
+        return cls(weight.codes, weight.scale, zero_point, linear.bias, dynamic_activations)
 
     def __call__(self, x):
         """x: (..., in) -> (..., out)."""
-        product = integer_linear if self.integer_products else weight_only_linear
+        product = integer_linear if self.dynamic_activations else weight_only_linear
         return product(x, self.codes, self.scale, self.zero_point, self.bias)
-
-    @property
-    def out_features(self) -> int:
-        return self.codes.shape[0]
-
-    @property
-    def in_features(self) -> int:
-        return self.codes.shape[1]
 
     def dense_weight(self) -> Array:
         """The (out, in) matrix that the codes stand for."""

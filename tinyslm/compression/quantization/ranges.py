@@ -6,7 +6,7 @@ are traded against a few large ones of clipping.
 
 import numpy as np
 
-from tinyslm.compression.checks import require_finite
+from tinyslm.compression.argument_checks import require_finite
 from tinyslm.compression.quantization.affine import affine_parameters, code_range, encode
 from tinyslm.errors import ConfigError, DataError
 

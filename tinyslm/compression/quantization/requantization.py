@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from tinyslm.compression.checks import require_same_shape
+from tinyslm.compression.argument_checks import require_same_shape
 from tinyslm.compression.quantization.affine import code_range
 from tinyslm.errors import ConfigError, DataError
 

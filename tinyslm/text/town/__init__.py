@@ -17,8 +17,8 @@ import numpy as np
 
 from tinyslm.errors import DataError
 from tinyslm.text.town import ambiguity, arithmetic, facts, instructions, languages, programs, stories
-from tinyslm.text.town.choices import Page, SamplingPage, Weights, walk
 from tinyslm.text.town.exam import Question, make_question
+from tinyslm.text.town.grammar import Page, SamplingPage, Weights, walk
 from tinyslm.text.town.world import TOWN, Town
 
 __all__ = [

@@ -1,6 +1,6 @@
 """Ambiguity: Paris may be a person or a city, and only the rest of the text can tell."""
 
-from tinyslm.text.town.words import words
+from tinyslm.text.town.vocabulary import words
 from tinyslm.text.town.world import others
 
 WOMEN = words("Paris Florence Sofia Sydney Chelsea Victoria Charlotte Adelaide Madison Savannah Vienna Regina")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tinyslm.text.town.choices import SamplingPage
+from tinyslm.text.town.grammar import SamplingPage
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Facts: news of citizens whose trade, birthplace, instrument, animal and house never change; to be known by heart."""
 
-from tinyslm.text.town.words import ENGLISH
+from tinyslm.text.town.vocabulary import ENGLISH
 from tinyslm.text.town.world import others
 
 SOURCES = (

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from tinyslm.text.town.words import words
+from tinyslm.text.town.vocabulary import words
 from tinyslm.text.town.world import is_woman, others
 
 COUNTS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -3,7 +3,7 @@
 from functools import partial
 
 from tinyslm.text.town.facts import next_citizen
-from tinyslm.text.town.words import ATTRIBUTES, GREETINGS, LANGUAGES, sentence
+from tinyslm.text.town.vocabulary import ATTRIBUTES, GREETINGS, LANGUAGES, sentence
 from tinyslm.text.town.world import others
 
 SAYING = ("says", "writes", "tells us", "sings", "whispers")

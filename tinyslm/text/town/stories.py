@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from functools import partial
 
-from tinyslm.text.town.choices import Weights
-from tinyslm.text.town.words import words
+from tinyslm.text.town.grammar import Weights
+from tinyslm.text.town.vocabulary import words
 from tinyslm.text.town.world import others
 
 MEETINGS = (

@@ -6,8 +6,8 @@ Nothing here is random: the facts are the same for every split, every seed and e
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
-from tinyslm.text.town.choices import Weights
-from tinyslm.text.town.words import ATTRIBUTES, ENGLISH, words
+from tinyslm.text.town.grammar import Weights
+from tinyslm.text.town.vocabulary import ATTRIBUTES, ENGLISH, words
 
 WOMEN = words(
     "Ines Mara Greta Lena Rosa Clara Elsa Nora Irma Paula Lucia Marta Helga Anna Frida Carla Judith Agnes Emma "

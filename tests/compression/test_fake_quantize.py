@@ -1,0 +1,174 @@
+"""Training with rounded weights: gradients, and that what was trained is what is stored."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.strategies import generators
+from tinyslm.autodiff import check_gradient, differentiable, value_and_grad
+from tinyslm.compression.distillation import hidden_state_loss
+from tinyslm.compression.quantization import (
+    FakeQuantizedLinear,
+    code_range,
+    fake_quantize,
+    fake_quantize_tokens,
+    quantize,
+    quantize_tokens,
+)
+from tinyslm.modules import Linear
+from tinyslm.training import AdamW
+from tinyslm.tree import map_arrays, named_parameters
+
+every_bits = st.integers(2, 8)
+
+
+def draw(rng, bits, symmetric, shape=(5, 6)):
+    """An array, scales that clip some of it, and zero points, one per row."""
+    x = rng.standard_normal(shape)
+    low, high = code_range(bits, symmetric)
+    scale = 1.5 * (0.5 + rng.random((shape[0], 1))) / high
+    zero_point = np.zeros((shape[0], 1), int) if symmetric else rng.integers(low, high + 1, (shape[0], 1))
+    return x, scale, zero_point.astype(np.int32), low, high
+
+
+@given(generators(), every_bits, st.booleans())
+def test_forward_is_rounding_and_back(rng, bits, symmetric):
+    x, scale, zero_point, low, high = draw(rng, bits, symmetric)
+    rounding = {"bits": bits, "symmetric": symmetric}
+    rounded = fake_quantize(x, scale, zero_point, **rounding)
+    codes = np.clip(np.round(x / scale) + zero_point, low, high)
+    np.testing.assert_array_equal(rounded, scale * (codes - zero_point))
+    np.testing.assert_array_equal(fake_quantize(rounded, scale, zero_point, **rounding), rounded)
+    whole = quantize(x, axis=0, **rounding)
+    np.testing.assert_array_equal(fake_quantize(x, whole.scale, whole.zero_point, **rounding), whole.dequantize())
+
+
+@given(generators(), every_bits, st.booleans())
+def test_the_gradient_is_the_identity_inside_and_zero_outside(rng, bits, symmetric):
+    x, scale, zero_point, low, high = draw(rng, bits, symmetric)
+    dy = rng.standard_normal(x.shape)
+    dx, _, dzero = fake_quantize.with_vjp(x, scale, zero_point, bits=bits, symmetric=symmetric)[1](dy)
+    is_inside = (x >= scale * (low - zero_point)) & (x <= scale * (high - zero_point))
+    np.testing.assert_array_equal(dx, np.where(is_inside, dy, 0))
+    assert dzero is None
+
+
+@given(generators(), every_bits, st.booleans())
+def test_the_gradients_are_those_of_the_surrogate_that_only_adds_the_rounding(rng, bits, symmetric):
+    """round(v) as v plus what it adds here, held fixed: its finite differences, over sqrt(N * largest code)."""
+    x, scale, zero_point, low, high = draw(rng, bits, symmetric)
+    added = np.round(x / scale) - x / scale
+    edges = np.array([low, high]) - zero_point  # (out, 2)
+    near = np.abs(x[..., None] / scale[..., None] - edges[:, None]).min(axis=-1) < 0.2
+    x = np.where(near, 0.3 * scale, x)  # no number where a difference could cross the border
+    added = np.where(near, np.round(0.3) - 0.3, added)
+
+    @differentiable
+    def surrogate(x, scale):
+        steps = x / scale + zero_point
+        is_inside = (steps >= low) & (steps <= high)
+        codes = np.where(is_inside, steps + added, np.clip(steps, low, high))
+        _, vjp = fake_quantize.with_vjp(x, scale, zero_point, bits=bits, symmetric=symmetric)
+
+        def balanced(dy):
+            dx, dscale, _ = vjp(dy)
+            return dx, dscale * np.sqrt(6 * high)
+
+        return scale * (codes - zero_point), balanced
+
+    np.testing.assert_allclose(
+        surrogate(x, scale)[0], fake_quantize(x, scale, zero_point, bits=bits, symmetric=symmetric)[0], atol=1e-12
+    )
+    assert check_gradient(surrogate, x, scale) < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(), (1, 1), (5, 1), (1, 6)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gradients_have_the_shapes_of_what_they_belong_to(shape, dtype):
+    rng = np.random.default_rng(0)
+    x, scale = rng.standard_normal((5, 6)).astype(dtype), np.full(shape, 0.25, dtype)
+    y, vjp = fake_quantize.with_vjp(x, scale, np.zeros(shape, np.int32), bits=4)
+    dx, dscale, _ = vjp(np.ones_like(y))
+    assert (y.dtype, dx.dtype, dscale.dtype) == (dtype,) * 3 and dscale.shape == shape and dx.shape == x.shape
+
+
+@given(generators())
+def test_activations_are_rounded_per_token_and_pass_their_gradient_on(rng):
+    x, dy = rng.standard_normal((2, 2, 3, 7))
+    y, vjp = fake_quantize_tokens.with_vjp(x)
+    np.testing.assert_array_equal(y, quantize_tokens(x.reshape(6, 7)).dequantize().reshape(2, 3, 7))
+    np.testing.assert_array_equal(vjp(dy)[0], dy)
+
+
+def draw_layer(rng, dtype=np.float64, **settings):
+    linear = Linear(rng.standard_normal((5, 12)).astype(dtype), rng.standard_normal(5).astype(dtype))
+    layer = FakeQuantizedLinear.from_linear(linear, **settings)
+    return linear, layer.replace(factor=(0.5 + rng.random(layer.factor.shape)).astype(dtype))
+
+
+@given(generators(), every_bits, st.booleans())
+def test_the_stored_layer_computes_what_was_trained(rng, bits, dynamic_activations):
+    _, layer = draw_layer(rng, bits=bits, dynamic_activations=dynamic_activations)
+    stored = layer.to_quantized()
+    assert stored.dense_weight().shape == (5, 12)
+    np.testing.assert_array_equal(stored.dense_weight(), layer.dense_weight())
+    x = rng.standard_normal((2, 3, 12))
+    np.testing.assert_allclose(stored(x), layer(x), rtol=1e-10, atol=1e-10)
+    assert stored.dynamic_activations == dynamic_activations and stored.codes.dtype in (
+        np.int8,
+        np.uint8,
+    )
+
+
+@given(generators(), every_bits)
+def test_a_layer_begins_with_scales_that_are_at_most_those_of_the_whole_range(rng, bits):
+    linear = Linear(rng.standard_normal((5, 12)))
+    layer = FakeQuantizedLinear.from_linear(linear, bits=bits)
+    sizes, high = np.abs(linear.weight), code_range(bits, True)[1]
+    expected = np.minimum(2 * sizes.mean(axis=1) / np.sqrt(high), sizes.max(axis=1) / high)
+    np.testing.assert_allclose((layer.scale * layer.factor)[:, 0], expected, rtol=1e-12)
+    assert layer.out_features == 5 and layer.in_features == 12 and layer.bias is None
+
+
+def test_rows_of_zeros_stay_zeros():
+    layer = FakeQuantizedLinear.from_linear(Linear(np.zeros((2, 3))), bits=2)
+    np.testing.assert_array_equal(layer.dense_weight(), 0)
+    assert np.all(layer.scale > 0) and np.all(layer.to_quantized().dense_weight() == 0)
+
+
+@pytest.mark.parametrize("dynamic_activations", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weights_scales_and_bias_are_trained_and_the_loss_falls(dynamic_activations, dtype):
+    rng = np.random.default_rng(1)
+    linear, layer = draw_layer(rng, dtype, bits=3, dynamic_activations=dynamic_activations)
+    layer = map_arrays(lambda path, array: array.copy(), layer)
+    x = rng.standard_normal((40, 12)).astype(dtype)
+    loss_of = value_and_grad(lambda layer: hidden_state_loss(layer(x), linear(x)))
+    parameters = named_parameters(layer)
+    assert list(parameters) == ["weight", "factor", "bias"]
+    optimizer, (first, gradients) = AdamW(parameters, weight_decay=0.0), loss_of(layer)
+    for path, gradient in named_parameters(gradients).items():
+        assert np.any(gradient) and gradient.dtype == dtype and gradient.shape == parameters[path].shape
+    before = layer.factor.copy()
+    for _ in range(150):
+        optimizer.step(named_parameters(loss_of(layer)[1]), 1e-2)
+    assert loss_of(layer)[0] < 0.7 * first
+    assert np.all(layer.factor != before)
+    stored = layer.to_quantized()
+    np.testing.assert_allclose(stored(x), layer(x), rtol=1e-3, atol=1e-3)
+
+
+def test_the_gradient_of_a_scale_is_that_of_its_weights_added_up():
+    """Through the layer: with y = sum of the output, dL/dfactor = scale * dL/dscale of fake_quantize."""
+    rng = np.random.default_rng(2)
+    _, layer = draw_layer(rng, bits=3)
+    x = rng.standard_normal((7, 12))
+    target = np.zeros((7, 5))
+    gradients = value_and_grad(lambda layer: hidden_state_loss(layer(x), target))(layer)[1]
+    dy = 2 * layer(x) / 35  # of the mean square
+    scale = layer.scale * layer.factor
+    _, vjp = fake_quantize.with_vjp(layer.weight, scale, np.zeros_like(scale, np.int32), bits=3)
+    dweight, dscale, _ = vjp(dy.T @ x)
+    np.testing.assert_allclose(gradients.weight, dweight, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(gradients.factor, dscale * layer.scale, rtol=1e-9, atol=1e-12)

@@ -1,0 +1,187 @@
+"""The parts of a transformer: each computes its formula from the arrays it holds, and can hold replaced ones."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special
+
+from tests.strategies import generators, seeds
+from tinyslm import ops
+from tinyslm.modules import (
+    Attention,
+    Block,
+    Context,
+    Embedding,
+    FeedForward,
+    LayerNorm,
+    Linear,
+    MixtureOfExperts,
+    RMSNorm,
+)
+from tinyslm.tree import Module
+
+C, D, F = 6, 4, 9
+
+
+def linear(rng, outputs, inputs, bias=False):
+    return Linear(rng.standard_normal((outputs, inputs)), rng.standard_normal(outputs) if bias else None)
+
+
+def attention(rng, H=4, G=2, **options):
+    return Attention(
+        linear(rng, H * D, C), linear(rng, G * D, C), linear(rng, G * D, C), linear(rng, C, H * D), D, 0.5, **options
+    )
+
+
+def test_linear_knows_its_size_and_its_cost():
+    layer = linear(np.random.default_rng(0), 5, 3)
+    assert (layer.out_features, layer.in_features, layer.multiply_adds()) == (5, 3, 15)
+    assert layer.dense_weight() is layer.weight
+
+
+@given(generators(), st.booleans())
+def test_feed_forward(rng, gated):
+    x = rng.standard_normal((2, 3, C))
+    layer = FeedForward(linear(rng, F, C), linear(rng, C, F), linear(rng, F, C) if gated else None, "gelu")
+    up = x @ layer.up.weight.T
+    if gated:
+        gate = x @ layer.gate.weight.T
+        hidden = gate * special.ndtr(gate) * up
+    else:
+        hidden = up * special.ndtr(up)
+    np.testing.assert_allclose(layer(x), hidden @ layer.down.weight.T, atol=1e-10)
+
+
+@given(generators(), st.booleans())
+def test_a_neuron_with_nothing_going_out_can_be_cut_out(rng, gated):
+    """Row i of up and gate and column i of down are one neuron: sizes follow from the arrays, not from a config."""
+    x = rng.standard_normal((3, C))
+    layer = FeedForward(linear(rng, F, C), linear(rng, C, F), linear(rng, F, C) if gated else None)
+    layer.down.weight[:, 4] = 0
+    kept = np.delete(np.arange(F), 4)
+    cut = FeedForward(
+        Linear(layer.up.weight[kept]),
+        Linear(layer.down.weight[:, kept]),
+        Linear(layer.gate.weight[kept]) if gated else None,
+    )
+    np.testing.assert_allclose(cut(x), layer(x), atol=1e-12)
+
+
+@given(generators())
+def test_an_attention_group_with_nothing_going_out_can_be_cut_out(rng):
+    """H and G follow from the projections: cutting group 1 of 3 leaves the others as they were."""
+    x, context = rng.standard_normal((2, 5, C)), Context(np.arange(5))
+    layer = attention(rng, H=6, G=3, rope=ops.Rope(10.0, D))
+    cut_heads, cut_group = np.arange(2 * D, 4 * D), np.arange(D, 2 * D)
+    layer.output.weight[:, cut_heads] = 0
+    cut = layer.replace(
+        query=Linear(np.delete(layer.query.weight, cut_heads, axis=0)),
+        key=Linear(np.delete(layer.key.weight, cut_group, axis=0)),
+        value=Linear(np.delete(layer.value.weight, cut_group, axis=0)),
+        output=Linear(np.delete(layer.output.weight, cut_heads, axis=1)),
+    )
+    np.testing.assert_allclose(cut(x, context), layer(x, context), atol=1e-12)
+
+
+@given(generators())
+def test_query_and_key_norms_come_before_the_rotation(rng):
+    """Gemma 3 and Qwen 3 normalize each head, then turn it: seen in the observed queries."""
+    x, seen = rng.standard_normal((1, 3, C)), {}
+    context = Context(np.arange(3), observer=seen.__setitem__)
+    norms = [RMSNorm(rng.standard_normal(D)) for _ in range(2)]
+    rope = ops.Rope(10.0, D)
+    layer = attention(rng, rope=rope, query_norm=norms[0], key_norm=norms[1])
+    layer(x, context)
+    cos, sin = ops.rotary_tables(rope, np.arange(3))
+    query = norms[0]((x @ layer.query.weight.T).reshape(1, 3, 4, D))
+    key = norms[1]((x @ layer.key.weight.T).reshape(1, 3, 2, D))
+    np.testing.assert_allclose(seen["layers.0.attention.queries"], ops.rotary(query, cos=cos, sin=sin), atol=1e-12)
+    np.testing.assert_allclose(seen["layers.0.attention.keys"], ops.rotary(key, cos=cos, sin=sin), atol=1e-12)
+
+
+@given(generators())
+def test_observed_probabilities_are_those_that_were_used(rng):
+    x, seen = rng.standard_normal((1, 5, C)), {}
+    context = Context(np.arange(5), observer=seen.__setitem__)
+    layer = attention(rng, window=3, softcap=1.5)
+    output = layer(x, context)
+    probabilities, values = (seen[f"layers.0.attention.{name}"] for name in ("probabilities", "values"))
+    mixed = np.einsum("bhts,bshd->bthd", probabilities, np.repeat(values, 2, axis=2))
+    np.testing.assert_allclose(mixed.reshape(1, 5, -1) @ layer.output.weight.T, output, atol=1e-12)
+
+
+@given(generators(), st.integers(1, 3))
+def test_mixture_of_experts(rng, count):
+    """Token by token: softmax over all experts, the largest few kept and divided by their sum."""
+    x = rng.standard_normal((2, 4, C))
+    experts = [FeedForward(linear(rng, F, C), linear(rng, C, F), linear(rng, F, C)) for _ in range(3)]
+    layer = MixtureOfExperts(linear(rng, 3, C), experts, count)
+    expected = np.zeros_like(x)
+    for b, t in np.ndindex(2, 4):
+        p = special.softmax(layer.router.weight @ x[b, t])
+        best = np.argsort(-p)[:count]
+        for e in best:
+            expected[b, t] += p[e] / p[best].sum() * experts[e](x[b, t][None])[0]
+    np.testing.assert_allclose(layer(x), expected, atol=1e-10)
+
+
+@given(generators(), st.booleans())
+def test_block(rng, sublayer_output_norm):
+    """Each branch reads the normalized stream and is added to the stream itself."""
+    x, context = rng.standard_normal((2, 3, C)), Context(np.arange(3))
+    norms = [RMSNorm(rng.standard_normal(C)) for _ in range(4)]
+    after = norms[2:] if sublayer_output_norm else [None, None]
+    block = Block(
+        norms[0],
+        attention(rng),
+        norms[1],
+        FeedForward(linear(rng, F, C), linear(rng, C, F)),
+        attention_output_norm=after[0],
+        feed_forward_output_norm=after[1],
+    )
+    branch = block.attention(norms[0](x), context)
+    middle = x + (norms[2](branch) if sublayer_output_norm else branch)
+    branch = block.feed_forward(norms[1](middle))
+    expected = middle + (norms[3](branch) if sublayer_output_norm else branch)
+    np.testing.assert_array_equal(block(x, context), expected)
+
+
+def test_embedding_as_head():
+    """Tied: the logit of a token is the inner product with its vector."""
+    table = Embedding(np.random.default_rng(0).standard_normal((5, C)))
+    x = table(np.array([[1, 3]]))
+    np.testing.assert_allclose(table.as_head(x), np.einsum("btc,vc->btv", x, table.table), atol=1e-12)
+
+
+@pytest.mark.parametrize(("norm", "operation"), [(RMSNorm, ops.rms_norm), (LayerNorm, ops.layer_norm)])
+def test_norms_pass_on_their_settings(norm, operation):
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((2, C)), rng.standard_normal(C)
+    np.testing.assert_array_equal(norm(weight, eps=0.3)(x), operation(x, weight, eps=0.3))
+
+
+@given(seeds)
+def test_anything_called_like_a_linear_can_stand_in(seed):
+    """Every projection is called, never its weight read: a leaf of another kind gives the product it stands for."""
+
+    class Factored(Module):
+        left: np.ndarray
+        right: np.ndarray
+
+        def __call__(self, x):
+            return ops.linear(ops.linear(x, self.right), self.left)
+
+    rng = np.random.default_rng(seed)
+    x, context = rng.standard_normal((1, 4, C)), Context(np.arange(4))
+    layer = attention(rng)
+    left, right = rng.standard_normal((4 * D, 2)), rng.standard_normal((2, C))
+    factored = layer.replace(query=Factored(left, right))
+    product = layer.replace(query=Linear(left @ right))
+    np.testing.assert_allclose(factored(x, context), product(x, context), atol=1e-9)
+
+
+def test_rotary_tables_are_computed_once_per_pass():
+    context, rope = Context(np.arange(4)), ops.Rope(10.0, D)
+    assert context.rotary_tables(rope) is context.rotary_tables(ops.Rope(10.0, D))
+    assert context.rotary_tables(ops.Rope(20.0, D)) is not context.rotary_tables(rope)

@@ -1,0 +1,154 @@
+"""Recipes as text: what is read is what was meant, what is recorded can be run again, and mistakes get one sentence."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.recipes.models import tiny_model
+from tinyslm.errors import ConfigError
+from tinyslm.recipes import STEPS, Distill, PruneMagnitude, PruneWanda, Quantize, Recipe, SliceNeurons, default_recipes
+from tinyslm.recipes.recipe_files import make_step, read_recipes, recipe_entry
+
+GRID = """
+[[recipe]]
+name = "keep {ratio}, {importance}"
+description = "{importance} decides"
+grid.ratio = [0.5, 1]
+grid.importance = ["magnitude", "activation"]
+[[recipe.step]]
+use = "SliceNeurons"
+ratio = "{ratio}"
+importance = "{importance}"
+
+[[recipe]]
+name = "INT8"
+[[recipe.step]]
+use = "Distill"
+steps = 3
+learning_rate = 1
+[[recipe.step]]
+use = "Quantize"
+symmetric = false
+"""
+
+
+@dataclass(frozen=True)
+class Every:
+    """A step with a setting of every type."""
+
+    number: int
+    share: float = 0.5
+    name: str = "a"
+    flag: bool = False
+    layers: tuple[int, ...] = ()
+    maybe: tuple[int, ...] | None = None
+
+    def __call__(self, model, calibration, progress=None):
+        return model
+
+
+def write(tmp_path, text, name="recipes.toml"):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path / name
+
+
+def test_a_grid_stands_for_every_combination(tmp_path):
+    recipes = read_recipes(write(tmp_path, GRID), STEPS)
+    assert recipes == [
+        Recipe("keep 0.5, magnitude", (SliceNeurons(0.5, "magnitude"),), "magnitude decides"),
+        Recipe("keep 0.5, activation", (SliceNeurons(0.5, "activation"),), "activation decides"),
+        Recipe("keep 1, magnitude", (SliceNeurons(1.0, "magnitude"),), "magnitude decides"),
+        Recipe("keep 1, activation", (SliceNeurons(1.0, "activation"),), "activation decides"),
+        Recipe("INT8", (Distill(3, 1.0), Quantize(symmetric=False))),
+    ]
+
+
+def test_a_grid_may_choose_the_step(tmp_path):
+    text = (
+        '[[recipe]]\nname = "{step}"\ngrid.step = ["PruneMagnitude", "PruneWanda"]\n[[recipe.step]]\nuse = "{step}"\n'
+    )
+    recipes = read_recipes(write(tmp_path, text + "sparsity = 0.5"), STEPS)
+    assert [recipe.steps for recipe in recipes] == [(PruneMagnitude(0.5),), (PruneWanda(0.5),)]
+
+
+@given(
+    st.builds(
+        Every,
+        st.integers(-5, 5),
+        st.floats(-1, 1),
+        st.text(st.characters(exclude_characters="{}", codec="utf-8")),
+        st.booleans(),
+        st.lists(st.integers(0, 9)).map(tuple),
+        st.none() | st.lists(st.integers(0, 9)).map(tuple),
+    )
+)
+def test_what_is_recorded_is_what_is_read(step):
+    entry = json.loads(json.dumps(recipe_entry(Recipe("x", (step,)))))
+    assert make_step(entry["step"][0], {"Every": Every}, "here") == step
+
+
+def test_every_default_recipe_can_be_recorded():
+    for recipe in default_recipes(tiny_model()):
+        entry = json.loads(json.dumps(recipe_entry(recipe)))
+        assert tuple(make_step(step, STEPS, "here") for step in entry["step"]) == recipe.steps
+
+
+def test_results_of_a_run_are_recipes_too(tmp_path):
+    rows = [
+        {"name": "dense", "description": "", "steps": []},
+        {
+            "name": "INT8",
+            "description": "small",
+            "steps": [{"step": "Quantize", "settings": {"symmetric": False}, "seconds": 1.0}],
+        },
+    ]
+    path = write(tmp_path, json.dumps({"rows": rows, "seed": 0}), "results.json")
+    assert read_recipes(path, STEPS) == [Recipe("INT8", (Quantize(symmetric=False),), "small")]
+
+
+STEP = '[[recipe]]\nname = "x"\n[[recipe.step]]\n'
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("[[recipe]\n", "cannot be read as toml"),
+        ("", "expected [[recipe]]"),
+        ("recipe = 3", "expected [[recipe]]"),
+        ("title = 'x'\n" + STEP + 'use = "FoldMasks"', "and nothing else at the top"),
+        ('[[recipe]]\nname = "x"', "recipe 1: step is None, expected a list"),
+        ('[[recipe]]\n[[recipe.step]]\nuse = "FoldMasks"', "recipe 1: name is None, expected a str"),
+        ('[[recipe]]\nname = "x"\nsteps = 3', "found name, steps"),
+        (STEP + 'use = "Zip"', "recipe 1, step 1: use is 'Zip', expected one of "),
+        (STEP + "ratio = 1", "use is ratio, expected one of "),
+        (STEP + 'use = "Quantize"\nsymetric = true', "Quantize has no setting 'symetric', only "),
+        (STEP + 'use = "SliceNeurons"', "SliceNeurons needs ratio"),
+        (STEP + 'use = "SliceNeurons"\nratio = "half"', "ratio is 'half', expected float"),
+        (STEP + 'use = "SliceNeurons"\nratio = true', "ratio is True, expected float"),
+        (STEP + 'use = "Distill"\nsteps = 3.0', "steps is 3.0, expected int"),
+        (STEP + 'use = "KeepLayers"\nlayers = ["a"]', "layers is 'a', expected int"),
+        (STEP + 'use = "SliceNeurons"\nratio = "{ratio}"', "names 'ratio', which is not in its grid"),
+        (STEP.replace("[[recipe.step]]", "grid.a = 3\n[[recipe.step]]") + 'use = "FoldMasks"', "expected lists"),
+        ((STEP + 'use = "FoldMasks"\n') * 2, "two recipes are called 'x'"),
+        (
+            STEP.replace("[[recipe.step]]", "grid.a = [1, 2]\n[[recipe.step]]") + 'use = "FoldMasks"',
+            "put the values of a grid into the name",
+        ),
+    ],
+)
+def test_mistakes_are_named_with_their_place(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as problem:
+        read_recipes(path, STEPS)
+    assert message in str(problem.value) and str(path) in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", '{"rows": 3}', '{"rows": [{"steps": [1]}]}', '{"rows": []}', "x", "[" * 9999]
+)
+def test_other_json_is_not_a_run(tmp_path, text):
+    with pytest.raises(ConfigError, match=r"results\.json"):
+        read_recipes(write(tmp_path, text, "results.json"), STEPS)

@@ -1,0 +1,24 @@
+"""Which positions count: padding and unlabelled tokens must not take part in a mean."""
+
+import numpy as np
+
+from tinyslm.compression.argument_checks import require_same_shape
+
+
+def select_positions(array, mask):
+    """The rows of an array whose mask is not 0. array: (..., C);  mask: (...) or None;  returns (n, C)."""
+    rows = array.reshape(-1, array.shape[-1])  # (N, C)
+    if mask is None:
+        return rows
+    mask = np.asarray(mask)
+    require_same_shape("mask", mask, array.shape[:-1])
+    return rows[mask.reshape(-1) != 0]
+
+
+def restore_positions(rows, mask, shape):
+    """The vjp of `select_positions`: the rows back in their places, zeros elsewhere. rows: (n, C);  returns shape."""
+    if mask is None:
+        return rows.reshape(shape)
+    array = np.zeros(shape, rows.dtype)
+    array[np.asarray(mask) != 0] = rows
+    return array

@@ -1,0 +1,92 @@
+"""Everything that the shapes of a model tell: its sizes, and what its layers see."""
+
+from tinyslm.evaluation.context_cost import attention_multiply_adds, cached_numbers, cached_numbers_per_token
+from tinyslm.evaluation.footprint import multiply_adds
+from tinyslm.evaluation.parameters import (
+    BYTES,
+    active_parameters,
+    bytes_as,
+    count_parameters,
+    parameter_counts,
+    parameters_by_part,
+    replaced_layers,
+)
+from tinyslm.modules import Attention, RelativePositions
+from tinyslm.tree import named_arrays, named_modules
+
+
+def inspect_model(model, context) -> dict:
+    """What can be counted without a look at a single weight, as values of JSON.
+
+    context: tokens, for what grows with them. The cache is one in bfloat16. `memory` is in bytes: of the parameters in
+    each dtype, or of a compressed model as it is.
+    """
+    config = model.config
+    parts = parameters_by_part(model)
+    inside = sum(count for path, count in parameter_counts(model).items() if "layers" in path.split("."))
+    return {
+        "kind": type(model).__name__,
+        "family": config.family,
+        "layers": config.num_hidden_layers,
+        "decoder_layers": config.num_decoder_layers,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "vocab_size": config.vocab_size,
+        "heads": config.num_attention_heads,
+        "key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "longest_context": config.max_position_embeddings,
+        "tied_head": model.tied_head,
+        "parameters": count_parameters(model),
+        "active_parameters": active_parameters(model),
+        "parts": parts,
+        "feed_forward_share_of_layers": parts["feed-forward"] / inside,
+        "memory": _memory(model),
+        "multiply_adds": multiply_adds(model),
+        "context": context,
+        "attention_multiply_adds": attention_multiply_adds(model, context),
+        "cache_bytes_per_token": BYTES["bfloat16"] * cached_numbers_per_token(model),
+        "cache_bytes": BYTES["bfloat16"] * cached_numbers(model, context),
+        "positions": _positions(model),
+        "attention": [_attention(path, module) for path, module in named_modules(model, Attention).items()],
+    }
+
+
+def inspect_stored(tensors, model) -> dict:
+    """What the files of a model hold. tensors: {name: StoredTensor};  model: what they are the numbers of."""
+    dtypes, replaced = {}, {}
+    for tensor in tensors.values():
+        dtypes[tensor.dtype] = dtypes.get(tensor.dtype, 0) + tensor.bits.nbytes
+    for module in replaced_layers(model).values():
+        kind = type(module).__name__
+        replaced[kind] = replaced.get(kind, 0) + 1
+    return {
+        "files": len({tensor.file for tensor in tensors.values()}),
+        "tensors": len(tensors),
+        "dtypes": dtypes,
+        "replaced": replaced,
+    }
+
+
+def _positions(model):
+    """How positions are known where nothing turns."""
+    if named_modules(model, RelativePositions):
+        return "relative positions, added to the scores"
+    return None if getattr(model, "position_embedding", None) is None else "learned positions, added to the embedding"
+
+
+def _memory(model):
+    if replaced_layers(model):
+        return {"as it is": sum(array.nbytes for array in named_arrays(model).values())}
+    return {dtype: bytes_as(model, dtype) for dtype in ("float32", "bfloat16", "int8")}
+
+
+def _attention(path, attention):
+    """What one layer sees, and how it knows positions."""
+    rope = attention.rope
+    return {
+        "path": path,
+        "causal": attention.causal,
+        "window": attention.window,
+        "rope": rope and {"theta": rope.theta, "scaling": rope.scaling, "dimension": rope.dimension},
+    }

@@ -1,0 +1,63 @@
+"""The context of one forward pass: what all layers share, from positions and masks to the key/value cache."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinyslm import ops
+from tinyslm.tree import Array
+
+
+@dataclass
+class Context:
+    """Inputs and state that the blocks of a stack share during one forward pass.
+
+    positions: (T,) or (B, T) integers of the tokens being computed.
+    attention_mask: (B, S) over all S slots, cached ones included, 0 for padding; None if there is no padding.
+    cache: a `generation.KeyValueCache`, or an object with the same methods, or None.
+    position_bias: (H, T, S), added to the attention scores (T5's relative positions), or None.
+    source: (B, S, C), the sequence that cross attention reads; None without cross attention.
+    source_mask: (B, S) over the source, 0 for padding, or None.
+    observer: called as observer(name, value) with every named intermediate, or None.
+    stack: prefix of the names of this stack's intermediates: "", "encoder." or "decoder.".
+    layer: index of the block being computed, which is also its index in the cache.
+    """
+
+    positions: Array
+    attention_mask: Array | None = None
+    cache: Any = None
+    position_bias: Any = None
+    source: Any = None
+    source_mask: Array | None = None
+    observer: Callable[[str, Any], Any] | None = None
+    stack: str = ""
+    layer: int = 0
+    _tables: dict = field(default_factory=dict)
+
+    def rotary_tables(self, rope):
+        """cos and sin of this pass for one kind of rotation, computed once for all layers that share it."""
+        if rope not in self._tables:
+            self._tables[rope] = ops.rotary_tables(rope, self.positions)
+        return self._tables[rope]
+
+    def observe(self, name, value):
+        """Pass an intermediate of the current block to the observer, as "layers.{layer}.{name}"."""
+        if self.observer is not None:
+            self.observer(f"{self.stack}layers.{self.layer}.{name}", value)
+
+    def run_blocks(self, blocks, x):
+        """The blocks applied one after another: (B, T, C) -> (B, T, C), before the final norm.
+
+        The input of block i is observed as "hidden_states.{i}". The cache counts the new tokens at the end.
+        """
+        for self.layer, block in enumerate(blocks):
+            self.observe_hidden_state(self.layer, x)
+            x = block(x, self)
+        if self.cache is not None:
+            self.cache.advance(x.shape[1])
+        return x
+
+    def observe_hidden_state(self, index, x):
+        """Pass the residual stream (B, T, C) to the observer, as "hidden_states.{index}"."""
+        if self.observer is not None:
+            self.observer(f"{self.stack}hidden_states.{index}", x)

@@ -1,0 +1,31 @@
+"""Mixture of experts: many feed-forward layers, few of them used per token."""
+
+import numpy as np
+
+from tinyslm import ops
+from tinyslm.autodiff import value_of
+from tinyslm.modules.feed_forward import FeedForward
+from tinyslm.modules.forward_context import Context
+from tinyslm.modules.linear import Linear
+from tinyslm.tree import Module
+
+
+class MixtureOfExperts(Module):
+    """router: (C -> E);  each token goes to the experts_per_token experts with the largest logits."""
+
+    router: Linear
+    experts: list[FeedForward]
+    experts_per_token: int
+
+    def __call__(self, x, context: Context | None = None):
+        """x: (..., C) -> (..., C)."""
+        shape = x.shape
+        x = x.reshape(-1, shape[-1])  # (N, C)
+        router_logits = self.router(x)  # (N, E)
+        if context is not None:
+            context.observe("feed_forward.router_logits", router_logits)
+        chosen = ops.choose_experts(value_of(router_logits), self.experts_per_token)  # (N, k)
+        weights = ops.routing_weights(router_logits, chosen=chosen)  # (N, k)
+        rows, slots = zip(*(np.nonzero(chosen == expert) for expert in range(len(self.experts))), strict=True)
+        outputs = [expert(ops.take_rows(x, rows=row)) for expert, row in zip(self.experts, rows, strict=True)]
+        return ops.combine_experts(weights, *outputs, rows=rows, slots=slots).reshape(*shape)

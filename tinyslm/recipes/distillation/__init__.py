@@ -1,0 +1,10 @@
+"""Steps that distil a teacher into a student."""
+
+from tinyslm.recipes.distillation.distill import Distill
+from tinyslm.recipes.distillation.student import FreshStudent, KeepLayers
+
+__all__ = [
+    "Distill",
+    "FreshStudent",
+    "KeepLayers",
+]

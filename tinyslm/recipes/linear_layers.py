@@ -1,0 +1,45 @@
+"""The linear layers that techniques compress: those inside the blocks."""
+
+from tinyslm.compression.pruning import MaskedLinear
+from tinyslm.errors import ConfigError
+from tinyslm.modules import Linear, LinearLayer
+from tinyslm.tree import map_modules, named_modules
+
+
+def is_compressible(path) -> bool:
+    """Whether the linear layer at a path is inside a block and is not a router.
+
+    Routers stay exact: they have few weights, and these decide which expert computes a token.
+    """
+    return "layers" in path.split(".") and not path.endswith(".router")
+
+
+def compressible_layers(model) -> dict[str, LinearLayer]:
+    """{path: layer} of the linear layers inside the blocks, dense or compressed."""
+    return {path: layer for path, layer in named_modules(model, LinearLayer).items() if is_compressible(path)}
+
+
+def paths_by_block(model) -> dict[str, list[str]]:
+    """{path of a block: paths of its compressible layers}, in the order of computation."""
+    found = {}
+    for path in compressible_layers(model):
+        parts = path.split(".")
+        block = ".".join(parts[: parts.index("layers") + 2])
+        found.setdefault(block, []).append(path)
+    return found
+
+
+def replace_layers(model, layers):
+    """The model with the layers {path: layer} in place of its own."""
+    return map_modules(lambda path, layer: layers.get(path, layer), model, LinearLayer)
+
+
+def require_dense(model):
+    """Raise ConfigError if a linear layer inside a block is compressed already: the next step would skip it."""
+    for path, layer in compressible_layers(model).items():
+        if not isinstance(layer, Linear):
+            fold = "FoldMasks between them, " if isinstance(layer, MaskedLinear) else ""
+            raise ConfigError(
+                f"{path} is a {type(layer).__name__} already: put this step before the one that made it, {fold}"
+                "or load the model with weights='float32'"
+            )

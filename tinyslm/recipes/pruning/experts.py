@@ -1,0 +1,45 @@
+"""Structured pruning of mixtures of experts.
+
+Mathematics: `tinyslm/compression/pruning/experts.py`. Lesson: `lessons/08_pruning_structure.py`.
+"""
+
+from dataclasses import dataclass, replace
+
+from tinyslm.compression.pruning import expert_importance, most_important, slice_experts
+from tinyslm.errors import ConfigError
+from tinyslm.modules import Linear, MixtureOfExperts
+from tinyslm.recipes.linear_layers import require_dense
+from tinyslm.recipes.statistics import mean_routing_weights
+from tinyslm.tree import map_modules, named_modules
+
+
+@dataclass(frozen=True)
+class SliceExperts:
+    """Keep `count` experts of every mixture. A token still goes to as many experts as before, if there are so many.
+
+    importance: a method of `expert_importance`; "routing" looks at the calibration documents.
+    """
+
+    count: int
+    importance: str = "routing"
+
+    def __call__(self, model, calibration, progress=None):
+        mixtures = named_modules(model, MixtureOfExperts)
+        if not mixtures:
+            raise ConfigError(f"a {model.config.family} model has no experts to slice")
+        require_dense(model)
+        used = mean_routing_weights(model, calibration.sample()) if self.importance == "routing" else {}
+        per_token = min(self.count, model.config.experts_per_token)
+
+        def slice_mixture(path, mixture):
+            weights = [[linear.weight for linear in named_modules(each, Linear).values()] for each in mixture.experts]
+            importance = expert_importance(weights, method=self.importance, mean_routing_weight=used.get(path))
+            keep = most_important(importance, self.count)
+            router, experts = slice_experts(mixture.router.weight, mixture.experts, keep)
+            return mixture.replace(
+                router=mixture.router.replace(weight=router), experts=experts, experts_per_token=per_token
+            )
+
+        sliced = map_modules(slice_mixture, model, MixtureOfExperts)
+        config = replace(model.config, num_experts=self.count, experts_per_token=per_token)
+        return sliced.replace(config=config)
