@@ -2,11 +2,11 @@
 
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from tinyslm.evaluation import footprint
+from tinyslm.recipes.step import Step, ignore_progress
 from tinyslm.tree import map_arrays, named_arrays
 
 
@@ -15,7 +15,7 @@ class Recipe:
     """steps: callables (model, calibration, progress) -> model; dataclasses, so that they can be recorded."""
 
     name: str
-    steps: tuple[Any, ...]
+    steps: tuple[Step, ...]
     description: str = ""
 
     @property
@@ -31,10 +31,6 @@ def in_rows(model):
     if all(array.flags.c_contiguous for array in named_arrays(model).values()):
         return model
     return map_arrays(lambda path, array: np.asarray(array, order="C"), model)
-
-
-def ignore_progress(text):
-    """The progress callback that shows nothing."""
 
 
 def compress(model, recipe, calibration, *, progress=ignore_progress):

@@ -5,9 +5,8 @@ import math
 import numpy as np
 import scipy
 
-from tinyslm.compression.argument_checks import require_integer, require_matrix
+from tinyslm.compression.argument_checks import require_integer, require_matrix, require_ratio
 from tinyslm.compression.factorization.components import Components, balanced_components
-from tinyslm.errors import ConfigError
 
 
 def svd_components(weight) -> Components:
@@ -34,8 +33,7 @@ def rank_for_ratio(shape, ratio):
     ratio: fraction kept, above 0 and up to 1. floor(ratio * mn / (m + n)), because rank k costs k (m + n) parameters:
     half of the parameters of a square matrix is only a quarter of its rank.
     """
-    if not 0 < ratio <= 1:
-        raise ConfigError(f"ratio is the fraction of parameters kept, above 0 and up to 1, found {ratio!r}")
+    require_ratio(ratio)
     m, n = shape
     return max(1, math.floor(ratio * m * n / (m + n)))
 

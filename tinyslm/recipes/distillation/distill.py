@@ -14,6 +14,7 @@ from tinyslm.modules import Linear
 from tinyslm.recipes.distillation.feature_losses import MAPS, inner_losses, observer, real_positions, require_comparable
 from tinyslm.recipes.distillation.soft_targets import DIVERGENCES, soft_loss
 from tinyslm.recipes.distillation.training_text import TEXTS, Writer
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.training import Settings, State, train
 from tinyslm.tree import Module
 
@@ -58,7 +59,7 @@ class Distill:
     text: str = "documents"
     text_share: float = 1.0
 
-    def __call__(self, model, calibration, progress=lambda text: None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         self.check()
         projection = require_comparable(self, model, calibration)
         token_ids, labels = calibration.rows()

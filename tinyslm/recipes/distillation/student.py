@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from tinyslm.compression.distillation import layer_map
 from tinyslm.errors import ConfigError
 from tinyslm.models import Decoder, EncoderDecoder, random_model
+from tinyslm.recipes.step import ignore_progress
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class KeepLayers:
     layers: tuple[int, ...]
     decoder_layers: tuple[int, ...] | None = None
 
-    def __call__(self, model, calibration=None, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         config = _config_of_layers(model, self.layers, self.decoder_layers)
         if isinstance(model, EncoderDecoder):
             decoder_layers = self.layers if self.decoder_layers is None else self.decoder_layers
@@ -45,7 +46,7 @@ class FreshStudent:
     num_key_value_heads: int | None = None
     seed: int = 0
 
-    def __call__(self, model, calibration=None, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
         sizes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if "num_key_value_heads" in sizes and not isinstance(model, Decoder):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyslm.compression.argument_checks import require_ratio
 from tinyslm.compression.factorization import (
     factorize_linear,
     factorized_parameters,
@@ -17,6 +18,7 @@ from tinyslm.errors import ConfigError
 from tinyslm.recipes.factorization.components import model_components
 from tinyslm.recipes.linear_layers import compressible_layers, replace_layers, require_dense
 from tinyslm.recipes.sensitivity import losses_with_one_replaced
+from tinyslm.recipes.step import ignore_progress
 
 SEARCHED_RATIOS = tuple(tenths / 10 for tenths in range(1, 10))
 SEARCH_DOCUMENTS = 16  # on which every layer is tried at every ratio
@@ -40,11 +42,10 @@ class Factorize:
     ranks: str = "uniform"
     documents: int | None = None
 
-    def __call__(self, model, calibration, progress=lambda text: None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         if self.ranks not in (*RANKS, "search"):
             raise ConfigError(f"ranks is {self.ranks!r}, expected one of {', '.join(RANKS)}, search")
-        if not 0 < self.ratio <= 1:
-            raise ConfigError(f"ratio is the fraction of parameters kept, above 0 and up to 1, found {self.ratio!r}")
+        require_ratio(self.ratio)
         require_dense(model)
         components = model_components(model, calibration, self.weighting, self.documents)
         if self.ranks == "search":

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyslm.compression.argument_checks import require_ratio
 from tinyslm.compression.distillation import hidden_state_loss
 from tinyslm.compression.factorization import (
     LowRankLinear,
@@ -24,6 +25,7 @@ from tinyslm.ops import IGNORED
 from tinyslm.recipes.factorization.components import model_components
 from tinyslm.recipes.factorization.factorize import layer_shapes, parameter_budget
 from tinyslm.recipes.linear_layers import require_dense
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.text.batches import document_rows
 from tinyslm.training import AdamW, Settings
 from tinyslm.training.loop import batch_gradients, batch_rows
@@ -62,7 +64,7 @@ class LearnRanks:
     components: str = "any"
     statistics_documents: int | None = None
 
-    def __call__(self, model, calibration, progress=lambda text: None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         self._check()
         require_dense(model)
         progress("decomposing")
@@ -116,8 +118,7 @@ class LearnRanks:
         return loss_of
 
     def _check(self):
-        if not 0 < self.ratio <= 1:
-            raise ConfigError(f"ratio is the fraction of parameters kept, above 0 and up to 1, found {self.ratio!r}")
+        require_ratio(self.ratio)
         if self.components not in ("any", "first"):
             raise ConfigError(f"components is {self.components!r}, expected 'any' or 'first'")
         for name in ("documents", "steps", "batch_size", "period"):

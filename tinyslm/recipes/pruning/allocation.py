@@ -11,6 +11,7 @@ from tinyslm.recipes.linear_layers import compressible_layers, replace_layers, r
 from tinyslm.recipes.pruning.magnitude import PruneMagnitude
 from tinyslm.recipes.pruning.wanda import PruneWanda
 from tinyslm.recipes.sensitivity import single_layer_losses
+from tinyslm.recipes.step import ignore_progress
 
 METHODS = {"magnitude": PruneMagnitude, "wanda": PruneWanda}
 
@@ -30,7 +31,7 @@ class PruneBySensitivity:
     levels: tuple[float, ...] = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     documents: int = 16
 
-    def __call__(self, model, calibration, progress=lambda text: None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         if self.method not in METHODS:
             raise ConfigError(f"method is {self.method!r}, expected one of {', '.join(METHODS)}")
         if not (isinstance(self.documents, int) and self.documents >= 1):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tinyslm.compression.argument_checks import require_ratio
 from tinyslm.compression.pruning import most_important, slice_channels, slice_rms_norm
 from tinyslm.models import shape_model
 from tinyslm.modules import Attention, FeedForward, MixtureOfExperts, RMSNorm
@@ -13,8 +14,8 @@ from tinyslm.recipes.pruning.importance import (
     gather_statistics,
     minitron_inputs,
     require_method,
-    require_ratio,
 )
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
 
 CHANNEL_METHODS = ("minitron", *FOR_ALL_UNITS)
@@ -34,7 +35,7 @@ class SliceChannels:
     ratio: float
     importance: str = "minitron"
 
-    def __call__(self, model, calibration, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_ratio(self.ratio, "channels")
         require_method(self.importance, CHANNEL_METHODS)
         require_dense(model)

@@ -10,6 +10,7 @@ from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear, MixtureOfExperts
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.statistics import mean_routing_weights
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_modules, named_modules
 
 
@@ -23,7 +24,7 @@ class SliceExperts:
     count: int
     importance: str = "routing"
 
-    def __call__(self, model, calibration, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         mixtures = named_modules(model, MixtureOfExperts)
         if not mixtures:
             raise ConfigError(f"a {model.config.family} model has no experts to slice")

@@ -19,6 +19,7 @@ from tinyslm.recipes.pruning.importance import (
     minitron_heads,
     require_method,
 )
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_modules, named_modules
 
 HEAD_METHODS = ("minitron", *FOR_ALL_UNITS)
@@ -37,7 +38,7 @@ class SliceHeads:
     ratio: float
     importance: str = "minitron"
 
-    def __call__(self, model, calibration, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_method(self.importance, HEAD_METHODS)
         require_dense(model)
         config = model.config
@@ -68,7 +69,7 @@ class SliceGroups:
     ratio: float
     importance: str = "minitron"
 
-    def __call__(self, model, calibration, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_method(self.importance, HEAD_METHODS)
         require_dense(model)
         config = model.config

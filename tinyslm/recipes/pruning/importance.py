@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tinyslm.compression.argument_checks import require_ratio
 from tinyslm.compression.pruning import magnitude_importance, random_importance, taylor_importance
 from tinyslm.compression.pruning.heads import head_norms
 from tinyslm.compression.pruning.importance import TAYLOR, minitron_square
@@ -70,12 +71,6 @@ def require_method(method, known):
     """ConfigError unless the method is one of those known for a unit."""
     if method not in known:
         raise ConfigError(f"importance is {method!r}, expected one of {', '.join(known)}")
-
-
-def require_ratio(ratio, units):
-    """ConfigError unless the ratio is a fraction of units to keep."""
-    if not 0 < ratio <= 1:
-        raise ConfigError(f"ratio is the fraction of {units} kept, above 0 and up to 1, found {ratio}")
 
 
 def count_to_keep(ratio, total, units, advice) -> int:

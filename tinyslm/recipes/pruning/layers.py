@@ -12,6 +12,7 @@ from tinyslm.parallel import map_in_threads
 from tinyslm.recipes.distillation.student import KeepLayers
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.importance import FOR_ALL_UNITS, gather_statistics, require_method
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import named_arrays
 
 LAYER_METHODS = ("influence", *FOR_ALL_UNITS)
@@ -29,7 +30,7 @@ class DropLayers:
     count: int
     importance: str = "influence"
 
-    def __call__(self, model, calibration, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_method(self.importance, LAYER_METHODS)
         if self.importance != "influence":
             require_dense(model)

@@ -11,6 +11,7 @@ from tinyslm.compression.pruning import global_magnitude_masks, magnitude_mask, 
 from tinyslm.errors import ConfigError
 from tinyslm.recipes.linear_layers import compressible_layers, require_dense
 from tinyslm.recipes.pruning.masked_layers import pattern_of, with_masks
+from tinyslm.recipes.step import ignore_progress
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class PruneMagnitude:
     scope: str = "layer"  # or "global"
     pattern: str = ""
 
-    def __call__(self, model, calibration, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_scope(self.scope)
         pattern = pattern_of(self)
         if pattern and self.scope == "global":

@@ -9,6 +9,7 @@ from tinyslm.compression.pruning import BitmapLinear, CsrLinear, MaskedLinear, N
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear, LinearLayer
 from tinyslm.recipes.linear_layers import is_compressible
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_modules
 
 
@@ -16,7 +17,7 @@ from tinyslm.tree import map_modules
 class FoldMasks:
     """Turn masked layers into dense ones with zeros, when training is over and the masks have done their work."""
 
-    def __call__(self, model, calibration=None, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         return map_modules(lambda path, masked: masked.to_linear(), model, MaskedLinear)
 
 
@@ -30,7 +31,7 @@ class StoreSparse:
 
     form: str = "bitmap"
 
-    def __call__(self, model, calibration=None, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         store = {"csr": CsrLinear.from_linear, "bitmap": BitmapLinear.from_linear}.get(self.form)
         if store is None:
             parse_pattern(self.form)

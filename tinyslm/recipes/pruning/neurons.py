@@ -5,6 +5,7 @@ Mathematics: `tinyslm/compression/pruning/neurons.py`. Lesson: `lessons/08_pruni
 
 from dataclasses import dataclass, replace
 
+from tinyslm.compression.argument_checks import require_ratio
 from tinyslm.compression.pruning import most_important, neuron_importance, refit_down, slice_neurons
 from tinyslm.compression.pruning.importance import TAYLOR
 from tinyslm.modules import FeedForward
@@ -14,9 +15,9 @@ from tinyslm.recipes.pruning.importance import (
     gather_statistics,
     minitron_inputs,
     require_method,
-    require_ratio,
 )
 from tinyslm.recipes.statistics import input_grams, mean_input_magnitudes
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_modules, named_modules
 
 NEURON_METHODS = ("peak_to_peak", "activation", "minitron", *FOR_ALL_UNITS)
@@ -35,7 +36,7 @@ class SliceNeurons:
     importance: str = "activation"
     refit: bool = False
 
-    def __call__(self, model, calibration, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_ratio(self.ratio, "neurons")
         require_method(self.importance, NEURON_METHODS)
         require_dense(model)

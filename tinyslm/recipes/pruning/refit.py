@@ -10,6 +10,7 @@ from tinyslm.errors import ConfigError
 from tinyslm.parallel import map_in_threads
 from tinyslm.recipes.linear_layers import compressible_layers
 from tinyslm.recipes.statistics import input_grams
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_modules, named_modules
 
 
@@ -19,7 +20,7 @@ class RefitWeights:
     teacher's inputs, as far as those weights can: least squares. For a model pruned from the teacher, not yet trained.
     """
 
-    def __call__(self, model, calibration, progress=lambda text: None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         masked = named_modules(model, MaskedLinear)
         if not masked:
             raise ConfigError("there are no masks: put a step that prunes weights before RefitWeights")

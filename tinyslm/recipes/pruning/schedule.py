@@ -8,6 +8,7 @@ from tinyslm.recipes.distillation.distill import Distill, distillation_loss
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.magnitude import magnitude_masks, require_scope
 from tinyslm.recipes.pruning.masked_layers import with_masks
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.training import State, train
 from tinyslm.tree import named_modules
 
@@ -29,7 +30,7 @@ class PruneGradually:
     learning_rate: float = 1e-3
     batch_size: int = 20  # documents
 
-    def __call__(self, model, calibration, progress=lambda text: None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_scope(self.scope)
         _require_counts(self, "steps", "every", "batch_size")
         if not 0 < self.pruned_by <= 1:
@@ -89,7 +90,7 @@ class PruneIteratively:
     learning_rate: float = 1e-3
     batch_size: int = 20  # documents
 
-    def __call__(self, model, calibration, progress=lambda text: None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_scope(self.scope)
         _require_counts(self, "rounds", "steps", "batch_size")
         if self.rewind not in ("weights", "learning_rate"):

@@ -12,6 +12,7 @@ from tinyslm.recipes.block_by_block import compress_block_by_block
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.masked_layers import pattern_of
 from tinyslm.recipes.statistics import input_grams
+from tinyslm.recipes.step import ignore_progress
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class PruneSparseGPT:
     pattern: str = ""
     damping: float = 0.01
 
-    def __call__(self, model, calibration, progress=lambda text: None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         pattern = pattern_of(self)
         require_dense(model)
 

@@ -9,6 +9,7 @@ from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Embedding, Linear
 from tinyslm.recipes.linear_layers import is_compressible, require_dense
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_modules
 
 
@@ -29,7 +30,7 @@ class Quantize:
     group_size: int | None = None
     dynamic_activations: bool = False
 
-    def __call__(self, model, calibration=None, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_dense(model)
         if self.dynamic_activations and self.group_size is not None:
             raise ConfigError("dynamic_activations need one scale per row: leave out group_size")

@@ -7,6 +7,7 @@ from tinyslm.modules import Linear
 from tinyslm.recipes.distillation.distill import Distill
 from tinyslm.recipes.linear_layers import is_compressible, require_dense
 from tinyslm.recipes.quantization.affine import quantize_others
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_modules
 
 
@@ -26,7 +27,7 @@ class TrainQuantized:
     learning_rate: float = 1e-3
     batch_size: int = 20  # documents
 
-    def __call__(self, model, calibration, progress=lambda text: None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_dense(model)
         settings = {"bits": self.bits, "dynamic_activations": self.dynamic_activations}
 

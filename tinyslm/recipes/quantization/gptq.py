@@ -12,6 +12,7 @@ from tinyslm.recipes.block_by_block import compress_block_by_block
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.quantization.affine import quantize_others
 from tinyslm.recipes.statistics import input_grams
+from tinyslm.recipes.step import ignore_progress
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class QuantizeGPTQ:
     act_order: bool = False
     static_groups: bool = False
 
-    def __call__(self, model, calibration, progress=lambda text: None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_dense(model)
         tasks, settings = calibration.sample(), asdict(self)
 

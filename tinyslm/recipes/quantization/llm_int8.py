@@ -10,6 +10,7 @@ from tinyslm.modules import Linear
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.quantization.affine import quantize_others
 from tinyslm.recipes.statistics import input_maxima
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_modules
 
 
@@ -24,7 +25,7 @@ class QuantizeOutlierAware:
 
     threshold: float = 6.0
 
-    def __call__(self, model, calibration, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_dense(model)
         maxima = input_maxima(model, calibration.sample())
 

@@ -10,6 +10,7 @@ from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear
 from tinyslm.recipes.linear_layers import is_compressible, require_dense
 from tinyslm.recipes.quantization.affine import quantize_others
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_modules
 
 LEVELS = {"nf4": normal_float4_levels, "fp4": float4_levels}
@@ -27,7 +28,7 @@ class QuantizeFormat:
     format: str = "nf4"
     block_size: int = 64
 
-    def __call__(self, model, calibration=None, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_dense(model)
         if self.format not in LEVELS:
             raise ConfigError(f"format is {self.format!r}, expected one of {', '.join(LEVELS)}")

@@ -9,6 +9,7 @@ from tinyslm.errors import ConfigError
 from tinyslm.modules import Attention, Block, CrossAttention, FeedForward, LayerNorm, Linear, RMSNorm
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.statistics import input_maxima
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_modules, named_modules
 
 
@@ -26,7 +27,7 @@ class Smooth:
     alpha: float = 0.5
     inner: bool = False
 
-    def __call__(self, model, calibration, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_dense(model)
         readers = norm_readers(model)
         if not (readers or self.inner):

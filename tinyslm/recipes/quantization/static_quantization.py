@@ -9,6 +9,7 @@ from tinyslm.modules import Linear
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.quantization.affine import quantize_others
 from tinyslm.recipes.statistics import input_statistics
+from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_modules
 
 
@@ -25,7 +26,7 @@ class QuantizeStatic:
     percentile: float = 99.9
     documents: int = 32
 
-    def __call__(self, model, calibration, progress=None):
+    def __call__(self, model, calibration=None, progress=ignore_progress):
         require_dense(model)
         inputs = input_statistics(model, calibration.sample()[: self.documents], np.copy, combine=join)
 
