@@ -4,11 +4,21 @@ import json
 
 import numpy as np
 
-from tests.checkpoints.test_families import read
 from tests.strategies import generic_model
 from tinyslm.checkpoints import read_safetensors, write_safetensors
+from tinyslm.checkpoints.families import FAMILIES
 from tinyslm.tree import named_arrays
 
+SMALL = {
+    "vocab_size": 50,
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+SMALL_GPT2 = {"vocab_size": 50, "n_embd": 24, "n_head": 3, "n_layer": 2, "n_positions": 64}
 LONGROPE = {
     "rope_type": "longrope",
     "partial_rotary_factor": 0.6,
@@ -37,6 +47,12 @@ CHOICES |= {  # those that are not decoders
     "t5": T5 | {"feed_forward_proj": "gated-gelu", "relative_attention_max_distance": 16},
 }
 ALL_FAMILIES = tuple(CHOICES)
+
+
+def read(model_type, **values):
+    """The config of a small model of a family, from its config.json with these keys changed."""
+    small = SMALL_GPT2 if model_type == "gpt2" else SMALL
+    return FAMILIES[model_type].read_config(small | values, "config.json")
 
 
 def small_model(family, seed=0, **values):

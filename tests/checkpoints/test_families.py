@@ -5,27 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from tests.checkpoints.models import read
 from tests.golden import DIRECTORY, LAYOUTS, golden_names
 from tinyslm.checkpoints.families import FAMILIES, family_of, find_family
 from tinyslm.errors import ConfigError
 from tinyslm.ops import Rope
 from tinyslm.ops.rotary import longrope_attention_factor
-
-SMALL = {
-    "vocab_size": 50,
-    "hidden_size": 24,
-    "intermediate_size": 40,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-}
-SMALL_GPT2 = {"vocab_size": 50, "n_embd": 24, "n_head": 3, "n_layer": 2, "n_positions": 64}
-
-
-def read(model_type, **values):
-    small = SMALL_GPT2 if model_type == "gpt2" else SMALL
-    return FAMILIES[model_type].read_config(small | values, "config.json")
 
 
 @pytest.mark.parametrize("name", golden_names())

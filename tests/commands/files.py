@@ -27,3 +27,11 @@ def assert_one_line(captured, *parts):
     assert captured.err.count("\n") == 1 and captured.err.endswith("\n")
     for part in parts:
         assert str(part) in captured.err
+
+
+def output(capsys, *arguments):
+    """Standard output of `tinyslm generate` with these arguments, which must succeed."""
+    assert run("generate", *arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out

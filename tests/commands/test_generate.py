@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 import pytest
 
-from tests.commands.files import TEXT, assert_one_line, run, write_text
+from tests.commands.files import TEXT, assert_one_line, output, run, write_text
 from tinyslm import generate, load, save
 from tinyslm.commands import generate as command
 from tinyslm.models import random_model
@@ -31,13 +31,6 @@ def expected(prompt, tokens, **options):
     (row,) = generate(MODEL, [prompt_ids], tokens, **options)
     row = row.tolist()
     return prompt + TOKENIZER.decode(row[: row.index(0)] if 0 in row else row)
-
-
-def output(capsys, *arguments):
-    assert run("generate", *arguments) == 0
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    return captured.out
 
 
 @pytest.mark.parametrize("prompt", [*PROMPTS, ""])

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.commands.files import TEXT, assert_one_line, run
-from tests.commands.test_generate import output
+from tests.commands.files import TEXT, assert_one_line, output, run
 from tests.strategies import generic_model
 from tinyslm import generate, save
 from tinyslm.models import EncoderDecoderConfig

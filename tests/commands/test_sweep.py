@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.recipes.test_sweep import cluster  # noqa: F401 - a fixture
+from tests.recipes.cluster import local_cluster
 from tinyslm.cli import main
 
 pytestmark = pytest.mark.slow
@@ -85,8 +85,9 @@ def test_processes_find_the_same(swept, place):
     assert results_of(points(place, "process")) == results_of(swept)
 
 
-def test_a_cluster_finds_the_same(swept, place, cluster):  # noqa: F811
-    assert run(place, "cluster", "--scheduler", cluster.scheduler_address, "--seeds", "0", "1") == 0
+def test_a_cluster_finds_the_same(swept, place):
+    with local_cluster() as cluster:
+        assert run(place, "cluster", "--scheduler", cluster.scheduler_address, "--seeds", "0", "1") == 0
     found = points(place, "cluster")
     for name, point in swept.items():  # one thread there, several here: sums in another order
         assert found[name]["measured"]["loss"]["nats"] == pytest.approx(point["measured"]["loss"]["nats"], abs=1e-4)

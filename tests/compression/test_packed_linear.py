@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.compression.test_quantized_linear import draw_linear
+from tests.compression.layers import draw_linear
 from tests.strategies import generators
 from tinyslm.autodiff import value_and_grad
 from tinyslm.compression.distillation import hidden_state_loss

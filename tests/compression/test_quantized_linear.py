@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.compression.layers import draw_linear
 from tests.strategies import generators
 from tinyslm.autodiff import check_gradient, value_and_grad
 from tinyslm.compression.distillation import hidden_state_loss
@@ -19,11 +20,6 @@ from tinyslm.tree import named_parameters
 variants = pytest.mark.parametrize(
     "settings", [{"symmetric": s, "per_channel": p} for s in (True, False) for p in (True, False)]
 )
-
-
-def draw_linear(rng, dtype=np.float64, biased=True, shape=(5, 7)):
-    bias = rng.standard_normal(shape[0]).astype(dtype) if biased else None
-    return Linear((rng.standard_normal(shape) + 0.3).astype(dtype), bias)
 
 
 @variants

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.compression.test_quantized_linear import draw_linear
+from tests.compression.layers import draw_linear
 from tests.strategies import generators
 from tinyslm.compression.quantization import StaticQuantizedLinear, affine_parameters, encode, static_linear
 from tinyslm.modules import Linear

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from scipy import special
 
-from tests.ops.test_activation import FORMULAS
-from tests.ops.test_relative_positions import exact_buckets
+from tests.ops.formulas import FORMULAS, exact_buckets
 from tests.strategies import encoder_decoder_configs, generic_model, seeds
 from tinyslm import trace, value_and_grad
 from tinyslm.errors import ConfigError, DataError

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from scipy import special
 
-from tests.ops.test_activation import FORMULAS
+from tests.ops.formulas import FORMULAS
 from tests.strategies import encoder_configs, generic_model, seeds
 from tinyslm.models import trace
 from tinyslm.ops import ACTIVATIONS

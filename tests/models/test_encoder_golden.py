@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.golden import DIRECTORY, LAYOUTS, checkpoint_directory, golden_names
-from tests.models.test_golden import assert_equal
+from tests.models.golden import assert_equal
 from tinyslm.autodiff import value_and_grad
 from tinyslm.checkpoints import checkpoint_tensors, load_model
 from tinyslm.models import EncoderConfig, masked_token_loss, sentence_embeddings, trace

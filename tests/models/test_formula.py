@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given
 from scipy import special
 
-from tests.ops.test_activation import FORMULAS
-from tests.ops.test_rotary import turned
+from tests.ops.formulas import FORMULAS, rotated
 from tests.strategies import decoder_configs, generic_model, seeds
 from tinyslm.ops import ACTIVATIONS
 from tinyslm.tree import named_arrays
@@ -33,7 +32,7 @@ class PlainDecoder:
         if config.query_key_norm:
             query, key = self.norm(f"{path}.query_norm", query), self.norm(f"{path}.key_norm", key)
         if config.ropes[layer] is not None:
-            query, key = (turned(heads, config.ropes[layer], np.arange(T)) for heads in (query, key))
+            query, key = (rotated(heads, config.ropes[layer], np.arange(T)) for heads in (query, key))
         scale = 1 / np.sqrt(D) if config.attention_scale is None else config.attention_scale
         mixed = np.zeros(query.shape)
         for t, h in np.ndindex(T, config.num_attention_heads):

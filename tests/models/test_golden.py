@@ -4,16 +4,12 @@ import numpy as np
 import pytest
 
 from tests.golden import DIRECTORY, LAYOUTS, checkpoint_directory, golden_names
+from tests.models.golden import assert_equal
 from tinyslm.autodiff import value_and_grad
 from tinyslm.checkpoints import checkpoint_tensors, load_model
 from tinyslm.models import DecoderConfig, next_token_loss
 
 CASES = [(name, layout) for name in golden_names(DecoderConfig) for layout in LAYOUTS]
-
-
-def assert_equal(found, wanted, what):
-    assert found.shape == wanted.shape, what
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=2e-4, err_msg=what)
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)

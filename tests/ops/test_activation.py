@@ -7,15 +7,10 @@ from hypothesis import strategies as st
 from scipy import special
 
 from tests.checks import check_operation
+from tests.ops.formulas import FORMULAS
 from tests.strategies import distinct_sizes, generators
 from tinyslm import ops
 
-FORMULAS = {
-    ops.silu: lambda x: x * special.expit(x),
-    ops.gelu: lambda x: x * special.ndtr(x),
-    ops.gelu_tanh: lambda x: x * special.expit(2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)),
-    ops.relu: lambda x: np.clip(x, 0, None),
-}
 activations = st.sampled_from(list(FORMULAS))
 
 

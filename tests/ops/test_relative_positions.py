@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.checks import check_operation
+from tests.ops.formulas import exact_buckets
 from tests.strategies import seeds
 from tinyslm import ops
 
@@ -16,24 +17,6 @@ def settings(draw):
     """Any table: an even or odd number of buckets, farther or nearer distances."""
     buckets = draw(st.integers(4, 40))
     return {"buckets": buckets, "max_distance": draw(st.integers(buckets // 2 + 1, 300))}
-
-
-def exact_buckets(length, n, max_distance):
-    """The lowest and the highest bucket, of n, that rounding may give a length: nearly always the same.
-
-    exact + floor(ln(length / exact) / ln(max_distance / exact) * (n - exact)) without a logarithm: one more for each k
-    with (length / exact)^(n - exact) >= (max_distance / exact)^k, in integers. Where both sides are equal to 2e-5, the
-    last bits of a float32 may decide.
-    """
-    exact, rest = n // 2, n - n // 2
-    if length < exact:
-        return length, length
-
-    def reached(tolerance):
-        left, right = length**rest * (10**6 + tolerance), exact**rest * 10**6
-        return exact + sum(left * exact**k >= right * max_distance**k for k in range(1, rest))
-
-    return reached(-20), reached(20)
 
 
 @given(settings(), st.booleans())

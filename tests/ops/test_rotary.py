@@ -1,51 +1,16 @@
 """Rotary positions: against complex numbers, with every scaling written out again from its definition."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.checks import check_operation
+from tests.ops.formulas import expected_frequencies, rotated
 from tests.strategies import generators, ropes
 from tinyslm import ops
 from tinyslm.ops import Rope
 from tinyslm.ops.rotary import inverse_frequencies, longrope_attention_factor
-
-
-def expected_frequencies(rope, length):
-    """Radians per position of each pair, one pair at a time."""
-    frequencies = []
-    for i in range(rope.dimension // 2):
-        frequency = rope.theta ** (-2 * i / rope.dimension)
-        if rope.scaling == "linear":
-            frequency = frequency / rope.factor
-        if rope.scaling == "llama3":
-            wavelength, N = 2 * math.pi / frequency, rope.original_length
-            low, high = rope.low_frequency_factor, rope.high_frequency_factor
-            if wavelength > N / low:
-                frequency = frequency / rope.factor
-            elif wavelength >= N / high:
-                smooth = (N / wavelength - low) / (high - low)
-                frequency = (1 - smooth) * frequency / rope.factor + smooth * frequency
-        if rope.scaling == "longrope":
-            factors = rope.long_factors if length > rope.original_length else rope.short_factors
-            frequency = frequency / factors[i]
-        frequencies.append(frequency)
-    return frequencies
-
-
-def turned(x, rope, positions):
-    """Pair (i, i + R/2) of x as a complex number times attention_factor * exp(i * position * frequency)."""
-    half, y = rope.dimension // 2, x.copy()
-    frequencies = expected_frequencies(rope, positions.max() + 1)
-    for i, frequency in enumerate(frequencies):
-        pair = x[..., i] + 1j * x[..., i + half]  # (B, T, H)
-        pair = pair * (rope.attention_factor * np.exp(1j * positions[..., None] * frequency))
-        y[..., i], y[..., i + half] = pair.real, pair.imag
-    return y
-
 
 some_ropes = st.sampled_from([4, 6, 8]).flatmap(ropes).filter(lambda rope: rope is not None)
 
@@ -60,7 +25,7 @@ def test_rotary(rope, rng, length, per_row):
     cos, sin = ops.rotary_tables(rope, positions)
     assert cos.dtype == sin.dtype == np.float32
     y = ops.rotary(x, cos=cos, sin=sin)
-    np.testing.assert_allclose(y, turned(x, rope, positions), atol=2e-5)
+    np.testing.assert_allclose(y, rotated(x, rope, positions), atol=2e-5)
     np.testing.assert_array_equal(y[..., rope.dimension :], x[..., rope.dimension :])
 
 

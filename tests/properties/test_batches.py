@@ -1,13 +1,11 @@
 """Rows lose nothing, repeat nothing, and show every token what really stood before it, and nothing else."""
 
-from collections import Counter
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties.documents import predictions
 from tinyslm.coursework.implementation import document_rows, pad_documents, split_long
 from tinyslm.errors import DataError
 from tinyslm.ops import IGNORED
@@ -22,11 +20,6 @@ def make_documents(lengths):
     """Documents with so many tokens between their end marks, no two tokens alike."""
     stops = np.cumsum(lengths) + 1
     return [np.array([END, *range(stop - n, stop), END], np.int32) for n, stop in zip(lengths, stops, strict=True)]
-
-
-def predictions(rows):
-    """Every (token, the one before it) that is to be predicted, with how often."""
-    return Counter((int(before), int(token)) for row in rows for before, token in pairwise(row))
 
 
 def unpadded(token_ids, labels):

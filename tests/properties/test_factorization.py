@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import linalg, stats
 
+from tests.properties.low_rank_cases import draw_fisher, matrices_and_ranks, product
 from tests.strategies import generators, generic_matrices, matrices
 from tinyslm.autodiff import value_and_grad
 from tinyslm.coursework.implementation import (
@@ -24,16 +25,6 @@ from tinyslm.modules import Linear
 from tinyslm.tree import named_parameters
 
 sides = st.integers(1, 300)
-
-
-def product(factors):
-    return factors[0] @ factors[1]
-
-
-@st.composite
-def matrices_and_ranks(draw, source):
-    weight = draw(source)
-    return weight, draw(st.integers(1, min(weight.shape)))
 
 
 @given(matrices_and_ranks(matrices()), generators())
@@ -130,11 +121,6 @@ def test_ranks_and_what_they_cost(m, n, ratio):
 def test_half_of_a_square_matrix_is_a_quarter_of_its_rank():
     assert rank_for_ratio((64, 64), 0.5) == 16 and break_even_rank((64, 64)) == 32
     assert rank_for_ratio((256, 1024), 0.7) == 143 and rank_for_ratio((4, 4), 0.01) == 1
-
-
-def draw_fisher(rng, shape):
-    """Squared gradients with input features, and outputs, of very different importance."""
-    return rng.random(shape) * np.exp(rng.standard_normal(shape[1]) * 2) * np.exp(rng.standard_normal((shape[0], 1)))
 
 
 def weighted_error(weight, factors, fisher):

@@ -2,23 +2,11 @@
 
 import numpy as np
 from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.strategies import seeds
+from tests.properties.documents import MASK, rows
 from tinyslm.coursework.implementation import hide_tokens
 from tinyslm.ops import IGNORED
 from tinyslm.recipes.tasks import HIDDEN_SHARE
-from tinyslm.text.batches import pad_documents
-
-MASK = 7
-
-
-@st.composite
-def rows(draw):
-    """token_ids and labels of documents of different lengths, none of which holds the mask token."""
-    rng = np.random.default_rng(draw(seeds))
-    lengths = draw(st.lists(st.integers(1, 12), min_size=1, max_size=4))
-    return pad_documents([rng.integers(8, 50, length).astype(np.int32) for length in lengths])
 
 
 @given(rows())

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import linalg
 
-from tests.properties.test_factorization import draw_fisher, matrices_and_ranks, product
+from tests.properties.low_rank_cases import draw_fisher, matrices_and_ranks, product
 from tests.strategies import generators, generic_matrices
 from tinyslm.coursework.implementation import (
     activation_weighted_components,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.checkpoints.models import ALL_FAMILIES, small_model
-from tests.recipes.test_families import assert_config_equals_shapes, calibrated, drawn, layer_numbers
+from tests.recipes.families import assert_config_equals_shapes, calibrated, drawn, layer_numbers
 from tinyslm.autodiff import value_and_grad
 from tinyslm.compression.distillation import layer_map, soft_target_loss
 from tinyslm.errors import ConfigError

@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.checkpoints.models import FAMILY_NAMES
+from tests.recipes.families import apply, assert_outputs, calibrated, drawn
 from tests.recipes.models import tiny_calibration, tiny_model
-from tests.recipes.test_families import apply, assert_outputs, calibrated, drawn
 from tests.strategies import generic_model
 from tinyslm.checkpoints import save_model
 from tinyslm.compression.distillation import soft_target_loss

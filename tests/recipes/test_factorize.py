@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.recipes.families import assert_outputs, calibrated, drawn, layer_parameters, outputs
 from tests.recipes.models import tiny_calibration, tiny_model
-from tests.recipes.test_families import assert_outputs, calibrated, drawn, outputs
 from tinyslm.compression.factorization import (
     LowRankLinear,
     rank_for_ratio,
@@ -19,19 +19,9 @@ from tinyslm.errors import ConfigError
 from tinyslm.recipes import Factorize, compress
 from tinyslm.recipes.factorization.components import WEIGHTINGS, compressible_layers, model_components
 from tinyslm.recipes.factorization.factorize import RANKS, losses_alone, searched_ranks, with_ranks
-from tinyslm.recipes.linear_layers import is_compressible
 from tinyslm.recipes.statistics import input_grams
 from tinyslm.recipes.tasks import task_loss
 from tinyslm.tree import named_arrays, named_modules
-
-
-def layer_parameters(model):
-    """Of the linear layers in the blocks, without biases and routers."""
-    return sum(
-        sum(math.prod(shape) for shape in layer.shapes())
-        for path, layer in named_modules(model).items()
-        if hasattr(layer, "shapes") and is_compressible(path)
-    )
 
 
 @settings(max_examples=60)

@@ -2,9 +2,7 @@
 configuration says what the arrays are, and what is saved comes back bit for bit. Families and sizes are drawn."""
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,14 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.checkpoints.models import ALL_FAMILIES, assert_same_model, small_model
-from tests.strategies import generic_model, seeds
+from tests.recipes.families import (
+    apply,
+    assert_config_equals_shapes,
+    assert_outputs,
+    calibrated,
+    drawn,
+    layer_numbers,
+    outputs,
+)
 from tinyslm.checkpoints import load_model, save_model
 from tinyslm.compression.factorization import LowRankLinear, truncated_svd
 from tinyslm.evaluation import footprint
-from tinyslm.models import Decoder, EncoderDecoder, shape_model
+from tinyslm.models import Decoder
 from tinyslm.modules import FeedForward, Linear, MixtureOfExperts
 from tinyslm.recipes import (
-    Calibration,
     Distill,
     Factorize,
     FoldMasks,
@@ -33,78 +38,6 @@ from tinyslm.recipes import (
 from tinyslm.recipes.distillation.distill import distillation_loss
 from tinyslm.recipes.linear_layers import is_compressible
 from tinyslm.tree import map_modules, named_arrays, named_modules
-
-MASK_TOKEN = 3
-
-
-class Drawn(NamedTuple):
-    """What makes a model; shorter to print than the model."""
-
-    config: object
-    seed: int
-
-    def model(self):
-        """The model, in generic position."""
-        return generic_model(self.config, self.seed, np.float32)
-
-
-@st.composite
-def drawn(draw, families=ALL_FAMILIES):
-    """A model of any family, of drawn sizes."""
-    family = draw(st.sampled_from(families))
-    config = small_model(family).config
-    layers = draw(st.integers(1, 3))
-    sizes = {
-        "vocab_size": draw(st.integers(20, 33)),
-        "intermediate_size": draw(st.integers(3, 17)),
-        "num_hidden_layers": layers,
-    }
-    for field in ("ropes", "windows"):  # the two layers of the small model, in turn
-        if hasattr(config, field):
-            sizes[field] = tuple(getattr(config, field)[i % 2] for i in range(layers))
-    if config.num_decoder_layers:
-        sizes["num_decoder_layers"] = draw(st.integers(1, 3))
-    if getattr(config, "num_experts", 0):
-        sizes["num_experts"] = draw(st.integers(2, 4))
-    if hasattr(config, "tie_word_embeddings"):
-        sizes["tie_word_embeddings"] = draw(st.booleans())
-    return Drawn(replace(config, **sizes), draw(seeds))
-
-
-def calibrated(model, count=6):
-    """Documents of random tokens of different lengths."""
-    rng = np.random.default_rng(0)
-    documents = [rng.integers(0, model.config.vocab_size, length).astype(np.int32) for length in range(4, 4 + count)]
-    return Calibration(documents, model, mask_token_id=MASK_TOKEN)
-
-
-def outputs(model, calibration):
-    """What a model of any kind computes for the first documents."""
-    return [model(**task.inputs) for task in calibration.sample()[:3]]
-
-
-def apply(model, *steps):
-    """(compressed model, its outputs, outputs of the model itself)."""
-    calibration = calibrated(model)
-    smaller, _ = compress(model, list(steps), calibration)
-    return smaller, outputs(smaller, calibration), outputs(model, calibration)
-
-
-def assert_outputs(found, wanted, **tolerance):
-    for one, other in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(one, other, **tolerance)
-
-
-def assert_config_equals_shapes(model):
-    shapes = {path: array.shape for path, array in named_arrays(shape_model(model.config)).items()}
-    assert {path: array.shape for path, array in named_arrays(model).items()} == shapes
-
-
-def layer_numbers(model):
-    """(all layers, all layers of the decoder of an encoder-decoder or None)."""
-    if isinstance(model, EncoderDecoder):
-        return tuple(range(len(model.encoder.layers))), tuple(range(len(model.decoder.layers)))
-    return tuple(range(len(model.layers))), None
 
 
 def neuron_counts(model):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests import transforms
-from tests.recipes.test_families import calibrated
+from tests.recipes.families import calibrated
 from tests.strategies import generic_model, seeds
 from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.recipes import (

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.checkpoints.models import assert_same_model
+from tests.recipes.families import assert_outputs, calibrated, drawn, layer_parameters, outputs
 from tests.recipes.models import tiny_calibration, tiny_model
-from tests.recipes.test_factorize import layer_parameters
-from tests.recipes.test_families import assert_outputs, calibrated, drawn, outputs
 from tinyslm.checkpoints import load_model, save_model
 from tinyslm.compression.factorization import LowRankLinear, MaskedRankLinear, first_components, masked_parameters
 from tinyslm.errors import ConfigError

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.checkpoints.models import ALL_FAMILIES, assert_same_model, small_model
-from tests.recipes.test_families import (
+from tests.recipes.families import (
     apply,
     assert_config_equals_shapes,
     assert_outputs,

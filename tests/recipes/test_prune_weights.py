@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.checkpoints.models import assert_same_model, small_model
+from tests.recipes.families import apply, assert_outputs, calibrated, drawn, outputs
 from tests.recipes.models import tiny_calibration, tiny_model
-from tests.recipes.test_families import apply, assert_outputs, calibrated, drawn, outputs
 from tinyslm.checkpoints import load_model, save_model
 from tinyslm.compression.pruning import (
     MaskedLinear,

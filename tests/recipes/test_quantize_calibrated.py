@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.checkpoints.models import ALL_FAMILIES, assert_same_model, small_model
+from tests.recipes.families import assert_outputs, calibrated, drawn, outputs
 from tests.recipes.models import tiny_calibration, tiny_model
-from tests.recipes.test_families import assert_outputs, calibrated, drawn, outputs
 from tests.transforms import inject_outliers
 from tinyslm.checkpoints import load_model, save_model
 from tinyslm.compression.quantization import (

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.recipes.families import calibrated, drawn
 from tests.recipes.models import tiny_calibration, tiny_model
-from tests.recipes.test_families import calibrated, drawn
 from tinyslm.autodiff import value_and_grad
 from tinyslm.compression.pruning import MaskedLinear, magnitude_mask, minitron_importance
 from tinyslm.errors import DataError

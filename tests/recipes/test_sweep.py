@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.recipes import sweep_work
+from tests.recipes.cluster import local_cluster
 from tests.recipes.sweep_work import die_always, die_once, jobs, pair, square
 from tinyslm.errors import ConfigError, Error
 from tinyslm.recipes.sweep import append_line, read_finished, sweep
@@ -132,11 +133,7 @@ def test_other_files_are_left_alone(tmp_path, content):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A scheduler and two worker processes of Dask on this machine."""
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
-    ) as cluster:
+    with local_cluster() as cluster:
         yield cluster
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 from tests.checkpoints.models import small_model
-from tests.properties.test_hidden_tokens import MASK, rows
+from tests.properties.documents import MASK, rows
 from tinyslm.autodiff import value_and_grad
 from tinyslm.errors import ConfigError
 from tinyslm.models import masked_token_loss, next_token_loss, sequence_to_sequence_loss

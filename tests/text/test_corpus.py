@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.properties.test_batches import predictions
+from tests.properties.documents import predictions
 from tinyslm.errors import DataError
 from tinyslm.text import town, train_tokenizer
 from tinyslm.text.corpus import text_corpus, town_corpus
