@@ -1,11 +1,14 @@
-"""Build the notebooks: every `NN_name.py` beside this file becomes `NN_name.ipynb`, executed, with outputs.
+"""Build the notebooks: execute every lesson `NN_name.py` and write `NN_name.ipynb` with its outputs.
 
-python lessons/build.py                  # all
-python lessons/build.py 07 09            # those that begin so
-python lessons/build.py 05 --measure     # also what differs from run to run: speeds
+python lessons/build.py                  # all lessons
+python lessons/build.py 07 09            # the lessons whose file name begins with 07 or 09
+python lessons/build.py 05 --measure     # also replace the outputs that contain measured times
 
-The same source gives the same notebook, byte for byte. Cells with the tag `measured` show times of the computer they
-ran on: they are executed too, but unless --measure is given what the notebook showed before is kept.
+The same source gives the same notebook, byte for byte. Cells with the tag `measured` print times, which differ between
+runs: the build executes them, but keeps their previous outputs unless --measure is given.
+
+A cell with the tag `exercise` calls `exercise("NAME")`. In the notebook three cells replace it: the task, the stub behind
+`%%writefile mine/FILE.py`, and a cell that prints the marks. The build does not execute the last two.
 """
 
 import argparse
@@ -19,15 +22,20 @@ import jupytext
 import nbformat
 import numpy as np
 from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_markdown_cell
+
+from tinyslm.coursework.exercises import find_exercise
+from tinyslm.coursework.stubs import stub
 
 LESSONS = Path(__file__).parent
-SECONDS = 600  # that a single cell may take
+SECONDS = 600  # time limit of a single cell
+EXERCISE = re.compile(r'exercise\("([\w-]+)"\)')
 IMAGES = ("image/png", "image/svg+xml")
 NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 def sources(prefixes=()):
-    """The lessons, in order; only those whose name begins with one of the prefixes, if there are any."""
+    """Paths of the lessons in order. With prefixes: only lessons whose file name begins with one of them."""
     return [
         path
         for path in sorted(LESSONS.glob("[0-9][0-9]_*.py"))
@@ -36,19 +44,38 @@ def sources(prefixes=()):
 
 
 def read_source(path):
-    """The notebook of a lesson, without outputs; names of cells follow from their place and text."""
+    """The notebook of a lesson, without outputs. The id of a cell depends on its index and its text."""
     notebook = jupytext.read(path, fmt="py:percent")
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}
     }
-    for place, cell in enumerate(notebook.cells):
-        cell.id = f"{place:02}-{hashlib.sha1(cell.source.encode()).hexdigest()[:8]}"
-        cell.metadata = {"tags": list(cell.metadata["tags"])} if "tags" in cell.metadata else {}
+    notebook.cells = [new for cell in notebook.cells for new in (exercise_cells(cell) or [cell])]
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"{index:02}-{hashlib.sha1(cell.source.encode()).hexdigest()[:8]}"
+        cell.metadata = {"tags": list(tags(cell))} if tags(cell) else {}
     return notebook
 
 
+def exercise_cells(cell):
+    """Task, stub and marks that replace a cell with the tag `exercise`; an empty list for other cells."""
+    if "exercise" not in tags(cell):
+        return []
+    exercise = find_exercise(EXERCISE.search(cell.source)[1])
+    hints = [f"{number}. {hint}" for number, hint in enumerate(exercise.hints, 1)]
+    task = "\n".join(
+        [f"### Exercise `{exercise.name}`: {exercise.title}", "", exercise.task.strip(), "", *hints]
+    )
+    file = f"mine/{exercise.file_name}"
+    metadata = {"tags": ["skip-execution"]}
+    return [
+        new_markdown_cell(task.strip()),
+        new_code_cell(f"%%writefile {file}\n{stub(exercise)}".strip(), metadata=metadata),
+        new_code_cell(f'show_marks("{file}")', metadata=metadata),
+    ]
+
+
 def execute(path):
-    """The notebook of a lesson with the outputs of all of its cells."""
+    """The notebook of a lesson with the outputs of its cells; cells tagged `skip-execution` have none."""
     notebook = read_source(path)
     NotebookClient(
         notebook, timeout=SECONDS, kernel_name="python3", record_timing=False,
@@ -61,18 +88,23 @@ def execute(path):
 
 
 def stored(path):
-    """The notebook that was built from a lesson before, or None."""
+    """The notebook that an earlier build wrote for this lesson, or None."""
     built = path.with_suffix(".ipynb")
     return nbformat.read(built, as_version=4) if built.exists() else None
 
 
+def tags(cell):
+    """The tags of a cell."""
+    return cell.metadata.get("tags", ())
+
+
 def is_measured(cell) -> bool:
-    """Whether a cell shows what differs from run to run."""
-    return "measured" in cell.metadata.get("tags", ())
+    """Whether the outputs of a cell contain measured times."""
+    return "measured" in tags(cell)
 
 
 def keep_measured(notebook, earlier):
-    """Give the cells that were measured the outputs that an earlier notebook has for the same cell."""
+    """Copy the outputs of measured cells from an earlier notebook, for cells with the same id."""
     outputs = {cell.id: cell.outputs for cell in earlier.cells if cell.cell_type == "code"}
     for cell in notebook.cells:
         if is_measured(cell) and cell.id in outputs:
@@ -80,7 +112,7 @@ def keep_measured(notebook, earlier):
 
 
 def text_of(output) -> str:
-    """What an output says, for comparing and for searching; a picture says only that it is one."""
+    """The text of an output, for comparing and searching; `<picture>` for an image."""
     if output.output_type == "stream":
         return output.text
     if output.output_type == "error":
@@ -93,24 +125,26 @@ def text_of(output) -> str:
 
 
 def differences(built, earlier, tolerance=0.02) -> list[str]:
-    """What is not the same in two notebooks, a line each. Numbers in outputs may differ by this relative tolerance, or
-    by two in their last digit: another processor rounds in another order. What was measured may be anything."""
+    """The differences between two notebooks, one string each. Numbers in outputs may differ by the relative tolerance, or
+    by two in their last digit, because rounding depends on the processor. Measured cells are not compared."""
     if earlier is None:
-        return ["there is no notebook yet"]
+        return ["the notebook does not exist: build it"]
     if [cell.source for cell in built.cells] != [cell.source for cell in earlier.cells]:
-        return ["the text or the code is another one"]
+        return ["the cells differ from the source: build the notebook"]
     found = []
     for cell, before in zip(built.cells, earlier.cells, strict=True):
         if cell.cell_type != "code" or is_measured(cell):
             continue
         texts = ["\n".join(map(text_of, each.outputs)) for each in (cell, before)]
         if not alike(*texts, tolerance):
-            found.append(f"cell {cell.id} says\n{texts[0]}\nwhere it said\n{texts[1]}")
+            found.append(
+                f"cell {cell.id} outputs\n{texts[0]}\nbut the notebook contains\n{texts[1]}"
+            )
     return found
 
 
 def alike(text, other, tolerance) -> bool:
-    """Whether two outputs are the same but for the rounding of their numbers."""
+    """Whether two outputs are equal up to the rounding of their numbers."""
     if " ".join(NUMBER.sub("#", text).split()) != " ".join(NUMBER.sub("#", other).split()):
         return False
     pairs = zip(NUMBER.findall(text), NUMBER.findall(other), strict=True)
@@ -118,8 +152,8 @@ def alike(text, other, tolerance) -> bool:
 
 
 def close(one, two, tolerance) -> bool:
-    """Whether two written numbers are the same, nearly, or in all but their last digit. Those with an exponent are sizes
-    of errors: they may differ by a factor of 10."""
+    """Whether two printed numbers agree within the tolerance or in all digits but the last. Numbers with an exponent are
+    error magnitudes: they may differ by a factor of 10."""
     values = [float(text.replace(",", "").replace("−", "-")) for text in (one, two)]
     if "e" in one + two:
         return values[0] == values[1] or 0.1 <= values[0] / (values[1] or np.inf) <= 10
@@ -129,12 +163,14 @@ def close(one, two, tolerance) -> bool:
 
 
 def main(argv=None):
-    """Build what the command line asks for."""
+    """Build the lessons named on the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("lessons", nargs="*", metavar="NN", help="only these (default: all)")
-    parser.add_argument("--measure", action="store_true", help="replace measured times too")
+    parser.add_argument(
+        "lessons", nargs="*", metavar="NN", help="only these lessons (default: all)"
+    )
+    parser.add_argument("--measure", action="store_true", help="also replace measured times")
     arguments = parser.parse_args(argv)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     for path in sources(arguments.lessons):
