@@ -1,30 +1,34 @@
-"""Argument validation: what a function requires of its arguments is declared above it, and checked before it runs.
+"""Argument validation: a decorator declares the requirements of a function, and checks the arguments of each call.
 
     @checked(weight=matrix("out", "in"), feature_norms=array("in", nonnegative=True), sparsity=fraction)
     def wanda_mask(weight, feature_norms, sparsity): ...
 
-A declared array argument arrives in the function as a NumPy array. Axes of one name have one size in all arguments, so
-that a shape which does not fit is reported with the shape that was expected. Arguments that are None are not checked.
+An axis name stands for one size in all arguments of a call: with a weight of shape (4, 3), feature_norms must have
+shape (3,). The function receives a declared array argument as a NumPy array. An argument that is None is not checked.
 """
 
 import functools
 import inspect
 import numbers
+from collections.abc import Callable
 
 import numpy as np
 
 from tinyslm.errors import ConfigError, DataError
 
 
-def checked(**requirements):
+def checked(**requirements: Callable) -> Callable:
     """Decorator that checks arguments before the function runs.
 
-    requirements: {argument: check}, where check(name, value, sizes) returns the value to pass on, or raises; sizes is
-    the dictionary of the axes that are known so far, {axis: size}. Checks run in the order of the declaration.
+    requirements: {argument: check}, in the order of checking. check(name, value, sizes) returns the value for the
+    function, or raises. sizes: {name: size} of the axes and integer arguments checked so far; a check adds its own.
     """
 
     def decorate(function):
         signature = inspect.signature(function)
+        unknown = requirements.keys() - signature.parameters.keys()
+        if unknown:
+            raise TypeError(f"{function.__name__} has no argument {', '.join(sorted(unknown))}")
 
         @functools.wraps(function)
         def call(*arguments, **settings):
@@ -41,93 +45,136 @@ def checked(**requirements):
     return decorate
 
 
-def array(*axes, finite=True, nonnegative=False, boolean=False):
-    """Check of an array with named axes: its shape fits, its entries are finite (and not negative, or booleans)."""
+def array(*axes, finite: bool = True, nonnegative: bool = False, boolean: bool = False) -> Callable:
+    """Check of an array with these axes: names, or sizes; a first ``...`` stands for any leading axes.
+
+    finite: no entry is nan or infinity;  nonnegative: no entry is below 0;  boolean: all entries are booleans.
+    """
 
     def check(name, value, sizes):
         value = np.asarray(value)
-        expected = tuple(sizes.get(axis, size) for axis, size in zip(axes, value.shape, strict=False))
-        expected += tuple(sizes.get(axis, axis) for axis in axes[value.ndim :])
-        require_same_shape(name, value, expected)
+        named = axes
+        if axes[:1] == (...,):
+            leading = max(value.ndim - len(axes) + 1, 0)
+            named = (*value.shape[:leading], *axes[1:])
+        _unify(name, value, named, sizes)
         if boolean and value.dtype != bool:
             raise DataError(f"{name} must hold booleans, found {value.dtype}")
         if finite:
             require_finite(name, value)
         if nonnegative and np.any(value < 0):
             raise DataError(f"{name} must not be negative, found {np.min(value)}")
-        sizes.update(zip(axes, value.shape, strict=True))
         return value
 
     return check
 
 
-def matrix(rows, columns):
-    """Check of a finite matrix with named axes, neither of them empty."""
-    check_shape = array(rows, columns, finite=False)
+def _unify(name, value, axes, sizes):
+    """Add the sizes of the named axes to `sizes`. Raise DataError if the shape contradicts a known size."""
+    found = dict(sizes)
+    for axis, size in zip(axes, value.shape, strict=False):
+        if isinstance(axis, str):
+            found.setdefault(axis, size)
+    expected = tuple(found.get(axis, axis) for axis in axes)
+    if value.shape != expected:
+        raise DataError(f"{name} must have shape {_shape_text(expected)}, found {value.shape}")
+    sizes.update(found)
+
+
+def _shape_text(shape):
+    """A shape as Python prints it, names of unknown axes without quotes."""
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+def matrix(rows, columns) -> Callable:
+    """Check of a finite matrix with two named axes and at least one entry."""
 
     def check(name, value, sizes):
         value = np.asarray(value)
         require_matrix(name, value)
-        return check_shape(name, value, sizes)
+        _unify(name, value, (rows, columns), sizes)
+        return value
 
     return check
 
 
-def integer(low, high):
-    """Check of a whole number from low to high; each may be the name of an axis, which stands for its size."""
+def integer(low, high) -> Callable:
+    """Check of a whole number from low to high. A bound may name an axis or an integer argument checked earlier."""
 
     def check(name, value, sizes):
         require_integer(name, value, sizes.get(low, low), sizes.get(high, high))
+        sizes[name] = value
+        return value
+
+    return check
+
+
+def one_of(*choices) -> Callable:
+    """Check of a setting with a few possible values, such as the name of a method."""
+
+    def check(name, value, sizes):
+        require_choice(name, value, choices)
+        return value
+
+    return check
+
+
+def at_least(low) -> Callable:
+    """Check of a number of at least `low`."""
+
+    def check(name, value, sizes):
+        if not value >= low:
+            raise ConfigError(f"{name} must be a number of at least {low}, found {value!r}")
         return value
 
     return check
 
 
 def fraction(name, value, sizes):
-    """Check of a fraction removed: from 0 to 1."""
+    """Check of a sparsity: the fraction of weights removed, from 0 to 1."""
     if not 0 <= value <= 1:
         raise ConfigError(f"{name} is the fraction of weights removed, from 0 to 1, found {value!r}")
     return value
 
 
-def require_integer(name, value, low, high):
+def require_integer(name: str, value, low, high):
     """Raise ConfigError unless value is a whole number with low <= value <= high."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not low <= value <= high:
         raise ConfigError(f"{name} must be a whole number from {low} to {high}, found {value!r}")
 
 
-def require_count(name, value):
+def require_count(name: str, value):
     """Raise ConfigError unless value is a whole number of at least 1."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"{name} is {value!r}, expected an integer of at least 1")
 
 
-def require_choice(name, value, choices):
+def require_choice(name: str, value, choices):
     """Raise ConfigError unless value is one of the choices."""
     if value not in choices:
         raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
 
 
-def require_ratio(ratio, units="parameters"):
+def require_ratio(ratio, units: str = "parameters"):
     """Raise ConfigError unless ratio is a fraction kept, above 0 and up to 1."""
     if not 0 < ratio <= 1:
         raise ConfigError(f"ratio is the fraction of {units} kept, above 0 and up to 1, found {ratio!r}")
 
 
-def require_same_shape(name, array, shape):
+def require_same_shape(name: str, array, shape):
     """Raise DataError unless the array has exactly this shape."""
     if array.shape != tuple(shape):
         raise DataError(f"{name} must have shape {tuple(shape)}, found {array.shape}")
 
 
-def require_matrix(name, array):
-    """Raise DataError unless the array is a finite matrix (two axes, neither of them empty)."""
+def require_matrix(name: str, array):
+    """Raise DataError unless the array is a finite matrix: two axes, at least one entry."""
     if array.ndim != 2 or array.size == 0:
         raise DataError(f"{name} must be a matrix (out, in) with at least one entry, found shape {array.shape}")
     require_finite(name, array)
 
 
-def require_finite(name, array):
+def require_finite(name: str, array):
     """Raise DataError if the array holds nan or infinity."""
     if not np.all(np.isfinite(array)):
         raise DataError(f"{name} must be finite, found {np.sum(~np.isfinite(array))} nan or infinite entries")
