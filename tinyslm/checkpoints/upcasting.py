@@ -1,7 +1,7 @@
-"""Stored numbers as float32, a few rows at a time, so that a matrix is never in memory twice.
+"""Upcasting stored weights to float32, a tile of rows at a time.
 
-Files hold float32, float16 or bfloat16; arithmetic is in float32. A tile of rows that fits in the cache is widened into
-a buffer, used, and overwritten by the next one; and what was read of a mapped file does not stay in memory.
+Files hold float32, float16 or bfloat16; arithmetic is in float32. Each tile fits in the cache of one core and is
+overwritten by the next, so a matrix is never in memory twice. Pages of a memory-mapped file are released after use.
 """
 
 import math
@@ -9,71 +9,72 @@ import mmap
 
 import numpy as np
 
-TILE_BYTES = 2**19  # of widened numbers: small enough for the cache of one core, large enough for BLAS
-READ_AROUND = 2**21  # bytes: whoever touches a page of a mapped file may get as much of what is around it
+from tinyslm.ops import tiles
+
+TILE_BYTES = 2**19  # of float32 numbers: small enough for the cache of one core, large enough for BLAS
+READ_AROUND = 2**21  # bytes: reading one page of a mapped file can load this much around it
 
 
 def upcast(stored, out):
     """Write stored numbers into `out`, an array of the same shape, and return it.
 
-    stored: floating-point numbers of any precision, or bfloat16 as its bits (uint16): these are the upper half of a
-    float32, and `out` must be float32.
+    stored: floating-point numbers of any precision, or bfloat16 as its bits (uint16). bfloat16 is the upper half of a
+    float32, and `out` must then be float32.
     """
     if stored.dtype == np.uint16:
         bits = out.view(np.uint32)
         np.copyto(bits, stored)
         bits <<= 16
     else:
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite
+        with np.errstate(over="ignore"):  # a float64 beyond the range of float32 becomes infinite
             np.copyto(out, stored, casting="same_kind")
     return out
 
 
 def row_slices(*arrays):
-    """Yield slices of the first axis of arrays of one shape, of TILE_BYTES each when widened to float32.
+    """Yield slices of the first axis of arrays of one shape, of TILE_BYTES each when upcast to float32.
 
-    What was read of the arrays is given back now and then: after every tile would map the same pages again and again.
+    Pages that were read are released once READ_AROUND bytes were used: releasing them after every tile would load the
+    same pages several times.
     """
     rows, *others = arrays[0].shape
-    step = max(1, TILE_BYTES // (4 * max(1, math.prod(others))))
-    kept = 0  # what is before this row has been given back
-    for start in range(0, rows, step):
-        stop = min(start + step, rows)
-        yield slice(start, stop)
-        if stop == rows or arrays[0][kept:stop].nbytes >= READ_AROUND:
+    released = 0  # all rows before this one are released
+    for tile in tiles.row_slices(rows, 4 * math.prod(others), TILE_BYTES):
+        yield tile
+        if tile.stop == rows or arrays[0][released : tile.stop].nbytes >= READ_AROUND:
             for array in arrays:
-                release_pages(array[kept:stop])
-            kept = stop
+                release_pages(array[released : tile.stop])
+            released = tile.stop
 
 
 def upcast_tiles(stored):
     """Yield (rows, stored[rows] as float32). Each tile is overwritten by the next: use it before asking for more.
 
-    stored: (n, ...), as in `widen`, mapped from a file or not. What is float32 already is not copied.
+    stored: (n, ...), as in `upcast`, mapped from a file or not. float32 numbers are not copied.
     """
-    buffer = None
-    for rows in row_slices(stored):
-        tile = stored[rows]
-        if stored.dtype != np.float32:
-            if buffer is None:
-                buffer = np.empty_like(tile, np.float32)  # transposed where `stored` is
-            tile = upcast(tile, buffer[: len(tile)])
-        yield rows, tile
+    if stored.dtype == np.float32:
+        return ((rows, stored[rows]) for rows in row_slices(stored))
+    return tiles.filled_tiles(
+        row_slices(stored),
+        lambda count: np.empty_like(stored[:count], np.float32),  # transposed where `stored` is
+        lambda rows, tile: upcast(stored[rows], tile),
+    )
 
 
 def upcast_array(stored):
-    """All of it as float32, in memory of its own."""
-    wide = np.empty(stored.shape, np.float32)
+    """All numbers as a new float32 array."""
+    array = np.empty(stored.shape, np.float32)
     for rows, tile in upcast_tiles(stored):
-        wide[rows] = tile
-    return wide
+        array[rows] = tile
+    return array
 
 
 def release_pages(array):
-    """Say that the pages of a file behind a mapped array are not needed now; nothing happens to other arrays.
+    """Tell the operating system that the pages of a file behind a mapped array are not needed now.
 
-    Until then every page that was read counts as memory of this process. Reading the array again maps them again,
-    from the system's own copy of the file if it still has one. Not every system can do it: then nothing is done.
+    Until then every page that was read counts as memory of this process. Reading the array again maps the pages again,
+    from the system's file cache if they are still there. Arrays that are not mapped, and systems without `madvise`, are
+    left as they are.
     """
     whole, owner = array, array.base
     while isinstance(owner, np.ndarray):

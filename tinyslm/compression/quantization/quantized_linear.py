@@ -8,30 +8,27 @@ from tinyslm.autodiff import differentiable
 from tinyslm.compression.quantization.affine import QuantizedArray, quantize
 from tinyslm.compression.quantization.integer_matmul import affine_matmul, quantize_tokens
 from tinyslm.modules import LinearLayer
-from tinyslm.ops.linear import rows_times_weight
-from tinyslm.parallel import map_shares
+from tinyslm.ops.tiles import filled_tiles, input_gradient_in_tiles, multiply_in_tiles, row_slices
 from tinyslm.tree import Array, constant
 
-TILE_BYTES = 2**20  # of widened weights: small enough for the cache of a core, large enough for BLAS
+TILE_BYTES = 2**20  # of converted weights: small enough for the cache of a core, large enough for BLAS
 
 
 def upcast_tiles(codes, zero_point, dtype):
-    """Yield (rows, codes[rows] - zero_point[rows]) in a floating-point dtype, a few rows at a time.
+    """Yield (rows, codes[rows] - zero_point[rows]) in a floating-point dtype, a tile of rows at a time.
 
-    codes: (out, in) int8;  zero_point: () or (out, 1), or None for zero. Each tile is overwritten by the next: use it
-    before asking for more. The whole matrix at once would be written to memory as float32 and read again.
+    codes: (out, in) int8;  zero_point: () or (out, 1), or None for zero. Each tile overwrites the last.
     """
-    rows_per_tile = max(1, TILE_BYTES // (codes.shape[1] * np.dtype(dtype).itemsize))
-    buffer = np.empty((min(rows_per_tile, codes.shape[0]), codes.shape[1]), dtype)
     if zero_point is not None:
         zero_point = np.broadcast_to(zero_point.astype(dtype), (codes.shape[0], 1))
-    for start in range(0, codes.shape[0], rows_per_tile):
-        rows = slice(start, min(start + rows_per_tile, codes.shape[0]))
-        tile = buffer[: rows.stop - rows.start]
+
+    def fill(rows, tile):
         np.copyto(tile, codes[rows])
         if zero_point is not None:
             tile -= zero_point[rows]
-        yield rows, tile
+
+    slices = row_slices(codes.shape[0], codes.shape[1] * np.dtype(dtype).itemsize, TILE_BYTES)
+    return filled_tiles(slices, lambda count: np.empty((count, codes.shape[1]), dtype), fill)
 
 
 def zero_point_of(zero_point, rows):
@@ -43,9 +40,9 @@ def _input_and_bias_gradients(dy, codes, scale, zero_point, bias, shape):
     """dx = dy W with W = scale * (codes - zero_point), and the bias gradient. The codes are not trained."""
     dy = dy.reshape(-1, codes.shape[0])  # (N, out)
     scaled = dy * scale  # (N, out)
-    dx = np.zeros((dy.shape[0], codes.shape[1]), dy.dtype)
-    for rows, tile in upcast_tiles(codes, zero_point, dy.dtype):
-        dx += scaled[:, rows] @ tile  # (N, in)
+    dx = input_gradient_in_tiles(
+        scaled, lambda share: upcast_tiles(codes, zero_point, dy.dtype), codes.shape[1], dy.dtype
+    )  # (N, in)
     dbias = None if bias is None else np.sum(dy, axis=0)  # (out,)
     return dx.reshape(shape), None, None, None, dbias
 
@@ -59,13 +56,11 @@ def weight_only_linear(x, codes, scale, zero_point=None, bias=None):
     """
     inputs = x.reshape(-1, x.shape[-1])  # (N, in)
     output_scale = scale.reshape(1, -1).astype(x.dtype)  # (1, out) or (1, 1)
-    y = np.empty((inputs.shape[0], codes.shape[0]), x.dtype)
 
-    def multiply(share):
-        for rows, tile in upcast_tiles(codes[share], zero_point_of(zero_point, share), x.dtype):
-            rows_times_weight(inputs, tile, out=y[:, share][:, rows])  # (N, tile)
+    def tiles(share):
+        return upcast_tiles(codes[share], zero_point_of(zero_point, share), x.dtype)
 
-    map_shares(multiply, codes.shape[0], work=codes.size)
+    y = multiply_in_tiles(inputs, tiles, codes.shape[0], work=codes.size)  # (N, out)
     y *= output_scale
     if bias is not None:
         y += bias
