@@ -1,12 +1,32 @@
-"""One Hypothesis profile for everyone, so that a test means the same on every machine and every day."""
+"""Settings of the tests: Hypothesis profiles, and the number of worker processes."""
 
 import os
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one BLAS thread each, chosen before NumPy is loaded
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+import pytest
 from hypothesis import settings
 
+from tinyslm.coursework.plugin import GENERATE
+
 pytest_plugins = ["tinyslm.coursework.plugin"]  # --implementation FILE
+MOST_WORKERS = 8
 
 settings.register_profile("tinyslm", derandomize=True, database=None, deadline=None, max_examples=50, print_blob=True)
 settings.register_profile("few", derandomize=True, database=None, deadline=None, max_examples=10)
+settings.register_profile("mistakes", settings.get_profile("tinyslm"), phases=GENERATE)
 settings.register_profile("explore", derandomize=False, database=None, deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tinyslm"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Use one worker process per core if pytest-xdist is installed; `-n` overrides it (`-n 0`: one process)."""
+    options = config.option
+    if not config.pluginmanager.hasplugin("xdist") or options.usepdb or options.implementation or options.collectonly:
+        return
+    if options.numprocesses is None and options.dist == "no":
+        options.numprocesses, options.dist = "logical", "worksteal"
+        options.maxprocesses = options.maxprocesses or MOST_WORKERS

@@ -42,7 +42,7 @@ def test_the_notebook_has_the_cells_of_its_source_and_no_error(path):
     assert any(build.text_of(output) == "<picture>" for output in outputs)
 
 
-@pytest.mark.slow
+@pytest.mark.lessons
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_the_notebook_says_what_its_code_says_today(path):
     assert build.differences(build.execute(path), build.stored(path)) == []

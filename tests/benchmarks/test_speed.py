@@ -14,6 +14,12 @@ from tests.benchmarks.speed.case import OURS, Case, measured, timed
 from tests.benchmarks.speed.peer import Peer
 
 
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch):
+    """No pauses before measurements: these tests compare counts and outputs, not times."""
+    monkeypatch.setattr("tests.benchmarks.speed.case.REST", 0.0)
+
+
 def in_turn(*costs):
     """A runner that costs one of these after the other."""
     return iter(costs).__next__

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -33,15 +32,6 @@ def test_a_half_of_four():
 FALSE = WEAK.replace("[True, False, False, True]", "[True, True, False, False]")
 
 
-@pytest.fixture(scope="module")
-def caught():
-    """{name of a mistake: (exit status, what pytest said)} of all, two at a time."""
-    bank = list(mistakes().values())
-    with ThreadPoolExecutor(2) as pool:
-        tried = pool.map(lambda mistake: try_mistake(mistake, mistake.tests, options=("-x",)), bank)
-        return dict(zip((mistake.name for mistake in bank), tried, strict=True))
-
-
 def test_the_bank_is_large_and_every_mistake_is_in_words():
     bank = mistakes()
     assert len(bank) >= 60
@@ -51,11 +41,12 @@ def test_the_bank_is_large_and_every_mistake_is_in_words():
     assert Counter((m.module, m.old, m.new) for m in bank.values()).most_common(1)[0][1] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.mistakes
 @pytest.mark.parametrize("name", mistakes())
-def test_our_own_suite_catches_it(name, caught):
-    status, said = caught[name]
-    assert status == CAUGHT, f"{mistakes()[name].wrong}: status {status}\n{said[-2000:]}"
+def test_our_own_suite_catches_it(name):
+    mistake = mistakes()[name]
+    status, said = try_mistake(mistake, mistake.tests, options=("-x", "--hypothesis-profile=mistakes"))
+    assert status == CAUGHT, f"{mistake.wrong}: status {status}\n{said[-2000:]}"
 
 
 def test_without_a_mistake_the_same_way_of_running_passes():

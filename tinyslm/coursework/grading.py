@@ -145,7 +145,7 @@ def run_pytest(arguments, seconds, program=("-m", "pytest")):
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
     }
-    quiet = ("-q", "--no-header", "-p", "no:cacheprovider", f"--rootdir={root}")
+    quiet = ("-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=", f"--rootdir={root}")
     process = subprocess.Popen(
         [sys.executable, *program, *arguments, *quiet],
         cwd=root,

@@ -105,7 +105,8 @@ def grade_tests(path, exercise: Exercise, *, seed=0, workers=2) -> TestsResult:
     """Try a student's properties: they must pass for the library, and fail for each mistake in its functions."""
     owned = set(exercise.functions)
     own = [m for m in mistakes().values() if m.exercise and owned & set(exercises()[m.exercise].functions)]
-    options = ("-x", f"--hypothesis-seed={seed}", "-p", "tinyslm.coursework.plugin")
+    options = ("-x", f"--hypothesis-seed={seed}", "--hypothesis-profile=first-failure")
+    options += ("-p", "tinyslm.coursework.plugin")
     path = Path(path).resolve()
     status, said = try_mistake(None, [path], options=options)
     if status != SURVIVED:

@@ -16,7 +16,7 @@ import time
 
 import pytest
 from _pytest.runner import runtestprotocol
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from tinyslm.coursework import implementation
 from tinyslm.coursework.grading import PATIENCE
@@ -24,6 +24,13 @@ from tinyslm.coursework.grading import PATIENCE
 LONGEST_OUTPUT = 3000  # characters of a failure that are kept
 SMALLEST = ("Falsifying example", "Failing test case")  # what Hypothesis calls it
 ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+GENERATE = (Phase.explicit, Phase.generate, Phase.target)
+
+# Both profiles draw the same examples. Neither explains a failure (a comment per argument, after hundreds of further
+# runs); `first-failure` does not shrink either: only whether a test fails matters for a mistake.
+PROFILE = settings(derandomize=False, database=None, deadline=None, max_examples=50, print_blob=False)
+settings.register_profile("grade", PROFILE, phases=(*GENERATE, Phase.shrink))
+settings.register_profile("first-failure", PROFILE, phases=GENERATE)
 
 
 def pytest_addoption(parser):
@@ -40,9 +47,6 @@ def pytest_configure(config):
     """Point at the file before any test module asks for its functions."""
     config.addinivalue_line("markers", "marks(n): what a property counts in an exercise (default: 1)")
     config.addinivalue_line("markers", "ungraded: a property that no exercise asks for")
-    settings.register_profile(
-        "grade", derandomize=False, database=None, deadline=None, max_examples=50, print_blob=False
-    )
     if config.getoption("--grade-results"):
         settings.load_profile("grade")
     if path := config.getoption("--implementation"):

@@ -81,11 +81,12 @@ def timed(function, units=1):
     `SECONDS`, since the first ones after a rest find cores and threads asleep and take up to twice as long."""
 
     def run():
-        calls = []
-        while sum(calls) < SECONDS:
+        calls, total = [], 0.0
+        while total < SECONDS:
             began = time.perf_counter()
             function()
             calls.append(time.perf_counter() - began)
+            total += calls[-1]
         return np.median(calls) / units
 
     return run
