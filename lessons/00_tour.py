@@ -1,67 +1,64 @@
 # %% [markdown]
-# # The tour
+# # Overview: what is a small language model, and how is it compressed?
 #
-# A language model predicts the next token of a text. The models that answer questions in data centres hold hundreds of
-# billions of numbers for it. **A small language model does the same with a few billion numbers or fewer, and the
-# question of these lessons is how few can be enough.** This lesson says what small means, in numbers that can be
-# counted, and then goes once through everything that the other lessons take apart: a model writes, and is made smaller
-# in four ways.
+# A language model predicts the next token of a text. The largest models have hundreds of billions of parameters.
+# **Small language models do the same task with a few billion parameters or fewer. How few are enough?** This lesson
+# counts what a model costs, and applies the four compression techniques once. The other lessons explain each part.
 #
-# You need: Python, and an idea of what a matrix is.
+# After this lesson you can
+#
+# - tell apart parameters, bytes and multiply-adds per token, and compute each from the shape of a model;
+# - name the four compression techniques and what each of them saves;
+# - apply a recipe to a model and compare the results in one table.
+#
+# You need: Python, and matrix multiplication.
 
 # %%
-import matplotlib.pyplot as plt
-import numpy as np
-
-import tinyslm
-from tinyslm.evaluation.footprint import multiply_adds
-from tinyslm.evaluation.parameters import (
-    active_parameters,
-    bytes_as,
-    count_parameters,
-    parameters_by_part,
-)
-from tinyslm.models.builder import shape_model
-from tinyslm.models.catalogue import CATALOGUE
-from tinyslm.reporting import units
-from tinyslm.reporting.pictures import show_frontier, show_matrix, use_lesson_style
-from tinyslm.reporting.source import numbered_source
-from tinyslm.reporting.summary import summary
-
-use_lesson_style()
+from setup_lesson import np, numbered_source, plt, show, show_frontier, show_matrix, summary
+from setup_lesson import tinyslm, town_corpus, validation_loss
 
 # %% [markdown]
-# ## What small means
+# ## What "small" means
 #
-# The shapes of models are published with them: how many layers, how wide, how many words. The shape is enough to count
-# what a model costs; no weight is needed. Three numbers are counted here:
+# The authors of a model publish its shape: the number of layers, their width, and the size of the vocabulary. The shape
+# is enough to compute the cost of the model; no weights are needed. Three numbers are computed here:
 #
-# - **parameters**: the numbers that training has found, and that the model computes with;
-# - **bytes**: the memory that these take, 2 bytes each as they are published (`bfloat16`), 1 byte in 8-bit integers;
-# - **multiply-adds per token**: multiplications, each with an addition, by weights for every token read or written.
+# - **parameters**: the numbers that training determines;
+# - **bytes**: the memory of the parameters, with 2 bytes each in the published format (`bfloat16`) and 1 byte each in
+#   INT8;
+# - **multiply-adds per token**: pairs of a multiplication by a weight and an addition, for each token read or
+#   generated.
 
 # %%
+from tinyslm.evaluation.footprint import multiply_adds
+from tinyslm.evaluation.parameters import active_parameters, bytes_as, count_parameters
+from tinyslm.models import shape_model
+from tinyslm.models.catalogue import CATALOGUE
+from tinyslm.reporting.number_format import scaled, size
+
 names = ("bert-base", "smollm2-135m", "qwen3-0.6b", "gemma-3-1b", "llama-3.2-1b", "smollm3-3b")
 names += ("llama-3.2-3b", "phi-3-mini-4k", "mistral-7b-v0.3", "mixtral-8x7b")
 shapes = {name: shape_model(CATALOGUE[name]) for name in names}
 print(f"{'':16} parameters  used by a token  in bfloat16   in INT8  multiply-adds per token")
 for name, shape in shapes.items():
     cells = (
-        f"{units.scaled(count_parameters(shape)):>10}",
-        f"{units.scaled(active_parameters(shape)):>15}",
-        f"{units.size(bytes_as(shape, 'bfloat16')):>11}",
-        f"{units.size(bytes_as(shape, 'int8')):>8}",
-        f"{units.scaled(multiply_adds(shape)):>23}",
+        f"{scaled(count_parameters(shape)):>10}",
+        f"{scaled(active_parameters(shape)):>15}",
+        f"{size(bytes_as(shape, 'bfloat16')):>11}",
+        f"{size(bytes_as(shape, 'int8')):>8}",
+        f"{scaled(multiply_adds(shape)):>23}",
     )
     print(f"{name:16} " + "  ".join(cells))
 
 # %% [markdown]
-# Parameters and multiply-adds are nearly the same number where every weight multiplies once per token. They differ
-# where that is not so. Mixtral chooses two of its eight *experts* for each token: it takes the memory of all and the
-# work of two. Phi-3 and Mistral look words up in one table, which is no work, and have another one, the *head*, that
-# multiplies at the end; most of the small ones use a single table for both. Where the numbers are:
+# If every weight is used once per token, the number of multiply-adds is nearly the number of parameters. There are two
+# exceptions. Mixtral selects two of its eight *experts* for each token: it needs the memory of all experts and the
+# multiply-adds of two. Phi-3 and Mistral have separate tables for the embedding, which needs no multiplication, and for
+# the *head*, the output projection. Most of the smaller models use one table for both. The parameters by part:
 
 # %%
+from tinyslm.evaluation.parameters import parameters_by_part
+
 parts = {name: parameters_by_part(shape) for name, shape in shapes.items()}
 kinds = ("embedding", "attention", "feed-forward", "head")
 share = np.array(
@@ -69,25 +66,25 @@ share = np.array(
 )
 figure, axes = plt.subplots(figsize=(5.6, 3.8))
 show_matrix(axes, share, "% of the parameters", "{:.1f}", list(names), list(kinds))
-plt.show()
+show()
 
 # %% [markdown]
-# Most of a large model are *feed-forward layers* (lesson 02). In a small one the *embedding*, one vector per token of
-# the vocabulary, takes a large share, because a vocabulary does not shrink with the model. A 0 under *head* means that
-# the embedding serves there too.
+# In a large model most parameters belong to *feed-forward layers* (lesson 02). In a small model the *embedding*, one
+# vector per token of the vocabulary, has a large share, because the vocabulary is as large as that of a large model. A
+# 0 in the column *head* means that the head uses the embedding table (*tied embeddings*).
 #
-# There is no line above which a model is no longer small. A useful one is the machine: what fits into its memory and
-# answers fast enough without a server.
+# "Small" has no fixed limit. A useful criterion is the hardware: a small model fits into the memory of a laptop or
+# phone and generates fast enough there.
 #
 # ## The built-in model
 #
-# These lessons run on a model that is small enough to be watched. It has the parts of Llama, and was trained by this
-# library on a corpus about a small town, which a program writes. Because the program is known, so is the *floor*: the
-# loss that no model can expect to pass (lesson 01). Fewer nats are better.
+# The lessons use a built-in model that is small enough to inspect. It has the components of Llama. This library trained
+# it on a synthetic corpus about a small town. A program generates the corpus, so its exact entropy is known. The
+# entropy is a lower bound on the expected loss of every model; the lessons call it the *floor* (lesson 01). The loss is
+# measured in nats per token; lower is better.
 
 # %%
 from tinyslm.recipes import Calibration
-from tinyslm.text.corpus import town_corpus
 
 model, tokenizer = tinyslm.load("teacher")
 corpus = town_corpus(tokenizer, end_id=0, training=300, validation=60)
@@ -95,8 +92,8 @@ calibration = Calibration(corpus.training, model)
 print(summary({"built-in model": model}, corpus))
 
 # %% [markdown]
-# It writes by predicting one token, reading it, and predicting the next. Here it chooses the most probable one each
-# time (lesson 05 has other ways):
+# The model generates text by predicting one token, appending it to the input, and predicting the next. Here it selects
+# the most probable token each time (*greedy decoding*; lesson 05 explains others):
 
 # %%
 prompts = (
@@ -113,28 +110,31 @@ for prompt in prompts:
     print("   ", prompt.split("\n")[1], "->", tokenizer.decode(new).split(".")[0].strip() + ".\n")
 
 # %% [markdown]
-# The names are a person's or a city's; only the text can tell. Lesson 02 shows how the model finds out.
+# Each name can be a person or a city; only the context determines which. Lesson 02 shows how the model uses the
+# context.
 #
-# ## Smaller, in four ways
+# ## Four compression techniques
 #
-# A *recipe* is a list of steps, and a step takes a model and gives another one. The original stays as it is, and serves
-# as the teacher of short trainings (`Distill`) that repair a part of the damage. One recipe for each technique:
+# A *recipe* is a list of steps. A step takes a model and returns a new model. The original model does not change, and
+# serves as the teacher in short trainings (`Distill`) that reduce the loss of the compressed model. One recipe per
+# technique:
 #
-# - **distil**: a model with half of the layers learns to predict what the whole model predicts (lesson 06);
-# - **prune**: a third of the neurons, those that matter least, is cut out (lessons 07 and 08);
-# - **quantize**: every weight is rounded to one of 255 steps, and takes one byte instead of four (lesson 09);
-# - **factorize**: every matrix becomes the product of two thin ones (lesson 10).
+# - **distillation**: a model with half of the layers is trained to predict the same probabilities as the original model
+#   (lesson 06);
+# - **pruning**: a third of the neurons, those with the lowest importance, is removed (lessons 07 and 08);
+# - **quantization**: every weight is rounded to one of 255 levels and stored in one byte instead of four (lesson 09);
+# - **factorization**: every weight matrix is replaced by the product of two smaller matrices (lesson 10).
 
 # %%
-from tinyslm.recipes import Factorize, KeepLayers, Quantize, Distill, SliceNeurons, compress
+from tinyslm.recipes import Distill, Factorize, KeepLayers, Quantize, SliceNeurons, compress
 
-recover = Distill(steps=10, learning_rate=5e-4, batch_size=10)
+distill = Distill(steps=10, learning_rate=5e-4, batch_size=10)
 recipes = {
     "distilled": [KeepLayers((0, 2, 5)), Distill(steps=20, learning_rate=1e-3, batch_size=10)],
-    "pruned": [SliceNeurons(ratio=2 / 3), recover],
+    "pruned": [SliceNeurons(ratio=2 / 3), distill],
     "quantized": [Quantize()],
-    "factorized": [Factorize(ratio=0.7), recover],
-    "pruned, quantized": [SliceNeurons(ratio=2 / 3), recover, Quantize()],
+    "factorized": [Factorize(ratio=0.7), distill],
+    "pruned, quantized": [SliceNeurons(ratio=2 / 3), distill, Quantize()],
 }
 models = {"dense": model}
 for name, steps in recipes.items():
@@ -143,78 +143,88 @@ table = summary(models, corpus)
 print(table)
 
 # %% [markdown]
-# *Dense* is the model as it was. Read the columns one at a time: the techniques save different things. Rounding leaves
-# the number of parameters and of multiply-adds as it was and saves memory; the others have fewer parameters, and fewer
-# multiply-adds with them. The last row does both.
+# *Dense* is the original model. The techniques save different quantities. Quantization saves memory and leaves the
+# number of parameters and multiply-adds unchanged. The other techniques reduce the number of parameters, and with it
+# the multiply-adds. The last row combines two techniques.
 #
-# A picture of two of the columns. Nearer to the lower left corner is better, and the thin line joins those that no
-# other model beats in both: the *frontier*.
+# The next figure shows two columns of the table. Points nearer to the lower left corner are better. The thin line is
+# the *Pareto frontier*: it connects the models that no other model beats in both quantities.
 
 # %%
-from tinyslm.evaluation import measure_loss
-
-places = {
-    name: (tinyslm.footprint(each).bytes / 1e6, measure_loss(each, corpus.validation).nats)
+points = {
+    name: (tinyslm.footprint(each).bytes / 1e6, validation_loss(each, corpus))
     for name, each in models.items()
 }
 figure, axes = plt.subplots(figsize=(6.4, 3.6))
-show_frontier(axes, places, "memory, MB", floor=corpus.floor.nats)
-plt.show()
+show_frontier(axes, points, "memory, MB", floor=corpus.floor.nats)
+show()
 
 # %% [markdown]
-# These recipes trained for seconds. What longer trainings, better choices and combinations give is lesson 11.
+# The trainings in these recipes took only seconds. Lesson 11 shows longer trainings and combinations.
 #
 # ## A step is short
 #
-# Nothing of this is hidden. This is the whole of the function that applied the recipes:
+# The function that applied the recipes, in full (`tinyslm/recipes/recipe.py`):
 
 # %%
 print(numbered_source(compress))
 
 # %% [markdown]
-# **In a debugger**: set a breakpoint at the line `model = in_rows(...)` in it, and look at `step` and `model.layers[0]`
-# before and after: a model is a tree of arrays, and a step replaces some of its leaves.
+# **In a debugger**: set a breakpoint at the line `model = in_rows(...)` of this function. Inspect `step`, and
+# `model.layers[0]` before and after the line. A model is a tree of arrays; a step replaces some of its leaves.
 #
-# ## What people ask
+# ## Questions
 #
-# **Is a model with fewer parameters faster?** It has less to multiply and less to fetch from memory. How much time that
-# saves depends on the machine, and is measured, not computed:
+# **Is a model with fewer parameters faster?** It needs fewer multiplications and reads less memory. The saved time
+# depends on the hardware, so it must be measured:
 
 # %% tags=["measured"]
 from tinyslm.evaluation.latency import measure_speeds
 
 speeds = measure_speeds(list(models.values()), prompt_length=96, new_tokens=16, rounds=5)
-print(f"{'':20}reading, tokens/s  writing, tokens/s")
-for name, (prompt, written) in zip(models, speeds, strict=True):
-    print(f"{name:20}{prompt.median:17,.0f}{written.median:19,.0f}")
+print(f"{'':20} prompt, tokens/s  generation, tokens/s")
+for name, (prompt, generated) in zip(models, speeds, strict=True):
+    print(f"{name:20}{prompt.median:17,.0f}{generated.median:22,.0f}")
 
 # %% [markdown]
-# **Why not train a small model at once?** The student above began with layers of its teacher. This one has the same
-# shape, begins with random numbers, and gets the same training from the same teacher:
+# **Why not train a small model from random weights?** The distilled model above started with layers of its teacher. The
+# next model has the same shape, starts with random weights, and has the same training with the same teacher:
 
 # %%
 from tinyslm.recipes import FreshStudent
 
 fresh, _ = compress(model, [FreshStudent(layers=3), recipes["distilled"][1]], calibration)
-for name, each in (("layers of the teacher", models["distilled"]), ("random numbers", fresh)):
-    print(f"begun with {name:22} {measure_loss(each, corpus.validation).nats:.2f} nats per token")
+for name, each in (("layers of the teacher", models["distilled"]), ("random weights", fresh)):
+    print(f"initialized with {name:22} {validation_loss(each, corpus):.2f} nats per token")
 
 # %% [markdown]
-# A model that was trained for long is the best beginning for a smaller one, as long as the training is short. Lesson 06
-# is about what a teacher is good for.
+# If the training is short, a trained model is the better initialization of a smaller model. Lesson 06 compares both for
+# longer trainings.
+#
+# ## Summary
+#
+# - Parameters, bytes and multiply-adds per token are three different costs. A mixture of experts separates the first
+#   from the last; tied embeddings separate the embedding from the head.
+# - The four techniques save different quantities: quantization to 8 bits reduced the memory from 15.7 MB to 4.00 MB
+#   with the same number of parameters; the other three reduced the number of parameters.
+# - On these documents the dense model has a loss of 0.723 nats per token, the quantized model the same, and the pruned
+#   model 0.781. The floor is 0.661.
+# - Techniques can be combined: the pruned and quantized model takes 3.20 MB.
+#
+# The code: a recipe is applied by `tinyslm/recipes/recipe.py`; each technique has its mathematics in
+# `tinyslm/compression/` and its step in `tinyslm/recipes/`, in files of the same name.
 #
 # ## Exercises
 #
-# 1. Which model of the catalogue (`tinyslm inspect` lists it) has the largest part of its parameters in the embedding?
-#    What would remain of it with a vocabulary of 32,000 tokens?
-# 2. Add a recipe that factorizes and then quantizes. Is it on the frontier?
-# 3. Quantize with `Quantize(bits=4)` and with `Quantize(bits=2)`. Where does the loss begin to suffer?
-# 4. Change one word of the prompts above so that the answer must change, and see whether it does.
+# 1. Which model of the catalogue (`tinyslm inspect` lists it) has the largest share of its parameters in the embedding?
+#    How many parameters would it have with a vocabulary of 32,000 tokens?
+# 2. Add a recipe that factorizes and then quantizes. Is it on the Pareto frontier?
+# 3. Quantize with `Quantize(bits=4)` and with `Quantize(bits=2)`. At which number of bits does the loss increase?
+# 4. Change one word of the prompts above so that the correct answer changes. Does the model's answer change too?
 #
 # ## Sources
 #
-# - The shapes are those of the `config.json` published with each model, by their makers
-#   (`tinyslm/models/catalogue.py`).
+# - The shapes are from the `config.json` that the authors published with each model (`tinyslm/models/catalogue.py`).
 # - Hinton, Vinyals & Dean 2015, *Distilling the knowledge in a neural network*.
-# - Han, Mao & Dally 2016, *Deep compression*: pruning and quantization together.
-# - Each technique's own sources stand in its lesson.
+# - Han, Mao & Dally 2016, *Deep compression*: pruning and quantization combined.
+# - Each lesson lists the sources of its technique.

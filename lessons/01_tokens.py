@@ -1,83 +1,84 @@
 # %% [markdown]
-# # Tokens, the town, and the floor
+# # Tokens, the corpus, and its entropy
 #
-# A language model does not see letters. It sees numbers, one for each *token*, a piece of text that occurs often; and
-# it is judged by one number, its *loss*: how surprised it is by the next token, on average. **How low can that number
-# get, and how would anyone know?** For the text of the world nobody knows. For the text of the built-in corpus it is
-# known exactly, because a program writes it.
+# The input of a language model is a sequence of numbers, one per *token*, a frequent piece of text. Its quality is
+# measured by the *loss*: minus the log-probability that the model assigns to the next token, on average. **How low can
+# the loss be?** For natural text the lower bound is unknown. For the built-in corpus it is known exactly, because a
+# program generates the corpus.
+#
+# After this lesson you can
+#
+# - explain how byte-pair encoding builds a vocabulary, and read a tokenized text;
+# - compute the entropy of a source, and compare a model's loss with it;
+# - explain why losses per token of models with different tokenizers cannot be compared.
 #
 # You need: lesson 00.
 
 # %%
-import itertools
-import json
-import math
-from collections import Counter
+from setup_lesson import exercise, np, numbered_source, plt, show, show_floor, show_lines
+from setup_lesson import tinyslm
 
-import matplotlib.pyplot as plt
-import numpy as np
-
-import tinyslm
-from tinyslm.reporting.pictures import show_floor, show_lines, use_lesson_style
-from tinyslm.reporting.source import numbered_source
-from tinyslm.text import town
-from tinyslm.text.tokenizer import train_tokenizer
-
-use_lesson_style()
 model, tokenizer = tinyslm.load("teacher")
 
 
-def pieces(tokenizer, text):
+def separate_tokens(tokenizer, text):
     """A text with a bar between its tokens."""
     return "|".join(text[a:b] for a, b in tokenizer.encode(text, add_special_tokens=False).offsets)
 
 
 for text in ("Paris bought a rare bell.", "Ines Valmer joue du violon.", "27 + 45 = 72", "A zebra"):
     ids = tokenizer.encode(text, add_special_tokens=False).ids
-    print(f"{pieces(tokenizer, text):34} {ids}")
+    print(f"{separate_tokens(tokenizer, text):34} {ids}")
 
 # %% [markdown]
-# Frequent words of the town are one token, with the space before them; a word that the town does not know falls into
-# pieces, in the end into single letters. Digits always stand alone, so that sums can be learned digit by digit. No text
-# is impossible, and nothing is lost: the tokens, joined, are the text.
+# A word that is frequent in the corpus is one token, which includes the space before the word. Other words are split
+# into several tokens, in the extreme case into single letters. Each digit is a token of its own, so that the model can
+# learn arithmetic digit by digit. Every text can be tokenized, and the concatenated tokens are exactly the text.
 #
-# ## The idea: join what stands together most often
+# ## The idea: merge the most frequent pair
 #
-# *Byte-pair encoding* begins with single bytes and, again and again, joins the pair of neighbours that is most frequent
-# into one new token. On a text of five words the first joins can be done by hand:
+# *Byte-pair encoding* (BPE) starts with single bytes. It repeatedly merges the most frequent pair of adjacent tokens
+# into a new token. The first merges on a text of five words:
 
 # %%
+import itertools
+from collections import Counter
+
 words = [list(word) for word in ("low", "low", "lower", "slow", "slower")]
 for _ in range(4):
     counts = Counter(pair for word in words for pair in itertools.pairwise(word))
     (left, right), count = max(counts.items(), key=lambda item: (item[1], item[0]))
     for word in words:
-        places = [i for i in range(len(word) - 1) if (word[i], word[i + 1]) == (left, right)]
-        for i in reversed(places):
+        indices = [i for i in range(len(word) - 1) if (word[i], word[i + 1]) == (left, right)]
+        for i in reversed(indices):
             word[i : i + 2] = [left + right]
-    print(
-        f"{left} + {right}, {count} times:".ljust(22), "  ".join("|".join(word) for word in words)
-    )
+    merge = f"{left} + {right}, {count} times:"
+    print(merge.ljust(22), "  ".join("|".join(word) for word in words))
 
 # %% [markdown]
-# Four joins, and *low* is a token, and so is *er*. The library's tokenizers are made by the package `tokenizers`, which
-# does this fast. What is left to say is how the text is cut before, and what stands at the beginning of a document:
+# After four merges *low* and *er* are tokens. The library uses the package `tokenizers`, which implements the same
+# algorithm efficiently. The library's function configures how the text is split before the merges, and which token
+# begins a document:
 
 # %%
+from tinyslm.text.tokenizer import train_tokenizer
+
 print(numbered_source(train_tokenizer))
 
 # %% [markdown]
-# - `Digits` and `ByteLevel` cut the text into words and digits first: no token reaches across them.
-# - `initial_alphabet` are the 256 bytes. With them every text can be written, whatever its language.
-# - `END_OF_DOCUMENT` is a token of its own, and `TemplateProcessing` puts it before every text. It tells the model that
-#   nothing came before; at the end of a document it is the last token to be predicted.
+# - `Digits` and `ByteLevel` split the text into words and digits first; a token never crosses such a boundary.
+# - `initial_alphabet` is the 256 bytes. With them every text can be tokenized, in every language.
+# - `END_OF_DOCUMENT` is a token of its own, and `TemplateProcessing` inserts it before every text. At the beginning it
+#   tells the model that no text precedes; at the end of a document the model has to predict it.
 #
 # **In a debugger**: set a breakpoint at the line `tokenizer.train_from_iterator` in `tinyslm/text/tokenizer.py`, step
-# over it, and look at `tokenizer.get_vocab_size()` before and after.
+# over it, and inspect `tokenizer.get_vocab_size()` before and after.
 #
-# How large should a vocabulary be? Tokenizers of different sizes, trained on the same few documents:
+# How large should a vocabulary be? The next cell trains tokenizers of different sizes on the same few documents:
 
 # %%
+from tinyslm.text import town
+
 texts = [text for _, text, _ in town.documents("train", 0, 300)]
 held_out = town.documents("validation", 0, 60)
 sizes = (257, 300, 400, 600, 900, 1300)
@@ -90,24 +91,27 @@ show_lines(
     axes, {"": lengths}, "tokens in the vocabulary", "tokens per document", sizes, markers=True
 )
 axes.set_ylim(0, None)
-plt.show()
+show()
 example = "Mara danced with Tobias at the lighthouse."
 for size in (257, 400, 1300):
-    print(f"{size:5}  {pieces(trained[size], example)}")
+    print(f"{size:5}  {separate_tokens(trained[size], example)}")
 
 # %% [markdown]
-# The first joins save most. Later ones are rare words, each of which saves little and costs a row of the embedding. The
-# first six joins that the largest of these tokenizers learned (`Ġ` stands for a space):
+# The first merges reduce the number of tokens most. Later merges are for rare words: each reduces the number only
+# slightly, and adds a row to the embedding table. The first six merges of the largest of these tokenizers (`Ġ`
+# represents a space):
 
 # %%
+import json
+
 merges = json.loads(trained[1300].to_str())["model"]["merges"]
 print(",  ".join(" + ".join(pair) for pair in merges[:6]))
 
 # %% [markdown]
-# ## The town
+# ## The corpus about a town
 #
-# The corpus has seven families of documents, each written by a small program, a *grammar*. Wherever it has a choice it
-# draws one at random; all the rest follows. Two of them:
+# The corpus has seven families of documents. A small program, a *grammar*, generates each family. The grammar makes a
+# sequence of random choices; the choices determine the text. Two documents:
 
 # %%
 shown = {family: (text, nats) for family, text, nats in held_out if len(text) < 330}
@@ -116,8 +120,8 @@ for family in ("ambiguity", "programs"):
     print(f"--- {family}, probability e^{log_probability:.1f}\n{text}\n")
 
 # %% [markdown]
-# Every choice can be read off the text, so the probability of a document is exactly the product of the probabilities of
-# its choices. `town.parse` finds the choices of a given text again:
+# Every choice can be recovered from the text, so the probability of a document is exactly the product of the
+# probabilities of its choices. `town.parse` recovers the choices of a text:
 
 # %%
 text, log_probability = shown["programs"]
@@ -127,84 +131,82 @@ print(f"log-probability when it was written {log_probability:.3f}, when it was p
 print(f"one letter changed: {town.log_probability(text.replace('Output', 'Outpud'))}")
 
 # %% [markdown]
-# ## Entropy, on a coin
+# ## Entropy of a coin
 #
-# A coin shows heads with probability $p$. Who is told an outcome of probability $p$ is surprised by $-\ln p$, measured
-# in *nats* (with a logarithm to the base 2 they would be bits). The mean surprise is the *entropy* $H = -p \ln p - (1 -
-# p) \ln (1 - p)$. A model that believes in $q$ instead is surprised by $-\ln q$, on average by the *cross entropy* $-p
-# \ln q - (1 - p) \ln (1 - q)$. That is its loss.
+# A coin shows heads with probability $p$. The *surprise* of an outcome with probability $p$ is $-\ln p$, measured in
+# *nats* (with the logarithm to the base 2 in bits). The mean surprise is the *entropy* $H = -p \ln p - (1 - p) \ln (1 -
+# p)$. If a model predicts the probability $q$ instead, its mean surprise is the *cross entropy* $-p \ln q - (1 - p) \ln
+# (1 - q)$. The cross entropy is the model's expected loss.
 
 # %%
+import math
+
 p = 0.8
 entropy = -(p * math.log(p) + (1 - p) * math.log(1 - p))
 q = np.linspace(0.3, 0.98, 200)
 cross_entropy = -(p * np.log(q) + (1 - p) * np.log(1 - q))
 figure, axes = plt.subplots()
-show_lines(axes, {"": cross_entropy}, "probability of heads that the model believes in",
-           "loss, nats per throw", q, entropy)  # fmt: skip
+x_label = "the model's probability of heads"
+show_lines(axes, {"": cross_entropy}, x_label, "loss, nats per throw", q, entropy)
 axes.axvline(p, color="#555555", linestyle=":", linewidth=1)
 axes.set_ylim(0.4, 1.2)
-plt.show()
+show()
 best = q[np.argmin(cross_entropy)]
-print(
-    f"the lowest loss is {cross_entropy.min():.3f}, at q = {best:.2f}; the entropy is {entropy:.3f}"
-)
+print(f"lowest loss {cross_entropy.min():.3f}, at q = {best:.2f}; the entropy is {entropy:.3f}")
 
 # %% [markdown]
-# No belief gets below the entropy, and only the true one reaches it. What lies between is what the model does not know;
-# the rest is what nobody can know. The same holds for documents: the mean of minus their log-probability is the entropy
-# of the corpus. Divided by the number of tokens it is the **floor**, in the unit of a loss:
+# The cross entropy is never lower than the entropy, and equal to it only for $q = p$. The difference, the
+# Kullback-Leibler divergence, measures the model's error; the entropy is the unpredictable part. The same holds for
+# documents: the mean of minus their log-probability is an estimate of the entropy of the corpus. Divided by the mean
+# number of tokens it is the **floor**, the entropy in the unit of the loss:
 
 # %%
-from tinyslm.evaluation import measure_loss
-from tinyslm.evaluation.loss import document_nats
 from tinyslm.text.corpus import town_corpus
 
 corpus = town_corpus(tokenizer, end_id=0, validation=80)
 tokens = np.array([len(document) - 1 for document in corpus.validation])
 running = np.cumsum(corpus.floor_nats) / np.cumsum(tokens)
 figure, axes = plt.subplots()
-show_lines(axes, {"": running}, "documents so far", "mean nats per token", np.arange(1, 81))
+show_lines(axes, {"": running}, "number of documents", "mean nats per token", np.arange(1, 81))
 show_floor(axes, corpus.floor.nats)
 axes.set_ylim(0.4, 1.0)
-plt.show()
+show()
 floor = corpus.floor
 print(f"floor of these documents {floor.nats:.3f} ± {floor.standard_error:.3f} nats per token")
 
 # %% [markdown]
-# The number behind ± is the standard error: other documents would have another mean. That is why a model and the floor
-# are always compared on the same documents.
+# The number after ± is the standard error: another sample of documents has another mean. Therefore a model and the
+# floor are always compared on the same documents.
 #
-# ## A loss with its floor
+# ## A loss and its floor
 #
-# Now the built-in model on these documents. Each point is one document: how many nats the program needed for it, and
-# how many the model did.
+# The built-in model on these documents. Each point is one document: minus its log-probability under the generating
+# program (horizontal) and under the model (vertical).
 
 # %%
+from tinyslm.evaluation import measure_loss
+from tinyslm.evaluation.loss import document_nats
+
 nats, _ = document_nats(model, corpus.validation)  # (N,): minus the log-probability
 figure, axes = plt.subplots(figsize=(4.6, 4.2))
 axes.plot(corpus.floor_nats, nats, "o", color="#0072b2", markersize=4)
 limits = [0, 1.05 * nats.max()]
 axes.plot(limits, limits, color="#555555", linestyle=(0, (8, 3)), linewidth=1)
-axes.set(
-    xlabel="the program: nats of a document",
-    ylabel="the model: nats of a document",
-    xlim=limits,
-    ylim=limits,
-)
-plt.show()
+axes.set(xlabel="generating program: nats per document", ylabel="model: nats per document")
+axes.set(xlim=limits, ylim=limits)
+show()
 loss = measure_loss(model, corpus.validation)
 print(f"loss {loss.nats:.3f}, floor {floor.nats:.3f}: {loss.nats / floor.nats - 1:+.1%}")
-print(f"perplexity {loss.perplexity:.2f}: as uncertain as among so many equally likely tokens")
+print(f"perplexity {loss.perplexity:.2f}: as uncertain as between that many equally likely tokens")
 
 # %% [markdown]
-# The points lie along the line where both are the same, and on the whole above it. A single document can come out
-# below: the floor holds for the mean over all that the program could have written, not for each. The loss alone,
-# without the line, would not say whether it is good.
+# Most points are above the diagonal, on which both values are equal. A single document can be below: the floor bounds
+# the expected value over all documents, not each document. The loss alone, without the floor, does not tell whether the
+# model is good.
 #
-# ## Why a loss means nothing without it
+# ## Why a loss needs its floor
 #
-# Here is each family of documents alone.
+# The loss and the floor of each family of documents:
 
 # %%
 families = list(town.FAMILIES)
@@ -212,31 +214,33 @@ of_family = {f: np.array([each == f for each in corpus.families]) for f in famil
 floors = {f: corpus.floor_nats[rows].sum() / tokens[rows].sum() for f, rows in of_family.items()}
 losses = {f: nats[rows].sum() / tokens[rows].sum() for f, rows in of_family.items()}
 order = sorted(families, key=losses.get)
-figure, axes = plt.subplots(figsize=(6.4, 3.2))
-axes.barh(order, [floors[f] for f in order], color="#bbbbbb", label="floor: nobody can know")
-above = [losses[f] - floors[f] for f in order]
-axes.barh(order, above, left=[floors[f] for f in order], color="#0072b2", hatch="///",
-          edgecolor="white", label="above it: the model does not know")  # fmt: skip
-axes.set_xlabel("loss, nats per token")
-axes.set_xlim(0, 1.6)
-axes.legend(fontsize=8)
-axes.grid(False)
-plt.show()
 print(f"{'':14}documents   loss  floor  above")
 for f in order:
     above = losses[f] / floors[f] - 1
     print(f"{f:14}{of_family[f].sum():9}  {losses[f]:5.2f}  {floors[f]:5.2f}  {100 * above:4.0f} %")
 
+# %%
+figure, axes = plt.subplots(figsize=(6.4, 3.2))
+floor_bars = [floors[f] for f in order]
+axes.barh(order, floor_bars, color="#bbbbbb", label="floor: unpredictable")
+above = [losses[f] - floors[f] for f in order]
+axes.barh(order, above, left=floor_bars, color="#0072b2", hatch="///", edgecolor="white",
+          label="above the floor: error of the model")  # fmt: skip
+axes.set(xlabel="loss, nats per token", xlim=(0, 1.6))
+axes.legend(fontsize=8)
+axes.grid(False)
+show()
+
 # %% [markdown]
-# Order the families by loss, and order them by what is above the floor: the two orders are not the same. Facts, of
-# which the model knows nearly all that can be known, have a higher loss than programs, of which it misses much. Most of
-# the loss of this model is the text's own chance. A compression that adds a tenth of a nat does little harm or much
-# harm, depending on how much was there to lose. (Each family has only a few documents here; `data/README.md` has the
-# same table for two thousand.)
+# The order of the families by loss differs from the order by distance to the floor. The model predicts facts almost as
+# well as possible, but their loss is higher than that of programs, for which the model is far above the floor. Most of
+# the loss is the entropy of the text. An increase of 0.1 nats by compression is small for a family with a high floor
+# and a low error, and relatively large for a family whose loss was low. (Each family has only a few documents here;
+# `data/README.md` has the same table for two thousand documents.)
 #
 # ## The unit matters
 #
-# A loss per token depends on what a token is. The same documents, the same program, in tokens of different size:
+# A loss per token depends on the tokenizer. The same documents, with tokenizers of different size:
 
 # %%
 print("vocabulary  tokens  floor per token  per byte")
@@ -247,14 +251,14 @@ for size, each in [*trained.items(), ("built in", tokenizer)]:
     print(f"{size:>10}  {count:6}  {total / count:15.3f}  {total / size_in_bytes:8.3f}")
 
 # %% [markdown]
-# Per byte it stays what it is, and per token it grows with the size of the tokens. Two models with different tokenizers
-# must not be compared by their loss per token, though it is often done. Within one tokenizer, as in these lessons, they
-# can.
+# The entropy per byte does not depend on the tokenizer; the entropy per token increases with the size of the tokens.
+# Models with different tokenizers must not be compared by their loss per token. Models with the same tokenizer can, as
+# in these lessons.
 #
 # ## From documents to rows
 #
-# A model computes many documents at once, as rows of a matrix. Short ones are filled up with *padding*, and their
-# *labels* say that there is nothing to predict there:
+# A model processes a batch of documents as rows of a matrix. Short documents are filled with *padding*. The *labels*
+# mark the positions that are not predicted:
 
 # %%
 from tinyslm.text.batches import document_rows
@@ -262,34 +266,31 @@ from tinyslm.text.batches import document_rows
 token_ids, labels = document_rows(corpus.validation[:4], length=128)
 figure, axes = plt.subplots(figsize=(6.8, 1.9))
 axes.imshow(labels >= 0, cmap="Blues", aspect="auto", vmin=0, vmax=1.5, interpolation="nearest")
-axes.set(yticks=range(len(labels)), ylabel="row", xlabel="token (dark: real, white: padding)")
+axes.set(yticks=range(len(labels)), ylabel="row", xlabel="token (dark: document, white: padding)")
 axes.grid(False)
-plt.show()
-print(f"token_ids {token_ids.shape}, of which {np.sum(labels >= 0)} tokens are real")
+show()
+print(f"token_ids {token_ids.shape}, of which {np.sum(labels >= 0)} tokens are not padding")
 print(f"the end of row 0: token_ids {token_ids[0, -3:]}, labels {labels[0, -3:]}")
 
 # %%
 print(numbered_source(document_rows))
 
 # %% [markdown]
-# One document per row: two in the same row would see each other, and a model that is measured on single documents would
-# have been trained on something else.
+# Each row contains one document. If a row contained two, the tokens of one could attend to the other; the model would
+# be trained on a different task than the one on which it is measured.
 #
-# ## What people ask
+# ## Questions
 #
-# **Can a model be better than the floor?** On a sample, by luck, as the single points above; and by cheating, when it
-# was trained on the documents that it is measured on. A loss below the floor by several standard errors is a defect in
-# the measurement, and here it would be seen. On a corpus without a known floor nobody would.
+# **Can a model be better than the floor?** On a finite sample yes, by chance, as for single points above. It can also
+# happen if the model was trained on the documents on which it is measured. A loss several standard errors below the
+# floor proves an error in the measurement. On a corpus with unknown entropy such an error remains undetected.
 #
-# **Where is the uncertainty in a text?** Each bar is the model's surprise by one token of a document:
+# **Which tokens are uncertain?** Each bar is the model's surprise for one token of a document:
 
 # %%
 from tinyslm import ops
 
-document = next(
-    d for d, f in zip(corpus.validation, corpus.families, strict=True) if f == "ambiguity"
-)
-document = document[:40]
+document = corpus.validation[corpus.families.index("ambiguity")][:40]
 log_probabilities = ops.log_softmax(model(document[None, :-1]))[0]  # (T, V)
 surprise = -np.take_along_axis(log_probabilities, document[1:, None], axis=1)[:, 0]
 labels = [tokenizer.id_to_token(int(i)) for i in document[1:]]
@@ -298,27 +299,46 @@ figure, axes = plt.subplots(figsize=(7.2, 3.0))
 axes.bar(range(len(surprise)), surprise, color="#0072b2", width=0.7)
 axes.set_xticks(range(len(surprise)), labels, rotation=90, fontsize=7)
 axes.set_ylabel("surprise, nats")
-plt.show()
+show()
 
 # %% [markdown]
-# High where the program had a choice: a name, a thing, a day. Near zero where the rest of a word or of a phrase
-# follows. The model cannot be blamed for the high bars, and only the floor says so.
+# The surprise is high where the program made a choice: a name, an object, a day. It is near zero where the rest of a
+# word or of a fixed phrase follows. The high bars are not errors of the model; the comparison with the floor shows
+# this.
+#
+# ## Summary
+#
+# - Byte-pair encoding merges frequent pairs: a frequent word is one token, a rare word several, and every text can be
+#   tokenized.
+# - The generating program gives the exact probability of each document. The mean of minus its logarithm is the entropy
+#   of the corpus, here 0.675 ± 0.024 nats per token: the floor.
+# - The built-in model has a loss of 0.743 on the same documents. Most of the loss is the entropy of the text.
+# - The entropy is 0.199 nats per byte with every tokenizer, but the value per token depends on the tokenizer.
+#
+# The code: `tinyslm/text/tokenizer.py`, `tinyslm/text/corpus.py`, `tinyslm/text/batches.py`,
+# `tinyslm/text/town/grammar.py`.
 #
 # ## Exercises
+
+# %% tags=["exercise"]
+exercise("document-rows")
+
+# %% [markdown]
+# Further exercises, without marks:
 #
-# 1. `tinyslm exercise new document-rows`: write documents as padded rows with labels yourself.
-# 2. Join on by hand: how many joins until *slower* is one token? Which words would profit on a text of your own?
-# 3. The program of `tinyslm/text/town/ambiguity.py` chooses one of 22 names, then one of the 21 others. How many nats
-#    is the second? Compare with its bar above. Why are the bars of the first name together higher?
-# 4. Sample 80 other validation documents (`town.documents("validation", 80, 80)`). How far does their floor lie from
-#    the one above, in standard errors?
-# 5. The floor per byte was computed without any model. Which property of the text makes it so low, compared with the 1
-#    bit per letter that Shannon estimated for English?
+# 1. Continue the merges by hand: how many merges until *slower* is one token? Which merges would your own text give?
+# 2. The grammar in `tinyslm/text/town/ambiguity.py` chooses one of 22 names, then one of the 21 others. How many nats
+#    is the second choice? Compare with its bar above. Why is the sum of the bars of the first name higher?
+# 3. Generate 80 other validation documents (`town.documents("validation", 80, 80)`). By how many standard errors does
+#    their floor differ from the one above?
+# 4. The floor per byte was computed without any model. Shannon estimated 1 bit per letter for English. Which property
+#    of the corpus makes its entropy so much lower?
 #
 # ## Sources
 #
-# - Shannon 1948, *A mathematical theory of communication*; 1951, *MaskedLMHead and entropy of printed English*.
+# - Shannon 1948, *A mathematical theory of communication*; 1951, *Prediction and entropy of printed English*.
 # - Gage 1994, *A new algorithm for data compression*: byte pairs. Sennrich, Haddow & Birch 2016, *Neural machine
-#   translation of rare words with subword units*: for models.
-# - Radford, Wu, Child, Luan, Amodei & Sutskever 2019, *Language models are unsupervised multitask learners*: on bytes.
+#   translation of rare words with subword units*: byte pairs for models.
+# - Radford, Wu, Child, Luan, Amodei & Sutskever 2019, *Language models are unsupervised multitask learners*: byte-level
+#   tokens.
 # - Cochran 1977, *Sampling techniques*, equation 6.4: the standard error of a ratio of means.

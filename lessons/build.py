@@ -29,6 +29,7 @@ from tinyslm.coursework.stubs import stub
 
 LESSONS = Path(__file__).parent
 SECONDS = 600  # time limit of a single cell
+MARKS = 'from setup_lesson import show_marks\n\nshow_marks("{}")'
 EXERCISE = re.compile(r'exercise\("([\w-]+)"\)')
 IMAGES = ("image/png", "image/svg+xml")
 NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
@@ -70,7 +71,7 @@ def exercise_cells(cell):
     return [
         new_markdown_cell(task.strip()),
         new_code_cell(f"%%writefile {file}\n{stub(exercise)}".strip(), metadata=metadata),
-        new_code_cell(f'show_marks("{file}")', metadata=metadata),
+        new_code_cell(MARKS.format(file), metadata=metadata),
     ]
 
 
