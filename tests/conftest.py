@@ -7,16 +7,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one BLAS thr
         os.environ.setdefault(name, "1")
 
 import pytest
-from hypothesis import settings
-
-from tinyslm.coursework.plugin import GENERATE
+from hypothesis import Phase, settings
 
 pytest_plugins = ["tinyslm.coursework.plugin"]  # --implementation FILE
+WITHOUT_SHRINKING = (Phase.explicit, Phase.generate, Phase.target)
 MOST_WORKERS = 8
 
 settings.register_profile("tinyslm", derandomize=True, database=None, deadline=None, max_examples=50, print_blob=True)
 settings.register_profile("few", derandomize=True, database=None, deadline=None, max_examples=10)
-settings.register_profile("mistakes", settings.get_profile("tinyslm"), phases=GENERATE)
+settings.register_profile("mistakes", settings.get_profile("tinyslm"), phases=WITHOUT_SHRINKING)
 settings.register_profile("explore", derandomize=False, database=None, deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tinyslm"))
 
@@ -25,8 +24,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tinyslm"))
 def pytest_cmdline_main(config):
     """Use one worker process per core if pytest-xdist is installed; `-n` overrides it (`-n 0`: one process)."""
     options = config.option
+    if "PYTEST_XDIST_WORKER" in os.environ:  # a worker, or a run that a test starts: it must not start workers itself
+        return
     if not config.pluginmanager.hasplugin("xdist") or options.usepdb or options.implementation or options.collectonly:
         return
     if options.numprocesses is None and options.dist == "no":
-        options.numprocesses, options.dist = "logical", "worksteal"
-        options.maxprocesses = options.maxprocesses or MOST_WORKERS
+        from tinyslm.runtime import available_cores
+
+        options.numprocesses, options.dist = min(available_cores(), MOST_WORKERS), "worksteal"
