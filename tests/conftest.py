@@ -22,13 +22,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tinyslm"))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """Use one worker process per core if pytest-xdist is installed; `-n` overrides it (`-n 0`: one process)."""
+    """Run whole directories with one worker process per core if pytest-xdist is installed; `-n` overrides it."""
     options = config.option
-    if "PYTEST_XDIST_WORKER" in os.environ:  # a worker, or a run that a test starts: it must not start workers itself
-        return
     if not config.pluginmanager.hasplugin("xdist") or options.usepdb or options.implementation or options.collectonly:
         return
-    if options.numprocesses is None and options.dist == "no":
+    whole = not any(argument.partition("::")[0].endswith(".py") for argument in config.args)
+    if whole and options.numprocesses is None and options.dist == "no":
         from tinyslm.runtime import available_cores
 
         options.numprocesses, options.dist = min(available_cores(), MOST_WORKERS), "worksteal"
