@@ -14,6 +14,7 @@ from tinyslm.compression.distillation import hidden_state_loss
 from tinyslm.compression.pruning import MaskedLinear, magnitude_mask
 from tinyslm.compression.quantization import QuantizedLinear, integer_linear, quantize_tokens, weight_only_linear
 from tinyslm.compression.quantization import quantized_linear as implementation
+from tinyslm.compression.quantization.quantized_linear import integer_linear_definition, weight_only_linear_definition
 from tinyslm.modules import Linear
 from tinyslm.tree import named_parameters
 
@@ -43,6 +44,29 @@ def test_integer_products_are_the_product_of_the_two_dequantized(rng, biased, se
     rounded = quantize_tokens(x.reshape(6, 7)).dequantize().reshape(2, 3, 7)
     expected = Linear(layer.dense_weight(), linear.bias)(rounded)
     np.testing.assert_allclose(layer(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@variants
+@pytest.mark.parametrize(
+    ("fast", "definition"),
+    [(weight_only_linear, weight_only_linear_definition), (integer_linear, integer_linear_definition)],
+)
+@given(
+    rng=generators(),
+    tokens=st.integers(0, 40),
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 70)),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    biased=st.booleans(),
+)
+def test_the_fast_form_equals_the_definition(fast, definition, rng, tokens, shape, dtype, biased, settings):
+    """Up to the rounding of floating-point sums, which are bounded by the sums of magnitudes."""
+    layer = QuantizedLinear.from_linear(draw_linear(rng, dtype, biased, shape), **settings)
+    arguments = (layer.codes, layer.scale, layer.zero_point, layer.bias)
+    x = rng.standard_normal((2, tokens, shape[1])).astype(dtype)
+    found, expected = fast(x, *arguments), definition(x, *arguments)
+    assert found.dtype == expected.dtype == dtype and found.shape == expected.shape
+    bound = np.abs(x) @ np.abs(layer.dense_weight()).T + 1
+    assert np.all(np.abs(found - expected) <= 300 * np.finfo(dtype).eps * bound)
 
 
 @variants

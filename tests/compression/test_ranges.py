@@ -160,7 +160,7 @@ def test_the_dtype_stays(method, dtype):
 
 def test_requests_that_cannot_be_honoured_are_refused():
     x = np.ones(3)
-    with pytest.raises(ConfigError, match="method must be one of"):
+    with pytest.raises(ConfigError, match="method is 'maximum', expected one of min_max"):
         choose_range(x, "maximum")
     with pytest.raises(ConfigError, match="percentile must be"):
         choose_range(x, "percentile", percentile=40)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import generators
-from tinyslm.compression.quantization.integer_matmul import block_length
+from tinyslm.compression.quantization.integer_matmul import block_length, integer_matmul_definition
 from tinyslm.coursework.implementation import (
     affine_matmul,
     integer_matmul,
@@ -27,6 +27,15 @@ def test_the_product_is_that_of_plain_int32_arithmetic(rng, n, m, K):
     product = integer_matmul(x, w)
     assert product.dtype == np.int32
     np.testing.assert_array_equal(product, x.astype(np.int32) @ w.astype(np.int32).T)
+
+
+code_types = st.sampled_from([np.int8, np.uint8])
+
+
+@given(generators(), st.integers(0, 6), st.integers(1, 6), st.integers(0, 1200), code_types, code_types)
+def test_the_fast_form_equals_the_definition(rng, n, m, K, x_type, w_type):
+    x, w = draw_codes(rng, n, K).view(x_type), draw_codes(rng, m, K).view(w_type)
+    np.testing.assert_array_equal(integer_matmul(x, w), integer_matmul_definition(x, w), strict=True)
 
 
 def test_a_large_product_on_several_threads_is_the_same():

@@ -118,7 +118,7 @@ def test_bad_arguments():
             smoothing_scales(one, one, alpha)
     with pytest.raises(DataError, match="weight_maxima must have shape"):
         smoothing_scales(one, np.ones(4))
-    with pytest.raises(DataError, match="activation_maxima are magnitudes"):
+    with pytest.raises(DataError, match="activation_maxima must not be negative"):
         smoothing_scales(-one, one)
     with pytest.raises(DataError, match="weight_maxima must be finite"):
         smoothing_scales(one, one * np.inf)

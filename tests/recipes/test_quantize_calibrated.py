@@ -283,7 +283,7 @@ def test_compressed_models_are_refused():
             Quantize(bits=4, group_size=4),
             "dynamic_activations",
             True,
-            "dynamic_activations need one scale per row, found 4",
+            "dynamic activation quantization needs one scale per row, found 4",
         ),
         (QuantizeFormat(block_size=4), "in_features", 7, "in_features is 7, expected 16"),
         (QuantizeFormat(block_size=4), "block_size", 5, "block_size must divide 16, found 5"),
@@ -308,7 +308,7 @@ def test_settings_that_do_not_fit_the_model_are_refused():
         (Quantize(group_size=4, dynamic_activations=True), "leave out group_size"),
         (QuantizeFormat("nf5"), "format is 'nf5', expected one of nf4, fp4"),
         (QuantizeFormat(block_size=5), "block_size must divide"),
-        (QuantizeStatic("largest"), "method must be one of"),
+        (QuantizeStatic("largest"), "method is 'largest', expected one of min_max"),
     ):
         with pytest.raises(Error, match=message):
             step(model, tiny_calibration(model))

@@ -1,12 +1,17 @@
-"""A linear layer in 4 bits whose codes are indices of 16 levels that do not lie evenly (NormalFloat-4)."""
+"""Linear layer with 4-bit weights whose codes are indices of 16 non-uniform levels (NormalFloat-4, FP4).
+
+Formats and rounding: `tinyslm/compression/quantization/nf4.py`. Applied to models:
+`tinyslm/recipes/quantization/nf4.py`. Lesson: `lessons/09_quantization.py`.
+"""
 
 from typing import ClassVar
 
 import numpy as np
 
 from tinyslm.compression.quantization.affine import QuantizedArray
-from tinyslm.compression.quantization.bit_packing import pack_codes, packed_length, unpack_codes
+from tinyslm.compression.quantization.bit_packing import pack_codes, unpack_codes
 from tinyslm.compression.quantization.nf4 import BlockCodes, DoubleQuantized, double_quantize, quantize_to_levels
+from tinyslm.compression.quantization.packed_linear import packed_shape
 from tinyslm.errors import ConfigError
 from tinyslm.modules import LinearLayer
 from tinyslm.tree import Array, constant
@@ -16,14 +21,41 @@ SCALES_PER_STEP = 256  # scales that share one step size
 
 
 class CodebookLinear(LinearLayer):
-    """A `Linear` with weights of 4 bits: a level times the scale of its block. The scales take 8
-    bits ("double quantization").
+    """`Linear` with 4-bit weights: each weight is a level times the scale of its block.
 
-    codes: (out, ceil(in / 2)) uint8, packed by `pack_codes`, an index of levels less 8 each;  levels: (16,), the last
-    repeated where there are fewer;
-    scale_codes: int8, those of all scales padded to whole `SCALES_PER_STEP`;  scale_steps: one per `SCALES_PER_STEP`;
-    scale_mean: ();  in_features: in;  block_size: neighbouring weights that share a scale.
-    The matrix is built anew for every product. Source: Dettmers et al. 2023 (QLoRA), section 3.
+    The scales take 8 bits each ("double quantization"). Each product dequantizes the whole matrix.
+
+    Parameters
+    ----------
+    codes : ndarray of uint8, shape (out, ceil(in / 2))
+        Index of a level minus 8, packed by `pack_codes`.
+    levels : ndarray, shape (16,)
+        The last one is repeated if the format has fewer.
+    scale_codes : ndarray of int8
+        Codes of all scales, padded to a multiple of `SCALES_PER_STEP`.
+    scale_steps : ndarray
+        One step size per `SCALES_PER_STEP` scales.
+    scale_mean : ndarray, shape ()
+        Mean of the scales.
+    bias : ndarray, shape (out,), optional
+        The only array that can be trained.
+    in_features : int
+        Number of inputs.
+    block_size : int
+        Number of neighbouring weights that share a scale.
+
+    References
+    ----------
+    Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs" (arXiv 2305.14314), section 3.
+
+    Examples
+    --------
+    >>> from tinyslm.compression.quantization import normal_float4_levels
+    >>> from tinyslm.modules import Linear
+    >>> linear = Linear(np.array([[3.0, 0.0, -3.0, 1.0]]))
+    >>> layer = CodebookLinear.from_linear(linear, normal_float4_levels(), block_size=4)
+    >>> layer.codes.nbytes, layer.dense_weight().round(2)
+    (2, array([[ 3.  ,  0.  , -3.  ,  1.01]]))
     """
 
     storage: ClassVar[str] = "4 bits per weight, with 16 levels"
@@ -42,13 +74,12 @@ class CodebookLinear(LinearLayer):
     def array_forms(shape, settings, arrays):
         """Packed codes, 16 levels, the scales of the blocks in 8 bits, and the bias."""
         block_size = settings.get("block_size", 64)
-        if settings.get("in_features") != shape[1]:
-            raise ConfigError(f"in_features is {settings.get('in_features')!r}, expected {shape[1]}")
+        codes = packed_shape(shape, settings, BITS)
         if block_size < 1 or shape[1] % block_size:
             raise ConfigError(f"block_size must divide {shape[1]}, found {block_size}")
         steps = -(-shape[0] * (shape[1] // block_size) // SCALES_PER_STEP)
         return {
-            "codes": (np.uint8, (shape[0], packed_length(shape[1], BITS))),
+            "codes": (np.uint8, codes),
             "levels": (np.floating, (2**BITS,)),
             "scale_codes": (np.int8, (steps * SCALES_PER_STEP,)),
             "scale_steps": (np.floating, (steps,)),
@@ -57,10 +88,11 @@ class CodebookLinear(LinearLayer):
         }
 
     @classmethod
-    def from_linear(cls, linear, levels, *, block_size=64):
-        """The layer with every weight at the nearest of the levels, at most 16 and ascending from -1 to 1.
+    def from_linear(cls, linear: LinearLayer, levels: Array, *, block_size: int = 64) -> "CodebookLinear":
+        """The layer with every weight rounded to the nearest level.
 
-        The nearest as seen with the exact scales, as in the authors' code: the scales are rounded afterwards.
+        levels: at most 16, ascending from -1 to 1. The nearest level is that for the exact scales, as in the authors'
+        code: the scales are rounded afterwards.
         """
         weight = linear.dense_weight()
         found = quantize_to_levels(weight, levels, block_size)
@@ -71,13 +103,12 @@ class CodebookLinear(LinearLayer):
         return cls(codes, levels, steps.codes, steps.scale, scales.mean, linear.bias, weight.shape[1], block_size)
 
     def scales(self) -> Array:
-        """The scale of every block: (out, in / block_size)."""
-        zero_point = np.zeros(self.scale_steps.shape, np.int32)
-        differences = QuantizedArray(self.scale_codes, self.scale_steps, zero_point, 8, SCALES_PER_STEP)
+        """Scale of every block: (out, in / block_size)."""
+        differences = QuantizedArray(self.scale_codes, self.scale_steps, group_size=SCALES_PER_STEP)
         blocks = (self.out_features, self.in_features // self.block_size)
         return DoubleQuantized(differences, self.scale_mean, blocks).dequantize()
 
     def dense_weight(self) -> Array:
-        """The (out, in) matrix that the codes stand for."""
+        """The dequantized weight (out, in)."""
         codes = unpack_codes(self.codes, BITS, self.in_features).astype(np.int16) + 2 ** (BITS - 1)  # (out, in)
         return BlockCodes(codes, self.scales()).dequantize(self.levels)

@@ -1,25 +1,52 @@
-"""Training with rounded weights: rounding in the forward pass, and gradients as if there were none."""
+"""Fake quantization, for quantization-aware training: rounding in the forward pass, straight-through gradients.
+
+Sources: Jacob et al. 2018 (arXiv 1712.05877), section 3; Esser et al. 2020, "Learned Step Size Quantization" (LSQ,
+arXiv 1902.08153). Applied to models: `tinyslm/recipes/quantization/fake_quantize.py`. Lesson:
+`lessons/09_quantization.py`.
+"""
 
 import numpy as np
 
 from tinyslm.autodiff import differentiable, sum_to_shape
 from tinyslm.compression.quantization.affine import QuantizedArray, code_range, encode, quantize
 from tinyslm.compression.quantization.integer_matmul import quantize_tokens
-from tinyslm.compression.quantization.packed_linear import linear_from_codes
+from tinyslm.compression.quantization.packed_linear import PackedLinear, QuantizedLinear, linear_from_codes
 from tinyslm.modules import LinearLayer
 from tinyslm.tree import Array, constant
 
+NO_ZERO_POINT = np.zeros((1, 1), np.int32)
+
 
 @differentiable
-def fake_quantize(x, scale, zero_point, *, bits=8, symmetric=True):
-    """scale * (clip(round(x / scale) + zero_point) - zero_point): what x becomes when it is stored in so few bits.
+def fake_quantize(x: Array, scale: Array, zero_point: Array, *, bits: int = 8, symmetric: bool = True) -> Array:
+    """Quantize and dequantize: scale * (clip(round(x / scale) + zero_point) - zero_point).
 
-    x: any shape;  scale, zero_point: broadcast with x;  returns the shape and dtype of x.
-    The gradients are those of the surrogate in which round(v) is v plus a constant (straight-through): for x that is 1
-    where x / scale + zero_point lies in the range of codes, 0 outside; for the scale (learned step size) it is
-    round(v) - v with v = x / scale inside, the distance of the code from the zero point outside, divided by
-    sqrt(N * largest code), where N entries share a scale.
-    Sources: Bengio, Leonard & Courville 2013; Esser et al. 2020 (LSQ), eq. 3 and 5 and section 2.2.
+    The gradients are those of the surrogate in which round(v) is v plus a constant (straight-through estimator). With
+    v = x / scale, "inside" means that v + zero_point lies in the range of codes. The gradient of x is 1 inside and 0
+    outside. The gradient of the scale (learned step size) is round(v) - v inside, and the distance of the code from the
+    zero point outside, divided by sqrt(N * largest code), where N entries share a scale.
+
+    Parameters
+    ----------
+    x : ndarray, any shape
+    scale, zero_point : ndarray
+        Broadcast with x.
+    bits, symmetric
+        Range of the codes, see `code_range`.
+
+    Returns
+    -------
+    ndarray
+        Shape and dtype of x.
+
+    References
+    ----------
+    Bengio, Leonard & Courville 2013 (arXiv 1308.3432); Esser et al. 2020 (arXiv 1902.08153), eq. 3 and 5, section 2.2.
+
+    Examples
+    --------
+    >>> fake_quantize(np.array([0.3, -0.8, 9.0]), np.array(0.5), np.array(0), bits=4)
+    array([ 0.5, -1. ,  3.5])
     """
     low_code, high_code = code_range(bits, symmetric)
     steps = x / scale
@@ -37,19 +64,55 @@ def fake_quantize(x, scale, zero_point, *, bits=8, symmetric=True):
 
 
 @differentiable
-def fake_quantize_tokens(x):
-    """Activations rounded to 8 bits with one scale per token, (..., in); no value is clipped, so the gradient is 1."""
+def fake_quantize_tokens(x: Array) -> Array:
+    """Activations quantized to 8 bits with one scale per token, and dequantized.
+
+    Parameters
+    ----------
+    x : ndarray, shape (..., in)
+
+    Returns
+    -------
+    ndarray, shape (..., in)
+        No value is clipped, so the straight-through gradient is 1 everywhere.
+
+    Examples
+    --------
+    >>> fake_quantize_tokens(np.array([[127.0, 3.4]]))
+    array([[127.,   3.]])
+    """
     rounded = quantize_tokens(x.reshape(-1, x.shape[-1])).dequantize()  # (N, in)
     return rounded.reshape(x.shape), lambda dy: (dy,)
 
 
 class FakeQuantizedLinear(LinearLayer):
-    """A `Linear` in training whose weight is rounded, symmetric around 0, every time it is used.
+    """`Linear` for quantization-aware training: each use rounds its weight, with zero point 0.
 
-    weight: (out, in), trained;  scale: (out, 1), where the scales began;  factor: (out, 1), trained: the rounding uses
-    factor * scale. An optimizer that moves every parameter by about its learning rate (AdamW) then moves all scales by
-    a like fraction, and none past 0.
-    dynamic_activations: activations are rounded too, per token, as in a `QuantizedLinear`.
+    Parameters
+    ----------
+    weight : ndarray, shape (out, in)
+        Trained.
+    factor : ndarray, shape (out, 1)
+        Trained. The step size is factor * scale: an optimizer that moves every parameter by about its learning rate
+        (AdamW) then changes all step sizes by a similar fraction, and none becomes negative.
+    scale : ndarray, shape (out, 1)
+        Initial step sizes, constant.
+    bias : ndarray, shape (out,), optional
+    bits : int
+        Bits per weight, 2 to 8.
+    dynamic_activations : bool
+        Whether to round activations too, to 8 bits per token, as in a `QuantizedLinear`.
+
+    References
+    ----------
+    Esser et al. 2020 (arXiv 1902.08153).
+
+    Examples
+    --------
+    >>> from tinyslm.modules import Linear
+    >>> layer = FakeQuantizedLinear.from_linear(Linear(np.array([[0.7, -0.1]])), bits=4)
+    >>> layer.dense_weight()
+    array([[ 0.7, -0.1]])
     """
 
     weight: Array
@@ -60,10 +123,12 @@ class FakeQuantizedLinear(LinearLayer):
     dynamic_activations: bool = False
 
     @classmethod
-    def from_linear(cls, linear, *, bits=8, dynamic_activations=False):
+    def from_linear(
+        cls, linear: LinearLayer, *, bits: int = 8, dynamic_activations: bool = False
+    ) -> "FakeQuantizedLinear":
         """The layer with one scale per row.
 
-        A scale begins at 2 mean|w| / sqrt(largest code), or where the whole range is covered if that is finer.
+        The initial step size is 2 mean|w| / sqrt(largest code), or that which covers the whole range if it is smaller.
         Source: Esser et al. 2020, section 2.1.
         """
         weight = linear.dense_weight()
@@ -72,12 +137,11 @@ class FakeQuantizedLinear(LinearLayer):
         scale = np.where(usual > 0, np.minimum(usual, covering), covering)
         return cls(weight, np.ones_like(scale), scale, linear.bias, bits, dynamic_activations)
 
-    def to_quantized(self):
-        """The layer that computes the same, from integers."""
+    def to_quantized(self) -> QuantizedLinear | PackedLinear:
+        """The layer that computes the same from stored codes."""
         scale = self.factor * self.scale  # (out, 1)
-        zero_point = np.zeros(scale.shape, np.int32)
-        codes = encode(self.weight, scale, zero_point, bits=self.bits)
-        weight = QuantizedArray(codes, scale, zero_point, self.bits)
+        codes = encode(self.weight, scale, NO_ZERO_POINT, bits=self.bits)
+        weight = QuantizedArray(codes, scale, bits=self.bits)
         return linear_from_codes(weight, self.bias, dynamic_activations=self.dynamic_activations)
 
     def __call__(self, x):
@@ -87,6 +151,5 @@ class FakeQuantizedLinear(LinearLayer):
         return super().__call__(x)
 
     def dense_weight(self) -> Array:
-        """The (out, in) matrix that this layer multiplies by: rounded."""
-        zero_point = np.zeros((1, 1), np.int32)
-        return fake_quantize(self.weight, self.factor * self.scale, zero_point, bits=self.bits)
+        """The rounded weight (out, in)."""
+        return fake_quantize(self.weight, self.factor * self.scale, NO_ZERO_POINT, bits=self.bits)

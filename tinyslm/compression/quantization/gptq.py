@@ -1,54 +1,95 @@
-"""GPTQ: columns are rounded one after another, and those not yet rounded make up for the error."""
+"""GPTQ: columns are rounded one after another, and the remaining columns compensate for each error.
+
+Source: Frantar et al. 2023, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers" (arXiv
+2210.17323). The loop is shared with SparseGPT: `tinyslm/compression/error_compensation.py`. Applied to models:
+`tinyslm/recipes/quantization/gptq.py`. Lesson: `lessons/09_quantization.py`.
+"""
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import require_integer, require_matrix, require_same_shape
+from tinyslm.compression.argument_checks import array, checked, integer, matrix
 from tinyslm.compression.error_compensation import compensate_columns, prepare_columns
-from tinyslm.compression.quantization.affine import QuantizedArray, affine_parameters, encode
+from tinyslm.compression.quantization.affine import QuantizedArray, affine_parameters, encode, require_groups
 from tinyslm.errors import ConfigError
 
 
+@checked(weight=matrix("out", "in"), hessian=array("in", "in"), block_size=integer(1, 2**31))
 def gptq(
-    weight,
-    hessian,
+    weight: np.ndarray,
+    hessian: np.ndarray,
     *,
-    bits=4,
-    symmetric=True,
-    group_size=None,
-    block_size=128,
-    damping=0.01,
-    act_order=False,
-    static_groups=False,
-):
-    """Codes of a weight that keep the layer's outputs, not its weights, near: small tr((W - Q) H (W - Q)^T).
+    bits: int = 4,
+    symmetric: bool = True,
+    group_size: int | None = None,
+    block_size: int = 128,
+    damping: float = 0.01,
+    act_order: bool = False,
+    static_groups: bool = False,
+) -> QuantizedArray:
+    """Codes of a weight W whose dequantized form Q has a small output error tr((W - Q) H (W - Q)^T).
 
-    weight: (out, in);  hessian: (in, in) X^T X of the inputs, in any unit, and `damping` as in `prepare_columns`;
-    returns a `QuantizedArray` in the dtype of the weight, one scale per row, or per `group_size` neighbouring columns.
-    The range of a group is that of its columns when the first of them is rounded, moved by all errors before; that of
-    a whole row, or of any group with static_groups, is the range of the original weights.
-    act_order: columns with the largest diag H are rounded first; groups must then be static. block_size: of the loop,
-    rounded to whole groups; it changes the speed only.
-    Source: Frantar et al. 2023 (GPTQ), section 4 and algorithm 1.
+    A column is dead if its input is 0 for every token (H_jj = 0). Its weights are set to 0 before any range is taken.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (out, in)
+        Weight matrix of a linear layer, y = x W^T.
+    hessian : ndarray, shape (in, in)
+        H = X^T X of the inputs, or a multiple of it.
+    bits : int
+        Bits per code, 2 to 8.
+    symmetric : bool
+        Whether the zero points are 0, see `code_range`.
+    group_size : int, optional
+        One scale per `group_size` neighbouring columns, which must divide `in`. None: one scale per row.
+    block_size : int
+        Columns after a block are updated once per block. Groups that are not static round it to whole groups. It
+        changes the speed only.
+    damping : float
+        This fraction of the mean of H's diagonal is added to the diagonal.
+    act_order : bool
+        Round the columns with the largest diag H first. Groups must then be static.
+    static_groups : bool
+        Whether the range of a group is that of its original weights (dead columns at 0). Otherwise it is the range of
+        its columns at the time the first of them is rounded, after the updates for all earlier errors. The range of a
+        whole row (no groups) is always that of the original weights (dead columns at 0).
+
+    Returns
+    -------
+    QuantizedArray
+        scale in the dtype of `weight`, shape (out, 1) or (out, in / group_size).
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range, or `act_order` is combined with groups that are not static.
+    DataError
+        If shapes do not match, entries are not finite, or the damped hessian is not positive definite.
+
+    References
+    ----------
+    Frantar et al. 2023 (arXiv 2210.17323), section 4 and algorithm 1.
+
+    Examples
+    --------
+    >>> hessian = np.array([[2.0, 1.0], [1.0, 2.0]])
+    >>> gptq(np.array([[0.7, 0.25]]), hessian).dequantize()
+    array([[0.7, 0.2]])
     """
-    require_matrix("weight", weight)
     inputs = weight.shape[1]
-    size = inputs if group_size is None else group_size  # without groups a row is one
-    require_integer("group_size", size, 1, inputs)
-    if inputs % size:
-        raise ConfigError(f"group_size must divide the {inputs} columns of the weight, found {size}")
-    require_same_shape("hessian", hessian, (inputs, inputs))
-    require_integer("block_size", block_size, 1, 2**31)
+    size = inputs if group_size is None else group_size  # without groups a row is one group
+    require_groups(size, weight.shape)
     ranges_move = group_size is not None and not static_groups
     if act_order and ranges_move:
-        raise ConfigError("act_order leaves no group together: with group_size it needs static_groups=True")
-    if ranges_move:  # a group must lie within a block, where its columns have been moved already
+        raise ConfigError("act_order spreads a group over the order: with group_size it needs static_groups=True")
+    if ranges_move:  # a group must lie within a block, where its columns have been updated already
         block_size = max(block_size // size, 1) * size
     order = np.argsort(-np.diag(hessian), kind="stable") if act_order else np.arange(inputs)
     moving, upper = prepare_columns(weight[:, order], hessian[np.ix_(order, order)], damping)
     rounding = {"bits": bits, "symmetric": symmetric}
 
     def range_of(columns):
-        """Scale and zero point, (out, 1), that cover some columns (out, n)."""
+        """Scale and zero point, (out, 1), for the range of some columns (out, n)."""
         lowest, highest = (extreme(columns, axis=1, keepdims=True).astype(weight.dtype) for extreme in (np.min, np.max))
         return affine_parameters(lowest, highest, **rounding)
 

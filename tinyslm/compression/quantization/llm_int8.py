@@ -1,36 +1,100 @@
-"""Outlier features in floating point, all others in 8 bits (LLM.int8())."""
+"""LLM.int8(): outlier features in floating point, all others in 8 bits.
+
+Source: Dettmers et al. 2022, "LLM.int8(): 8-bit Matrix Multiplication for Transformers at Scale" (arXiv 2208.07339).
+Applied to models: `tinyslm/recipes/quantization/llm_int8.py`. Lesson: `lessons/09_quantization.py`.
+"""
 
 from typing import ClassVar
 
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.compression.argument_checks import at_least, checked
 from tinyslm.compression.quantization.affine import quantize
 from tinyslm.compression.quantization.integer_matmul import integer_matmul, quantize_tokens
-from tinyslm.errors import ConfigError
+from tinyslm.compression.quantization.quantized_linear import CodesLinear, output_and_vjp
 from tinyslm.modules import LinearLayer
 from tinyslm.tree import Array, constant
 
 THRESHOLD = 6.0  # Dettmers et al. 2022, section 3.2
 
 
-def outlier_features(maxima, threshold=THRESHOLD):
-    """Which features are outliers: (in,) booleans, True where the largest magnitude exceeds the threshold."""
-    if not threshold >= 0:
-        raise ConfigError(f"threshold must be at least 0, found {threshold!r}")
+@checked(threshold=at_least(0))
+def outlier_features(maxima: Array, threshold: float = THRESHOLD) -> Array:
+    """Which features are outliers.
+
+    Parameters
+    ----------
+    maxima : ndarray, shape (in,)
+        Largest magnitude of each feature.
+    threshold : float
+        At least 0.
+
+    Returns
+    -------
+    ndarray of bool, shape (in,)
+        True where the maximum exceeds the threshold.
+
+    Raises
+    ------
+    ConfigError
+        If the threshold is negative or nan.
+
+    Examples
+    --------
+    >>> outlier_features(np.array([0.5, 8.0, 6.0]))
+    array([False,  True, False])
+    """
     return np.asarray(maxima > threshold)
 
 
 @differentiable
-def outlier_linear(x, codes, scale, columns, outlier_weight, bias=None, *, threshold=THRESHOLD):
-    """y = x_O W_O^T + scale_x scale (codes_x codes^T) + b: a few features in floating point, the rest in integers.
+def outlier_linear(
+    x: Array,
+    codes: Array,
+    scale: Array,
+    columns: Array,
+    outlier_weight: Array,
+    bias: Array | None = None,
+    *,
+    threshold: float = THRESHOLD,
+) -> Array:
+    """y = x_O W_O^T + scale_x scale (codes_x codes^T) + b: outlier features O in floating point, the rest in integers.
 
-    O are the features that exceed the threshold anywhere in x ("dynamic"), and always those named by `columns`. The
-    weights of the latter are stored as they were; of the others there are only codes.
-    x: (..., in);  codes: (out, in) int8, 0 in the stored columns;  scale: (out, 1);  columns: (k,) integers;
-    outlier_weight: (out, k);  bias: (out,) or None;  returns (..., out). The other features of a token, and each row of
-    their weights, share one scale ("vector-wise"). A token's result can depend on the others: on their outliers.
-    Source: Dettmers et al. 2022 (LLM.int8()), eq. 8. The vjp passes the rounding by (straight-through).
+    O are the features that exceed the threshold anywhere in x ("dynamic"), and always those of `columns`, whose weights
+    are stored without rounding. The weights of the other features are stored as codes only. The other features of a
+    token share one scale, and so does each row of their weights ("vector-wise"). A token's result can depend on the
+    outliers of other tokens.
+
+    Parameters
+    ----------
+    x : ndarray, shape (..., in)
+    codes : ndarray of int8, shape (out, in)
+        0 in the stored columns.
+    scale : ndarray, shape (out, 1)
+    columns : ndarray of integers, shape (k,)
+        Indices of the stored columns.
+    outlier_weight : ndarray, shape (out, k)
+        Weights of the stored columns.
+    bias : ndarray, shape (out,), optional
+    threshold : float
+        Magnitude above which a feature is an outlier.
+
+    Returns
+    -------
+    ndarray, shape (..., out)
+        dtype of x. Only x and the bias have gradients; the vjp treats rounding as the identity (straight-through
+        estimator).
+
+    References
+    ----------
+    Dettmers et al. 2022 (arXiv 2208.07339), eq. 8.
+
+    Examples
+    --------
+    >>> codes, weight = np.array([[127, 0]], np.int8), np.array([[0.3]])
+    >>> outlier_linear(np.array([[1.0, 50.0]]), codes, np.array([[1 / 127]]), np.array([1]), weight).round(3)
+    array([[16.]])
     """
     inputs = x.reshape(-1, x.shape[-1])  # (N, in)
     large = outlier_features(np.max(np.abs(inputs), axis=0, initial=0), threshold)  # (in,)
@@ -43,28 +107,37 @@ def outlier_linear(x, codes, scale, columns, outlier_weight, bias=None, *, thres
     y += inputs[:, large] @ codes[:, large].T.astype(x.dtype)
     y *= output_scale
     y += inputs[:, columns] @ outlier_weight.T.astype(x.dtype)
-    if bias is not None:
-        y += bias
 
-    def vjp(dy):
-        dy = dy.reshape(-1, codes.shape[0])  # (N, out)
+    def input_gradient(dy):
         dx = (dy * output_scale) @ codes.astype(dy.dtype)  # (N, in)
         dx[:, columns] = dy @ outlier_weight.astype(dy.dtype)
-        dbias = None if bias is None else np.sum(dy, axis=0)  # (out,)
-        return dx.reshape(x.shape), None, None, None, None, dbias
+        return dx
 
-    return y.reshape(*x.shape[:-1], codes.shape[0]), vjp
+    return output_and_vjp(x, y, bias, input_gradient, constants=4)
 
 
-class OutlierLinear(LinearLayer):
-    """A `Linear` in 8-bit integers but for its outlier features. The arrays are those of `outlier_linear`; only the
-    bias can be trained."""
+class OutlierLinear(CodesLinear):
+    """`Linear` in 8-bit integers, except for its outlier features (LLM.int8()).
+
+    Parameters
+    ----------
+    codes, scale, columns, outlier_weight, bias, threshold
+        As in `outlier_linear`. Only the bias can be trained.
+
+    References
+    ----------
+    Dettmers et al. 2022 (arXiv 2208.07339), section 3.
+
+    Examples
+    --------
+    >>> from tinyslm.modules import Linear
+    >>> layer = OutlierLinear.from_linear(Linear(np.array([[0.1, 0.2, 0.3]])), maxima=np.array([1.0, 1.0, 20.0]))
+    >>> layer.columns, layer.outlier_weight
+    (array([2], dtype=int32), array([[0.3]]))
+    """
 
     storage: ClassVar[str] = "8 bits per weight, outlier columns in floating point"
-    matrix: ClassVar[str] = "codes"
 
-    codes: Array = constant()
-    scale: Array = constant()
     columns: Array = constant()
     outlier_weight: Array = constant()
     bias: Array | None = None
@@ -72,22 +145,17 @@ class OutlierLinear(LinearLayer):
 
     @staticmethod
     def array_forms(shape, settings, arrays):
-        """Codes, a scale per row, the numbers of the outlier columns and their weights, and the bias."""
+        """Codes, a scale per row, indices and weights of the outlier columns, and the bias."""
         count = np.size(arrays.get("columns", ()))
-        return {
-            "codes": (np.int8, shape),
-            "scale": (np.floating, (shape[0], 1)),
-            "columns": (np.int32, (count,)),
-            "outlier_weight": (np.floating, (shape[0], count)),
-            "bias": (np.floating, shape[:1]),
-        }
+        outliers = {"columns": (np.int32, (count,)), "outlier_weight": (np.floating, (shape[0], count))}
+        return CodesLinear.array_forms(shape, settings, arrays) | outliers
 
     @classmethod
-    def from_linear(cls, linear, maxima, *, threshold=THRESHOLD):
-        """The layer whose columns are stored as they are where an input feature exceeded the threshold.
+    def from_linear(cls, linear: LinearLayer, maxima: Array, *, threshold: float = THRESHOLD) -> "OutlierLinear":
+        """The layer that stores a column without rounding if its input feature exceeded the threshold.
 
-        maxima: (in,) the largest magnitude of each input feature on calibration documents. Threshold 0 leaves all
-        columns that occur in floating point, an infinite one none.
+        maxima: (in,), largest magnitude of each input feature on calibration documents. With threshold 0 every column
+        with a non-zero input is stored in floating point, with an infinite threshold none.
         """
         weight = linear.dense_weight()
         is_outlier = outlier_features(maxima, threshold)
@@ -101,7 +169,7 @@ class OutlierLinear(LinearLayer):
         return outlier_linear(x, *arrays, threshold=self.threshold)
 
     def dense_weight(self) -> Array:
-        """The (out, in) matrix that codes and outlier columns stand for."""
-        weight = self.codes * self.scale
+        """The (out, in) matrix of dequantized weights and outlier columns."""
+        weight = super().dense_weight()
         weight[:, self.columns] = self.outlier_weight
         return weight

@@ -1,7 +1,10 @@
-"""Sixteen numbers for every weight: 4-bit formats whose levels do not lie evenly.
+"""NormalFloat-4 (NF4) and other 4-bit formats with non-uniform levels.
 
-A block of neighbouring numbers is divided by its largest magnitude, its "absmax", and each of them goes to the nearest
-of a format's levels, which reach from -1 to 1.
+A block of neighbouring numbers is divided by its largest magnitude (its "absmax"), and each quotient is rounded to the
+nearest of a format's levels, which range from -1 to 1.
+Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs" (arXiv 2305.14314), section 3. The layer:
+`tinyslm/compression/quantization/codebook_linear.py`. Applied to models: `tinyslm/recipes/quantization/nf4.py`. Lesson:
+`lessons/09_quantization.py`.
 """
 
 from typing import NamedTuple
@@ -9,19 +12,32 @@ from typing import NamedTuple
 import numpy as np
 import scipy
 
-from tinyslm.compression.argument_checks import require_finite, require_integer
-from tinyslm.compression.quantization.affine import QuantizedArray, quantize
+from tinyslm.compression.argument_checks import checked, require_integer
+from tinyslm.compression.quantization.affine import QuantizedArray, finite_floats, quantize, split_groups
 from tinyslm.errors import DataError
 from tinyslm.tree import Array
 
 OFFSET = 1 - (1 / 30 + 1 / 32) / 2  # the outermost quantile of NormalFloat-4
 
 
-def normal_float4_levels():
-    """The 16 levels of NormalFloat-4, ascending, float64: quantiles of the normal distribution, scaled to -1 and 1.
+def normal_float4_levels() -> Array:
+    """Levels of NormalFloat-4: quantiles of the normal distribution, scaled to end at -1 and 1.
 
-    Eight above 0, seven below, and 0 itself, so that zeros stay zeros; each side reaches its end exactly. Not
-    symmetric. Source: Dettmers et al. 2023 (QLoRA), section 3 and appendix E; the offset is that of their code.
+    Eight levels above 0, seven below, and 0 itself, so that zeros are exact. Not symmetric.
+
+    Returns
+    -------
+    ndarray of float64, shape (16,)
+        Ascending.
+
+    References
+    ----------
+    Dettmers et al. 2023 (arXiv 2305.14314), section 3 and appendix E; the offset is that of the authors' code.
+
+    Examples
+    --------
+    >>> normal_float4_levels()[[0, 6, 7, 8, 15]].round(4)
+    array([-1.    , -0.091 ,  0.    ,  0.0796,  1.    ])
     """
     positive = scipy.special.ndtri(np.linspace(OFFSET, 0.5, 9)[:-1])  # (8,)
     negative = -scipy.special.ndtri(np.linspace(OFFSET, 0.5, 8)[:-1])  # (7,)
@@ -29,17 +45,42 @@ def normal_float4_levels():
     return levels / np.max(levels)
 
 
-def float4_levels():
-    """The 15 different values of a 4-bit float with 2 bits of exponent and 1 of mantissa (E2M1), scaled to -1 and 1.
+def float4_levels() -> Array:
+    """Levels of FP4, a float with 2 bits of exponent and 1 bit of mantissa (E2M1), scaled to end at -1 and 1.
 
-    0, 0.5, 1, 1.5, 2, 3, 4 and 6 with either sign, through 6. Source: the OCP microscaling formats, version 1.0.
+    0, 0.5, 1, 1.5, 2, 3, 4 and 6 with either sign, divided by 6.
+
+    Returns
+    -------
+    ndarray of float64, shape (15,)
+        Ascending.
+
+    References
+    ----------
+    OCP Microscaling Formats (MX) Specification, version 1.0.
+
+    Examples
+    --------
+    >>> float4_levels()[7:].round(3)
+    array([0.   , 0.083, 0.167, 0.25 , 0.333, 0.5  , 0.667, 1.   ])
     """
     positive = np.array([0.5, 1, 1.5, 2, 3, 4, 6]) / 6
     return np.concatenate([-positive[::-1], [0.0], positive])
 
 
-def integer4_levels():
-    """The 15 levels of symmetric 4-bit integers, scaled to -1 and 1: evenly spaced, for comparison."""
+def integer4_levels() -> Array:
+    """Levels of symmetric 4-bit integers, scaled to end at -1 and 1: evenly spaced, for comparison.
+
+    Returns
+    -------
+    ndarray of float64, shape (15,)
+        Ascending.
+
+    Examples
+    --------
+    >>> integer4_levels()[7:10].round(3)
+    array([0.   , 0.143, 0.286])
+    """
     return np.arange(-7, 8) / 7
 
 
@@ -49,27 +90,53 @@ class BlockCodes(NamedTuple):
     codes: Array
     absmax: Array
 
-    def dequantize(self, levels):
+    def dequantize(self, levels: Array) -> Array:
         """levels[code] times the absmax of its block: the shape of codes, the dtype of absmax."""
         blocks = self.codes.reshape(*self.absmax.shape, -1)  # (..., K / block_size, block_size)
         return (levels.astype(self.absmax.dtype)[blocks] * self.absmax[..., None]).reshape(self.codes.shape)
 
 
-def quantize_to_levels(x, levels, block_size=64) -> BlockCodes:
-    """The index of the nearest level for every number, in blocks of the last axis.
+@checked(x=finite_floats)
+def quantize_to_levels(x: Array, levels: Array, block_size: int = 64) -> BlockCodes:
+    """Index of the nearest level for every number, in blocks of the last axis.
 
-    x: (..., K), float32 or float64, finite, K a multiple of block_size;  levels: ascending from -1 to 1, at most 256,
-    with 0 among them. The error is at most half of the widest gap between levels times the block's absmax: 0.152 of it
-    for NormalFloat-4. The largest magnitude of a block is exact, and so is 0. Of two levels as near, the upper one.
+    Parameters
+    ----------
+    x : ndarray, shape (..., K)
+        float32 or float64, finite.
+    levels : ndarray
+        Ascending from -1 to 1, at most 256, with 0 among them.
+    block_size : int
+        Number of neighbouring entries that share a scale. It must divide K.
+
+    Returns
+    -------
+    BlockCodes
+        codes of the shape of x, and absmax (..., K / block_size). The largest magnitude of a block is exact, and so is
+        0. The error is at most half of the widest gap between levels times the absmax: 0.152 of it for NormalFloat-4.
+        Of two levels at the same distance the upper one is chosen.
+
+    Raises
+    ------
+    DataError
+        If x is not finite float32 or float64, or `block_size` does not divide its last axis.
+    ConfigError
+        If `block_size` is not a whole number from 1 to K.
+
+    References
+    ----------
+    Dettmers et al. 2023 (arXiv 2305.14314), section 2 and 3.
+
+    Examples
+    --------
+    >>> found = quantize_to_levels(np.array([[0.1, -4.0, 2.1, 0.0]]), integer4_levels(), block_size=4)
+    >>> found.codes, found.absmax
+    (array([[ 7,  0, 11,  7]], dtype=uint8), array([[4.]]))
     """
-    x = np.asarray(x)
-    if x.dtype not in (np.float32, np.float64) or x.ndim == 0 or x.size == 0:
-        raise DataError(f"only arrays of float32 or float64 have blocks, found {x.dtype}{x.shape}")
-    require_finite("x", x)
-    require_integer("block_size", block_size, 1, x.shape[-1])
-    if x.shape[-1] % block_size:
+    require_integer("block_size", block_size, 1, x.shape[-1] if x.ndim else 1)
+    if x.ndim == 0 or x.shape[-1] % block_size:
         raise DataError(f"block_size must divide the last axis of shape {x.shape}, found {block_size}")
-    blocks = x.reshape(*x.shape[:-1], -1, block_size)  # (..., K / block_size, block_size)
+    blocks = split_groups(x, block_size)  # (..., K / block_size, block_size)
     absmax = np.max(np.abs(blocks), axis=-1)  # (..., K / block_size)
     scaled = blocks / np.where(absmax > 0, absmax, 1)[..., None]
     middles = ((levels[1:] + levels[:-1]) / 2).astype(x.dtype)
@@ -84,17 +151,37 @@ class DoubleQuantized(NamedTuple):
     mean: Array
     shape: tuple[int, ...]
 
-    def dequantize(self):
-        """The scales: of their shape, at least 0."""
+    def dequantize(self) -> Array:
+        """The scales, at least 0."""
         count = int(np.prod(self.shape))
         return np.maximum(self.differences.dequantize()[:count] + self.mean, 0).reshape(self.shape)
 
 
-def double_quantize(absmax, block=256) -> DoubleQuantized:
-    """The scales of blocks as 8-bit integers around their mean, with one step size for every `block` of them.
+def double_quantize(absmax: Array, block: int = 256) -> DoubleQuantized:
+    """Scales of blocks as 8-bit integers around their mean ("double quantization").
 
-    absmax: any shape. With blocks of 64 weights, scales cost 8 / 64 + 32 / (64 * 256) = 0.127 bits per weight in place
-    of 0.5. Source: Dettmers et al. 2023 (QLoRA), section 3, there with 8-bit floats in place of integers.
+    With blocks of 64 weights, scales take 8 / 64 + 32 / (64 * 256) = 0.127 bits per weight instead of 0.5.
+
+    Parameters
+    ----------
+    absmax : ndarray, any shape
+        Scales of blocks.
+    block : int
+        Number of scales that share one step size.
+
+    Returns
+    -------
+    DoubleQuantized
+        With `dequantize()`, which returns the rounded scales.
+
+    References
+    ----------
+    Dettmers et al. 2023 (arXiv 2305.14314), section 3, with 8-bit integers instead of 8-bit floats.
+
+    Examples
+    --------
+    >>> double_quantize(np.array([1.0, 2.0, 3.0])).dequantize()
+    array([1., 2., 3.])
     """
     absmax = np.asarray(absmax)
     mean = np.asarray(np.mean(absmax, dtype=np.float64), absmax.dtype)

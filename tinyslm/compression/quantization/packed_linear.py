@@ -1,4 +1,7 @@
-"""A linear layer whose weights take 2 to 8 bits each in memory, with a scale for every few of them."""
+"""Linear layer with packed weights of 2 to 8 bits, and a scale per row or per group of neighbouring weights.
+
+Applied to models: `tinyslm/recipes/quantization/affine.py` and `gptq.py`. Lesson: `lessons/09_quantization.py`.
+"""
 
 from typing import ClassVar
 
@@ -7,38 +10,82 @@ import numpy as np
 from tinyslm.compression.argument_checks import require_integer
 from tinyslm.compression.quantization.affine import QuantizedArray
 from tinyslm.compression.quantization.bit_packing import pack_codes, packed_length, unpack_codes
-from tinyslm.compression.quantization.quantized_linear import QuantizedLinear, integer_linear
+from tinyslm.compression.quantization.quantized_linear import CodesLinear, QuantizedLinear, integer_linear
 from tinyslm.errors import ConfigError
-from tinyslm.modules import LinearLayer
 from tinyslm.tree import Array, constant
 
 
-def linear_from_codes(weight: QuantizedArray, bias=None, *, dynamic_activations=False):
-    """The layer that multiplies by a `QuantizedArray` of shape (out, in): a `QuantizedLinear` where it has 8 bits and
-    no groups, a `PackedLinear` otherwise."""
+def linear_from_codes(
+    weight: QuantizedArray, bias: Array | None = None, *, dynamic_activations: bool = False
+) -> "QuantizedLinear | PackedLinear":
+    """The layer that multiplies by a quantized weight.
+
+    Parameters
+    ----------
+    weight : QuantizedArray, shape (out, in)
+    bias : ndarray, shape (out,), optional
+    dynamic_activations : bool
+        Dynamic activation quantization (W8A8), which needs one scale per row or one for the matrix.
+
+    Returns
+    -------
+    QuantizedLinear or PackedLinear
+        A `QuantizedLinear` for 8 bits without groups, a `PackedLinear` otherwise.
+
+    Raises
+    ------
+    ConfigError
+        If `dynamic_activations` is combined with groups.
+
+    Examples
+    --------
+    >>> from tinyslm.compression.quantization import quantize
+    >>> linear_from_codes(quantize(np.ones((2, 4)), bits=4, group_size=2))
+    PackedLinear(codes=uint8[2, 2], scale=float64[2, 2], zero_point=None, bias=None, in_features=4, bits=4, \
+dynamic_activations=False)
+    """
     zero_point = weight.zero_point if np.any(weight.zero_point) else None
     if weight.bits == 8 and weight.group_size is None:
         return QuantizedLinear(weight.codes, weight.scale, zero_point, bias, dynamic_activations)
     if dynamic_activations and weight.group_size is not None:
-        raise ConfigError("dynamic_activations need one scale per row: a sum over groups has no common scale")
-    codes, inputs = pack_codes(weight.codes, weight.bits), weight.codes.shape[1]
-    return PackedLinear(codes, weight.scale, zero_point, bias, inputs, weight.bits, dynamic_activations)
+        raise ConfigError("dynamic activation quantization needs one scale per row, found groups: leave out group_size")
+    codes, in_features = pack_codes(weight.codes, weight.bits), weight.codes.shape[1]
+    return PackedLinear(codes, weight.scale, zero_point, bias, in_features, weight.bits, dynamic_activations)
 
 
-class PackedLinear(LinearLayer):
-    """A `Linear` in few bits. codes: (out, ceil(in * bits / 8)) uint8, packed by `pack_codes`;  scale: () or (out,
-    groups), one per in / groups neighbouring weights;  zero_point: as scale, None for 0;  inputs: in.
+class PackedLinear(CodesLinear):
+    """`Linear` with packed weights of 2 to 8 bits.
 
-    The matrix is built anew, in floating point, for every product: it saves memory, not time. dynamic_activations:
-    activations are rounded to 8 bits, per token, and integers are multiplied, as in `QuantizedLinear`; that needs one
-    scale per row, or one for all. Of its arrays only the bias can be trained.
+    Each product dequantizes the whole matrix: the layer saves memory, not time.
+
+    Parameters
+    ----------
+    codes : ndarray of uint8, shape (out, ceil(in * bits / 8))
+        Packed by `pack_codes`.
+    scale : ndarray, shape () or (out, groups)
+        One per in / groups neighbouring weights.
+    zero_point : ndarray of int32, the shape of scale, optional
+        None means 0.
+    bias : ndarray, shape (out,), optional
+        The only array that can be trained.
+    in_features : int
+        Number of inputs.
+    bits : int
+        Bits per code, 2 to 8.
+    dynamic_activations : bool
+        Dynamic activation quantization (W8A8), as in `QuantizedLinear`. It needs one scale per row or one for the
+        matrix.
+
+    Examples
+    --------
+    >>> from tinyslm.compression.quantization import quantize
+    >>> layer = linear_from_codes(quantize(np.array([[7.0, -7.0, 1.0]]), bits=4))
+    >>> layer.codes.nbytes, layer.dense_weight()
+    (2, array([[ 7., -7.,  1.]]))
     """
 
     storage: ClassVar[str] = "2 to 8 bits per weight, packed"
-    matrix: ClassVar[str] = "codes"
 
-    codes: Array = constant()
-    scale: Array = constant()
     zero_point: Array | None = constant(default=None)
     bias: Array | None = None
     in_features: int = 0
@@ -47,38 +94,35 @@ class PackedLinear(LinearLayer):
 
     @staticmethod
     def array_forms(shape, settings, arrays):
-        """Packed codes, scales and zero points of groups of equal size or one for all, and the bias."""
+        """Packed codes, scales and zero points of groups of equal size or one for the matrix, and the bias."""
         bits = settings.get("bits", 4)
         require_integer("bits", bits, 2, 8)
-        if settings.get("in_features") != shape[1]:
-            raise ConfigError(f"in_features is {settings.get('in_features')!r}, expected {shape[1]}")
+        codes = packed_shape(shape, settings, bits)
         found = np.shape(arrays.get("scale"))
         groups = found[1] if len(found) == 2 and found[1] > 0 and shape[1] % found[1] == 0 else 1
         if settings.get("dynamic_activations") and groups > 1:
-            raise ConfigError(f"dynamic_activations need one scale per row, found {groups}")
+            raise ConfigError(f"dynamic activation quantization needs one scale per row, found {groups}")
         scales = () if found == () else (shape[0], groups)
-        return {
-            "codes": (np.uint8, (shape[0], packed_length(shape[1], bits))),
-            "scale": (np.floating, scales),
-            "zero_point": (np.int32, scales),
-            "bias": (np.floating, shape[:1]),
-        }
+        forms = {"codes": (np.uint8, codes), "scale": (np.floating, scales), "zero_point": (np.int32, scales)}
+        return CodesLinear.array_forms(shape, settings, arrays) | forms
 
     def __call__(self, x):
         """x: (..., in) -> (..., out)."""
         if self.dynamic_activations:
             weight = self.quantized_weight()
-            return integer_linear(x, weight.codes, weight.scale, self.zero_point, self.bias)
+            return integer_linear(x, weight.codes, weight.scale, weight.zero_point, self.bias)
         return super().__call__(x)
 
     def quantized_weight(self) -> QuantizedArray:
-        """The codes, one per byte, with their scales and zero points."""
+        """Codes, one per byte, with their scales and zero points."""
         codes = unpack_codes(self.codes, self.bits, self.in_features)  # (out, in)
-        zero_point = np.zeros(self.scale.shape, np.int32) if self.zero_point is None else self.zero_point
         has_groups = self.scale.ndim == 2 and self.scale.shape[1] > 1
         group_size = self.in_features // self.scale.shape[1] if has_groups else None
-        return QuantizedArray(codes, self.scale, zero_point, self.bits, group_size)
+        return QuantizedArray(codes, self.scale, self.zero_point, self.bits, group_size)
 
-    def dense_weight(self) -> Array:
-        """The (out, in) matrix that the codes stand for."""
-        return self.quantized_weight().dequantize()
+
+def packed_shape(shape, settings, bits):
+    """Shape of the packed codes of a matrix (out, in). Raises ConfigError unless settings have its `in_features`."""
+    if settings.get("in_features") != shape[1]:
+        raise ConfigError(f"in_features is {settings.get('in_features')!r}, expected {shape[1]}")
+    return shape[0], packed_length(shape[1], bits)

@@ -1,4 +1,7 @@
-"""An embedding table in one byte per number, which can also serve as the output head."""
+"""Embedding table with 8-bit numbers, which can also be the output head.
+
+Applied to models: `tinyslm/recipes/quantization/affine.py`. Lesson: `lessons/09_quantization.py`.
+"""
 
 from typing import ClassVar
 
@@ -6,12 +9,24 @@ import numpy as np
 
 from tinyslm.compression.quantization.affine import quantize
 from tinyslm.compression.quantization.quantized_linear import weight_only_linear
-from tinyslm.modules import WeightLayer
+from tinyslm.modules import Embedding, WeightLayer
 from tinyslm.tree import Array, constant
 
 
 class QuantizedEmbedding(WeightLayer):
-    """An `Embedding` with 8-bit numbers and one scale per token. codes: (V, C) int8;  scale: (V, 1)."""
+    """`Embedding` with 8-bit numbers and one scale per token.
+
+    Parameters
+    ----------
+    codes : ndarray of int8, shape (V, C)
+    scale : ndarray, shape (V, 1)
+
+    Examples
+    --------
+    >>> layer = QuantizedEmbedding.from_embedding(Embedding(np.array([[1.0, -0.5], [0.0, 2.0]])))
+    >>> layer(np.array([1]))
+    array([[0., 2.]])
+    """
 
     storage: ClassVar[str] = "8 bits per number"
     matrix: ClassVar[str] = "codes"
@@ -25,18 +40,18 @@ class QuantizedEmbedding(WeightLayer):
         return {"codes": (np.int8, shape), "scale": (np.floating, (shape[0], 1))}
 
     @classmethod
-    def from_embedding(cls, embedding):
-        """The table rounded to 8 bits, symmetric around 0."""
+    def from_embedding(cls, embedding: Embedding) -> "QuantizedEmbedding":
+        """The table rounded to 8 bits, zero point 0."""
         table = quantize(embedding.table, axis=0)
         return cls(table.codes, table.scale)
 
     @property
     def table(self) -> Array:
-        """The (V, C) table that the codes stand for."""
+        """The dequantized table (V, C)."""
         return self.codes * self.scale
 
     def dense_weight(self) -> Array:
-        """The (V, C) table that the codes stand for."""
+        """The dequantized table (V, C)."""
         return self.table
 
     def __call__(self, token_ids):
@@ -44,5 +59,5 @@ class QuantizedEmbedding(WeightLayer):
         return self.codes[token_ids] * self.scale[token_ids]
 
     def as_head(self, x):
-        """Logits by comparison with every token's vector: (..., C) -> (..., V)."""
+        """Logits, the products with every token's vector: (..., C) -> (..., V)."""
         return weight_only_linear(x, self.codes, self.scale)

@@ -1,4 +1,9 @@
-"""A linear layer whose weights are stored in one byte each."""
+"""Linear layers with 8-bit weights: weight-only quantization, and dynamic activation quantization (W8A8).
+
+The two products stand first in plain form (`weight_only_linear_definition`, `integer_linear_definition`: dequantize,
+then multiply), then in the fast form that the layer uses. Applied to models:
+`tinyslm/recipes/quantization/affine.py`. Lesson: `lessons/09_quantization.py`.
+"""
 
 from typing import ClassVar
 
@@ -8,16 +13,143 @@ from tinyslm.autodiff import differentiable
 from tinyslm.compression.quantization.affine import QuantizedArray, quantize
 from tinyslm.compression.quantization.integer_matmul import affine_matmul, quantize_tokens
 from tinyslm.modules import LinearLayer
+from tinyslm.ops import linear
 from tinyslm.ops.tiles import filled_tiles, input_gradient_in_tiles, multiply_in_tiles, row_slices
 from tinyslm.tree import Array, constant
 
 TILE_BYTES = 2**20  # of converted weights: small enough for the cache of a core, large enough for BLAS
 
 
+def weight_only_linear_definition(x, codes, scale, zero_point=None, bias=None):
+    """y = x W^T + b with W = scale * (codes - zero_point): dequantize, then multiply. (..., in) -> (..., out)."""
+    return linear(x, QuantizedArray(codes, scale, zero_point).dequantize(), bias)
+
+
+def integer_linear_definition(x, codes, scale, zero_point=None, bias=None):
+    """The same with each token of x rounded to 8 bits first. (..., in) -> (..., out)."""
+    rounded = quantize_tokens(x.reshape(-1, x.shape[-1])).dequantize()  # (N, in)
+    return weight_only_linear_definition(rounded.reshape(x.shape), codes, scale, zero_point, bias)
+
+
+@differentiable
+def weight_only_linear(
+    x: Array, codes: Array, scale: Array, zero_point: Array | None = None, bias: Array | None = None
+) -> Array:
+    """y = scale * (x (codes - zero_point)^T) + b: weights stored as int8, product in floating point.
+
+    Fast form of `weight_only_linear_definition`: the scale belongs to an output row, so it multiplies each output once
+    instead of each weight; and the codes are dequantized in tiles that stay in the cache.
+
+    Parameters
+    ----------
+    x : ndarray, shape (..., in)
+    codes : ndarray of int8, shape (out, in)
+    scale : ndarray, shape () or (out, 1)
+    zero_point : ndarray of int32, shape () or (out, 1), optional
+        None means 0.
+    bias : ndarray, shape (out,), optional
+
+    Returns
+    -------
+    ndarray, shape (..., out)
+        dtype of x. Only x and the bias have gradients.
+
+    Examples
+    --------
+    >>> weight_only_linear(np.array([1.0, 2.0]), np.array([[3, -4]], np.int8), np.array(0.5))
+    array([-2.5])
+    """
+    rows = x.reshape(-1, x.shape[-1])  # (N, in)
+    output_scale = scale.reshape(1, -1).astype(x.dtype)  # (1, out) or (1, 1)
+    y = multiply_in_tiles(rows, _tiles_of(codes, zero_point, x.dtype), codes.shape[0], work=codes.size)  # (N, out)
+    y *= output_scale
+    return output_and_vjp(x, y, bias, lambda dy: _times_codes(dy * output_scale, codes, zero_point), constants=3)
+
+
+@differentiable
+def integer_linear(
+    x: Array, codes: Array, scale: Array, zero_point: Array | None = None, bias: Array | None = None
+) -> Array:
+    """y = scale_x scale (codes_x (codes - zero_point)^T) + b: dynamic activation quantization (W8A8).
+
+    Fast form of `integer_linear_definition`: the codes of activations and weights are multiplied in exact integer
+    arithmetic. The only errors are the rounding of the activations to 8 bits per token and that of the two products
+    with the scales. A token's result does not depend on other tokens.
+
+    Parameters
+    ----------
+    x : ndarray, shape (..., in)
+    codes : ndarray of int8, shape (out, in)
+    scale : ndarray, shape () or (out, 1)
+    zero_point : ndarray of int32, shape () or (out, 1), optional
+        None means 0.
+    bias : ndarray, shape (out,), optional
+
+    Returns
+    -------
+    ndarray, shape (..., out)
+        dtype of x. Only x and the bias have gradients. Rounding has slope 0 almost everywhere; the vjp treats it as the
+        identity (straight-through estimator).
+
+    Raises
+    ------
+    DataError
+        If the sum of products could overflow int32, see `affine_matmul`.
+
+    References
+    ----------
+    Yao et al. 2022 (arXiv 2206.01861); Bengio, Leonard & Courville 2013 (arXiv 1308.3432) for the gradient.
+
+    Examples
+    --------
+    >>> integer_linear(np.array([1.0, 2.0]), np.array([[3, -4]], np.int8), np.array(0.5)).round(3)
+    array([-2.488])
+    """
+    inputs = quantize_tokens(x.reshape(-1, x.shape[-1]))  # (N, in)
+    output_scale = scale.reshape(1, -1).astype(x.dtype)  # (1, out) or (1, 1)
+    y = affine_matmul(inputs.codes, codes, w_zero_point=zero_point).astype(x.dtype)  # (N, out)
+    y *= inputs.scale  # (N, 1)
+    y *= output_scale
+    return output_and_vjp(x, y, bias, lambda dy: _times_codes(dy * output_scale, codes, zero_point), constants=3)
+
+
+def output_and_vjp(x, y, bias, input_gradient, constants):
+    """(y + bias, vjp) of a linear operation whose weight is not trained: inputs x, `constants` arrays, bias.
+
+    x: (..., in);  y: (N, out), the product for all N tokens of x;  bias: (out,) or None;
+    input_gradient(dy (N, out)) -> dx (N, in).
+    """
+    outputs = y.shape[1]
+    if bias is not None:
+        y += bias
+
+    def vjp(dy):
+        dy = dy.reshape(-1, outputs)  # (N, out)
+        dbias = None if bias is None else np.sum(dy, axis=0)  # (out,)
+        return input_gradient(dy).reshape(x.shape), *[None] * constants, dbias
+
+    return y.reshape(*x.shape[:-1], outputs), vjp
+
+
+def _times_codes(dy, codes, zero_point):
+    """dy (codes - zero_point): (N, out) -> (N, in)."""
+    return input_gradient_in_tiles(dy, _tiles_of(codes, zero_point, dy.dtype), codes.shape[1], dy.dtype)
+
+
+def _tiles_of(codes, zero_point, dtype):
+    """The function of a slice of rows that yields their tiles, see `upcast_tiles`."""
+
+    def tiles(share):
+        has_rows = zero_point is not None and zero_point.ndim > 0
+        return upcast_tiles(codes[share], zero_point[share] if has_rows else zero_point, dtype)
+
+    return tiles
+
+
 def upcast_tiles(codes, zero_point, dtype):
     """Yield (rows, codes[rows] - zero_point[rows]) in a floating-point dtype, a tile of rows at a time.
 
-    codes: (out, in) int8;  zero_point: () or (out, 1), or None for zero. Each tile overwrites the last.
+    codes: (out, in) int8;  zero_point: () or (out, 1), or None for 0. Each tile overwrites the previous one.
     """
     if zero_point is not None:
         zero_point = np.broadcast_to(zero_point.astype(dtype), (codes.shape[0], 1))
@@ -31,98 +163,77 @@ def upcast_tiles(codes, zero_point, dtype):
     return filled_tiles(slices, lambda count: np.empty((count, codes.shape[1]), dtype), fill)
 
 
-def zero_point_of(zero_point, rows):
-    """That of some rows: of () or (out, 1) or None."""
-    return zero_point if zero_point is None or zero_point.ndim == 0 else zero_point[rows]
+class CodesLinear(LinearLayer):
+    """Base class of the linear layers that store integer codes with a scale per output row.
 
-
-def _input_and_bias_gradients(dy, codes, scale, zero_point, bias, shape):
-    """dx = dy W with W = scale * (codes - zero_point), and the bias gradient. The codes are not trained."""
-    dy = dy.reshape(-1, codes.shape[0])  # (N, out)
-    scaled = dy * scale  # (N, out)
-    dx = input_gradient_in_tiles(
-        scaled, lambda share: upcast_tiles(codes, zero_point, dy.dtype), codes.shape[1], dy.dtype
-    )  # (N, in)
-    dbias = None if bias is None else np.sum(dy, axis=0)  # (out,)
-    return dx.reshape(shape), None, None, None, dbias
-
-
-@differentiable
-def weight_only_linear(x, codes, scale, zero_point=None, bias=None):
-    """y = scale * (x (codes - zero_point)^T) + b: int8 in memory, floating point in the product.
-
-    x: (..., in);  codes: (out, in) int8;  scale, zero_point: () or (out, 1);  bias: (out,) or None;  returns (..., out)
-    in the dtype of x. The scale belongs to an output row, so it is applied once per output instead of once per weight.
-    """
-    inputs = x.reshape(-1, x.shape[-1])  # (N, in)
-    output_scale = scale.reshape(1, -1).astype(x.dtype)  # (1, out) or (1, 1)
-
-    def tiles(share):
-        return upcast_tiles(codes[share], zero_point_of(zero_point, share), x.dtype)
-
-    y = multiply_in_tiles(inputs, tiles, codes.shape[0], work=codes.size)  # (N, out)
-    y *= output_scale
-    if bias is not None:
-        y += bias
-
-    def vjp(dy):
-        return _input_and_bias_gradients(dy, codes, output_scale, zero_point, bias, x.shape)
-
-    return y.reshape(*x.shape[:-1], codes.shape[0]), vjp
-
-
-@differentiable
-def integer_linear(x, codes, scale, zero_point=None, bias=None):
-    """The same layer with the activations in 8 bits too: y = scale_x scale (codes_x (codes - zero_point)^T) + b.
-
-    Arguments as `weight_only_linear`. The product is exact integer arithmetic; what remains of rounding is that of the
-    activations, per token, and that of the two scales. A token's result does not depend on the others.
-    Rounding has slope 0 almost everywhere; the vjp passes it by (straight-through: Bengio, Leonard & Courville 2013).
-    """
-    inputs = quantize_tokens(x.reshape(-1, x.shape[-1]))  # (N, in)
-    output_scale = scale.reshape(1, -1).astype(x.dtype)  # (1, out) or (1, 1)
-    y = affine_matmul(inputs.codes, codes, w_zero_point=zero_point).astype(x.dtype)  # (N, out)
-    y *= inputs.scale  # (N, 1)
-    y *= output_scale
-    if bias is not None:
-        y += bias
-
-    def vjp(dy):
-        return _input_and_bias_gradients(dy, codes, output_scale, zero_point, bias, x.shape)
-
-    return y.reshape(*x.shape[:-1], codes.shape[0]), vjp
-
-
-class QuantizedLinear(LinearLayer):
-    """A `Linear` with 8-bit weights. codes: (out, in) int8;  scale: () or (out, 1);  zero_point: as scale, None for 0.
-
-    dynamic_activations: activations are quantized as well, per token, and multiplied as integers (W8A8); otherwise only
-    the weights are. Of its arrays only the bias can be trained.
+    codes: (out, in) int8, unless a subclass packs them;  scale: (out, 1). A subclass has a field `bias`.
     """
 
-    storage: ClassVar[str] = "8 bits per weight"
     matrix: ClassVar[str] = "codes"
 
     codes: Array = constant()
     scale: Array = constant()
+
+    @staticmethod
+    def array_forms(shape, settings, arrays):
+        """Codes, a scale per row, and the bias."""
+        return {"codes": (np.int8, shape), "scale": (np.floating, (shape[0], 1)), "bias": (np.floating, shape[:1])}
+
+    def quantized_weight(self) -> QuantizedArray:
+        """Codes, one per byte, with their scales and zero points."""
+        return QuantizedArray(self.codes, self.scale)
+
+    def dense_weight(self) -> Array:
+        """The dequantized weight (out, in)."""
+        return self.quantized_weight().dequantize()
+
+
+class QuantizedLinear(CodesLinear):
+    """`Linear` with 8-bit weights.
+
+    Parameters
+    ----------
+    codes : ndarray of int8, shape (out, in)
+    scale : ndarray, shape () or (out, 1)
+    zero_point : ndarray of int32, the shape of scale, optional
+        None means 0.
+    bias : ndarray, shape (out,), optional
+        The only array that can be trained.
+    dynamic_activations : bool
+        Dynamic activation quantization (W8A8): activations are quantized per token at run time and multiplied as
+        integers. Otherwise only the weights are quantized.
+
+    Examples
+    --------
+    >>> from tinyslm.modules import Linear
+    >>> layer = QuantizedLinear.from_linear(Linear(np.array([[1.0, -0.5]])))
+    >>> layer.codes
+    array([[127, -64]], dtype=int8)
+    """
+
+    storage: ClassVar[str] = "8 bits per weight"
+
     zero_point: Array | None = constant(default=None)
     bias: Array | None = None
     dynamic_activations: bool = False
 
     @staticmethod
     def array_forms(shape, settings, arrays):
-        """Codes, scale and zero point for each row or one for all, and the bias."""
+        """Codes, scale and zero point for each row or one for the matrix, and the bias."""
         per_row = () if np.shape(arrays.get("scale")) == () else (shape[0], 1)
-        return {
-            "codes": (np.int8, shape),
-            "scale": (np.floating, per_row),
-            "zero_point": (np.int32, per_row),
-            "bias": (np.floating, shape[:1]),
-        }
+        scales = {"scale": (np.floating, per_row), "zero_point": (np.int32, per_row)}
+        return CodesLinear.array_forms(shape, settings, arrays) | scales
 
     @classmethod
-    def from_linear(cls, linear, *, symmetric=True, per_channel=True, dynamic_activations=False):
-        """The layer with its weights rounded to 8 bits, with one scale per output row or one for all."""
+    def from_linear(
+        cls,
+        linear: LinearLayer,
+        *,
+        symmetric: bool = True,
+        per_channel: bool = True,
+        dynamic_activations: bool = False,
+    ) -> "QuantizedLinear":
+        """The layer with weights rounded to 8 bits, one scale per output row or one for the matrix."""
         weight = quantize(linear.dense_weight(), symmetric=symmetric, axis=0 if per_channel else None)
         zero_point = None if symmetric else weight.zero_point
         return cls(weight.codes, weight.scale, zero_point, linear.bias, dynamic_activations)
@@ -132,7 +243,6 @@ class QuantizedLinear(LinearLayer):
         product = integer_linear if self.dynamic_activations else weight_only_linear
         return product(x, self.codes, self.scale, self.zero_point, self.bias)
 
-    def dense_weight(self) -> Array:
-        """The (out, in) matrix that the codes stand for."""
-        zero_point = np.zeros(self.scale.shape, np.int32) if self.zero_point is None else self.zero_point
-        return QuantizedArray(self.codes, self.scale, zero_point).dequantize()
+    def quantized_weight(self) -> QuantizedArray:
+        """Codes, scales and zero points."""
+        return QuantizedArray(self.codes, self.scale, self.zero_point)

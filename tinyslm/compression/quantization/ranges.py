@@ -1,55 +1,101 @@
-"""Which range of values the codes should cover: all of it, or less, so that the steps are smaller.
+"""Calibration of ranges: the values that the codes cover, by min-max, percentile, mean square error or entropy.
 
-A range is (lowest, highest) and always holds 0. What lies outside is clipped to its end: many small errors of rounding
-are traded against a few large ones of clipping.
+A range is (lowest, highest) and always includes 0. Values outside are clipped to its ends. A smaller range has smaller
+steps: less rounding error for most values, more clipping error for a few.
+Sources: Migacz 2017, "8-bit Inference with TensorRT" (GTC 2017), for entropy; Wu et al. 2020, "Integer Quantization for
+Deep Learning Inference" (arXiv 2004.09602), for the comparison. Applied to models:
+`tinyslm/recipes/quantization/static_quantized_linear.py`. Lesson: `lessons/09_quantization.py`.
 """
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import require_finite
-from tinyslm.compression.quantization.affine import affine_parameters, code_range, encode
-from tinyslm.errors import ConfigError, DataError
+from tinyslm.compression.argument_checks import checked, one_of
+from tinyslm.compression.quantization.affine import affine_parameters, code_range, encode, finite_floats
+from tinyslm.errors import ConfigError
 
 METHODS = ("min_max", "percentile", "mean_square_error", "entropy")
-CLIP_RATIOS = np.linspace(0.02, 1, 50)  # of the whole range, which is among them
+CLIP_RATIOS = np.linspace(0.02, 1, 50)  # fractions of the whole range, 1 among them
 BINS = 2048  # of the histogram of magnitudes
 
 
-def choose_range(x, method="min_max", *, percentile=99.9, bits=8, symmetric=True):
-    """(lowest, highest) of the values that codes of this many bits should cover, as scalars of the dtype of x.
+@checked(x=finite_floats, method=one_of(*METHODS))
+def choose_range(
+    x: np.ndarray, method: str = "min_max", *, percentile: float = 99.9, bits: int = 8, symmetric: bool = True
+) -> tuple[np.floating, np.floating]:
+    """The range of values that the codes should cover.
 
-    x: any shape, float32 or float64, finite, at least one entry;  symmetric: lowest = -highest. Methods:
-    "min_max": all values.
-    "percentile": all but the largest magnitudes; asymmetric: all but the largest and the smallest values. 100 is all.
-    "mean_square_error": the whole range times the ratio, of CLIP_RATIOS, with the smallest error after rounding.
-    "entropy": the threshold for which rounding magnitudes changes their distribution least, `entropy_threshold`.
-    Source: Migacz 2017 (8-bit inference with TensorRT) for entropy; the comparison in Wu et al. 2020 (arXiv
-    2004.09602).
+    Parameters
+    ----------
+    x : ndarray, any shape
+        float32 or float64, finite, at least one entry.
+    method : str
+        "min_max": all values. "percentile": all values except the largest magnitudes; if not symmetric, except the
+        largest and the smallest values. "mean_square_error": the range with the smallest error after rounding, among
+        the whole range times each of `CLIP_RATIOS`. "entropy": see `entropy_threshold`.
+    percentile : float
+        For "percentile", in percent, above 50 and up to 100. 100 covers all values.
+    bits : int
+        Bits per code, 2 to 8, for "mean_square_error" and "entropy".
+    symmetric : bool
+        Whether lowest = -highest.
+
+    Returns
+    -------
+    lowest, highest : scalars of the dtype of x
+        lowest <= 0 <= highest.
+
+    Raises
+    ------
+    DataError
+        If x is empty, not float32 or float64, or not finite.
+    ConfigError
+        If `method` is unknown or `percentile` is out of range.
+
+    References
+    ----------
+    Migacz 2017 (entropy); Wu et al. 2020 (arXiv 2004.09602), section 3.
+
+    Examples
+    --------
+    >>> lowest, highest = choose_range(np.array([-1.0, 0.5, 3.0]), symmetric=False)
+    >>> float(lowest), float(highest)
+    (-1.0, 3.0)
     """
-    x = np.asarray(x)
-    if x.dtype not in (np.float32, np.float64) or x.size == 0:
-        raise DataError(f"a range is of at least one float32 or float64, found {x.dtype}{x.shape}")
-    require_finite("x", x)
-    lowest, highest = min(np.min(x), x.dtype.type(0)), max(np.max(x), x.dtype.type(0))
+    zero = x.dtype.type(0)
+    lowest, highest = min(np.min(x), zero), max(np.max(x), zero)
     if symmetric:
         highest = max(highest, -lowest)
         lowest = -highest
-    if method == "min_max":
-        return lowest, highest
     if method == "percentile":
         return _percentile_range(x, percentile, symmetric)
     if method == "mean_square_error":
         errors = [_rounding_error(x, r * lowest, r * highest, bits, symmetric) for r in CLIP_RATIOS.astype(x.dtype)]
-        ratio = x.dtype.type(CLIP_RATIOS[len(errors) - 1 - np.argmin(errors[::-1])])  # of equal ones the widest
+        ratio = x.dtype.type(CLIP_RATIOS[len(errors) - 1 - np.argmin(errors[::-1])])  # of equal ones the largest
         return ratio * lowest, ratio * highest
     if method == "entropy":
         threshold = x.dtype.type(entropy_threshold(x, bits))
         return max(lowest, -threshold), min(highest, threshold)
-    raise ConfigError(f"method must be one of {', '.join(METHODS)}, found {method!r}")
+    return lowest, highest
 
 
-def join_ranges(one, other):
-    """The range that holds both: what "min_max" finds in two batches is that of all their values together."""
+def join_ranges(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """The smallest range that covers two ranges.
+
+    The "min_max" ranges of two batches join to the "min_max" range of all their values.
+
+    Parameters
+    ----------
+    one, other : (lowest, highest)
+
+    Returns
+    -------
+    lowest, highest
+
+    Examples
+    --------
+    >>> join_ranges((-1.0, 2.0), (-3.0, 1.0))
+    (-3.0, 2.0)
+    """
     return min(one[0], other[0]), max(one[1], other[1])
 
 
@@ -69,14 +115,35 @@ def _rounding_error(x, lowest, highest, bits, symmetric):
     return np.mean(np.square(x - scale * (codes.astype(x.dtype) - zero_point.astype(x.dtype))), dtype=np.float64)
 
 
-def entropy_threshold(x, bits=8):
-    """The magnitude beyond which values should be clipped, by the change of their distribution: a float.
+def entropy_threshold(x: np.ndarray, bits: int = 8) -> float:
+    """The clipping threshold with the smallest KL divergence between the distributions before and after rounding.
 
-    Of a histogram of |x| with BINS bins, the first i are kept, for every i from the number of levels 2^(bits - 1) on.
-    P: the i bins, and in the last one all that lies beyond. Q: the i bins, WITHOUT what lies beyond, merged to as many
-    groups as there are levels, the content of a group spread evenly over its bins that are not empty. The answer is
-    the upper edge of bin i with the smallest KL(P || Q); of equal ones the widest. (Made from P, Q would have the
-    clipped mass too, and clipping would look free of cost.)
+    The magnitudes |x| are counted in a histogram of `BINS` bins. For every i from the number of levels 2^(bits - 1) to
+    `BINS`, the first i bins are kept. P is these i bins, with the count of all bins beyond added to the last one. Q is
+    these i bins, WITHOUT the count beyond, merged to one group per level; the count of a group is spread evenly over
+    its bins that are not empty. (If Q were made from P, it would include the clipped count as well, and clipping would
+    appear free of cost.)
+
+    Parameters
+    ----------
+    x : ndarray, any shape
+    bits : int
+        Bits per code, 2 to 8.
+
+    Returns
+    -------
+    float
+        The upper edge of bin i with the smallest KL(P || Q), in the unit of x; of equal ones the largest. 0 if x is 0.
+
+    References
+    ----------
+    Migacz 2017, "8-bit Inference with TensorRT" (GTC 2017).
+
+    Examples
+    --------
+    >>> x = np.append(np.random.default_rng(0).standard_normal(10_000), 60.0)
+    >>> 2 < entropy_threshold(x) < 12
+    True
     """
     magnitudes = np.abs(x)
     largest, levels = float(np.max(magnitudes)), code_range(bits, True)[1] + 1
@@ -88,7 +155,7 @@ def entropy_threshold(x, bits=8):
 
 
 def _divergence_of_clipping(counts, i, levels):
-    """KL(P || Q) in nats, infinite where Q has nothing and P something."""
+    """KL(P || Q) in nats, infinite where Q is 0 and P is not."""
     p, kept = counts[:i].copy(), counts[:i]
     p[-1] += np.sum(counts[i:])
     starts = np.arange(levels) * i // levels  # (levels,) first bin of each group
@@ -97,6 +164,6 @@ def _divergence_of_clipping(counts, i, levels):
     q = np.where(kept > 0, np.repeat(level, np.diff(starts, append=i)), 0)  # (i,)
     if np.any((p > 0) & (q == 0)):
         return np.inf
-    seen = p > 0
-    p, q = p[seen] / np.sum(p), q[seen] / np.sum(q)
+    occupied = p > 0
+    p, q = p[occupied] / np.sum(p), q[occupied] / np.sum(q)
     return max(float(np.sum(p * np.log(p / q))), 0.0)

@@ -1,7 +1,8 @@
-"""From an int32 accumulator back to 8 bits with integers only: what a chip without floating point does.
+"""Requantization: from an int32 accumulator to 8-bit codes in integer arithmetic, for hardware without floating point.
 
 The factor between the scales, M = S_x S_w / S_y, is itself written as integers: M = multiplier * 2^(-31 - shift).
-Source: Jacob et al. 2018, section 2.2; the roundings are those of gemmlowp (fixedpoint.h).
+Source: Jacob et al. 2018 (arXiv 1712.05877), section 2.2; the roundings are those of gemmlowp (fixedpoint.h). Lesson:
+`lessons/09_quantization.py`.
 """
 
 import math
@@ -15,11 +16,35 @@ from tinyslm.errors import ConfigError, DataError
 LARGEST_INT32 = 2**31 - 1
 
 
-def fixed_point(factor):
-    """(multiplier, shift) with factor = multiplier * 2^(-31 - shift) to 31 bits: of each factor, (...) -> (...), (...).
+def fixed_point(factor: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """Multiplier and shift of a factor: factor = multiplier * 2^(-31 - shift), to 31 bits.
 
-    factor: above 0 and below 1, as factors between scales are;  multiplier: int32 from 2^30 to 2^31 - 1, which stands
-    for a number from 1/2 to 1;  shift: int32 from 0 on. The relative error is at most 2^-31.
+    Parameters
+    ----------
+    factor : float or ndarray, any shape
+        Above 0 and below 1, as factors between scales are.
+
+    Returns
+    -------
+    multiplier : ndarray of int32, the shape of factor
+        From 2^30 to 2^31 - 1: it represents a number from 1/2 to 1.
+    shift : ndarray of int32, the shape of factor
+        At least 0. The relative error of the factor is at most 2^-31.
+
+    Raises
+    ------
+    ConfigError
+        If a factor is not above 0 and below 1.
+
+    References
+    ----------
+    Jacob et al. 2018 (arXiv 1712.05877), eq. 6.
+
+    Examples
+    --------
+    >>> multiplier, shift = fixed_point(0.125)
+    >>> int(multiplier) == 2**30, int(shift)
+    (True, 2)
     """
     factor = np.asarray(factor, np.float64)
     if not np.all((factor > 0) & (factor < 1)):
@@ -28,7 +53,7 @@ def fixed_point(factor):
     multiplier = np.round(fraction * 2**31).astype(np.int64)
     carried = multiplier == 2**31  # rounded up to 1
     multiplier, shift = np.where(carried, 2**30, multiplier), np.where(carried, -exponent - 1, -exponent)
-    nearly_one = shift < 0  # there is no next power of two below 1
+    nearly_one = shift < 0  # 2^0 = 1 itself cannot be represented
     multiplier, shift = np.where(nearly_one, LARGEST_INT32, multiplier), np.maximum(shift, 0)
     return multiplier.astype(np.int32), shift.astype(np.int32)
 
@@ -36,7 +61,7 @@ def fixed_point(factor):
 def rounding_doubling_high_multiply(x, multiplier):
     """round(x * multiplier / 2^31), half upwards, of two int32 arrays: the upper half of twice the product.
 
-    The one product that does not fit, of -2^31 with itself, saturates at 2^31 - 1.
+    The one product that exceeds int32, of -2^31 with itself, saturates at 2^31 - 1.
     """
     product = x.astype(np.int64) * multiplier.astype(np.int64)
     product += np.where(product >= 0, 2**30, 1 - 2**30)
@@ -45,18 +70,56 @@ def rounding_doubling_high_multiply(x, multiplier):
 
 
 def rounding_right_shift(x, shift):
-    """round(x / 2^shift), half away from 0, of an int32 array. shift: from 0 on, broadcasts with x."""
+    """round(x / 2^shift), half away from 0, of an int32 array. shift: at least 0, broadcasts with x."""
     mask = (np.int64(1) << shift.astype(np.int64)) - 1
     remainder = x & mask
     return ((x >> shift) + (remainder > (mask >> 1) + (x < 0))).astype(np.int32)
 
 
-def requantize(accumulator, multiplier, shift, zero_point=0, *, bits=8, symmetric=False):
-    """Codes clip(zero_point + accumulator * multiplier * 2^(-31 - shift)) from integers alone.
+def requantize(
+    accumulator: np.ndarray,
+    multiplier: np.ndarray,
+    shift: np.ndarray,
+    zero_point: int = 0,
+    *,
+    bits: int = 8,
+    symmetric: bool = False,
+) -> np.ndarray:
+    """Codes clip(zero_point + accumulator * multiplier * 2^(-31 - shift)), in integer arithmetic.
 
-    accumulator: (n, m) int32, what `affine_matmul` returns;  multiplier, shift: of `fixed_point`, () or one per output
-    (m,);  zero_point: of the result, a code;  returns int8 (n, m). It rounds twice: the result is within one step of
-    the exact product rounded once. A larger accumulator never gives a smaller code.
+    It rounds twice: the result is within one step of the exact product rounded once. A larger accumulator never gives a
+    smaller code.
+
+    Parameters
+    ----------
+    accumulator : ndarray of int32, shape (n, m)
+        Result of `affine_matmul`.
+    multiplier, shift : ndarray of int32, shape () or (m,)
+        Result of `fixed_point`: one for all outputs, or one per output.
+    zero_point : int
+        Of the result, a code.
+    bits, symmetric
+        Range of the codes, see `code_range`.
+
+    Returns
+    -------
+    ndarray of int8, shape (n, m)
+
+    Raises
+    ------
+    DataError
+        If an array is not int32, or shapes do not match.
+    ConfigError
+        If `zero_point` is not a code.
+
+    References
+    ----------
+    Jacob et al. 2018 (arXiv 1712.05877), section 2.2 and 2.4.
+
+    Examples
+    --------
+    >>> requantize(np.array([[1000, -1000]], np.int32), *fixed_point(0.05), zero_point=3)
+    array([[ 53, -47]], dtype=int8)
     """
     accumulator, multiplier, shift = np.asarray(accumulator), np.asarray(multiplier), np.asarray(shift)
     if any(array.dtype != np.int32 for array in (accumulator, multiplier, shift)):

@@ -1,51 +1,128 @@
-"""Smoothing: moving the outliers of activations, which quantize badly, into weights, which quantize well.
+"""SmoothQuant: scales that move outliers from the activations into the weights.
 
-(X / s)(W * s)^T = X W^T for any positive s per input feature, so the factors cost nothing: 1 / s goes into what
-produces X, such as the gain of a norm. Source: Xiao et al. 2023 (SmoothQuant), section 4.
+(X / s)(W * s)^T = X W^T for any positive s per input feature. So smoothing costs nothing at inference: the gain of the
+norm before the layer (or the rows of the linear layer before it) absorbs 1 / s.
+Source: Xiao et al. 2023, "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models"
+(arXiv 2211.10438), section 4. Applied to models: `tinyslm/recipes/quantization/smoothquant.py`. Lesson:
+`lessons/09_quantization.py`.
 """
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import require_finite, require_same_shape
-from tinyslm.errors import ConfigError, DataError
+from tinyslm.compression.argument_checks import array, checked
+from tinyslm.errors import ConfigError
 
-SMALLEST = 1e-5  # a scale: features that never occur, or that no weight reads, would have 0 or infinity
+SMALLEST = 1e-5  # of a scale: features or columns that are always 0 would have scale 0 or infinity
 
 
-def smoothing_scales(activation_maxima, weight_maxima, alpha=0.5):
-    """s_j = max|X_j|^alpha / max|W_j|^(1 - alpha), at least 1e-5: what feature j is divided by.
+@checked(activation_maxima=array("in", nonnegative=True), weight_maxima=array("in", nonnegative=True))
+def smoothing_scales(activation_maxima: np.ndarray, weight_maxima: np.ndarray, alpha: float = 0.5) -> np.ndarray:
+    """SmoothQuant's scales s_j = max|X_j|^alpha / max|W_j|^(1 - alpha), at least 1e-5.
 
-    activation_maxima: (in,) largest magnitude of each feature;  weight_maxima: (in,) that of each column, over all the
-    matrices that read the feature;  alpha: how much of the difficulty moves to the weights, 0 to 1;  returns (in,).
-    Afterwards feature j reaches (max|X_j| max|W_j|)^(1 - alpha) and column j the same to the power of alpha: with 0.5
-    both are equal. Source: eq. 4; the lower bound, also of the weight maxima, is that of the authors' code.
+    Feature j is divided by s_j and column j multiplied by it. Afterwards the maximum of the feature is
+    (max|X_j| max|W_j|)^(1 - alpha), and that of the column the same to the power of alpha: with 0.5 both are equal.
+
+    Parameters
+    ----------
+    activation_maxima : ndarray, shape (in,)
+        Largest magnitude of each feature.
+    weight_maxima : ndarray, shape (in,)
+        Largest magnitude of each column, over all matrices that read the feature, see `column_maxima`.
+    alpha : float
+        Migration strength, 0 to 1: with 1 the weights receive the whole range of the activations.
+
+    Returns
+    -------
+    ndarray, shape (in,)
+
+    Raises
+    ------
+    ConfigError
+        If alpha is not from 0 to 1.
+    DataError
+        If shapes do not match, or maxima are negative or not finite.
+
+    References
+    ----------
+    Xiao et al. 2023 (arXiv 2211.10438), eq. 4. The lower bound 1e-5, also of the weight maxima, is that of the authors'
+    code.
+
+    Examples
+    --------
+    >>> smoothing_scales(np.array([16.0, 1.0]), np.array([1.0, 4.0]))
+    array([4. , 0.5])
     """
     if not 0 <= alpha <= 1:
         raise ConfigError(f"alpha must be from 0 to 1, found {alpha!r}")
-    require_same_shape("weight_maxima", weight_maxima, activation_maxima.shape)
-    for name, maxima in (("activation_maxima", activation_maxima), ("weight_maxima", weight_maxima)):
-        require_finite(name, maxima)
-        if np.any(maxima < 0):
-            raise DataError(f"{name} are magnitudes, found {np.min(maxima)}")
     weight_maxima = np.maximum(weight_maxima, weight_maxima.dtype.type(SMALLEST))
     scales = activation_maxima**alpha / weight_maxima ** (1 - alpha)
     return np.maximum(scales, scales.dtype.type(SMALLEST))
 
 
-def column_maxima(*weights):
-    """max |W_j| of every column, over several matrices (out, in) that read the same features: (in,)."""
+def column_maxima(*weights: np.ndarray) -> np.ndarray:
+    """Largest magnitude of every column, over several matrices that read the same features.
+
+    Parameters
+    ----------
+    *weights : ndarray, shape (out, in)
+        `out` may differ.
+
+    Returns
+    -------
+    ndarray, shape (in,)
+
+    Examples
+    --------
+    >>> column_maxima(np.array([[1.0, -2.0]]), np.array([[-3.0, 0.0], [0.0, 1.0]]))
+    array([3., 2.])
+    """
     return np.max([np.max(np.abs(weight), axis=0) for weight in weights], axis=0)
 
 
-def smooth_gain(gain, scales, offset=0.0):
-    """The gain of a norm, or its shift, whose output is divided by the scales: (in,).
+def smooth_gain(gain: np.ndarray, scales: np.ndarray, offset: float = 0.0) -> np.ndarray:
+    """Gain or bias of a norm, for an output divided by the scales.
 
-    offset: what the norm adds to the stored gain (1 for Gemma, whose gain is offset + w); 0 for a shift.
+    Parameters
+    ----------
+    gain : ndarray, shape (in,)
+        Stored gain or bias of the norm.
+    scales : ndarray, shape (in,)
+    offset : float
+        Constant that the norm adds to its stored gain (1 for Gemma, whose gain is offset + w). 0 for a bias.
+
+    Returns
+    -------
+    ndarray, shape (in,)
+
+    Examples
+    --------
+    >>> smooth_gain(np.array([0.0, 1.0]), np.array([2.0, 4.0]), offset=1.0)
+    array([-0.5, -0.5])
     """
     return (gain + gain.dtype.type(offset)) / scales - gain.dtype.type(offset)
 
 
-def smooth_weight(weight, scales):
-    """The weight (out, in) that reads features divided by the scales (in,)."""
-    require_same_shape("scales", scales, weight.shape[1:])
+@checked(weight=array("out", "in", finite=False), scales=array("in", finite=False))
+def smooth_weight(weight: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Weight of a linear layer whose input features are divided by the scales.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (out, in)
+    scales : ndarray, shape (in,)
+
+    Returns
+    -------
+    ndarray, shape (out, in)
+
+    Raises
+    ------
+    DataError
+        If shapes do not match.
+
+    Examples
+    --------
+    >>> smooth_weight(np.array([[1.0, 2.0]]), np.array([4.0, 0.5]))
+    array([[4., 1.]])
+    """
     return weight * scales

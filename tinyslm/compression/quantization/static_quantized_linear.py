@@ -1,4 +1,9 @@
-"""A linear layer that multiplies integers, with a range of its inputs that was measured once and for all."""
+"""Static quantization of weights and activations (W8A8): the range of the inputs is fixed before inference.
+
+Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference" (arXiv 1712.05877).
+Applied to models: `tinyslm/recipes/quantization/static_quantized_linear.py`. Lesson: `lessons/09_quantization.py`.
+"""
 
 from typing import ClassVar
 
@@ -7,48 +12,88 @@ import numpy as np
 from tinyslm.autodiff import differentiable
 from tinyslm.compression.quantization.affine import affine_parameters, encode, quantize
 from tinyslm.compression.quantization.integer_matmul import integer_matmul
+from tinyslm.compression.quantization.quantized_linear import CodesLinear, output_and_vjp
 from tinyslm.modules import LinearLayer
 from tinyslm.tree import Array, constant
 
 
 @differentiable
-def static_linear(x, codes, scale, correction, input_scale, input_zero_point, bias=None):
-    """y = scale_x scale ((codes_x - Z) codes^T) + b, where scale_x and Z are known before x is seen ("static").
+def static_linear(
+    x: Array,
+    codes: Array,
+    scale: Array,
+    correction: Array,
+    input_scale: Array,
+    input_zero_point: Array,
+    bias: Array | None = None,
+) -> Array:
+    """y = scale_x scale ((codes_x - Z) codes^T) + b, where scale_x and Z do not depend on x ("static").
 
-    x: (..., in), clipped to the range that 8 bits cover;  codes: (out, in) int8;  scale: (out, 1);  correction: (out,)
-    int32, Z times the sum of each row of codes, which does not depend on x;  input_scale, input_zero_point: ();
-    bias: (out,) or None;  returns (..., out) in the dtype of x.
-    Source: Jacob et al. 2018, eq. 7 and 8, with symmetric weights. The vjp passes the rounding by (straight-through),
-    and is 0 for what was clipped.
+    Parameters
+    ----------
+    x : ndarray, shape (..., in)
+        Clipped to the range of the 8-bit codes.
+    codes : ndarray of int8, shape (out, in)
+        Symmetric codes of the weights.
+    scale : ndarray, shape (out, 1)
+    correction : ndarray of int32, shape (out,)
+        Z times the sum of each row of codes, which does not depend on x.
+    input_scale, input_zero_point : ndarray, shape ()
+        scale_x and Z.
+    bias : ndarray, shape (out,), optional
+
+    Returns
+    -------
+    ndarray, shape (..., out)
+        dtype of x. Only x and the bias have gradients. The vjp treats rounding as the identity (straight-through
+        estimator); clipped inputs have gradient 0.
+
+    References
+    ----------
+    Jacob et al. 2018 (arXiv 1712.05877), eq. 7 and 8.
+
+    Examples
+    --------
+    >>> codes, correction = np.array([[127, 64]], np.int8), np.array([0], np.int32)
+    >>> static_linear(np.array([[1.0, 9.0]]), codes, np.array([[0.01]]), correction, np.array(0.05), np.array(0))
+    array([[5.334]])
     """
     inputs = x.reshape(-1, x.shape[-1])  # (N, in)
     input_codes = encode(inputs, input_scale, input_zero_point, symmetric=False)
-    y = (integer_matmul(input_codes, codes) - correction).astype(x.dtype)  # (N, out), exact before it is converted
-    output_scale = (input_scale * scale).reshape(1, -1).astype(x.dtype)  # (1, out)
-    y *= output_scale
-    if bias is not None:
-        y += bias
+    y = (integer_matmul(input_codes, codes) - correction).astype(x.dtype)  # (N, out), exact before the conversion
+    y *= (input_scale * scale).reshape(1, -1).astype(x.dtype)  # (1, out)
 
-    def vjp(dy):
-        dy = dy.reshape(-1, codes.shape[0])  # (N, out)
+    def input_gradient(dy):
         dx = (dy * scale.reshape(1, -1).astype(dy.dtype)) @ codes.astype(dy.dtype)  # (N, in)
         steps = inputs / input_scale + input_zero_point
         dx *= (steps >= -128) & (steps <= 127)
-        dbias = None if bias is None else np.sum(dy, axis=0)  # (out,)
-        return dx.reshape(x.shape), None, None, None, None, None, dbias
+        return dx
 
-    return y.reshape(*x.shape[:-1], codes.shape[0]), vjp
+    return output_and_vjp(x, y, bias, input_gradient, constants=5)
 
 
-class StaticQuantizedLinear(LinearLayer):
-    """A `Linear` in 8-bit integers, weights and inputs, with fixed ranges. The arrays are those of `static_linear`;
-    only the bias can be trained."""
+class StaticQuantizedLinear(CodesLinear):
+    """`Linear` in 8-bit integers, weights and inputs, with a fixed range of the inputs.
+
+    Parameters
+    ----------
+    codes, scale, correction, input_scale, input_zero_point, bias
+        As in `static_linear`. Only the bias can be trained.
+
+    References
+    ----------
+    Jacob et al. 2018 (arXiv 1712.05877), section 2.
+
+    Examples
+    --------
+    >>> from tinyslm.modules import Linear
+    >>> layer = StaticQuantizedLinear.from_linear(Linear(np.array([[1.0, 0.5]])), lowest=-1.0, highest=1.0)
+    >>> layer(np.array([[0.5, 0.5]])).round(2)
+    array([[0.75]])
+    """
 
     storage: ClassVar[str] = "8 bits per weight, a fixed range of the inputs"
-    matrix: ClassVar[str] = "codes"
 
-    codes: Array = constant()
-    scale: Array = constant()
     correction: Array = constant()
     input_scale: Array = constant()
     input_zero_point: Array = constant()
@@ -56,19 +101,16 @@ class StaticQuantizedLinear(LinearLayer):
 
     @staticmethod
     def array_forms(shape, settings, arrays):
-        """Codes and scales of the rows, the sums that belong to the zero point, the inputs' range, and the bias."""
-        return {
-            "codes": (np.int8, shape),
-            "scale": (np.floating, (shape[0], 1)),
+        """Codes, a scale per row, the correction for the zero point, the input scale and zero point, and the bias."""
+        return CodesLinear.array_forms(shape, settings, arrays) | {
             "correction": (np.int32, shape[:1]),
             "input_scale": (np.floating, ()),
             "input_zero_point": (np.int32, ()),
-            "bias": (np.floating, shape[:1]),
         }
 
     @classmethod
-    def from_linear(cls, linear, lowest, highest):
-        """The layer for inputs from lowest to highest, two numbers; those beyond are clipped."""
+    def from_linear(cls, linear: LinearLayer, lowest: float, highest: float) -> "StaticQuantizedLinear":
+        """The layer for inputs from lowest to highest; inputs beyond are clipped."""
         weight = quantize(linear.dense_weight(), axis=0)
         dtype = weight.scale.dtype
         input_scale, input_zero_point = affine_parameters(dtype.type(lowest), dtype.type(highest), symmetric=False)
@@ -79,7 +121,3 @@ class StaticQuantizedLinear(LinearLayer):
         """x: (..., in) -> (..., out)."""
         arrays = (self.codes, self.scale, self.correction, self.input_scale, self.input_zero_point, self.bias)
         return static_linear(x, *arrays)
-
-    def dense_weight(self) -> Array:
-        """The (out, in) matrix that the codes stand for."""
-        return self.codes * self.scale
