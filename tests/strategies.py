@@ -173,9 +173,9 @@ def encoder_decoder_configs(draw, **fixed):
 
 
 def generic_model(config, seed=0, dtype=np.float64):
-    """A model in generic position: activations of order 1, and gains and shifts as random as the weights.
+    """A model in generic position: activations of order 1, and gains and biases as random as the weights.
 
-    `random_model` is for training: with its gains of 1, shifts of 0 and small weights many mistakes change nothing.
+    `random_model` is for training: with its gains of 1, biases of 0 and small weights many mistakes change nothing.
     """
     rng = np.random.default_rng(seed)
 
@@ -183,7 +183,7 @@ def generic_model(config, seed=0, dtype=np.float64):
         array = rng.standard_normal(shape)
         if kind == "gain":
             array = 1 - config.norm_offset + 0.3 * array
-        elif kind == "shift":
+        elif kind == "bias":
             array = 0.3 * array
         elif kind != "embedding":
             array = array / np.sqrt(shape[1])

@@ -1,4 +1,4 @@
-"""Whole models, built from a configuration."""
+"""Whole models, built from a configuration: decoder, encoder, encoder-decoder, and their losses."""
 
 from tinyslm.models.builder import build_model, random_model, shape_model
 from tinyslm.models.config import DecoderConfig
@@ -7,6 +7,7 @@ from tinyslm.models.encoder import Encoder
 from tinyslm.models.encoder_config import EncoderConfig
 from tinyslm.models.encoder_decoder import EncoderDecoder
 from tinyslm.models.encoder_decoder_config import EncoderDecoderConfig
+from tinyslm.models.layer_stacks import layer_stacks
 from tinyslm.models.losses import masked_token_loss, next_token_loss, sequence_to_sequence_loss
 from tinyslm.models.sentence_embeddings import sentence_embeddings
 from tinyslm.models.trace import trace
@@ -19,6 +20,7 @@ __all__ = [
     "EncoderDecoder",
     "EncoderDecoderConfig",
     "build_model",
+    "layer_stacks",
     "masked_token_loss",
     "next_token_loss",
     "random_model",

@@ -1,8 +1,7 @@
-"""Shapes of published models: what can be counted and drawn without their weights.
+"""Configurations of published models, for counting and drawing them without their weights.
 
-One row per model, one function per family for what all of its models share. Special tokens are left out: they are no
-part of a shape. Of longrope only the number of factors is: each is 1 here, where the published models have numbers
-that were searched for.
+One row per model; one function per family for the fields that all its models share. Special tokens are left out. All
+longrope factors are 1 here: the published factors were found by a search and do not change any size.
 Sources: the config.json that was published with each model.
 """
 
@@ -23,59 +22,56 @@ LLAMA_3_2 = {
     "high_frequency_factor": 4.0,
     "original_length": 8192,
 }
-ORIGINAL = 4096  # the context that Phi-3 and Phi-4-mini were trained at before longrope
+ORIGINAL = 4096  # context length of Phi-3 and Phi-4-mini in training, before longrope
 
 
 def decoder(family, *sizes, ropes=(None,), windows=(None,), **choices) -> DecoderConfig:
-    """sizes: V, C, F, layers, H, G, D, context;  choices: other fields of DecoderConfig.
+    """A decoder's configuration. sizes: V, C, F, layers, H, G, D, context;  choices: other fields of DecoderConfig.
 
-    ropes, windows: of the first layers, repeated for all that follow. A rope is given by its settings; all dimensions
-    of a head turn where they say nothing else.
+    ropes, windows: patterns over the layers, repeated to the last layer. A rope is given by its settings, None for a
+    layer without rotary positions. All dimensions of a head are rotated unless `dimension` is given.
     """
     config = DecoderConfig(family, *sizes, **choices)
     layers, whole_head = config.num_hidden_layers, {"dimension": config.head_dim}
-    turning = [None if settings is None else Rope(**whole_head | settings) for settings in ropes]
-    return replace(config, ropes=_repeated(turning, layers), windows=_repeated(windows, layers))
-
-
-def _repeated(pattern, layers):
-    return tuple(islice(cycle(pattern), layers))
+    ropes = [None if settings is None else Rope(**whole_head | settings) for settings in ropes]
+    ropes, windows = (tuple(islice(cycle(pattern), layers)) for pattern in (ropes, windows))
+    return replace(config, ropes=ropes, windows=windows)
 
 
 def gpt2(*sizes):
-    """A table of positions, layer norms, biases everywhere, and no gate."""
+    """GPT-2: learned position embeddings, layer norms, biases in all linear layers, ungated feed-forward layers."""
     biases = dict.fromkeys(("attention_bias", "attention_output_bias", "feed_forward_bias"), True)
     choices = {"learned_positions": True, "norm": "layer", "norm_eps": 1e-5, "activation": "gelu_new", "gated": False}
     return decoder("gpt2", *sizes, **choices, **biases)
 
 
 def llama(*sizes, **rope):
-    """The plain decoder of today: rotary positions, RMS norms, a gated feed-forward layer, no biases."""
+    """Llama: rotary positions, pre-norm RMS norms, gated (SwiGLU) feed-forward layers, no biases."""
     return decoder("llama", *sizes, ropes=(rope,), norm_eps=1e-5)
 
 
 def mistral(*sizes, theta, family="mistral", **choices):
-    """Llama with a head of its own, and perhaps a window."""
+    """Llama with an untied head and, in version 0.1, sliding-window attention."""
     return decoder(family, *sizes, ropes=({"theta": theta},), norm_eps=1e-5, tie_word_embeddings=False, **choices)
 
 
 def ministral(*sizes):
-    """Mistral in which one layer in four sees everything, and the others a window."""
+    """Mistral with full attention in every fourth layer and sliding-window attention in the others."""
     return mistral(*sizes, theta=1e8, family="ministral", windows=(None, 32768, 32768, 32768))
 
 
 def mixtral(*sizes):
-    """Mistral with eight experts for the feed-forward layer, two of which compute each token."""
+    """Mistral with a mixture of experts: 8 experts per feed-forward layer, of which each token uses 2."""
     return mistral(*sizes, theta=1e6, family="mixtral", num_experts=8, experts_per_token=2)
 
 
 def phi4(*sizes, **choices):
-    """Phi-3 with a tied head, three quarters of whose dimensions turn."""
+    """Phi-3 with a tied head and partial rotary embeddings (75 % of the dimensions of a head)."""
     return phi3(*sizes, dimension=96, tied=True, **choices)
 
 
 def phi3(*sizes, window, tied=False, **rope):
-    """Llama with a head of its own; where the context is longer than 4,096 tokens, with longrope."""
+    """Llama with an untied head; longrope scaling for contexts over 4,096 tokens."""
     *_, D, context = sizes
     rope = {"theta": 1e4, "dimension": D} | rope
     if context > ORIGINAL:
@@ -86,14 +82,14 @@ def phi3(*sizes, window, tied=False, **rope):
 
 
 def gemma(*sizes, family="gemma", ropes=({"theta": 1e4},), **choices):
-    """Llama with a large vocabulary and large heads, gains stored as w - 1, and embeddings times sqrt(C)."""
+    """Llama with GeGLU, large heads, norm gains stored as w - 1, and embeddings scaled by sqrt(C)."""
     _, C, *_ = sizes
     common = {"norm_offset": 1.0, "embedding_scale": C**0.5, "activation": "gelu_pytorch_tanh"}
     return decoder(family, *sizes, ropes=ropes, **common | choices)
 
 
 def gemma2(*sizes):
-    """Gemma that also normalizes what is added, caps scores and logits, and sees a window in every second layer."""
+    """Gemma with post-norms, soft-capped attention scores and logits, and a sliding window in every second layer."""
     caps = {"attention_softcap": 50.0, "logit_softcap": 30.0}
     return gemma(
         *sizes, family="gemma2", windows=(4096, None), sublayer_output_norm=True, attention_scale=256**-0.5, **caps
@@ -101,7 +97,8 @@ def gemma2(*sizes):
 
 
 def gemma3(*sizes):
-    """Gemma 2 with norms of queries and keys for caps; five layers in six see a window, and turn faster."""
+    """Gemma 2 with query and key norms instead of soft-capping. Five sliding-window layers (rotary base 1e4) alternate
+    with one layer of full attention (rotary base 1e6)."""
     return gemma(
         *sizes,
         family="gemma3_text",
@@ -114,32 +111,36 @@ def gemma3(*sizes):
 
 
 def qwen3(*sizes):
-    """Llama with norms of queries and keys."""
+    """Llama with an RMS norm on each query and key head (QK norm)."""
     return decoder("qwen3", *sizes, ropes=({"theta": 1e6},), query_key_norm=True)
 
 
 def smollm3(*sizes):
-    """Llama in which every fourth layer does not know positions."""
+    """Llama without rotary positions in every fourth layer (NoPE)."""
     return decoder("smollm3", *sizes, ropes=({"theta": 5e6},) * 3 + (None,))
 
 
 def bert(*sizes):
-    """An encoder with token types. sizes: V, C, F, layers, H, D, context."""
+    """BERT: a post-norm encoder with token types. sizes: V, C, F, layers, H, D, context."""
     return EncoderConfig("bert", *sizes, type_vocab_size=2)
 
 
 def distilbert(*sizes):
-    """An encoder without token types, as wide as its teacher and half as deep. sizes: as bert."""
+    """DistilBERT: BERT without token types, with half of its layers. sizes: as bert."""
     return EncoderConfig("distilbert", *sizes)
 
 
 def t5(*sizes):
-    """The original. sizes: V, C, F, layers of encoder and decoder, H, D, buckets of distances and the farthest one."""
+    """T5 1.0: relative position buckets, ReLU, decoder outputs scaled by 1 / sqrt(C) before the tied head.
+
+    sizes: V, C, F, layers of the encoder and of the decoder, H, D, number of buckets, distance where the last one
+    begins.
+    """
     return EncoderDecoderConfig("t5", *sizes, output_scale=sizes[1] ** -0.5)
 
 
 def flan_t5(*sizes):
-    """Version 1.1, with gates and a head of its own. sizes: as t5."""
+    """T5 1.1 and Flan-T5: GeGLU feed-forward layers and an untied head. sizes: as t5."""
     return EncoderDecoderConfig("t5", *sizes, gated=True, activation="gelu_new", tie_word_embeddings=False)
 
 
@@ -168,7 +169,7 @@ CATALOGUE = {
     # encoders                        V      C      F  layers  H    D  context
     "bert-base":       bert(      30522,   768,  3072,  12,   12,  64,    512),
     "distilbert":      distilbert(30522,   768,  3072,   6,   12,  64,    512),
-    # encoder-decoders                V      C      F  layers  H    D  buckets, farthest distance
+    # encoder-decoders                V      C      F  layers  H    D  buckets, max distance
     "t5-small":        t5(        32128,   512,  2048, 6, 6,   8,  64,     32, 128),
     "flan-t5-small":   flan_t5(   32128,   512,  1024, 8, 8,   6,  64,     32, 128),
 }

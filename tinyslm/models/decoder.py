@@ -1,4 +1,4 @@
-"""The decoder: a stack of blocks that predicts the next token at every position."""
+"""Decoder-only transformer: predicts the next token at every position."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tinyslm.tree import Module
 
 
 class Decoder(Module):
-    """token ids -> logits. `head` is None where the embedding table serves as the head (tied)."""
+    """Decoder: token ids -> logits. `head` is None where it is tied to the embedding table."""
 
     config: DecoderConfig
     embedding: Embedding
@@ -24,10 +24,10 @@ class Decoder(Module):
     position_embedding: Embedding | None = None
 
     def __call__(self, token_ids, attention_mask=None, *, position_ids=None, cache=None, last_only=False, observe=None):
-        """token_ids: (B, T) integers -> logits (B, T, V); with last_only (B, 1, V), for the next token alone.
+        """token_ids: (B, T) integers -> logits (B, T, V), or (B, 1, V) of the last position with last_only.
 
-        attention_mask: (B, S), 0 for padding, over the cached tokens and these. Positions count the real tokens unless
-        position_ids says otherwise, so that padding on either side changes nothing.
+        attention_mask: (B, S), 0 for padding, over the cached tokens and these. position_ids: (T,) or (B, T); by
+        default they count the real tokens, so that padding on either side changes nothing.
         Raises DataError for token ids out of range or a sequence longer than max_position_embeddings.
         """
         states = self.hidden_states(token_ids, attention_mask, position_ids=position_ids, cache=cache, observe=observe)
@@ -37,7 +37,7 @@ class Decoder(Module):
         return logits
 
     def hidden_states(self, token_ids, attention_mask=None, *, position_ids=None, cache=None, observe=None):
-        """What the last layer leaves, after the final norm: (B, T, C). Arguments as `__call__`."""
+        """Final hidden states, after the final norm: (B, T, C). Arguments as `__call__`."""
         past = 0 if cache is None else cache.length
         token_ids, attention_mask = self.check_inputs(token_ids, attention_mask, past)
         T = token_ids.shape[1]
@@ -70,7 +70,7 @@ class Decoder(Module):
         return logits
 
     def check_inputs(self, token_ids, attention_mask=None, past=0):
-        """token_ids and attention_mask as arrays, or DataError if the model cannot read them after `past` tokens."""
+        """token_ids and attention_mask as arrays. Raises DataError if they do not fit the model after `past` tokens."""
         token_ids = check_token_ids(token_ids, self.config.vocab_size)
         total = past + token_ids.shape[1]
         check_length(total, self.config.max_position_embeddings)
@@ -78,12 +78,12 @@ class Decoder(Module):
 
     @property
     def tied_head(self) -> bool:
-        """Whether the embedding's table multiplies once more, as the head."""
+        """Whether input and output embeddings are tied."""
         return self.head is None
 
 
 def build_decoder(config: DecoderConfig, make) -> Decoder:
-    """A decoder whose every array comes from `make(shape, kind)`; the kinds are those of `ModuleFactory`."""
+    """A decoder with arrays made by `make(shape, kind)`; `ModuleFactory` lists the kinds."""
     parts = ModuleFactory(config, make)
 
     def mixture():
@@ -114,6 +114,6 @@ def build_decoder(config: DecoderConfig, make) -> Decoder:
         embedding=parts.embedding(config.vocab_size),
         layers=[block(i) for i in range(config.num_hidden_layers)],
         norm=parts.norm(),
-        head=None if config.tie_word_embeddings else parts.linear(config.vocab_size, config.hidden_size),
+        head=parts.head(),
         position_embedding=parts.embedding(config.max_position_embeddings) if config.learned_positions else None,
     )

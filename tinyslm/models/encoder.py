@@ -1,4 +1,4 @@
-"""The encoder: a stack of blocks in which every token sees every other one, on both sides."""
+"""Encoder-only transformer with bidirectional attention (BERT, DistilBERT)."""
 
 import numpy as np
 
@@ -12,9 +12,9 @@ from tinyslm.tree import Module
 
 
 class Encoder(Module):
-    """token ids -> logits of the token at each position, or states where there is no masked head (`masked_lm_head`).
+    """Encoder: token ids -> logits of the token at each position, or hidden states if it has no `masked_lm_head`.
 
-    `head` is None where the embedding table serves as the head (tied).
+    `head` is None where it is tied to the embedding table.
     """
 
     config: EncoderConfig
@@ -28,10 +28,10 @@ class Encoder(Module):
     head: Linear | None = None
 
     def __call__(self, token_ids, attention_mask=None, *, token_type_ids=None, observe=None):
-        """token_ids: (B, T) integers -> logits (B, T, V), or states (B, T, C) of an encoder without a masked head.
+        """token_ids: (B, T) integers -> logits (B, T, V), or states (B, T, C) without a masked-LM head.
 
         attention_mask: (B, T), 0 for padding;  token_type_ids: (B, T), 0 everywhere if None. Positions count from the
-        left whether there is padding or not, as these models were trained: padding belongs on the right.
+        left and include padding, as in the training of these models: padding must be on the right.
         Raises DataError for ids out of range or a sequence longer than max_position_embeddings.
         """
         states = self.hidden_states(token_ids, attention_mask, token_type_ids=token_type_ids, observe=observe)
@@ -43,7 +43,7 @@ class Encoder(Module):
         return logits
 
     def hidden_states(self, token_ids, attention_mask=None, *, token_type_ids=None, observe=None):
-        """What the last layer leaves: (B, T, C). Arguments as `__call__`."""
+        """Final hidden states: (B, T, C). Arguments as `__call__`."""
         token_ids = check_token_ids(token_ids, self.config.vocab_size)
         check_length(token_ids.shape[1], self.config.max_position_embeddings)
         attention_mask = check_mask(attention_mask, token_ids.shape)
@@ -59,25 +59,25 @@ class Encoder(Module):
         return x
 
     def predict(self, states):
-        """Logits of the token at each position: (B, T, C) -> (B, T, V). ConfigError without a masked head."""
+        """Logits of the token at each position: (B, T, C) -> (B, T, V). Raises ConfigError without a masked-LM head."""
         if self.masked_lm_head is None:
             raise ConfigError(f"this {self.config.family} model has no masked head: it predicts no tokens")
         vectors = self.masked_lm_head(states)
         return self.embedding.as_head(vectors) + self.masked_lm_head.bias if self.tied_head else self.head(vectors)
 
     def pooled(self, states):
-        """One vector per text, of the state of its first token: (B, T, C) -> (B, C). ConfigError without a pooler."""
+        """Pooled output of the first token's state: (B, T, C) -> (B, C). Raises ConfigError without a pooler."""
         if self.pooler is None:
             raise ConfigError(f"this {self.config.family} model has no pooler")
         return ops.tanh(self.pooler(states[:, 0]))
 
     @property
     def tied_head(self) -> bool:
-        """Whether the embedding's table multiplies once more, as the head."""
+        """Whether input and output embeddings are tied."""
         return self.masked_lm_head is not None and self.head is None
 
     def _check_token_types(self, token_type_ids, shape):
-        """token_type_ids as an array of this shape (B, T), zeros if None, or DataError."""
+        """token_type_ids as an array of this shape (B, T), zeros for None. Raises DataError if they do not fit."""
         kinds = self.config.type_vocab_size
         if token_type_ids is None:
             return np.zeros(shape, int)
@@ -93,7 +93,7 @@ class Encoder(Module):
 
 
 def build_encoder(config: EncoderConfig, make) -> Encoder:
-    """An encoder whose every array comes from `make(shape, kind)`; the kinds are those of `ModuleFactory`."""
+    """An encoder with arrays made by `make(shape, kind)`; `ModuleFactory` lists the kinds."""
     parts = ModuleFactory(config, make)
     V, C, tied = config.vocab_size, config.hidden_size, config.tie_word_embeddings
 
@@ -109,7 +109,7 @@ def build_encoder(config: EncoderConfig, make) -> Encoder:
         return MaskedLMHead(
             transform=parts.linear(C, C, bias=True),
             norm=parts.norm(),
-            bias=make((V,), "shift") if tied else None,
+            bias=make((V,), "bias") if tied else None,
             activation=config.activation,
         )
 
@@ -122,5 +122,5 @@ def build_encoder(config: EncoderConfig, make) -> Encoder:
         token_type_embedding=None if config.type_vocab_size is None else parts.embedding(config.type_vocab_size),
         pooler=parts.linear(C, C, bias=True) if config.pooler else None,
         masked_lm_head=masked_lm_head() if config.masked_head else None,
-        head=None if tied else parts.linear(V, C, bias=True),
+        head=parts.head(bias=True),
     )

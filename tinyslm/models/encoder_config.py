@@ -1,19 +1,20 @@
-"""What an encoder looks like, in numbers and choices."""
+"""Encoder hyperparameters (BERT, DistilBERT)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tinyslm.models.config_checks import check_activation, check_sizes, require
+from tinyslm.models.config_checks import check_common, require
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """A BERT or DistilBERT. Names are those of Hugging Face where they exist. Letters: see tinyslm.
+    """Configuration of an encoder. Fields have the names of Hugging Face where those exist. Letters: see tinyslm.
 
-    Source: Devlin et al. 2019, section 3; Sanh et al. 2019, section 3, for the one without token types and pooler.
+    Sources: Devlin et al. 2019 (BERT), section 3; Sanh et al. 2019 (DistilBERT), section 3, without token types and
+    pooler.
     """
 
-    family: str  # which checkpoint layout it came from and is saved in, such as "bert"
+    family: str  # the checkpoint layout it is loaded from and saved in, such as "bert"
     vocab_size: int  # V
     hidden_size: int  # C
     intermediate_size: int  # F
@@ -21,15 +22,15 @@ class EncoderConfig:
     num_attention_heads: int  # H
     head_dim: int  # D
     max_position_embeddings: int
-    type_vocab_size: int | None = None  # kinds of tokens, such as those of a first and a second sentence; None: one
+    type_vocab_size: int | None = None  # number of token types (first and second sentence); None: no token types
     norm_eps: float = 1e-12
     activation: str = "gelu"
-    masked_head: bool = True  # predicts the tokens of the text; without it an encoder ends with its states
-    pooler: bool = False  # makes one vector of a text from the state of its first token
-    tie_word_embeddings: bool = True  # of the masked head; without one there is nothing to untie
+    masked_head: bool = True  # masked-LM head; without it the model returns hidden states
+    pooler: bool = False  # linear layer and tanh on the first token's hidden state
+    tie_word_embeddings: bool = True  # of the masked-LM head; always true without one
     pad_token_id: int | None = None
-    without_prefix: bool = False  # the checkpoint's tensor names lack the family's first part ("bert.")
-    gamma_beta_names: bool = False  # they end as in the first files: gamma and beta of a norm
+    without_prefix: bool = False  # the file's tensor names lack the family's prefix ("bert.")
+    gamma_beta_names: bool = False  # norms are named gamma and beta in the file, as in the first BERT files
 
     num_decoder_layers: ClassVar[int] = 0
     num_experts: ClassVar[int] = 0
@@ -41,8 +42,7 @@ class EncoderConfig:
     feed_forward_bias: ClassVar[bool] = True
 
     def __post_init__(self):
-        check_sizes(self)
-        check_activation(self)
+        check_common(self)
         types = self.type_vocab_size
         require(
             self,
@@ -58,5 +58,5 @@ class EncoderConfig:
 
     @property
     def scale(self) -> float:
-        """What scores are multiplied by."""
+        """Factor of the attention scores."""
         return self.head_dim**-0.5

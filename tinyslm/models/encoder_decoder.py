@@ -1,4 +1,4 @@
-"""The encoder-decoder: one stack reads a source, the other writes a text while it looks at what the first one left."""
+"""Encoder-decoder transformer with cross-attention and relative positions (T5)."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tinyslm.tree import Module
 
 
 class Stack(Module):
-    """One of the two: blocks that share a table of relative positions, and the norm after the last of them."""
+    """Encoder or decoder stack: blocks that share one table of relative position biases, and the final norm."""
 
     layers: list[Block]
     norm: Any
@@ -31,9 +31,9 @@ class Stack(Module):
 
 
 class EncoderDecoder(Module):
-    """token ids of a source and of a text -> logits of what follows in the text.
+    """Encoder-decoder: token ids of a source and of a target text -> logits of the next target tokens.
 
-    Both stacks share the embedding. `head` is None where its table serves as the head too (tied).
+    Both stacks share the embedding. `head` is None where it is tied to the embedding table.
     """
 
     config: EncoderDecoderConfig
@@ -46,27 +46,28 @@ class EncoderDecoder(Module):
         """token_ids: (B, S), decoder_token_ids: (B, T) integers -> logits (B, T, V).
 
         attention_mask: (B, S), 0 for padding of the source, on either side. decoder_token_ids begin with
-        config.decoder_start_token_id; padding after their end is not seen by what stands before.
+        config.decoder_start_token_id. They need no mask: attention is causal, so padding at their end changes nothing
+        before it.
         Raises DataError for token ids out of range, or inputs that do not fit each other.
         """
         source = self.encode(token_ids, attention_mask, observe=observe)
         return self.decode(decoder_token_ids, source, attention_mask, observe=observe)
 
     def hidden_states(self, token_ids, attention_mask=None, *, decoder_token_ids=None, observe=None):
-        """What the decoder leaves, after its final norm: (B, T, C). Arguments as `__call__`."""
+        """The decoder's final hidden states, after its final norm: (B, T, C). Arguments as `__call__`."""
         source = self.encode(token_ids, attention_mask, observe=observe)
         return self._decoder_states(decoder_token_ids, source, attention_mask, None, observe)
 
     def encode(self, token_ids, attention_mask=None, *, observe=None):
-        """What the encoder leaves of a source: (B, S) integers -> (B, S, C)."""
+        """The encoder's final hidden states: (B, S) integers -> (B, S, C)."""
         token_ids = check_token_ids(token_ids, self.config.vocab_size)
         attention_mask = check_mask(attention_mask, token_ids.shape)
         return self.encoder(self.embedding(token_ids), attention_mask, name="encoder", observe=observe)
 
     def decode(self, decoder_token_ids, source, attention_mask=None, *, cache=None, observe=None):
-        """Logits (B, T, V) of what follows each of decoder_token_ids (B, T), given what the encoder left (B, S, C).
+        """Logits (B, T, V) of the token after each of decoder_token_ids (B, T), given the encoder's states (B, S, C).
 
-        cache: the tokens are those that follow the cached ones, and the source is the one of the first pass.
+        cache: keys and values of earlier tokens, which decoder_token_ids continue, for the same source.
         """
         logits = self.predict(self._decoder_states(decoder_token_ids, source, attention_mask, cache, observe))
         if observe is not None:
@@ -75,7 +76,7 @@ class EncoderDecoder(Module):
 
     def _decoder_states(self, decoder_token_ids, source, attention_mask, cache, observe):
         if decoder_token_ids is None:
-            raise DataError("an encoder-decoder needs decoder_token_ids: what it has written so far, or is to write")
+            raise DataError("decoder_token_ids are missing: an encoder-decoder needs the tokens of the target text")
         token_ids = check_token_ids(decoder_token_ids, self.config.vocab_size)
         attention_mask = check_mask(attention_mask, source.shape[:2])
         if len(token_ids) != source.shape[0]:
@@ -91,12 +92,12 @@ class EncoderDecoder(Module):
 
     @property
     def tied_head(self) -> bool:
-        """Whether the embedding's table multiplies once more, as the head."""
+        """Whether input and output embeddings are tied."""
         return self.head is None
 
 
 def build_encoder_decoder(config: EncoderDecoderConfig, make) -> EncoderDecoder:
-    """An encoder-decoder whose every array comes from `make(shape, kind)`; the kinds are those of `ModuleFactory`."""
+    """An encoder-decoder with arrays made by `make(shape, kind)`; `ModuleFactory` lists the kinds."""
     parts = ModuleFactory(config, make)
 
     def block(is_decoder):
@@ -125,5 +126,5 @@ def build_encoder_decoder(config: EncoderDecoderConfig, make) -> EncoderDecoder:
         embedding=parts.embedding(config.vocab_size),
         encoder=stack(config.num_hidden_layers, is_decoder=False),
         decoder=stack(config.num_decoder_layers, is_decoder=True),
-        head=None if config.tie_word_embeddings else parts.linear(config.vocab_size, config.hidden_size),
+        head=parts.head(),
     )

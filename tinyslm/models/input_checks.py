@@ -1,21 +1,22 @@
-"""What every model asks of its inputs before it computes with them."""
+"""Checks of a model's inputs: token ids, sequence length, attention mask."""
 
 import numpy as np
 
 from tinyslm.errors import DataError
+from tinyslm.tree import Array
 
 
-def as_array(name, values):
-    """np.asarray, or DataError for lists of different lengths."""
+def _as_array(name, values):
+    """np.asarray, or DataError for rows of different lengths."""
     try:
         return np.asarray(values)
     except ValueError:
         raise DataError(f"{name} have rows of different lengths: pad them, and give an attention_mask") from None
 
 
-def check_token_ids(token_ids, vocab_size):
-    """token_ids as an array (B, T), or DataError if they are no tokens of the vocabulary."""
-    token_ids = as_array("token ids", token_ids)
+def check_token_ids(token_ids, vocab_size: int) -> Array:
+    """token_ids as an array (B, T). Raises DataError unless they are integers from 0 to vocab_size - 1."""
+    token_ids = _as_array("token ids", token_ids)
     if token_ids.ndim != 2 or not np.issubdtype(token_ids.dtype, np.integer):
         raise DataError(f"token ids must be (B, T) integers, found {token_ids.dtype}{token_ids.shape}")
     if token_ids.size == 0:
@@ -27,8 +28,8 @@ def check_token_ids(token_ids, vocab_size):
     return token_ids
 
 
-def check_length(length, max_position_embeddings):
-    """DataError if a sequence of `length` tokens has more of them than the model has positions."""
+def check_length(length: int, max_position_embeddings: int):
+    """Raise DataError if a sequence of `length` tokens is longer than the model's context."""
     if length > max_position_embeddings:
         raise DataError(
             f"a sequence of {length} tokens is longer than the model's context of {max_position_embeddings}; "
@@ -36,12 +37,15 @@ def check_length(length, max_position_embeddings):
         )
 
 
-def check_mask(attention_mask, shape):
-    """attention_mask as an array, or None as it is; DataError if it has not this shape (B, S), or other numbers than 0
-    and 1 (masks that are added to scores mean the opposite)."""
+def check_mask(attention_mask, shape: tuple[int, int]) -> Array | None:
+    """attention_mask as an array, or None for None.
+
+    Raises DataError unless it has this shape (B, S) and holds only 0 and 1. Additive masks, which hold 0 for tokens and
+    large negative numbers for padding, are refused.
+    """
     if attention_mask is None:
         return None
-    attention_mask = as_array("the rows of attention_mask", attention_mask)
+    attention_mask = _as_array("the rows of attention_mask", attention_mask)
     if attention_mask.shape != shape:
         raise DataError(f"attention_mask is {attention_mask.shape}, expected {shape} (batch, tokens)")
     if attention_mask.dtype.kind not in "biuf" or not np.isin(attention_mask, (0, 1)).all():

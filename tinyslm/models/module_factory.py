@@ -1,4 +1,4 @@
-"""Making the modules of a model: what decoder, encoder and encoder-decoder are put together from."""
+"""Factory of the modules that decoder, encoder and encoder-decoder are built from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,32 +9,32 @@ from tinyslm.modules import Attention, CrossAttention, Embedding, FeedForward, L
 
 @dataclass(frozen=True)
 class ModuleFactory:
-    """Modules of the sizes and choices in `config`, every array by `make(shape, kind)`.
+    """Modules with the sizes and options of `config`; `make(shape, kind)` makes every array.
 
-    kind is "embedding", "weight", "query" (a weight that makes queries), "residual" (a weight whose product is added to
-    the residual stream), "gain" (it multiplies) or "shift" (it is added).
+    kind is "embedding", "weight", "query" (weight of a query projection), "residual" (weight whose product is added to
+    the residual stream), "gain" (of a norm) or "bias".
     """
 
     config: Any
     make: Callable
 
-    def embedding(self, rows) -> Embedding:
-        """A table of one vector per row: tokens, positions."""
+    def embedding(self, rows: int) -> Embedding:
+        """An embedding table (rows, C)."""
         return Embedding(self.make((rows, self.config.hidden_size), "embedding"))
 
-    def linear(self, outputs, inputs, bias=False, kind="weight") -> Linear:
-        """weight (outputs, inputs) and perhaps a bias."""
-        return Linear(self.make((outputs, inputs), kind), self.make((outputs,), "shift") if bias else None)
+    def linear(self, outputs: int, inputs: int, bias: bool = False, kind: str = "weight") -> Linear:
+        """A linear layer with weight (outputs, inputs)."""
+        return Linear(self.make((outputs, inputs), kind), self.make((outputs,), "bias") if bias else None)
 
-    def norm(self, size=None) -> RMSNorm | LayerNorm:
+    def norm(self, size: int | None = None) -> RMSNorm | LayerNorm:
         """The norm of this configuration over `size` features, hidden_size by default."""
         config, size = self.config, size or self.config.hidden_size
         if config.norm == "layer":
-            return LayerNorm(self.make((size,), "gain"), self.make((size,), "shift"), config.norm_eps)
+            return LayerNorm(self.make((size,), "gain"), self.make((size,), "bias"), config.norm_eps)
         return RMSNorm(self.make((size,), "gain"), config.norm_eps, config.norm_offset)
 
     def feed_forward(self) -> FeedForward:
-        """Up, down and, in a gated layer, gate."""
+        """A feed-forward layer, gated or not."""
         config = self.config
         C, F, bias = config.hidden_size, config.intermediate_size, config.feed_forward_bias
         return FeedForward(
@@ -44,8 +44,8 @@ class ModuleFactory:
             activation=config.activation,
         )
 
-    def attention(self, module=Attention, **settings) -> Attention | CrossAttention:
-        """The four projections; settings are the other fields of the module."""
+    def attention(self, module: type = Attention, **settings) -> Attention | CrossAttention:
+        """An attention layer with its four projections. settings: the other fields of the module."""
         config = self.config
         C, D = config.hidden_size, config.head_dim
         H, G = config.num_attention_heads, config.num_key_value_heads
@@ -58,3 +58,8 @@ class ModuleFactory:
             scale=config.scale,
             **settings,
         )
+
+    def head(self, bias: bool = False) -> Linear | None:
+        """The output embedding (V, C), or None where it is tied to the input embedding."""
+        config = self.config
+        return None if config.tie_word_embeddings else self.linear(config.vocab_size, config.hidden_size, bias)

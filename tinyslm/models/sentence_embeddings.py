@@ -1,17 +1,43 @@
-"""One vector per text, so that texts of similar meaning point in similar directions."""
+"""Sentence embeddings: one vector of length 1 per text, by mean pooling."""
 
 import numpy as np
 
 from tinyslm.errors import DataError
 from tinyslm.models.input_checks import check_mask
+from tinyslm.tree import Array
 
 
-def sentence_embeddings(states, attention_mask=None):
-    """The mean of each text's states over its real tokens, divided by its length: a vector of length 1 (zeros where a
-    text has no token).
+def sentence_embeddings(states: Array, attention_mask=None) -> Array:
+    """Mean of each text's hidden states over its real tokens, divided by the L2 norm of the mean.
 
-    states: (B, T, C), what an encoder leaves;  attention_mask: (B, T), 0 for padding;  returns (B, C), dtype of states.
-    The product of two such vectors is the cosine of their angle. Source: Reimers & Gurevych 2019, section 3 (MEAN).
+    The dot product of two such vectors is the cosine similarity of their texts.
+
+    Parameters
+    ----------
+    states : ndarray of float, shape (B, T, C)
+        Final hidden states of an encoder.
+    attention_mask : array_like, shape (B, T), optional
+        1 for tokens, 0 for padding. All positions are tokens if None.
+
+    Returns
+    -------
+    ndarray, shape (B, C)
+        Vectors of L2 norm 1, dtype of `states`; zeros for a text without tokens.
+
+    Raises
+    ------
+    DataError
+        If `states` is not a (B, T, C) array of floating-point numbers, or the mask does not fit.
+
+    References
+    ----------
+    Reimers & Gurevych 2019, "Sentence-BERT" (arXiv 1908.10084), section 3 (MEAN pooling).
+
+    Examples
+    --------
+    >>> states = np.array([[[3.0, 4.0], [3.0, 4.0], [99.0, 0.0]]])
+    >>> sentence_embeddings(states, [[1, 1, 0]])
+    array([[0.6, 0.8]])
     """
     states = np.asarray(states)
     if states.ndim != 3 or not np.issubdtype(states.dtype, np.floating):
@@ -20,5 +46,5 @@ def sentence_embeddings(states, attention_mask=None):
     mask = np.ones(states.shape[:2]) if mask is None else mask
     weights = mask.astype(states.dtype)[:, None]  # (B, 1, T)
     means = (weights @ states)[:, 0] / np.maximum(weights.sum(axis=-1), 1)  # (B, C)
-    length = np.linalg.norm(means, axis=-1, keepdims=True)  # (B, 1)
-    return means / np.maximum(length, np.finfo(states.dtype).tiny)
+    norms = np.linalg.norm(means, axis=-1, keepdims=True)  # (B, 1)
+    return means / np.maximum(norms, np.finfo(states.dtype).tiny)

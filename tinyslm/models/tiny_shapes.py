@@ -1,46 +1,37 @@
-"""The tiny models that are trained on the built-in corpus."""
+"""Configurations of the small models that are trained on the built-in corpus."""
 
+from tinyslm.models.catalogue import decoder
 from tinyslm.models.config import DecoderConfig
-from tinyslm.ops import Rope
 
 
 def llama_shape(
-    vocab_size,
-    hidden_size,
-    intermediate_size,
-    num_hidden_layers,
-    num_attention_heads,
-    num_key_value_heads,
-    max_position_embeddings=256,
-    end_id=0,
+    vocab_size: int,
+    hidden_size: int,
+    intermediate_size: int,
+    num_hidden_layers: int,
+    num_attention_heads: int,
+    num_key_value_heads: int,
+    max_position_embeddings: int = 256,
+    end_id: int = 0,
 ) -> DecoderConfig:
-    """A Llama with tied embeddings whose heads divide its width; `end_id` begins, ends and pads documents."""
+    """A Llama with a tied head and head_dim = hidden_size / num_attention_heads.
+
+    end_id: the token id that begins, ends and pads documents.
+    """
     head_dim = hidden_size // num_attention_heads
-    return DecoderConfig(
-        family="llama",
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        intermediate_size=intermediate_size,
-        num_hidden_layers=num_hidden_layers,
-        num_attention_heads=num_attention_heads,
-        num_key_value_heads=num_key_value_heads,
-        head_dim=head_dim,
-        max_position_embeddings=max_position_embeddings,
-        ropes=(Rope(theta=10000.0, dimension=head_dim),) * num_hidden_layers,
-        norm_eps=1e-5,
-        bos_token_id=end_id,
-        eos_token_id=end_id,
-        pad_token_id=end_id,
-    )
+    sizes = (vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads)
+    tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_id)
+    rope = {"theta": 10000.0}
+    return decoder("llama", *sizes, head_dim, max_position_embeddings, ropes=(rope,), norm_eps=1e-5, **tokens)
 
 
-TINY_SHAPES = {  # width, feed-forward width, layers, heads, key/value heads
+TINY_SHAPES = {  # C, F, layers, H, G
     "teacher": (256, 512, 6, 8, 4),
     "small": (128, 352, 4, 4, 2),
     "smallest": (64, 176, 2, 4, 2),
 }
 
 
-def tiny_config(name, vocab_size, max_position_embeddings=256) -> DecoderConfig:
-    """One of TINY_SHAPES for a vocabulary."""
+def tiny_config(name: str, vocab_size: int, max_position_embeddings: int = 256) -> DecoderConfig:
+    """The configuration of TINY_SHAPES[name] for a vocabulary."""
     return llama_shape(vocab_size, *TINY_SHAPES[name], max_position_embeddings=max_position_embeddings)

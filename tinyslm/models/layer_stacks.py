@@ -1,0 +1,11 @@
+"""The stacks of transformer blocks of a model, by name."""
+
+from tinyslm.models.encoder_decoder import EncoderDecoder
+from tinyslm.tree import Module
+
+
+def layer_stacks(model: Module) -> dict[str, Module]:
+    """{path of the stack in the model: module with `layers`}: {"": model}, or the two stacks of an encoder-decoder."""
+    if isinstance(model, EncoderDecoder):
+        return {"encoder": model.encoder, "decoder": model.decoder}
+    return {"": model}
