@@ -13,12 +13,12 @@ from tinyslm.autodiff import value_and_grad
 from tinyslm.compression.distillation import layer_map, soft_target_loss
 from tinyslm.errors import ConfigError
 from tinyslm.generation import generate
-from tinyslm.models import Decoder, Encoder, EncoderDecoder, trace
+from tinyslm.models import Decoder, Encoder, EncoderDecoder, layer_stacks, trace
 from tinyslm.modules import Linear
 from tinyslm.ops import IGNORED, attention_probabilities, cross_entropy
 from tinyslm.recipes import Distill, FreshStudent, KeepLayers, compress
 from tinyslm.recipes.distillation.distill import distillation_loss
-from tinyslm.recipes.distillation.feature_losses import matched_layers, stacks
+from tinyslm.recipes.distillation.feature_losses import matched_layers
 from tinyslm.recipes.distillation.training_text import continue_documents
 from tinyslm.recipes.tasks import task_loss
 from tinyslm.tree import map_arrays, named_arrays
@@ -125,17 +125,17 @@ def test_inner_losses_compare_what_a_trace_shows(case, layers):
     """States and values of matched layers, from `trace`: a mean over layers of each stack."""
     teacher = case.model()
     calibration = calibrated(teacher)
-    keep = [tuple(range(max(1, len(stack.layers) - 1))) for stack in stacks(teacher).values()]
+    keep = [tuple(range(max(1, len(stack.layers) - 1))) for stack in layer_stacks(teacher).values()]
     student = disturbed(KeepLayers(*keep)(teacher))
     task = calibration.task(*calibration.rows())
     one, other = (trace(model, **task.inputs) for model in (student, teacher))
     expected = 0.0
-    for prefix, stack in stacks(student).items():
-        reads = isinstance(student, Encoder) or prefix == "encoder."
+    for path, stack in layer_stacks(student).items():
+        reads = isinstance(student, Encoder) or path == "encoder"
         real = task.inputs["attention_mask"] != 0 if reads else task.targets != IGNORED
-        pairs = matched_layers(layers, stack, stacks(teacher)[prefix])
-        assert pairs[0][1] == {"bottom": 0, "last": len(stacks(teacher)[prefix].layers) - 1}.get(layers, pairs[0][1])
-        name = f"{prefix[:-1]}_hidden_states" if prefix else "hidden_states"
+        pairs = matched_layers(layers, stack, layer_stacks(teacher)[path])
+        assert pairs[0][1] == {"bottom": 0, "last": len(layer_stacks(teacher)[path].layers) - 1}.get(layers, pairs[0][1])
+        name = f"{path}_hidden_states" if path else "hidden_states"
         expected += np.mean([np.mean((one[f"{name}.{m + 1}"] - other[f"{name}.{n + 1}"])[real] ** 2) for m, n in pairs])
     found = loss_of(student, calibration, hidden_weight=1.0, soft_weight=0.0, layers=layers)
     found -= loss_of(student, calibration, soft_weight=0.0)
@@ -150,7 +150,8 @@ def test_attention_losses_compare_where_attention_goes(family):
     task = calibration.task(*calibration.rows())
     seen = [trace(model, **task.inputs) for model in (student, teacher)]
     relation, transfer = 0.0, 0.0
-    for prefix, stack in stacks(teacher).items():
+    for path, stack in layer_stacks(teacher).items():
+        prefix = f"{path}." if path else ""
         last = len(stack.layers) - 1
         attention = stack.layers[last].attention
         reads = isinstance(teacher, Encoder) or prefix == "encoder."
@@ -216,7 +217,7 @@ def test_a_narrow_student_learns_states_through_a_projection_that_is_dropped(fam
 @given(drawn(), st.integers(0, 3))
 def test_a_fresh_student_has_the_shapes_that_it_is_given_and_nothing_of_the_teacher(case, seed):
     teacher = case.model()
-    layers = min(len(stack.layers) for stack in stacks(teacher).values())
+    layers = min(len(stack.layers) for stack in layer_stacks(teacher).values())
     student = FreshStudent(layers, hidden_size=6, intermediate_size=5, num_attention_heads=2, seed=seed)
     if isinstance(teacher, Decoder):
         student = replace(student, num_key_value_heads=1)
@@ -228,7 +229,7 @@ def test_a_fresh_student_has_the_shapes_that_it_is_given_and_nothing_of_the_teac
     other = replace(student, seed=seed + 1)(teacher)
     assert np.any(small.embedding.table != other.embedding.table)
     same_widths = FreshStudent(layers)(teacher)
-    kept = KeepLayers(*(layer_map("uniform", layers, len(s.layers)) for s in stacks(teacher).values()))(teacher)
+    kept = KeepLayers(*(layer_map("uniform", layers, len(s.layers)) for s in layer_stacks(teacher).values()))(teacher)
     assert same_widths.config == kept.config
     assert np.any(same_widths.embedding.table != teacher.embedding.table)
 

@@ -14,7 +14,7 @@ from tinyslm.compression.distillation import (
 )
 from tinyslm.compression.distillation.layer_maps import LAYER_MAPS
 from tinyslm.errors import ConfigError
-from tinyslm.models import Encoder, EncoderDecoder
+from tinyslm.models import Encoder, layer_stacks
 from tinyslm.modules import Linear
 from tinyslm.ops import IGNORED
 from tinyslm.ops.attention import allowed_keys
@@ -31,13 +31,6 @@ def observer(seen):
             seen[name] = value
 
     return observe
-
-
-def stacks(model):
-    """{prefix of the names of what is observed: stack of layers}."""
-    if isinstance(model, EncoderDecoder):
-        return {"encoder.": model.encoder, "decoder.": model.decoder}
-    return {"": model}
 
 
 def matched_layers(strategy, student, teacher):
@@ -60,8 +53,8 @@ def require_comparable(settings, model, calibration):
     teacher = calibration.teacher
     if type(model) is not type(teacher):
         raise ConfigError(f"a {type(model).__name__} cannot learn from a {type(teacher).__name__}")
-    for prefix, stack in stacks(model).items():
-        matched_layers(settings.layers, stack, stacks(teacher)[prefix])
+    for path, stack in layer_stacks(model).items():
+        matched_layers(settings.layers, stack, layer_stacks(teacher)[path])
     kinds = {"num_attention_heads": ("attention_weight", "relation_weight"), "num_key_value_heads": ("value_weight",)}
     for heads, weights in kinds.items():
         found, expected = getattr(model.config, heads), getattr(teacher.config, heads)
@@ -84,8 +77,9 @@ def inner_losses(settings, student, teacher, seen_student, seen_teacher, inputs,
     Attention is compared without T5's bias of distances and without a cap on scores: only by queries and keys.
     """
     terms = []
-    for prefix, stack in stacks(student).items():
-        other = stacks(teacher)[prefix]
+    for path, stack in layer_stacks(student).items():
+        other = layer_stacks(teacher)[path]
+        prefix = f"{path}." if path else ""
         real = real_positions(student, inputs, targets, prefix)  # (B, T)
         pairs = matched_layers(settings.layers, stack, other)
 

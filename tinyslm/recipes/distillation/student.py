@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from tinyslm.compression.distillation import layer_map
 from tinyslm.errors import ConfigError
-from tinyslm.models import Decoder, EncoderDecoder, random_model
+from tinyslm.models import Decoder, EncoderDecoder, layer_stacks, random_model
 from tinyslm.recipes.step import ignore_progress
 
 
@@ -51,8 +51,7 @@ class FreshStudent:
         sizes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if "num_key_value_heads" in sizes and not isinstance(model, Decoder):
             raise ConfigError(f"num_key_value_heads belong to a decoder, this is a {type(model).__name__}")
-        stacks = [model.encoder, model.decoder] if isinstance(model, EncoderDecoder) else [model]
-        layers = [layer_map("uniform", self.layers, len(stack.layers)) for stack in stacks]
+        layers = [layer_map("uniform", self.layers, len(stack.layers)) for stack in layer_stacks(model).values()]
         return random_model(replace(_config_of_layers(model, *layers), **sizes), seed=self.seed)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinyslm.compression.argument_checks import require_integer
 from tinyslm.compression.pruning import layer_importance, most_important
-from tinyslm.models import EncoderDecoder
+from tinyslm.models import layer_stacks
 from tinyslm.modules import Block
 from tinyslm.parallel import map_in_threads
 from tinyslm.recipes.distillation.student import KeepLayers
@@ -41,11 +41,6 @@ class DropLayers:
         return KeepLayers(*kept)(model)
 
 
-def stacks_of(model) -> dict:
-    """{path: stack of layers}; the path of the only one is ""."""
-    return {"encoder": model.encoder, "decoder": model.decoder} if isinstance(model, EncoderDecoder) else {"": model}
-
-
 def layer_scores(model, calibration, method) -> dict:
     """{path of a stack: (L,) importance of its layers}."""
     if method == "influence":
@@ -57,7 +52,7 @@ def layer_scores(model, calibration, method) -> dict:
 
     return {
         path: np.array([score(f"{path}.layers.{i}".lstrip("."), block) for i, block in enumerate(stack.layers)])
-        for path, stack in stacks_of(model).items()
+        for path, stack in layer_stacks(model).items()
     }
 
 
@@ -73,14 +68,14 @@ def influences(model, tasks) -> dict:
         seen = {}
         model.hidden_states(**task.inputs, observe=seen.__setitem__)
         found = {}
-        for path, stack in stacks_of(model).items():
+        for path, stack in layer_stacks(model).items():
             states = layer_states(seen, f"{path}." if path else "", stack.layers)
             found[path] = layer_importance(states), len(states[0])
         return found
 
     each = map_in_threads(of_task, tasks)
     means = {}
-    for path in stacks_of(model):
+    for path in layer_stacks(model):
         values, tokens = zip(*(found[path] for found in each), strict=True)
         means[path] = np.average(values, axis=0, weights=tokens)
     return means
