@@ -133,8 +133,9 @@ def test_inner_losses_compare_what_a_trace_shows(case, layers):
     for path, stack in layer_stacks(student).items():
         reads = isinstance(student, Encoder) or path == "encoder"
         real = task.inputs["attention_mask"] != 0 if reads else task.targets != IGNORED
-        pairs = matched_layers(layers, stack, layer_stacks(teacher)[path])
-        assert pairs[0][1] == {"bottom": 0, "last": len(layer_stacks(teacher)[path].layers) - 1}.get(layers, pairs[0][1])
+        counterpart = layer_stacks(teacher)[path]
+        pairs = matched_layers(layers, stack, counterpart)
+        assert pairs[0][1] == {"bottom": 0, "last": len(counterpart.layers) - 1}.get(layers, pairs[0][1])
         name = f"{path}_hidden_states" if path else "hidden_states"
         expected += np.mean([np.mean((one[f"{name}.{m + 1}"] - other[f"{name}.{n + 1}"])[real] ** 2) for m, n in pairs])
     found = loss_of(student, calibration, hidden_weight=1.0, soft_weight=0.0, layers=layers)
