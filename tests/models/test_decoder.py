@@ -9,7 +9,7 @@ from tests.strategies import decoder_configs, generic_model, seeds
 from tinyslm.autodiff import value_and_grad
 from tinyslm.errors import DataError
 from tinyslm.models import DecoderConfig, next_token_loss, random_model, shape_model
-from tinyslm.ops import IGNORED, Rope, cross_entropy
+from tinyslm.ops import IGNORED, Rope, choose_experts, cross_entropy
 from tinyslm.tree import named_arrays
 
 dtypes = st.sampled_from([np.float32, np.float64])
@@ -84,15 +84,23 @@ def test_intermediates_have_the_documented_shapes_and_dtype(config, seed, dtype)
     expected = {f"hidden_states.{i}": (B, T, C) for i in range(config.num_hidden_layers + 1)} | {"logits": (B, T, V)}
     for i in range(config.num_hidden_layers):
         expected |= {
+            f"layers.{i}.attention.input": (B, T, C),
             f"layers.{i}.attention.queries": (B, T, H, D),
             f"layers.{i}.attention.keys": (B, T, G, D),
             f"layers.{i}.attention.values": (B, T, G, D),
             f"layers.{i}.attention.probabilities": (B, H, T, T),
+            f"layers.{i}.attention.mixed": (B, T, H * D),
             f"layers.{i}.attention.output": (B, T, C),
+            f"layers.{i}.feed_forward.input": (B, T, C),
             f"layers.{i}.feed_forward.output": (B, T, C),
         }
         if E:
             expected[f"layers.{i}.feed_forward.router_logits"] = (B * T, E)
+            chosen = choose_experts(seen[f"layers.{i}.feed_forward.router_logits"], config.experts_per_token)
+            for e in range(E):
+                tokens_of_expert = np.count_nonzero(chosen == e)
+                expected[f"layers.{i}.feed_forward.experts.{e}.input"] = (tokens_of_expert, C)
+                expected[f"layers.{i}.feed_forward.experts.{e}.neurons"] = (tokens_of_expert, F)
         else:
             expected[f"layers.{i}.feed_forward.neurons"] = (B, T, F)
     assert {name: value.shape for name, value in seen.items()} == expected

@@ -80,7 +80,12 @@ def test_intermediates_have_the_documented_shapes_and_dtype(config, seed, dtype)
     for i in range(config.num_hidden_layers):
         expected |= {f"layers.{i}.attention.{name}": (B, T, H, D) for name in ("queries", "keys", "values")}
         expected[f"layers.{i}.attention.probabilities"] = (B, H, T, T)
-        expected |= {f"layers.{i}.{name}.output": (B, T, C) for name in ("attention", "feed_forward")}
+        expected |= {
+            f"layers.{i}.{part}.{name}": (B, T, C)
+            for part in ("attention", "feed_forward")
+            for name in ("input", "output")
+        }
+        expected[f"layers.{i}.attention.mixed"] = (B, T, H * D)
         expected[f"layers.{i}.feed_forward.neurons"] = (B, T, config.intermediate_size)
     if config.masked_head:
         expected["logits"] = (B, T, config.vocab_size)

@@ -207,6 +207,9 @@ def test_names_and_shapes_of_what_is_traced():
         "logits": (2, 7, 23),
     }
     assert seen["decoder.layers.2.cross_attention.keys"].shape == (2, 9, 3, 4)
+    assert seen["decoder.layers.2.cross_attention.input"].shape == (2, 7, 10)
+    assert seen["decoder.layers.2.cross_attention.source"].shape == (2, 9, 10)
+    assert seen["decoder.layers.2.cross_attention.mixed"].shape == (2, 7, 12)
     assert seen["encoder.layers.1.feed_forward.neurons"].shape == (2, 9, 14)
     for i in range(3):
         np.testing.assert_allclose(seen[f"cross_attentions.{i}"].sum(axis=-1), 1)

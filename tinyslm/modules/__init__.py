@@ -5,7 +5,7 @@ from tinyslm.modules.block import Block
 from tinyslm.modules.cross_attention import CrossAttention
 from tinyslm.modules.embedding import Embedding
 from tinyslm.modules.feed_forward import FeedForward
-from tinyslm.modules.forward_context import Context
+from tinyslm.modules.forward_context import Context, SelectiveObserver
 from tinyslm.modules.linear import Linear
 from tinyslm.modules.masked_lm_head import MaskedLMHead
 from tinyslm.modules.mixture_of_experts import MixtureOfExperts
@@ -29,5 +29,6 @@ __all__ = [
     "PostNormBlock",
     "RMSNorm",
     "RelativePositions",
+    "SelectiveObserver",
     "WeightLayer",
 ]

@@ -32,6 +32,7 @@ class Attention(Module):
 
     def __call__(self, x, context: Context):
         """x: (B, T, C) -> (B, T, C)."""
+        context.observe("attention.input", x)
         B, T, _ = x.shape
         D = self.head_dim
         query = self.query(x).reshape(B, T, -1, D)  # (B, T, H, D)
@@ -51,11 +52,13 @@ class Attention(Module):
             "softcap": self.softcap,
             "attention_mask": context.attention_mask,
         }
-        if context.observer is not None:
-            context.observe("attention.queries", query)
-            context.observe("attention.keys", key)
-            context.observe("attention.values", value)
+        context.observe("attention.queries", query)
+        context.observe("attention.keys", key)
+        context.observe("attention.values", value)
+        if context.observes("attention.probabilities"):
             arrays = [value_of(query), value_of(key), value_of(context.position_bias)]
             context.observe("attention.probabilities", ops.attention_probabilities(*arrays, **settings))
-        mixed = ops.attention(query, key, value, context.position_bias, **settings)  # (B, T, H, D)
-        return self.output(mixed.reshape(B, T, -1))
+        mixed = ops.chunked_attention(query, key, value, context.position_bias, **settings)  # (B, T, H, D)
+        mixed = mixed.reshape(B, T, -1)  # (B, T, H D)
+        context.observe("attention.mixed", mixed)
+        return self.output(mixed)

@@ -22,6 +22,8 @@ class CrossAttention(Module):
 
     def __call__(self, x, context: Context):
         """x: (B, T, C) -> (B, T, C), looking at context.source (B, S, C)."""
+        context.observe("cross_attention.input", x)
+        context.observe("cross_attention.source", context.source)
         B, T, _ = x.shape
         query = self.query(x).reshape(B, T, -1, self.head_dim)  # (B, T, H, D)
         if context.cache is None:
@@ -29,14 +31,16 @@ class CrossAttention(Module):
         else:
             key, value = context.cache.keep(context.layer, lambda: self.keys_and_values(context.source))
         settings = {"scale": self.scale, "causal": False, "attention_mask": context.source_mask}
-        if context.observer is not None:
-            context.observe("cross_attention.queries", query)
-            context.observe("cross_attention.keys", key)
-            context.observe("cross_attention.values", value)
+        context.observe("cross_attention.queries", query)
+        context.observe("cross_attention.keys", key)
+        context.observe("cross_attention.values", value)
+        if context.observes("cross_attention.probabilities"):
             probabilities = ops.attention_probabilities(value_of(query), value_of(key), **settings)
             context.observe("cross_attention.probabilities", probabilities)
-        mixed = ops.attention(query, key, value, **settings)  # (B, T, H, D)
-        return self.output(mixed.reshape(B, T, -1))
+        mixed = ops.chunked_attention(query, key, value, **settings)  # (B, T, H, D)
+        mixed = mixed.reshape(B, T, -1)  # (B, T, H D)
+        context.observe("cross_attention.mixed", mixed)
+        return self.output(mixed)
 
     def keys_and_values(self, source):
         """What all queries look at: (B, S, C) -> twice (B, S, G, D)."""

@@ -17,13 +17,15 @@ class FeedForward(Module):
     gate: Linear | None = None
     activation: str = "silu"
 
-    def __call__(self, x, context: Context | None = None):
-        """x: (..., C) -> (..., C). context: where intermediates are observed; None for an expert."""
+    def __call__(self, x, context: Context | None = None, name="feed_forward"):
+        """x: (..., C) -> (..., C). context: observes the intermediates, under the name of this layer in its block."""
+        if context is not None:
+            context.observe(f"{name}.input", x)
         activation = ops.ACTIVATIONS[self.activation]
         if self.gate is None:
             hidden = activation(self.up(x))  # (..., F)
         else:
             hidden = ops.gated(self.gate(x), self.up(x), activation=activation)  # (..., F)
         if context is not None:
-            context.observe("feed_forward.neurons", hidden)
+            context.observe(f"{name}.neurons", hidden)
         return self.down(hidden)

@@ -1,11 +1,23 @@
 """The context of one forward pass: what all layers share, from positions and masks to the key/value cache."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any
 
 from tinyslm import ops
 from tinyslm.tree import Array
+
+
+@dataclass(frozen=True)
+class SelectiveObserver:
+    """Observer that passes only the intermediates in `names` to `receive(name, value)`."""
+
+    names: Container[str]
+    receive: Callable[[str, Any], Any]
+
+    def __call__(self, name, value):
+        if name in self.names:
+            self.receive(name, value)
 
 
 @dataclass
@@ -44,6 +56,12 @@ class Context:
         """Pass an intermediate of the current block to the observer, as "layers.{layer}.{name}"."""
         if self.observer is not None:
             self.observer(f"{self.stack}layers.{self.layer}.{name}", value)
+
+    def observes(self, name) -> bool:
+        """Whether the observer takes this intermediate of the current block: it is computed only if so."""
+        if isinstance(self.observer, SelectiveObserver):
+            return f"{self.stack}layers.{self.layer}.{name}" in self.observer.names
+        return self.observer is not None
 
     def run_blocks(self, blocks, x):
         """The blocks applied one after another: (B, T, C) -> (B, T, C), before the final norm.

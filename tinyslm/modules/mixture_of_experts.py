@@ -19,6 +19,8 @@ class MixtureOfExperts(Module):
 
     def __call__(self, x, context: Context | None = None):
         """x: (..., C) -> (..., C)."""
+        if context is not None:
+            context.observe("feed_forward.input", x)
         shape = x.shape
         x = x.reshape(-1, shape[-1])  # (N, C)
         router_logits = self.router(x)  # (N, E)
@@ -27,5 +29,8 @@ class MixtureOfExperts(Module):
         chosen = ops.choose_experts(value_of(router_logits), self.experts_per_token)  # (N, k)
         weights = ops.routing_weights(router_logits, chosen=chosen)  # (N, k)
         rows, slots = zip(*(np.nonzero(chosen == expert) for expert in range(len(self.experts))), strict=True)
-        outputs = [expert(ops.take_rows(x, rows=row)) for expert, row in zip(self.experts, rows, strict=True)]
+        outputs = [
+            expert(ops.take_rows(x, rows=row), context, f"feed_forward.experts.{e}")
+            for e, (expert, row) in enumerate(zip(self.experts, rows, strict=True))
+        ]
         return ops.combine_experts(weights, *outputs, rows=rows, slots=slots).reshape(*shape)

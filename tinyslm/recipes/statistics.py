@@ -1,75 +1,66 @@
-"""Statistics of a model on calibration documents: what enters its linear layers, and what its loss feels.
+"""Statistics of a model on calibration documents: inputs of its linear layers, routing weights, gradients of its loss.
 
-Every statistic is a sum over documents (or a maximum), in shards that do not depend on the number of threads: the same
-documents give the same bits on every machine with the same arithmetic.
+Every statistic is a sum over documents (or a maximum). The documents are divided into shards independently of the
+number of threads: the same documents give the same bits on every machine with the same arithmetic.
 """
-
-from typing import Any
 
 import numpy as np
 
 from tinyslm import ops
-from tinyslm.autodiff import value_and_grad, value_of
+from tinyslm.autodiff import value_and_grad
 from tinyslm.errors import DataError
-from tinyslm.modules import LinearLayer, MixtureOfExperts
+from tinyslm.modules import LinearLayer, MixtureOfExperts, SelectiveObserver
 from tinyslm.parallel import map_in_threads
 from tinyslm.recipes.linear_layers import is_compressible
 from tinyslm.recipes.tasks import task_loss
-from tinyslm.tree import Module, map_modules, named_modules, named_parameters
+from tinyslm.tree import named_modules, named_parameters
 
-SHARDS = 4  # of the documents; what each adds up is in memory at the same time
+SHARDS = 4  # of the documents; the sums of all shards are in memory at the same time
+OBSERVED_INPUTS = {"output": "mixed", "down": "neurons"}  # all other linear layers of a block read "input" or "source"
 
 
-class RecordingLinear(Module):
-    """A linear layer that shows what passes through it: `record(path, rows)` is called with its inputs (N, in)."""
-
-    linear: Any
-    path: str
-    record: object
-
-    def __call__(self, x):
-        self.record(self.path, value_of(x).reshape(-1, x.shape[-1]))
-        return self.linear(x)
-
-    @property
-    def out_features(self) -> int:
-        return self.linear.out_features
-
-    @property
-    def in_features(self) -> int:
-        return self.linear.in_features
+def observed_input(path) -> str:
+    """Name under which the forward pass observes the input of the linear layer at `path`, a layer inside a block."""
+    module, _, layer = path.rpartition(".")
+    if module.endswith("cross_attention") and layer in ("key", "value"):
+        return f"{module}.source"
+    return f"{module}.{OBSERVED_INPUTS.get(layer, 'input')}"
 
 
 def input_statistics(model, tasks, statistic, *, combine=np.add, paths=None) -> dict:
-    """{path of a linear layer: (statistic of all its inputs, how many tokens reached it)}.
+    """{path of a linear layer: (statistic of all its inputs, number of tokens that reached it)}.
 
-    statistic(rows (N, in)) -> array;  combine(array, array) puts those of two documents together. Of a mixture, each
-    expert sees only the tokens that were sent to it: N may be 0.  paths: of the layers to watch, by default all that
+    statistic(rows (N, in)) -> array;  combine(array, array) merges the statistics of two documents. An expert of a
+    mixture receives only the tokens that are routed to it: N may be 0.  paths: of the layers, by default all that
     `is_compressible` names, compressed ones too.
+    Each distinct input is evaluated once: layers with the same input (query, key and value) get the same array.
     """
+    if paths is None:
+        paths = filter(is_compressible, named_modules(model, LinearLayer))
+    inputs = {path: observed_input(path) for path in paths}
+    names = set(inputs.values())
 
-    def watch(path, layer, record):
-        watched = is_compressible(path) if paths is None else path in paths
-        return RecordingLinear(layer, path, record) if watched else layer
+    def add(totals, name, value, tokens):
+        if name in totals:
+            value, tokens = combine(totals[name][0], value), totals[name][1] + tokens
+        totals[name] = value, tokens
 
     def statistics_of(shard):
-        seen = {}
+        totals = {}
 
-        def record(path, rows):
-            value, tokens = statistic(rows), len(rows)
-            if path in seen:
-                value, tokens = combine(seen[path][0], value), seen[path][1] + tokens
-            seen[path] = value, tokens
+        def receive(name, value):
+            rows = value.reshape(-1, value.shape[-1])  # (N, in)
+            add(totals, name, statistic(rows), len(rows))
 
-        watched = map_modules(lambda path, layer: watch(path, layer, record), model, LinearLayer)
         for task in shard:
-            watched.hidden_states(**task.inputs)
-        return seen
+            model.hidden_states(**task.inputs, observe=SelectiveObserver(names, receive))
+        return totals
 
-    first, *others = map_in_threads(statistics_of, _shards(tasks))
+    totals, *others = map_in_threads(statistics_of, _shards(tasks))
     for other in others:
-        first = {path: (combine(value, other[path][0]), n + other[path][1]) for path, (value, n) in first.items()}
-    return first
+        for name in names:
+            add(totals, name, *other[name])
+    return {path: totals[name] for path, name in inputs.items()}
 
 
 def _shards(tasks):
@@ -107,24 +98,22 @@ def input_grams(model, tasks, paths=None) -> dict:
 
 def mean_routing_weights(model, tasks) -> dict:
     """{path of a MixtureOfExperts: (E,) mean weight that its router gives each expert, 0 where it is not chosen}."""
-    mixtures = named_modules(model, MixtureOfExperts)
+    mixtures = {f"{path}.router_logits": (path, each) for path, each in named_modules(model, MixtureOfExperts).items()}
 
     def weights_of(task):
         found = {}
 
-        def observe(name, value):
-            path, _, last = name.rpartition(".")
-            if last == "router_logits":
-                chosen = ops.choose_experts(value, mixtures[path].experts_per_token)  # (N, k)
-                weights = np.zeros(value.shape)  # (N, E)
-                np.put_along_axis(weights, chosen, ops.routing_weights(value, chosen=chosen), axis=-1)
-                found[path] = weights
+        def receive(name, logits):
+            path, mixture = mixtures[name]
+            chosen = ops.choose_experts(logits, mixture.experts_per_token)  # (N, k)
+            found[path] = np.zeros(logits.shape)  # (N, E)
+            np.put_along_axis(found[path], chosen, ops.routing_weights(logits, chosen=chosen), axis=-1)
 
-        model.hidden_states(**task.inputs, observe=observe)
+        model.hidden_states(**task.inputs, observe=SelectiveObserver(mixtures, receive))
         return found
 
     each = map_in_threads(weights_of, tasks)
-    return {path: np.mean(np.concatenate([weights[path] for weights in each]), axis=0) for path in mixtures}
+    return {path: np.mean(np.concatenate([found[path] for found in each]), axis=0) for path, _ in mixtures.values()}
 
 
 def gradient_statistics(model, tasks, statistic) -> dict:
@@ -151,7 +140,7 @@ def mean_gradients(model, tasks) -> dict:
 def fisher_information(model, tasks) -> dict:
     """{path of a parameter: mean over tasks of the squared gradient of the task's loss}.
 
-    The diagonal of the empirical Fisher information (Hsu et al. 2022, section 2), every document with the same weight:
-    gradients are squared one document at a time, since the square of their mean would be near 0 for a trained model.
+    The diagonal of the empirical Fisher information (Hsu et al. 2022, section 2), with equal weight for every document.
+    Each document's gradient is squared on its own: the square of the mean gradient is near 0 for a trained model.
     """
     return gradient_statistics(model, tasks, lambda path, gradient: np.square(gradient))
