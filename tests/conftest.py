@@ -24,6 +24,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tinyslm"))
 def pytest_cmdline_main(config):
     """Run whole directories with one worker process per core if pytest-xdist is installed; `-n` overrides it."""
     options = config.option
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # this is a worker: it calls this hook too, and would start workers of its own without end
     if not config.pluginmanager.hasplugin("xdist") or options.usepdb or options.implementation or options.collectonly:
         return
     whole = not any(argument.partition("::")[0].endswith(".py") for argument in config.args)
