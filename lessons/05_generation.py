@@ -1,53 +1,40 @@
 # %% [markdown]
 # # Generation
 #
-# A language model gives a probability to every token that could come next. Text comes from it in a loop: **choose one,
-# append it, ask again**. This lesson is about both halves of the loop: how to choose, and how to ask without computing
-# everything again each time.
+# A language model computes a probability for every possible next token. Text generation is a loop: **select a token,
+# append it, run the model again**. This lesson explains both parts: how to select, and how to avoid recomputing
+# everything in each iteration.
+#
+# After this lesson you can
+#
+# - sample with temperature, top-k and top-p, and explain the effect of each;
+# - implement the key/value cache, and explain why a causal model permits it and an encoder does not;
+# - compute the memory of the cache, and measure the speed of prompt processing and generation.
 #
 # You need: lesson 02 (attention), lesson 04 (the loss and its floor).
 
 # %%
-import time
+from setup_lesson import exercise, median_milliseconds, np, numbered_source, plt, show, show_bars
+from setup_lesson import show_lines, show_matrix, tinyslm, town_corpus, use_powers
+from tinyslm.generation import next_token_probabilities
 
-import matplotlib.pyplot as plt
-import numpy as np
-
-import tinyslm
-from tinyslm.generation import (
-    KeyValueCache,
-    QuantizedKeyValueCache,
-    next_token_probabilities,
-)
-from tinyslm.reporting.pictures import (
-    show_bars,
-    show_lines,
-    show_matrix,
-    use_lesson_style,
-    use_powers,
-)
-from tinyslm.reporting.source import numbered_source
-from tinyslm.text import town
-from tinyslm.text.corpus import town_corpus
-
-use_lesson_style()
 model, tokenizer = tinyslm.load("teacher")
 corpus = town_corpus(tokenizer, end_id=0, validation=60)
 prompt = np.array([tokenizer.encode("Mara took the").ids])
-logits = model(prompt)[0, -1]  # (V,): one number per token, for what follows the last one
+logits = model(prompt)[0, -1]  # (V,): one per token of the vocabulary, for the next position
 probabilities = next_token_probabilities(logits)
 order = np.argsort(-probabilities)
 print(f"{len(logits)} logits, probabilities that add up to {probabilities.sum():.3f}")
 print("Mara took the ...", ", ".join(tokenizer.decode([token]).strip() for token in order[:6]))
 
 # %% [markdown]
-# ## Choosing
+# ## Selecting a token
 #
-# The largest logit wins: this is *greedy* decoding. Or a token is drawn with its probability: *sampling*. What lies
-# between is three knobs that change the distribution before drawing.
+# *Greedy* decoding selects the token with the largest logit. *Sampling* draws a token from the distribution. Three
+# parameters modify the distribution before sampling.
 #
-# **Temperature** $\tau$ divides the logits: $p_i \propto e^{z_i / \tau}$. Below 1 the likely tokens gain, above 1 the
-# unlikely ones; at 0 only the largest is left.
+# The **temperature** $\tau$ divides the logits: $p_i \propto e^{z_i / \tau}$. Below 1 it increases the probability of
+# likely tokens, above 1 that of unlikely ones. In the limit 0 it is greedy decoding.
 
 # %%
 shown = order[:16]
@@ -58,88 +45,91 @@ bars = {
 }
 figure, axes = plt.subplots(figsize=(7, 3.2))
 show_bars(axes, bars, pieces, "probability, %")
-plt.show()
+show()
 for temperature in (0.5, 1.0, 2.0):
     rest = 1 - next_token_probabilities(logits, temperature)[shown].sum()
-    print(f"temperature {temperature}: the tokens that are not shown have {rest:.1%} together")
+    print(f"temperature {temperature}: total probability of all other tokens {rest:.1%}")
 
 # %% [markdown]
-# The printed lines show the trouble with sampling: tokens that are unlikely one by one can be likely together. One of
-# them in a text of a hundred tokens is enough to derail it. The other two knobs cut the tail off.
+# The printed lines show a problem of sampling: many unlikely tokens together can have a large probability. One of them
+# in a text of a hundred tokens can make the rest incoherent. The other two parameters remove the tail of the
+# distribution.
 #
-# **Top-k** keeps the $k$ most probable tokens, **top-p** keeps the fewest that have the share $p$ together (also called
-# the *nucleus*). What remains is scaled to add up to one.
+# **Top-k** keeps the $k$ most probable tokens. **Top-p** keeps the smallest set of tokens with total probability at
+# least $p$ (*nucleus sampling*). The remaining probabilities are normalized.
 
 # %%
-certain = np.array([tokenizer.encode("It was a sunny Monday").ids])
-sure = model(certain)[0, -1]
+logits_of = {
+    text: model(np.array([tokenizer.encode(text).ids]))[0, -1]
+    for text in ("Mara took the", "It was a sunny Monday")
+}
 figure, panels = plt.subplots(2, 1, figsize=(7, 5.6))
-for axes, which, title in zip(panels, (logits, sure), ("Mara took the", "It was a sunny Monday")):
-    first = np.argsort(-which)[:16]
+for axes, (text, row) in zip(panels, logits_of.items()):
+    first = np.argsort(-row)[:16]
     bars = {
-        "all": 100 * next_token_probabilities(which)[first],
-        "top-k, k = 8": 100 * next_token_probabilities(which, top_k=8)[first],
-        "top-p, p = 0.9": 100 * next_token_probabilities(which, top_p=0.9)[first],
+        "all": 100 * next_token_probabilities(row)[first],
+        "top-k, k = 8": 100 * next_token_probabilities(row, top_k=8)[first],
+        "top-p, p = 0.9": 100 * next_token_probabilities(row, top_p=0.9)[first],
     }
     show_bars(axes, bars, [tokenizer.decode([token]).strip() for token in first], "probability, %")
-    axes.set_title(f"{title} ...", fontsize=9)
-plt.show()
-for text, which in (("Mara took the", logits), ("It was a sunny Monday", sure)):
+    axes.set_title(f"{text} ...", fontsize=9)
+show()
+for text, row in logits_of.items():
     kept = [
-        np.count_nonzero(next_token_probabilities(which, **knob))
-        for knob in ({"top_k": 8}, {"top_p": 0.9})
+        np.count_nonzero(next_token_probabilities(row, **setting))
+        for setting in ({"top_k": 8}, {"top_p": 0.9})
     ]
     print(f"{text:22} top-k keeps {kept[0]} tokens, top-p keeps {kept[1]}")
 
 # %% [markdown]
-# Top-k keeps as many tokens where there are four good ones as where there are dozens. Top-p follows the distribution.
+# Top-k keeps the same number of tokens for every distribution. Top-p keeps few tokens if the distribution is
+# concentrated, and many if it is flat.
 #
-# ## The library's function, taken apart
+# ## The library's function
 
 # %%
 print(numbered_source(next_token_probabilities))
 
 # %% [markdown]
-# - The tokens are sorted once, and all three knobs work on the sorted row `ranked`.
-# - `ranked -= ranked[..., :1]` makes the largest logit 0, so that no exponential overflows, however small the
-#   temperature.
-# - `mass_above` is what the more probable tokens have together. A token goes if they have $p$ already. The first has
-#   nothing above it and always stays.
-# - The order is fixed: top-p sees what temperature and top-k left.
+# - The logits are sorted once, and all three parameters apply to the sorted row `ranked`.
+# - `ranked -= ranked[..., :1]` makes the largest logit 0, so that no exponential overflows, for any temperature.
+# - `mass_above` is the total probability of the more probable tokens. A token is removed if this is at least $p$. The
+#   first token has no more probable token and is always kept.
+# - The order is fixed: top-p applies to the distribution after temperature and top-k.
 #
-# **In a debugger**: set a breakpoint at the line with `mass_above` in `tinyslm/generation/sampling.py` and look at
+# **In a debugger**: set a breakpoint at the line with `mass_above` in `tinyslm/generation/sampling.py`. Inspect
 # `ranked[:8]` and `mass_above[:8]`.
 #
-# ## Greedy against sampling
+# ## Greedy decoding and sampling
 #
-# Here is what the model writes when it begins a document of its own:
+# The next cell generates whole documents:
+
 
 # %%
-
-
-def write(temperature, count, seed=0, **knobs):
-    """Documents of the model, without the end mark."""
+def generate_documents(temperature, count, seed=0, **settings):
+    """Documents of the model as texts, without the end mark."""
     start = np.zeros((count, 1), int)  # the end mark, with which every document begins
-    written = tinyslm.generate(
-        model, start, 200, temperature=temperature, seed=seed, stop_tokens=(0,), **knobs
-    )
-    return [tokenizer.decode([token for token in row if token]) for row in written.tolist()]
+    settings = {"temperature": temperature, "seed": seed, "stop_tokens": (0,)} | settings
+    generated = tinyslm.generate(model, start, 200, **settings)
+    return [tokenizer.decode([token for token in row if token]) for row in generated.tolist()]
 
 
 for name, settings in {"greedy": (0.0, 1), "sampled, temperature 1": (1.0, 2)}.items():
-    for text in write(*settings):
+    for text in generate_documents(*settings):
         print(f"[{name}]\n{text}\n")
 
 # %% [markdown]
-# The greedy text repeats itself: what has just been written is likely again, and a rule that always takes the likeliest
-# never leaves the circle. It is also always the same.
+# The greedy text repeats itself: a phrase that occurred recently has a high probability, and greedy decoding selects it
+# again. Greedy decoding also generates the same document every time.
 #
-# **Which text is better?** For the town there is an answer, because its grammar can say whether a text is a document
-# that it could have written, without a contradiction. Forty-eight documents for each temperature:
+# **Which temperature is best?** For the built-in corpus this can be measured: its grammar can check whether a text is a
+# valid document without contradictions. Forty-eight documents per temperature:
 
 # %%
+from tinyslm.text import town
+
 temperatures = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
-texts = {temperature: write(temperature, 48, seed=2) for temperature in temperatures}
+texts = {temperature: generate_documents(temperature, 48, seed=2) for temperature in temperatures}
 valid = [
     np.mean([np.isfinite(town.log_probability(text)) for text in texts[each]])
     for each in temperatures
@@ -147,204 +137,202 @@ valid = [
 distinct = [len(set(texts[each])) / 48 for each in temperatures]
 stories = [np.mean([text.startswith("It was a") for text in texts[each]]) for each in temperatures]
 lines = {
-    "valid documents of the town": 100 * np.array(valid),
+    "valid documents": 100 * np.array(valid),
     "different documents": 100 * np.array(distinct),
     "stories": 100 * np.array(stories),
 }
 figure, axes = plt.subplots()
 show_lines(axes, lines, "temperature", "% of 48 documents", temperatures, markers=True)
-axes.set_ylim(-5, 145)  # room for the legend
-plt.show()
+axes.set_ylim(-5, 145)  # space for the legend
+show()
 
 # %% [markdown]
-# Both ends are bad. At a high temperature unlikely tokens derail the text. At a low one, which is often recommended as
-# the safe choice, most documents are stories, because that is the most likely way to begin; and hardly one of this
-# model's stories is free of contradictions. A little randomness already makes all documents different; the share of
-# valid ones is largest somewhat below temperature 1. (48 documents are few: each point is uncertain by several
-# hundredths.)
+# Both extremes are bad. At a high temperature unlikely tokens make the text invalid. At a low temperature, often
+# recommended as safe, most documents are stories, because a story has the most probable first token; and this model's
+# stories are almost never free of contradictions. A low temperature above 0 is enough to make all documents different.
+# The fraction of valid documents is largest slightly below temperature 1. (48 documents are few: the standard error of
+# each point is several percentage points.)
 #
-# ## Asking again, the slow way
+# ## Recomputation
 #
-# To write a token the model reads the whole text before it. For the next token it reads the same text again, and one
-# token more. Nearly all of it is repetition: in a decoder a token looks only at what stands before it, so what it
-# computed for earlier tokens cannot change.
+# To generate a token the model processes the whole preceding text. For the next token it would process the same text
+# again plus one token. Nearly all of this computation is repeated: with a causal mask the hidden states of earlier
+# tokens do not depend on later tokens.
 #
-# For four tokens, this is what attention computes. Each row is a token, and what it looks at:
+# Attention probabilities for three tokens, for four tokens, and for the fourth token alone:
 
 # %%
-rng = np.random.default_rng(0)
-queries, keys, values = rng.standard_normal((3, 1, 4, 1, 4))
 from tinyslm.ops import attention, attention_probabilities
 
+rng = np.random.default_rng(0)
+queries, keys, values = rng.standard_normal((3, 1, 4, 1, 4))
 four = attention_probabilities(queries, keys, scale=0.5)[0, 0]  # (4, 4)
 three = attention_probabilities(queries[:, :3], keys[:, :3], scale=0.5)[0, 0]
 last = attention_probabilities(queries[:, 3:], keys, scale=0.5)[0, 0]  # one query, four keys
 figure, panels = plt.subplots(1, 3, figsize=(6.8, 2.4))
-for axes, matrix, title in zip(
-    panels, (three, four, last), ("three tokens", "a fourth is added", "all that is new")
-):
+titles = ("three tokens", "four tokens", "the new row")
+for axes, matrix, title in zip(panels, (three, four, last), titles):
     show_matrix(axes, matrix, title, "{:.2f}")
-plt.show()
+show()
 print("the first three rows are the same:", np.allclose(four[:3, :3], three))
 whole = attention(queries, keys, values, scale=0.5)
 new = attention(queries[:, 3:], keys, values, scale=0.5)
 print("the fourth token's output from its query alone:", np.allclose(whole[:, 3:], new))
 
 # %% [markdown]
-# The new row needs the query of the new token, and the keys and values of *all* tokens. So keys and values are kept:
-# this is the **key/value cache**. Queries are not needed again.
+# The new row needs the query of the new token, and the keys and values of *all* tokens. So keys and values are stored
+# in the **key/value cache**. The queries of earlier tokens are not needed again.
 #
-# ## The cache, taken apart
+# ## The library's cache
 
 # %%
+from tinyslm.generation import KeyValueCache
+
 print(numbered_source(KeyValueCache.extend))
 
 # %% [markdown]
-# Attention (lesson 02) calls it with the keys and values of the new tokens, and goes on with those of all tokens. The
-# arrays are as large as the whole text will be, from the beginning: to enlarge them at every token would copy them
-# every time.
+# The attention layer (lesson 02) calls `extend` with the keys and values of the new tokens, and continues with those of
+# all tokens. The arrays are allocated for the whole text at the beginning; enlarging them for every token would copy
+# them every time.
 #
-# Nothing else in the model needs to know. Positions go on counting where the cache ends. A text can be read in any
-# pieces:
+# The rest of the model does not change. The positions of new tokens continue at the length of the cache. So a text can
+# be processed in pieces of any length:
 
 # %%
 document = np.array(corpus.validation[0])[None]  # (1, T)
 T = document.shape[1]
-naive = model(document)
+without_cache = model(document)
 cache = KeyValueCache(T)
 for start, stop in ((0, 10), (10, 11), (11, T)):
-    pieces = model(document[:, start:stop], cache=cache)
-    print(
-        f"tokens {start:2} to {stop - 1:2}: the same logits as without a cache:",
-        np.allclose(pieces, naive[:, start:stop], atol=1e-4),
-    )
+    piece = model(document[:, start:stop], cache=cache)
+    equal = np.allclose(piece, without_cache[:, start:stop], atol=1e-4)
+    print(f"tokens {start:2} to {stop - 1:2}: the same logits as without a cache:", equal)
 
 # %% [markdown]
-# Is it *exactly* the same? In mathematics yes. In floating point a product of a matrix with one row may be added up in
-# another order than the same row among others, so the last digits can differ: *exact up to rounding*. The same tokens
-# come out:
+# Are the results *exactly* the same? In exact arithmetic, yes. In floating point, the sum of a matrix product can have
+# another order for one row than for many, so the last digits can differ: they are equal up to rounding. The generated
+# tokens are the same:
 
 # %%
 start = np.array([tokenizer.encode("It was a sunny Monday morning.").ids])
 
 
-def greedy_naive(model, token_ids, count):
-    """Greedy tokens, reading everything again for each."""
+def greedy_without_cache(model, token_ids, count):
+    """Greedy decoding that processes the whole text for each token."""
     for _ in range(count):
         following = np.argmax(model(token_ids, last_only=True)[:, -1:], axis=-1)
         token_ids = np.concatenate([token_ids, following], axis=1)
     return token_ids[:, -count:]
 
 
-print(
-    "the same 30 tokens:",
-    np.array_equal(greedy_naive(model, start, 30), tinyslm.generate(model, start, 30)),
-)
+expected = greedy_without_cache(model, start, 30)
+print("the same 30 tokens:", np.array_equal(expected, tinyslm.generate(model, start, 30)))
 
 # %% [markdown]
-# ## How much faster
+# ## Speed
 #
-# There are two speeds. The **prompt** is known, so all of its tokens go through the model together. **New tokens** come
-# one by one, because each depends on the one before. Both are measured here at contexts that are longer than the
-# built-in model's, so with a model of the same width and random weights: time does not depend on what weights say.
+# There are two different speeds. The tokens of the **prompt** are known, so the model processes them together
+# (*prefill*). **New tokens** are generated one after the other, because each depends on the previous one (*decode*).
+# The next cells measure both for contexts longer than the built-in model's, with a model of the same width and random
+# weights: the time does not depend on the values of the weights.
 
 # %% tags=["measured"]
 from tinyslm.models.builder import random_model
 from tinyslm.models.tiny_shapes import tiny_config
 
 long_model = random_model(tiny_config("teacher", 1536, max_position_embeddings=1024))
-
-
-def milliseconds(function, repeats=5):
-    """The median time of a call; the first one warms up."""
-    times = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        function()
-        times.append(1000 * (time.perf_counter() - began))
-    return np.median(times[1:])
-
-
-def read_by_token(text):
-    """Read a text with a cache, a token at a time."""
-    cache = KeyValueCache(text.shape[1])
-    for place in range(text.shape[1]):
-        long_model(text[:, place : place + 1], cache=cache, last_only=True)
-
-
 contexts = (64, 128, 256, 512, 1000)
 text = rng.integers(0, 1536, (1, 1024))
-at_once, by_token, token_naive, token_cached = {}, {}, {}, {}
-for context in contexts:
-    part = text[:, :context]
-    at_once[context] = milliseconds(
-        lambda: long_model(part, cache=KeyValueCache(context), last_only=True)
-    )
-    if context <= 512:
-        by_token[context] = milliseconds(lambda: read_by_token(part), repeats=3)
-    cache = KeyValueCache(1024)
-    long_model(part, cache=cache, last_only=True)
 
-    def one_more():
-        """One token more, and forget it again."""
+
+def prefill(tokens):
+    """Process a prompt at once."""
+    long_model(tokens, cache=KeyValueCache(tokens.shape[1]), last_only=True)
+
+
+def prefill_by_token(tokens):
+    """Process a prompt with a cache, token by token."""
+    cache = KeyValueCache(tokens.shape[1])
+    for i in range(tokens.shape[1]):
+        long_model(tokens[:, i : i + 1], cache=cache, last_only=True)
+
+
+print("prompt                 at once     token by token")
+for context in contexts[:4]:
+    fast = median_milliseconds(lambda: prefill(text[:, :context]), calls=6)
+    slow = median_milliseconds(lambda: prefill_by_token(text[:, :context]), calls=3)
+    print(f"{context:5} tokens         {fast:6.1f} ms   {slow:8.1f} ms   {slow / fast:5.1f} times")
+
+
+# %% tags=["measured"]
+def decode_milliseconds(cache, context):
+    """Time of one token with a cache that holds `context` tokens; the cache is reset after each call."""
+
+    def decode_one():
         long_model(text[:, context : context + 1], cache=cache, last_only=True)
         cache.length = context
 
-    token_cached[context] = milliseconds(one_more, repeats=20)
-    token_naive[context] = milliseconds(lambda: long_model(text[:, : context + 1], last_only=True))
-print("reading a prompt        at once     token by token")
-for context, slow in by_token.items():
-    fast = at_once[context]
-    print(f"{context:5} tokens         {fast:6.1f} ms   {slow:8.1f} ms   {slow / fast:5.1f} times")
-print("one token more          cached      everything again")
-for context, slow in token_naive.items():
-    fast = token_cached[context]
+    return median_milliseconds(decode_one, calls=20)
+
+
+with_cache, without = {}, {}
+print("one more token          with cache  without cache")
+for context in contexts:
+    cache = KeyValueCache(1024)
+    long_model(text[:, :context], cache=cache, last_only=True)
+    fast = with_cache[context] = decode_milliseconds(cache, context)
+    longer = text[:, : context + 1]
+    slow = without[context] = median_milliseconds(
+        lambda: long_model(longer, last_only=True), calls=6
+    )
     print(f"after {context:5} tokens   {fast:6.2f} ms   {slow:8.1f} ms   {slow / fast:5.1f} times")
 
 # %% tags=["measured"]
 figure, axes = plt.subplots()
 lines = {
-    "everything again": [token_naive[context] for context in contexts],
-    "cached": [token_cached[context] for context in contexts],
+    "without cache": [without[context] for context in contexts],
+    "with cache": [with_cache[context] for context in contexts],
 }
-show_lines(axes, lines, "tokens before", "ms for one token more", contexts, markers=True)
+show_lines(axes, lines, "tokens in the context", "ms for one more token", contexts, markers=True)
 use_powers(axes)
 axes.set_xticks(contexts)
-plt.show()
+show()
 
 # %% [markdown]
-# Without the cache the price of a token grows with the text; with it much less: what grows is only the attention to
-# more keys.
+# Without the cache the time per token increases with the length of the text. With the cache it increases much less:
+# only attention has more keys to process.
 #
-# **Why is the prompt so much faster per token than new tokens?** Both do the same multiplications. But a single token
-# fetches every weight to use it once, and pays for every call of Python and NumPy alone. A prompt of 256 tokens uses
-# each weight 256 times when it has been fetched, and pays for the calls once. One matrix of this model, and one as
-# large as those of models with seven billion weights:
+# **Why is the prompt so much faster per token?** Both need the same multiplications per token. But for a single token
+# every weight is read from memory and used once, and the overhead of the Python and NumPy calls is paid for one token.
+# For a prompt of 256 tokens, every weight is read once and used 256 times, and the overhead is paid once. The next cell
+# measures a matrix of this model, and one as large as in models with seven billion weights:
 
 # %% tags=["measured"]
 from tinyslm.ops import linear
 
 for width_out, width_in in ((512, 256), (4096, 4096)):
     weight = rng.standard_normal((width_out, width_in), np.float32)
-    calls = 200_000 // width_in**2 + 1
+    repeats = 200_000 // width_in**2 + 1
     for rows in (1, 16, 256):
         x = rng.standard_normal((rows, width_in), np.float32)
-        per_call = milliseconds(lambda: [linear(x, weight) for _ in range(calls)]) / calls
-        print(
-            f"{width_out:4} x {width_in:4}, {rows:3} tokens together: "
-            f"{1000 * per_call / rows:7.1f} microseconds per token"
+        per_product = median_milliseconds(
+            lambda: [linear(x, weight) for _ in range(repeats)], calls=6
         )
+        microseconds = 1000 * per_product / repeats / rows
+        shape = f"{width_out:4} x {width_in:4}, {rows:3} tokens together"
+        print(f"{shape}: {microseconds:7.1f} microseconds per token")
 
 # %% [markdown]
-# The large matrix has to come from memory each time, and whoever computes one token at a time waits for it. The small
-# one stays in the processor's cache and gains less. In a model as small as this one a single token's price is mostly
-# that of the calls: there are as many for one token as for a whole prompt.
+# The large matrix does not fit into the processor's cache, so for a single token the time is that of reading it from
+# memory. The small matrix stays in the cache, so the difference is smaller. In a model as small as the built-in one,
+# Python overhead dominates the time of a single token: the number of calls is the same for one token as for a whole
+# prompt.
 #
-# For the same reason several texts at once (a batch) are written faster than one after the other.
+# For the same reason it is faster to generate several texts together (a batch) than one after the other.
 #
-# ## What the cache costs
+# ## Memory of the cache
 #
-# Memory: for each token two vectors, key and value, of $G \cdot D$ numbers in each layer.
+# For each token, each layer stores two vectors, key and value, of $G \cdot D$ numbers.
 
 # %%
 config = model.config
@@ -356,8 +344,8 @@ print(f"counted                                {cache.num_bytes():,}")
 print(f"the weights                           {tinyslm.footprint(model).bytes:,}")
 
 # %% [markdown]
-# Little here. But the cache grows with the context and with the number of texts, and the weights do not. For published
-# models, with two bytes per number as they are usually run:
+# For this model the cache is small. But it grows with the context and with the number of texts, and the weights do not.
+# For published models, with the usual two bytes per number:
 
 # %%
 from tinyslm.models.builder import shape_model
@@ -377,19 +365,21 @@ figure, axes = plt.subplots()
 show_lines(axes, lines, "context, tokens", "cache of one text, GB", contexts)
 use_powers(axes)
 axes.set_xticks(contexts[::3])
-plt.show()
+show()
 
 # %% [markdown]
-# Phi-3-mini and Llama 3.2 3B are of about the same size, and their caches are not: the first keeps 32 key/value heads
-# per layer, the second 8, each of which serves three query heads. This is what *grouped-query attention* is for (lesson
+# Phi-3-mini and Llama 3.2 3B have similar numbers of weights, but very different caches: Phi-3-mini has 32 key/value
+# heads per layer, Llama 8, each shared by three query heads. This is the purpose of *grouped-query attention* (lesson
 # 12).
 #
-# ## Eight bits
+# ## A cache with eight bits
 #
-# The numbers in the cache need not be precise. `QuantizedKeyValueCache` stores each as one of 255 steps between the
-# largest value and its negative, with one scale per token and head (how that works is lesson 09).
+# The cache does not need float32 precision. `QuantizedKeyValueCache` rounds each number to one of 255 levels, symmetric
+# around zero, with one scale per token and head (lesson 09 explains this).
 
 # %%
+from tinyslm.generation import QuantizedKeyValueCache
+
 exact, rounded = KeyValueCache(256), QuantizedKeyValueCache(256)
 model(document, cache=exact)
 model(document, cache=rounded)
@@ -401,23 +391,22 @@ scale = rounded.parts["scale"].keys[0][0, :T, 0]
 step = np.abs(stored[20]).max() / 127
 figure, (above, below) = plt.subplots(2, 1, figsize=(6.4, 4.2), sharex=True)
 show_lines(above, {"key": stored[20]}, "", "value of the key")
-errors = {"error of rounding": (codes[20] * scale[20] - stored[20]) / step}
-show_lines(below, errors, "number in the key of one token (layer 0, head 0)", "error, in steps")
+errors = {"rounding error": (codes[20] * scale[20] - stored[20]) / step}
+show_lines(below, errors, "index in the key of one token (layer 0, head 0)", "error, in steps")
 below.set_ylim(-1, 1)
-plt.show()
+show()
 worst = np.abs(codes * scale - stored).max() / np.abs(stored).max()
-print(f"largest difference of a number: {worst:.1%} of the largest one")
+print(f"largest error: {worst:.1%} of the largest value")
 
 # %% [markdown]
-# No number is off by more than half a step. (In the layers above, the keys themselves differ a little, because the
-# layers below have read rounded ones.) What does it do to the model? Every validation document is read through either
-# cache:
+# No error exceeds half a step. (In later layers the keys themselves differ slightly, because the earlier layers
+# computed with rounded keys and values.) The effect on the loss, with every validation document processed through
+# either cache:
+
 
 # %%
-
-
-def loss_through(make_cache):
-    """Mean loss of the validation documents, read through a cache."""
+def loss_with_cache(make_cache):
+    """Mean loss on the validation documents, computed with a cache."""
     total = count = 0
     for each in corpus.validation:
         row = np.array(each)[None]
@@ -426,42 +415,36 @@ def loss_through(make_cache):
     return total / count
 
 
-print(f"loss through the exact cache:      {loss_through(KeyValueCache):.3f} nats per token")
-print(f"loss through the eight-bit cache:  {loss_through(QuantizedKeyValueCache):.3f}")
-print(f"floor                              {corpus.floor.nats:.3f}")
+print(f"loss with the exact cache:      {loss_with_cache(KeyValueCache):.3f} nats per token")
+print(f"loss with the eight-bit cache:  {loss_with_cache(QuantizedKeyValueCache):.3f}")
+print(f"floor                           {corpus.floor.nats:.3f}")
 
 # %% [markdown]
-# The loss is the same to the last digit shown, for little more than a quarter of the bytes: one for each number, and
-# four for the scale of every 32. What about the time?
+# The loss is equal in all printed digits. The cache takes slightly more than a quarter of the memory: one byte per
+# number, and four bytes for the scale of every 32 numbers. The time:
 
 # %% tags=["measured"]
-text = rng.integers(0, 1536, (1, 512))
+text = rng.integers(0, 1536, (1, 513))
 for name, make_cache in (("exact", KeyValueCache), ("eight bits", QuantizedKeyValueCache)):
     cache = make_cache(513)
-    long_model(text, cache=cache, last_only=True)
-
-    def one_more():
-        """One token more, and forget it again."""
-        long_model(text[:, :1], cache=cache, last_only=True)
-        cache.length = 512
-
-    print(f"{name:11} one token after 512: {milliseconds(one_more, repeats=20):5.2f} ms")
+    long_model(text[:, :512], cache=cache, last_only=True)
+    print(f"{name:11} one token after 512: {decode_milliseconds(cache, 512):5.2f} ms")
 
 # %% [markdown]
-# It is slower: NumPy multiplies floating point only, so all codes are widened again at every token. What is saved is
-# memory.
+# The eight-bit cache is slower: NumPy's fast matrix product exists for floating point only, so all codes are
+# dequantized for every token. The benefit is memory.
 #
-# ## What people ask
+# ## Questions
 #
-# **Is the greedy text the most probable one?** No. Greedy takes the best next token, and a good beginning can lead to a
-# poor end. Compare the log-probability of whole documents, as the model itself sees them:
+# **Is the greedy text the most probable text?** No. Greedy decoding selects the best next token, but a probable
+# beginning can have an improbable continuation. Compare the log-probabilities of whole documents under the model:
 
 # %%
 from tinyslm.evaluation.loss import document_nats
 
 
 def model_log_probability(texts):
-    """Log-probability of whole documents, the end mark included."""
+    """Log-probability of whole documents under the model, the end mark included."""
     rows = [np.array([*tokenizer.encode(text).ids, 0]) for text in texts]
     return -document_nats(model, rows)[0]
 
@@ -472,37 +455,55 @@ for temperature in (0.4, 0.6, 0.8, 1.0):
     best = texts[temperature][np.argmax(values)]
     print(f"the best of 48 samples at temperature {temperature}: {values.max():.1f} nats")
 print(f"\nthe last of them:\n{best}")
-print(
-    f"tokens: {len(tokenizer.encode(best).ids)}, greedy {len(tokenizer.encode(texts[0.0][0]).ids)}"
-)
+best_length, greedy_length = (len(tokenizer.encode(each).ids) for each in (best, texts[0.0][0]))
+print(f"tokens: {best_length}, greedy {greedy_length}")
 
 # %% [markdown]
-# Every set of samples has a document that is far more probable than the greedy one. They are shorter, of other kinds,
-# and begin with a token that is not the most likely one. Greedy cannot know that a likely beginning leads to a long
-# story, in which every further name costs.
+# Every set of samples contains a document that is far more probable than the greedy one. These documents are shorter,
+# belong to other families, and start with a token that is not the most probable one. The most probable first token
+# leads to a long story, and each further random name reduces its probability.
 #
-# **Can an encoder use the cache?** No. There every token looks at those after it too, so a new token changes what all
-# others are. The first three rows of the picture above would not stay.
+# **Can an encoder use the cache?** No. In an encoder every token attends to later tokens too, so a new token changes
+# the hidden states of all others. The first three rows of the figure above would change.
 #
-# **Does `temperature=1` write what the training text looks like?** A perfect model would, and its samples would be
-# valid, all of them. How far this model is from that is its distance from the floor (lesson 04), added up over a
-# hundred tokens per document.
+# **Does `temperature=1` reproduce the training distribution?** For a perfect model yes: all its samples would be valid
+# documents. For this model the difference is its distance to the floor (lesson 04), summed over about a hundred tokens
+# per document.
+#
+# ## Summary
+#
+# - Temperature scales the logits; top-k keeps a fixed number of tokens, top-p a number that depends on the
+#   distribution: here 28 tokens for one prompt and 4 for another.
+# - With a causal mask, keys and values of earlier tokens never change. The cache stores them, and a new token needs
+#   only its own query, key and value.
+# - The cache of the built-in model takes 6,144 bytes per token; with eight bits 28.1% of that, with the same loss of
+#   0.723 nats per token.
+# - Prompt tokens are processed together and are much faster per token than generated ones.
+# - Greedy decoding does not find the most probable document.
+#
+# The code: `tinyslm/generation/sampling.py`, `tinyslm/generation/cache.py`, `tinyslm/generation/quantized_cache.py`,
+# `tinyslm/generation/generate.py`.
 #
 # ## Exercises
+
+# %% tags=["exercise"]
+exercise("sampling")
+
+# %% [markdown]
+# Further exercises, without marks:
 #
-# 1. `tinyslm exercise new sampling`: top-k and top-p.
-# 2. Add `top_p=0.9` and `top_k=5` to the picture of valid and different documents. Which knob buys most validity for
-#    the variety that it costs?
-# 3. Read a prompt in pieces of 8, 32 and 128 tokens with a cache. Which is fastest on your machine, and why not the
-#    whole at once if memory is short?
-# 4. Drop the oldest half of the cache at 200 tokens (`cache.keys[layer]` and `cache.values[layer]`). What happens to
-#    positions, and to the loss of the tokens after it?
+# 1. Add `top_p=0.9` and `top_k=5` to the figure of valid and different documents. Which setting gives the best validity
+#    for the loss of diversity?
+# 2. Process a prompt in pieces of 8, 32 and 128 tokens with a cache. Which is fastest on your machine? Which would you
+#    use if memory is limited?
+# 3. Remove the oldest half of the cache at 200 tokens (`cache.keys[layer]` and `cache.values[layer]`). How do the
+#    positions and the loss of the following tokens change?
 #
 # ## Sources
 #
 # - Fan, Lewis & Dauphin 2018, *Hierarchical neural story generation*, section 5: top-k.
 # - Holtzman, Buys, Du, Forbes & Choi 2020, *The curious case of neural text degeneration*: top-p, and why greedy
-#   repeats.
-# - Shazeer 2019, *Fast transformer decoding: one write-head is all you need*, section 2.4: the cache and its price.
+#   decoding repeats itself.
+# - Shazeer 2019, *Fast transformer decoding: one write-head is all you need*, section 2.4: the cache and its cost.
 # - Ainslie et al. 2023, *GQA: training generalized multi-query transformer models from multi-head checkpoints*.
 # - Sheng et al. 2023, *FlexGen*, section 4: a quantized cache.
