@@ -13,6 +13,7 @@ from tinyslm.compression.argument_checks import (
     at_least,
     checked,
     fraction,
+    index_of,
     integer,
     matrix,
     one_of,
@@ -154,6 +155,16 @@ def test_messages_name_the_argument_what_was_found_and_what_was_expected(changes
     arguments = {"weight": WEIGHT, "norms": NORMS, "mask": np.ones((2, 3), bool)} | changes
     with pytest.raises(error, match=message):
         function(**arguments)
+
+
+@given(sizes, st.integers(-2, 6))
+def test_an_index_is_one_of_its_axis(size, index):
+    take = checked(x=array("n"), index=index_of("n"))(lambda x, index: x[index])
+    if 0 <= index < size:
+        assert take(np.arange(size), index) == index
+    else:
+        with pytest.raises(ConfigError, match=f"index must be a whole number from 0 to {size - 1}, found {index}"):
+            take(np.arange(size), index)
 
 
 def test_an_axis_that_is_not_known_yet_is_named_in_the_message():

@@ -42,7 +42,7 @@ def test_requests_that_cannot_be_honoured_are_refused():
         expert_importance([[]] * 3, mean_routing_weight=np.ones(2))
     with pytest.raises(ConfigError, match="method"):
         expert_importance([[]] * 3, method="luck")
-    with pytest.raises(DataError, match="the router offers 3 experts, but there are 2"):
+    with pytest.raises(DataError, match="the router has 3 rows, but there are 2 experts"):
         slice_experts(np.ones((3, 4)), ["a", "b"], [0])
     with pytest.raises(DataError, match="ascending"):
         slice_experts(np.ones((3, 4)), ["a", "b", "c"], [2, 0])

@@ -180,7 +180,7 @@ def test_dead_columns_become_zero_and_the_others_do_not_notice(case, data):
     assert not np.any(new[:, index]) and upper[index, index] == 1
     np.testing.assert_array_equal(new[:, others], small)
     np.testing.assert_allclose(upper[np.ix_(others, others)], small_upper, rtol=1e-9, atol=1e-12)
-    damped, dead = damped_hessian(gram(inputs), weight.shape[1], 0.5)
+    damped, dead = damped_hessian(gram(inputs), 0.5)
     np.testing.assert_array_equal(np.flatnonzero(dead), [index])
     assert damped[index, index] == pytest.approx(1 + 0.5 * (np.trace(gram(inputs)) + 1) / weight.shape[1])
 

@@ -106,7 +106,7 @@ def test_requests_that_cannot_be_honoured_are_refused():
 
 def test_packed_places_that_are_none_are_refused():
     packed = pack_n_m(np.arange(1.0, 7.0)[None], np.array([[True, False, False] * 2]), 1, 3)
-    with pytest.raises(DataError, match="in a group of 3 is 3"):
+    with pytest.raises(DataError, match="index in a group of 3 is 3"):
         packed._replace(places=np.array([255], np.uint8)).unpack()
     with pytest.raises(DataError, match="do not fill"):
         packed._replace(places=np.zeros(2, np.uint8)).unpack()

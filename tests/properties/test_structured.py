@@ -190,9 +190,9 @@ def test_requests_that_cannot_be_honoured_are_refused():
     for count in (0, 5, 2.0, True):
         with pytest.raises(ConfigError, match="count"):
             most_important(np.ones(4), count)
-    with pytest.raises(DataError, match="share"):
+    with pytest.raises(DataError, match=r"down must have shape \(4, 4\), found \(4, 2\)"):
         neuron_importance(up, down.T)
-    with pytest.raises(DataError, match="gate"):
+    with pytest.raises(DataError, match=r"gate must have shape \(4, 3\)"):
         neuron_importance(up, down, np.ones((4, 2)))
     with pytest.raises(ConfigError, match="method"):
         neuron_importance(up, down, method="luck")

@@ -1,9 +1,10 @@
-"""The mathematics of making a model smaller: pure functions of arrays, and the layers that stand in for `Linear`.
+"""Mathematics of model compression: pure functions of arrays, and the layers that replace `Linear`.
 
-Four rooms. distillation: losses that teach a small model what a large one knows. pruning: which weights or neurons go,
-and how they stay gone. quantization: numbers in eight bits, and products of such numbers. factorization: a matrix as
-the product of two thin ones.
+- `distillation`: losses that train a student on the outputs of a teacher.
+- `pruning`: masks, importance and slices that remove weights or whole units.
+- `quantization`: low-bit numbers, and products of them.
+- `factorization`: a weight matrix as the product of two thin matrices.
 
-Nothing here knows a model or trains one; `tinyslm.recipes` does. A weight is always (out, in): y = x W^T + b. A *ratio*
-is the fraction of parameters that is kept, a *sparsity* the fraction that is removed.
+Nothing here depends on a model or trains one; `tinyslm.recipes` applies these functions to models. A weight is always
+(out, in): y = x W^T + b. A *ratio* is the fraction of parameters kept, a *sparsity* the fraction removed.
 """

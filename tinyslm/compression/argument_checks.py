@@ -109,6 +109,16 @@ def integer(low, high) -> Callable:
     return check
 
 
+def index_of(axis) -> Callable:
+    """Check of an index into a named axis: a whole number from 0 to its size - 1."""
+
+    def check(name, value, sizes):
+        require_integer(name, value, 0, sizes[axis] - 1)
+        return value
+
+    return check
+
+
 def one_of(*choices) -> Callable:
     """Check of a setting with a few possible values, such as the name of a method."""
 

@@ -1,41 +1,44 @@
-"""Changing a weight matrix column by column, while the columns that are left make up for each error.
+"""Error compensation: change a weight matrix column by column, while later columns compensate for each change.
 
-Removing a weight or rounding it, the others of its row can move so that the layer's outputs change least. SparseGPT and
-GPTQ are this one loop; they differ only in what becomes of a column. The rows share one Hessian:
+If a weight is removed or rounded, the other weights of its row can change so that the layer's outputs change least.
+SparseGPT (`pruning/sparsegpt.py`) and GPTQ (`quantization/gptq.py`) are this loop; they differ only in the new value of
+a column. All rows share one Hessian:
 
-    H = X^T X                             inputs X (N, in) of calibration tokens; a factor of all of H changes nothing
+    H = X^T X                             inputs X (N, in) of calibration tokens; the scale of H has no effect
     H^-1 = U^T U                          U upper triangular
-    for every column j, from the left:
-        q_j = choose(...)                 what the column becomes: zeros in it, or rounded
+    for each column j, from the left:
+        q_j = choose(...)                 the new column: some zeros, or rounded values
         e_j = (w_j - q_j) / U_jj
-        W[:, j+1:] -= e_j U[j, j+1:]      the optimal move of the columns that are not yet decided
+        W[:, j+1:] -= e_j U[j, j+1:]      the optimal change of the later columns
 
-Row j of U is, up to a factor, row j of the inverse of the Hessian of the columns j, j+1, ...: this is what the optimal
-brain surgeon needs after the columns before j are fixed, for all j at once.
-Source: Frantar & Alistarh 2023 (SparseGPT), algorithm 1; Frantar et al. 2023 (GPTQ), algorithm 1.
+Row j of U is, up to a factor, row j of the inverse of the Hessian of the columns j, j+1, ...: the row that the optimal
+brain surgeon needs after the columns before j are fixed.
+Sources: Frantar & Alistarh 2023 (SparseGPT), algorithm 1; Frantar et al. 2023 (GPTQ), algorithm 1.
+Lessons: `lessons/07_pruning_weights.py` and `lessons/09_quantization.py`.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import scipy
 
-from tinyslm.compression.argument_checks import require_finite, require_integer, require_matrix, require_same_shape
-from tinyslm.errors import ConfigError, DataError
+from tinyslm.compression.argument_checks import array, at_least, checked, integer, matrix
+from tinyslm.errors import DataError
 
 
-def prepare_columns(weight, hessian, damping=0.01):
-    """(weight, U) in float64 for the loop, a copy of weight with its dead columns at 0, U: (in, in) upper triangular.
+@checked(weight=matrix("out", "in"), hessian=array("in", "in"))
+def prepare_columns(weight: np.ndarray, hessian: np.ndarray, damping: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
+    """(weight (out, in), U (in, in) upper triangular) in float64, the inputs of the loop; dead columns of weight are 0.
 
-    weight: (out, in);  hessian: (in, in), X^T X or a multiple of it. A column is dead if its input was 0 for every
-    token (H_jj = 0): its weights do nothing, so they become 0 and H_jj 1.  damping: this share of the mean of H's
-    diagonal is added to the diagonal, of dead columns too: fewer tokens than inputs give a singular H.
-    H^-1 = U^T U with a positive diagonal. From H = R R^T, R upper triangular (a Cholesky factorization from the last
-    row to the first), U = R^-1: H itself is never inverted.
+    weight: (out, in);  hessian: (in, in), X^T X or a multiple of it;  damping: see `damped_hessian`.
+    A column is dead if its input is 0 for each token (H_jj = 0). Its weights have no effect: they become 0.
+    H^-1 = U^T U with a positive diagonal. From H = R R^T with R upper triangular (a Cholesky factorization from the
+    last row to the first), U = R^-1. H itself is never inverted.
     """
-    require_matrix("weight", np.asarray(weight))
-    damped, dead = damped_hessian(hessian, np.shape(weight)[1], damping)
+    damped, dead = damped_hessian(hessian, damping)
     weight = np.where(dead, 0.0, weight)  # (out, in), float64
     try:
-        # of H with rows and columns from the last on
+        # of H with rows and columns in reverse order
         reversed_lower = scipy.linalg.cholesky(damped[::-1, ::-1], lower=True)
     except scipy.linalg.LinAlgError:
         raise DataError(
@@ -46,13 +49,13 @@ def prepare_columns(weight, hessian, damping=0.01):
     return weight, scipy.linalg.solve_triangular(R, np.eye(len(R)), lower=False)
 
 
-def damped_hessian(hessian, features, damping=0.01):
-    """(H + damping * mean(diagonal) I with 1 on the diagonal of dead columns, dead (in,) booleans), in float64."""
+@checked(hessian=array("in", "in"), damping=at_least(0))
+def damped_hessian(hessian: np.ndarray, damping: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
+    """(H + damping * mean(diagonal) I, dead (in,) booleans) in float64; first the diagonal of dead columns becomes 1.
+
+    damping: fraction of the mean diagonal. Fewer tokens than inputs give a singular H, so it must be above 0 then.
+    """
     hessian = np.array(hessian, np.float64)
-    require_same_shape("hessian", hessian, (features, features))
-    require_finite("hessian", hessian)
-    if not damping >= 0:
-        raise ConfigError(f"damping is a share of the mean diagonal, 0 or more, found {damping!r}")
     diagonal = np.einsum("jj->j", hessian)  # (in,), a view
     if np.any(diagonal < 0) or not np.allclose(hessian, hessian.T, rtol=0, atol=1e-6 * np.max(diagonal)):
         raise DataError("hessian must be X^T X: symmetric, with nothing negative on the diagonal")
@@ -62,16 +65,18 @@ def damped_hessian(hessian, features, damping=0.01):
     return hessian, dead
 
 
-def compensate_columns(weight, upper, choose, *, block_size=128):
-    """(new weight (out, in), errors E (out, in)): the loop; both arguments as `prepare_columns` gives them.
+@checked(block_size=integer(1, 2**31))
+def compensate_columns(
+    weight: np.ndarray, upper: np.ndarray, choose: Callable, *, block_size: int = 128
+) -> tuple[np.ndarray, np.ndarray]:
+    """(new weight (out, in), errors E (out, in)): the loop over the columns. weight, upper: from `prepare_columns`.
 
-    choose(j, rest) -> (out,): what column j becomes. rest: (out, k), the columns from j to the end of j's block as they
-    are now, moved by all errors before; rest[:, 0] is column j.  block_size: columns after a block are moved once per
-    block, by one product of matrices. The result does not depend on it, unless `choose` looks at rest as a whole.
+    choose(j, rest) -> (out,): the new column j. rest: (out, k), the current columns from j to the end of j's block,
+    with the compensation of all earlier errors; rest[:, 0] is column j.  block_size: columns after a block change once
+    per block, by one matrix product. The result does not depend on it, unless `choose` uses several columns of rest.
 
-    The squared error of the outputs is that of E: tr((W - Q) H (W - Q)^T) = sum(E^2).
+    The squared error of the outputs is the squared norm of E: tr((W - Q) H (W - Q)^T) = sum(E^2).
     """
-    require_integer("block_size", block_size, 1, 2**31)
     weight, errors = weight.copy(), np.zeros_like(weight)
     columns = weight.shape[1]
     for start in range(0, columns, block_size):

@@ -1,4 +1,10 @@
-"""Pruning: removing single weights (a mask), or whole neurons, heads, channels, layers, experts (smaller arrays)."""
+"""Pruning: masks for single weights, and smaller arrays without whole neurons, heads, channels, layers or experts.
+
+Unstructured and N:M pruning: `magnitude`, `n_m`, `wanda`, `sparsegpt`, `optimal_brain_surgeon`; layers that hold the
+result: `masked_linear`, `sparse_linear`. Structured pruning: `importance` and `neurons`, `heads`, `channels`, `layers`,
+`experts`. Both: `refit`, `schedule`, `allocation`.
+Steps: `tinyslm/recipes/pruning/`. Lessons: `lessons/07_pruning_weights.py` and `lessons/08_pruning_structure.py`.
+"""
 
 from tinyslm.compression.pruning.allocation import allocate_sparsity
 from tinyslm.compression.pruning.channels import slice_channels, slice_rms_norm
@@ -20,12 +26,13 @@ from tinyslm.compression.pruning.layers import layer_importance
 from tinyslm.compression.pruning.magnitude import global_magnitude_masks, magnitude_mask
 from tinyslm.compression.pruning.masked_linear import MaskedLinear, masked_linear
 from tinyslm.compression.pruning.n_m import PackedNM, n_m_mask, pack_n_m, parse_pattern
-from tinyslm.compression.pruning.neurons import neuron_importance, refit_down, slice_neurons
-from tinyslm.compression.pruning.refit import least_squares_refit
+from tinyslm.compression.pruning.neurons import neuron_importance, slice_neurons
+from tinyslm.compression.pruning.optimal_brain_surgeon import downdate_inverse, obs_step
+from tinyslm.compression.pruning.refit import least_squares_refit, refit_down
 from tinyslm.compression.pruning.schedule import cubic_sparsity, iterative_sparsity
-from tinyslm.compression.pruning.selection import most_important
+from tinyslm.compression.pruning.slicing import most_important
 from tinyslm.compression.pruning.sparse_linear import BitmapLinear, CsrLinear, NMLinear
-from tinyslm.compression.pruning.sparsegpt import downdate_inverse, obs_step, sparsegpt
+from tinyslm.compression.pruning.sparsegpt import sparsegpt
 from tinyslm.compression.pruning.wanda import wanda_mask, wanda_scores
 
 __all__ = [

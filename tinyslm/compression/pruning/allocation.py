@@ -1,31 +1,63 @@
-"""Dividing a sparsity among layers: those that the loss hardly feels lose more."""
+"""Allocation of sparsity to layers: layers to which the loss is less sensitive lose more weights.
 
-from tinyslm.compression.pruning.magnitude import require_sparsity
+Step: `PruneBySensitivity` in `tinyslm/recipes/pruning/allocation.py`. Lesson: `lessons/07_pruning_weights.py`.
+"""
+
+from tinyslm.compression.argument_checks import checked, fraction
 from tinyslm.errors import ConfigError, DataError
 
 
-def allocate_sparsity(losses, sizes, sparsity) -> dict:
-    """{layer: sparsity} with the smallest sum of losses among those that remove `sparsity` of all weights together.
+@checked(sparsity=fraction)
+def allocate_sparsity(losses: dict, sizes: dict, sparsity: float) -> dict:
+    """The sparsity of each layer with the smallest sum of losses, such that `sparsity` of all weights is removed.
 
-    losses: {layer: {sparsity: loss of the model with only this layer pruned to it}};  sizes: {layer: weights};  each
-    layer gets one of its own sparsities, and they may remove more than is asked. That losses of layers add up is an
-    assumption, rough for large ones.
+    Each layer gets one of its own levels; together they can remove more than requested. The sum of losses assumes that
+    the layers do not interact, which is rough for large losses.
 
-    The result is exact. Going through the layers, of all choices so far those are kept that no other one equals both in
-    weights removed and in loss: a knapsack with one item from each class (Sinha & Zoltners 1979). Few are left where
-    sizes and sparsities have a common measure, as those of models have.
-    Raises ConfigError if even the largest sparsities do not remove enough.
+    The result is exact: a knapsack with one item from each class (Sinha & Zoltners 1979), by dynamic programming. The
+    layers are added one by one; of the partial choices only the Pareto-optimal ones (weights removed, loss) are kept.
+    Their number stays small if sizes and levels have a common divisor, as in models.
+
+    Parameters
+    ----------
+    losses : dict
+        {layer: {level: loss of the model with only this layer pruned to this sparsity}}.
+    sizes : dict
+        {layer: number of weights}.
+    sparsity : float
+        Fraction to remove of all weights together, from 0 to 1.
+
+    Returns
+    -------
+    dict
+        {layer: level}, in the order of `losses`.
+
+    Raises
+    ------
+    DataError
+        If `losses` is empty, or `sizes` has other layers.
+    ConfigError
+        If the largest levels remove fewer weights than requested, or `sparsity` is not from 0 to 1.
+
+    References
+    ----------
+    Han et al. 2015, section 5 (sensitivity of layers); Sinha & Zoltners 1979, "The multiple-choice knapsack problem".
+
+    Examples
+    --------
+    >>> losses = {"robust": {0.0: 0.0, 0.8: 0.1}, "sensitive": {0.0: 0.0, 0.8: 5.0}}
+    >>> allocate_sparsity(losses, {"robust": 10, "sensitive": 10}, 0.4)
+    {'robust': 0.8, 'sensitive': 0.0}
     """
-    require_sparsity(sparsity)
     if not losses or set(losses) != set(sizes):
         raise DataError("losses and sizes must be of the same layers, of at least one")
     wanted = round(sparsity * sum(sizes.values()), 6)  # weights; rounded, so that equal sums are equal numbers
-    best = [(0.0, 0.0, ())]  # (weights removed, sum of losses, sparsities)
-    for layer, by_sparsity in losses.items():
-        best = _undominated(
-            (min(round(removed + each * sizes[layer], 6), wanted), total + loss, (*chosen, each))
+    best = [(0.0, 0.0, ())]  # (weights removed, sum of losses, levels)
+    for layer, by_level in losses.items():
+        best = _pareto_optimal(
+            (min(round(removed + level * sizes[layer], 6), wanted), total + loss, (*chosen, level))
             for removed, total, chosen in best
-            for each, loss in by_sparsity.items()
+            for level, loss in by_level.items()
         )
     removed, _, chosen = best[0]
     if removed < wanted:
@@ -33,8 +65,8 @@ def allocate_sparsity(losses, sizes, sparsity) -> dict:
     return dict(zip(losses, chosen, strict=True))
 
 
-def _undominated(choices):
-    """Those choices than which no other removes as much at a loss as small; the one that removes most comes first."""
+def _pareto_optimal(choices):
+    """Choices (removed, loss, ...) such that no other one removes as much at no larger loss; most removed first."""
     kept = []
     for choice in sorted(choices, key=lambda choice: (-choice[0], choice[1])):
         if not kept or choice[1] < kept[-1][1]:

@@ -1,39 +1,94 @@
-"""Structured pruning of mixtures: whole experts go, and the router no longer offers them.
+"""Structured pruning of mixtures of experts: importance of whole experts, and routers and lists without some of them.
 
-A router has one row per expert; a token goes to the experts with the largest logits among those that are left.
+A router has one row per expert; each token uses the experts with the largest logits among the kept experts.
+Step: `SliceExperts` in `tinyslm/recipes/pruning/experts.py`. Lesson: `lessons/08_pruning_structure.py`.
 """
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import require_same_shape
-from tinyslm.compression.pruning.selection import require_ascending
+from tinyslm.compression.argument_checks import checked, one_of, require_same_shape
+from tinyslm.compression.pruning.slicing import require_ascending
 from tinyslm.errors import ConfigError, DataError
 
 
-def expert_importance(experts, *, method="routing", mean_routing_weight=None):
-    """How much each expert matters: (E,), larger is more important.
+@checked(method=one_of("routing", "magnitude"))
+def expert_importance(
+    experts: list[list[np.ndarray]], *, method: str = "routing", mean_routing_weight: np.ndarray | None = None
+) -> np.ndarray:
+    """Importance of each expert of a mixture; larger is more important.
 
-    experts: a list of E lists of the weight matrices of one expert. Methods:
-    "routing": the mean over calibration tokens of the weight that the router gave it, 0 where it was not chosen, which
-        is mean_routing_weight: (E,). Source: the soft counts of Muzio, Sun & He 2024 (SEER-MoE, arXiv 2404.05089).
-    "magnitude": the L2 norm of all weights of the expert.
+    Methods:
+
+    - "routing": mean weight that the router assigns to the expert, 0 for a token that does not use it.
+    - "magnitude": L2 norm of all weights of the expert.
+
+    Parameters
+    ----------
+    experts : list of list of ndarray
+        For each of E experts, its weight matrices.
+    method : {"routing", "magnitude"}
+        The formula.
+    mean_routing_weight : ndarray, shape (E,), optional
+        For "routing": the mean over the calibration tokens.
+
+    Returns
+    -------
+    ndarray, shape (E,)
+        Importance of each expert.
+
+    Raises
+    ------
+    DataError
+        If `mean_routing_weight` does not have one entry per expert.
+    ConfigError
+        If the method is unknown, or needs `mean_routing_weight`.
+
+    References
+    ----------
+    "routing": the soft counts of Muzio, Sun & He 2024 (SEER-MoE, arXiv 2404.05089).
+
+    Examples
+    --------
+    >>> expert_importance([[np.array([[3.0, 4.0]])], [np.array([[1.0, 0.0]])]], method="magnitude")
+    array([5., 1.])
     """
     if method == "magnitude":
         return np.array([np.sqrt(sum(np.sum(np.square(weight)) for weight in weights)) for weights in experts])
-    if method != "routing":
-        raise ConfigError(f'method must be "routing" or "magnitude", found {method!r}')
     if mean_routing_weight is None:
         raise ConfigError('method "routing" needs mean_routing_weight: (E,), the mean weight of each expert')
     require_same_shape("mean_routing_weight", mean_routing_weight, (len(experts),))
     return mean_routing_weight
 
 
-def slice_experts(router, experts, keep):
-    """(router weight, experts) with the experts `keep` only.
+def slice_experts(router: np.ndarray, experts: list, keep: np.ndarray) -> tuple[np.ndarray, list]:
+    """The router weight and the list of experts with the experts `keep` only.
 
-    router: (E, C) weight;  experts: a list of E of anything;  keep: (k,) ascending indices;  returns (k, C), k experts.
+    Parameters
+    ----------
+    router : ndarray, shape (E, C)
+        Weight of the router.
+    experts : list
+        E experts of any type.
+    keep : ndarray of int, shape (k,)
+        Ascending indices of the experts to keep.
+
+    Returns
+    -------
+    tuple
+        (router weight (k, C), list of k experts).
+
+    Raises
+    ------
+    DataError
+        If the router does not have one row per expert, or `keep` is not ascending.
+
+    Examples
+    --------
+    >>> slice_experts(np.array([[1.0], [2.0], [3.0]]), ["a", "b", "c"], np.array([0, 2]))
+    (array([[1.],
+           [3.]]), ['a', 'c'])
     """
     if len(router) != len(experts):
-        raise DataError(f"the router offers {len(router)} experts, but there are {len(experts)}")
+        raise DataError(f"the router has {len(router)} rows, but there are {len(experts)} experts")
     keep = require_ascending(keep, len(experts))
     return np.take(router, keep, axis=0), [experts[expert] for expert in keep]

@@ -1,4 +1,8 @@
-"""A linear layer with some weights removed, which stay removed while the others are trained."""
+"""Linear layer with a pruning mask: removed weights are exactly 0 and stay 0 during training.
+
+Steps that create it: `tinyslm/recipes/pruning/`; it becomes dense with `FoldMasks`. Lesson:
+`lessons/07_pruning_weights.py`.
+"""
 
 from typing import ClassVar
 
@@ -13,10 +17,29 @@ from tinyslm.tree import Array, constant
 
 
 @differentiable
-def masked_linear(x, weight, mask, bias=None):
-    """y = x (W * M)^T + b, where the gradient of a removed weight is exactly 0.
+def masked_linear(x: Array, weight: Array, mask: Array, bias: Array | None = None) -> Array:
+    """Masked linear layer: y = x (W * M)^T + b. The gradient of a removed weight is exactly 0.
 
-    x: (..., in);  weight: (out, in);  mask: (out, in) booleans;  bias: (out,) or None;  returns (..., out).
+    Parameters
+    ----------
+    x : ndarray, shape (..., in)
+        Inputs.
+    weight : ndarray, shape (out, in)
+        Weight matrix W.
+    mask : ndarray of bool, shape (out, in)
+        M, True where a weight is kept.
+    bias : ndarray, shape (out,), optional
+        b.
+
+    Returns
+    -------
+    ndarray, shape (..., out)
+        Outputs y.
+
+    Examples
+    --------
+    >>> masked_linear(np.array([1.0, 2.0]), np.array([[3.0, 4.0]]), np.array([[True, False]]))
+    array([3.])
     """
     y, linear_vjp = ops.linear.with_vjp(x, weight * mask, bias)
 
@@ -28,10 +51,25 @@ def masked_linear(x, weight, mask, bias=None):
 
 
 class MaskedLinear(LinearLayer):
-    """A `Linear` of whose weights only those with mask True exist. weight: (out, in), 0.0 where removed.
+    """A `Linear` with some weights removed. A removed weight is stored as 0.0.
 
-    A removed weight that is stored as 0.0 stays 0.0 under SGD, momentum and AdamW with decay: its gradient, its moments
-    and its decay are all 0. Size and speed are those of the dense matrix.
+    Under SGD, momentum and AdamW with weight decay a removed weight stays 0.0: its gradient, moments and decay are 0.
+    Size in memory and speed are the same as of the dense layer.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (out, in)
+        Weight matrix, 0.0 where `mask` is False.
+    mask : ndarray of bool, shape (out, in)
+        True where a weight is kept.
+    bias : ndarray, shape (out,), optional
+        Bias.
+
+    Examples
+    --------
+    >>> layer = MaskedLinear.from_linear(Linear(np.array([[3.0, 4.0]])), np.array([[True, False]]))
+    >>> layer.weight, layer(np.array([1.0, 2.0]))
+    (array([[3., 0.]]), array([3.]))
     """
 
     storage: ClassVar[str] = "some weights removed"
@@ -46,16 +84,16 @@ class MaskedLinear(LinearLayer):
         return Linear.array_forms(shape, settings, arrays) | {"mask": (np.bool_, shape)}
 
     @classmethod
-    def from_linear(cls, linear, mask):
-        """The layer with the weights where mask is False removed. mask: (out, in) booleans."""
+    def from_linear(cls, linear: LinearLayer, mask: Array) -> "MaskedLinear":
+        """The layer without the weights where mask is False. mask: (out, in) booleans. Raises DataError otherwise."""
         weight, mask = linear.dense_weight(), np.asarray(mask)
         require_same_shape("mask", mask, weight.shape)
         if mask.dtype != bool:
-            raise DataError(f"mask must hold booleans (True: the weight stays), found {mask.dtype}")
+            raise DataError(f"mask must hold booleans (True: the weight is kept), found {mask.dtype}")
         return cls(np.where(mask, weight, weight.dtype.type(0)), mask, linear.bias)
 
-    def to_linear(self):
-        """A dense `Linear` with zeros, for use after training: it does not multiply by the mask each time."""
+    def to_linear(self) -> Linear:
+        """A dense `Linear` with zeros. Use it after training: it does not multiply by the mask at each call."""
         return Linear(self.dense_weight(), self.bias)
 
     def __call__(self, x):
@@ -63,10 +101,10 @@ class MaskedLinear(LinearLayer):
         return masked_linear(x, self.weight, self.mask, self.bias)
 
     def dense_weight(self) -> Array:
-        """The (out, in) matrix with zeros that this layer multiplies by."""
+        """The effective weight matrix (out, in), with zeros."""
         return self.weight * self.mask
 
     def num_bits(self) -> int:
-        """The weights that the mask keeps, one bit of the mask for each weight, and the bias."""
-        dropped = np.count_nonzero(~self.mask) * self.weight.itemsize * 8
-        return super().num_bits() - dropped
+        """Bits of the kept weights, one mask bit for each weight, and the bits of the bias."""
+        removed = np.count_nonzero(~self.mask) * self.weight.itemsize * 8
+        return super().num_bits() - removed

@@ -1,9 +1,10 @@
-"""Linear layers that store only the weights that are not 0, in three forms. For inference: none of it can be trained.
+"""Sparse linear layers: three formats that store only the weights that are not 0. For inference only.
 
-Which one is smallest depends on the sparsity. With values of v bytes, of which the fraction d is kept, a weight of the
-matrix takes v bytes dense, d (v + 4) in CSR (a 32-bit column beside each value), d v + 1/8 as a bitmap, and v/2 + 1/8
-in 2:4. CSR multiplies only what is there; the other two are widened to the dense matrix for every product, since NumPy
-has nothing faster: they save bytes and no time.
+The smallest format depends on the sparsity. With values of v bytes, and a fraction d of non-zero weights, each weight
+of the matrix takes v bytes dense, d (v + 4) in CSR (a 32-bit column index per value), d v + 1/8 as a bitmap, and
+v/2 + 1/8 in 2:4. CSR skips the zeros in the product. The other two are unpacked to the dense matrix for each product,
+because NumPy has no faster product: they save storage, but no time.
+Step: `StoreSparse` in `tinyslm/recipes/pruning/masked_layers.py`. Lesson: `lessons/07_pruning_weights.py`.
 """
 
 from typing import ClassVar
@@ -19,15 +20,16 @@ from tinyslm.tree import Array, constant
 
 
 def csr_matrix(values, columns, row_starts, in_features):
-    """The scipy matrix (out, in) over these arrays, which are not copied. columns: int32.
+    """The SciPy matrix (out, in) over these arrays, without a copy. columns: int32.
 
-    Raises DataError for places outside, which scipy would read: it looks at sizes and at the two ends of row_starts.
+    Raises DataError for indices out of range: SciPy checks only sizes and the two ends of row_starts, and would read
+    outside the arrays.
     """
     try:
         if np.any(row_starts[1:] < row_starts[:-1]):
             raise ValueError("a row ends before it starts")
-        if columns.size and np.max(columns.view(np.uint32)) >= in_features:  # as unsigned, negative ones are large
-            raise ValueError("a column is outside")
+        if columns.size and np.max(columns.view(np.uint32)) >= in_features:  # a negative index is a large unsigned one
+            raise ValueError("a column index is out of range")
         return scipy.sparse.csr_array((values, columns, row_starts), shape=(len(row_starts) - 1, in_features))
     except ValueError as error:
         raise DataError(f"the arrays are no CSR matrix with {in_features} columns: {error}") from None
@@ -35,7 +37,7 @@ def csr_matrix(values, columns, row_starts, in_features):
 
 @differentiable
 def csr_linear(x, values, columns, row_starts, bias=None):
-    """y = x W^T + b with W in CSR: row i holds values[row_starts[i]:row_starts[i + 1]] in the columns of that name.
+    """y = x W^T + b with W in CSR: row i has the values and columns from row_starts[i] to row_starts[i + 1] - 1.
 
     x: (..., in);  values: (n,);  columns: (n,) int32;  row_starts: (out + 1,) int32;  bias: (out,).
     """
@@ -53,9 +55,30 @@ def csr_linear(x, values, columns, row_starts, bias=None):
 
 
 class CsrLinear(LinearLayer):
-    """Compressed sparse rows: values (n,), their columns (n,) int32, and where each row starts (out + 1,) int32."""
+    """Linear layer in compressed sparse row (CSR) format: non-zero values and their column indices.
 
-    storage: ClassVar[str] = "values and columns of what is not 0"
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        Non-zero weights, row by row.
+    columns : ndarray of int32, shape (n,)
+        Column of each value.
+    row_starts : ndarray of int32, shape (out + 1,)
+        Row i has the values from row_starts[i] to row_starts[i + 1] - 1.
+    bias : ndarray, shape (out,), optional
+        Bias.
+    in_features : int
+        Number of inputs.
+
+    Examples
+    --------
+    >>> from tinyslm.modules import Linear
+    >>> layer = CsrLinear.from_linear(Linear(np.array([[0.0, 2.0], [3.0, 0.0]])))
+    >>> layer.values, layer.columns.tolist(), layer(np.array([1.0, 10.0]))
+    (array([2., 3.]), [1, 0], array([20.,  3.]))
+    """
+
+    storage: ClassVar[str] = "values and columns of the non-zero weights"
 
     values: Array = constant()
     columns: Array = constant()
@@ -65,7 +88,7 @@ class CsrLinear(LinearLayer):
 
     @staticmethod
     def array_forms(shape, settings, arrays):
-        """As many values as columns, one start per row and the end, and the bias."""
+        """One column per value, one start per row and the end, and the bias."""
         _require_columns(shape, settings)
         count = np.size(arrays.get("values"))
         return {
@@ -76,12 +99,11 @@ class CsrLinear(LinearLayer):
         }
 
     @classmethod
-    def from_linear(cls, linear):
-        """The layer with those weights that are not 0."""
-        weight = linear.dense_weight()
-        matrix = scipy.sparse.csr_array(weight)
-        places = [array.astype(np.int32) for array in (matrix.indices, matrix.indptr)]
-        return cls(matrix.data, *places, linear.bias, weight.shape[1])
+    def from_linear(cls, linear: LinearLayer):
+        """The layer with the non-zero weights of a linear layer."""
+        matrix = scipy.sparse.csr_array(linear.dense_weight())
+        indices = [array.astype(np.int32) for array in (matrix.indices, matrix.indptr)]
+        return cls(matrix.data, *indices, linear.bias, matrix.shape[1])
 
     def __call__(self, x):
         """x: (..., in) -> (..., out)."""
@@ -89,24 +111,41 @@ class CsrLinear(LinearLayer):
 
     @property
     def out_features(self) -> int:
+        """Number of outputs."""
         return len(self.row_starts) - 1
 
     def dense_weight(self) -> Array:
-        """The (out, in) matrix with its zeros."""
+        """The (out, in) matrix, with zeros."""
         return csr_matrix(self.values, self.columns, self.row_starts, self.in_features).toarray()
 
     def multiply_adds(self) -> int:
-        """One for each value: zeros are not multiplied."""
+        """Multiplications per token: one for each value."""
         return self.values.size
 
 
 class BitmapLinear(LinearLayer):
-    """One bit for every weight, and the values (n,) of those whose bit is 1, in the order of the rows.
+    """Linear layer with one bit per weight and the values of the non-zero weights.
 
-    bitmap: (out, ceil(in / 8)) uint8, eight weights per byte, the first in the highest bit.
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        Non-zero weights, row by row.
+    bitmap : ndarray of uint8, shape (out, ceil(in / 8))
+        One bit per weight, 1 where it is not 0; eight weights per byte, the first in the highest bit.
+    bias : ndarray, shape (out,), optional
+        Bias.
+    in_features : int
+        Number of inputs.
+
+    Examples
+    --------
+    >>> from tinyslm.modules import Linear
+    >>> layer = BitmapLinear.from_linear(Linear(np.array([[0.0, 2.0], [3.0, 0.0]])))
+    >>> layer.values, layer.bitmap.tolist(), layer(np.array([1.0, 10.0]))
+    (array([2., 3.]), [[64], [128]], array([20.,  3.]))
     """
 
-    storage: ClassVar[str] = "values of what is not 0, and a bit per weight"
+    storage: ClassVar[str] = "values of the non-zero weights, and a bit per weight"
     matrix: ClassVar[str] = "bitmap"
 
     values: Array = constant()
@@ -116,7 +155,7 @@ class BitmapLinear(LinearLayer):
 
     @staticmethod
     def array_forms(shape, settings, arrays):
-        """The values, whole bytes for each row, and the bias."""
+        """The values, a whole number of bytes for each row, and the bias."""
         _require_columns(shape, settings)
         return {
             "values": (np.floating, (np.size(arrays.get("values")),)),
@@ -125,14 +164,14 @@ class BitmapLinear(LinearLayer):
         }
 
     @classmethod
-    def from_linear(cls, linear):
-        """The layer with those weights that are not 0."""
+    def from_linear(cls, linear: LinearLayer):
+        """The layer with the non-zero weights of a linear layer."""
         weight = linear.dense_weight()
         present = weight != 0
         return cls(weight[present], np.packbits(present, axis=1), linear.bias, weight.shape[1])
 
     def dense_weight(self) -> Array:
-        """The (out, in) matrix with its zeros."""
+        """The (out, in) matrix, with zeros."""
         present = np.unpackbits(self.bitmap, axis=1, count=self.in_features).astype(bool)  # (out, in)
         if np.count_nonzero(present) != self.values.size:
             raise DataError(f"the bitmap has {np.count_nonzero(present)} bits for {self.values.size} values")
@@ -142,9 +181,28 @@ class BitmapLinear(LinearLayer):
 
 
 class NMLinear(LinearLayer):
-    """n of every m weights of a row: values (out, in / m, n), and packed places (bytes,) uint8, as in `PackedNM`."""
+    """Linear layer with an N:M pattern: n of every m weights of a row, and their indices, stored as in `PackedNM`.
 
-    storage: ClassVar[str] = "n of every m weights, and their places"
+    Parameters
+    ----------
+    values : ndarray, shape (out, in / m, n)
+        Kept weights.
+    places : ndarray of uint8
+        Bit-packed indices of the kept weights in their groups.
+    bias : ndarray, shape (out,), optional
+        Bias.
+    m : int
+        Size of a group.
+
+    Examples
+    --------
+    >>> from tinyslm.modules import Linear
+    >>> layer = NMLinear.from_linear(Linear(np.array([[5.0, 0.0, 0.0, 7.0]])), "2:4")
+    >>> layer.values, layer(np.ones(4))
+    (array([[[5., 7.]]]), array([12.]))
+    """
+
+    storage: ClassVar[str] = "n of every m weights, and their indices"
     matrix: ClassVar[str] = "values"
 
     values: Array = constant()
@@ -154,7 +212,7 @@ class NMLinear(LinearLayer):
 
     @staticmethod
     def array_forms(shape, settings, arrays):
-        """The same number of values in every group, the bytes of their places, and the bias."""
+        """The same number of values in each group, the bytes of their indices, and the bias."""
         m, values = settings.get("m", 4), arrays.get("values")
         if not 2 <= m <= shape[1] or shape[1] % m:
             raise ConfigError(f"m is {m}, expected a divisor of the {shape[1]} inputs")
@@ -167,10 +225,10 @@ class NMLinear(LinearLayer):
         }
 
     @classmethod
-    def from_linear(cls, linear, pattern):
-        """The layer in a pattern such as "2:4". Raises DataError if a group has more than n weights besides 0."""
+    def from_linear(cls, linear: LinearLayer, pattern: str):
+        """The layer with a pattern such as "2:4". Raises DataError if a group has more than n non-zero weights."""
         weight, (n, m) = linear.dense_weight(), parse_pattern(pattern)
-        mask = n_m_mask(np.abs(weight), n, m)  # a group with fewer than n keeps zeros beside them
+        mask = n_m_mask(np.abs(weight), n, m)  # a group with fewer than n non-zero weights keeps zeros
         if np.any(weight[~mask]):
             raise DataError(f"the weights do not have the pattern {pattern}: prune with it first")
         packed = pack_n_m(weight, mask, n, m)
@@ -178,13 +236,15 @@ class NMLinear(LinearLayer):
 
     @property
     def in_features(self) -> int:
+        """Number of inputs."""
         return self.values.shape[1] * self.m
 
     def dense_weight(self) -> Array:
-        """The (out, in) matrix with its zeros."""
+        """The (out, in) matrix, with zeros."""
         return PackedNM(self.values, self.places, self.m).unpack()
 
 
 def _require_columns(shape, settings):
+    """Raise ConfigError unless the setting in_features is the number of columns."""
     if settings.get("in_features") != shape[1]:
         raise ConfigError(f"in_features is {settings.get('in_features')!r}, expected {shape[1]}")
