@@ -46,6 +46,13 @@ def test_a_stub_is_python_with_the_signature_and_the_words_of_the_library(exerci
         assert isinstance(node.body[-1], ast.Raise) and len(node.body) == 2
 
 
+@pytest.mark.parametrize("exercise", WRITTEN, ids=lambda exercise: exercise.name)
+def test_a_stub_imports_what_it_needs(exercise):
+    namespace = {"__name__": exercise.name}
+    exec(compile(stub(exercise), exercise.file_name, "exec"), namespace)
+    assert all(name in namespace for name in exercise.names)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("exercise", WRITTEN, ids=lambda exercise: exercise.name)
 def test_the_bare_stub_scores_nothing(exercise, tmp_path):

@@ -18,6 +18,7 @@ GIVEN = (  # what a stub may import as the library's file does: tools, but no pa
     "tinyslm.errors",
     "tinyslm.ops",
 )
+FUTURE = "from __future__ import annotations"  # types are not evaluated: a stub need not have them
 
 
 def write_exercise(exercise: Exercise, directory) -> list[Path]:
@@ -42,39 +43,52 @@ def stub(exercise: Exercise) -> str:
     for function in exercise.functions:
         module, name = split_name(function)
         sources.setdefault(module, []).append(name)
-    trees = {module: ast.parse(module_path(module).read_text("utf-8")) for module in sources}
+    texts = {module: module_path(module).read_text("utf-8") for module in sources}
+    trees = {module: ast.parse(text) for module, text in texts.items()}
     head = f'"""Exercise {exercise.name}, lesson {exercise.lesson}: {exercise.title}.'
     if exercise.writes_tests:
         return "\n".join([head, "", textwrap.fill(tests_to_write(exercise), 110), '"""', "", tests_stub(exercise)])
     note = f"Write what is missing, then `tinyslm grade {exercise.file_name}`. README.md says more."
-    imports = dict.fromkeys(line for tree in trees.values() for line in given_imports(tree, exercise.names))
     definitions = [
-        without_body(tree, name, f"{exercise.name}: {name}")
+        without_body(texts[module], tree, name, f"{exercise.name}: {name}")
         for module, tree in trees.items()
         for name in sources[module]
     ]
-    return "\n\n\n".join(["\n".join([head, "", note, '"""', "", *imports]), *definitions]) + "\n"
+    used = {node.id for node in ast.walk(ast.parse("\n".join(definitions))) if isinstance(node, ast.Name)}
+    imports = dict.fromkeys(line for tree in trees.values() for line in given_imports(tree, exercise.names, used))
+    return "\n\n\n".join(["\n".join([head, "", note, '"""', "", FUTURE, "", *imports]), *definitions]) + "\n"
 
 
-def given_imports(tree, names):
-    """The lines of a file that import tools, in its order; never the functions that are to be written."""
+def given_imports(tree, names, used):
+    """The imports of a library file that a stub needs, in their order; never the functions to write.
+
+    Imports of tools are complete. From other modules only the names in `used` are imported: the decorators and types of
+    the definitions in the stub.
+    """
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             tools = all(any(module == given or module.startswith(f"{given}.") for given in GIVEN) for module in modules)
             if tools and not any(alias.name in names for alias in node.names):
                 yield ast.unparse(node)
+            elif isinstance(node, ast.ImportFrom):
+                needed = [alias for alias in node.names if alias.name in used and alias.name not in names]
+                if needed:
+                    yield ast.unparse(ast.ImportFrom(node.module, needed, node.level))
 
 
-def without_body(tree, name, label) -> str:
-    """The source of a function, or of a class with one empty method, whose body says that it is to be written."""
+def without_body(source, tree, name, label) -> str:
+    """The source of a function, or of a class with one empty method, with an exception in place of the body."""
     owner, _, method = name.partition(".")
     node = next(node for node in tree.body if getattr(node, "name", None) == owner)
     emptied = next(each for each in node.body if getattr(each, "name", None) == method) if method else node
-    unwritten = ast.parse(f"raise {NotImplementedError.__name__}({label!r})").body
-    emptied.returns = None  # may name a class that the stub does not have
-    emptied.body = [*emptied.body[: ast.get_docstring(emptied) is not None], *unwritten]
-    return ast.unparse(node)
+    first = emptied.body[0]
+    documented = ast.get_docstring(emptied) is not None
+    header_end = first.end_lineno if documented else first.lineno - 1
+    lines = source.splitlines()
+    start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
+    unwritten = f"{' ' * first.col_offset}raise {NotImplementedError.__name__}({label!r})"
+    return "\n".join([*lines[start:header_end], unwritten, *lines[emptied.end_lineno : node.end_lineno]])
 
 
 def tests_to_write(exercise) -> str:
