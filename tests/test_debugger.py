@@ -18,13 +18,16 @@ def documented_session():
 
 
 def test_at_most_three_frames_lead_from_the_training_loop_to_the_gradient_of_attention(tmp_path):
+    """The session runs the model with the definition of attention, and stops in its vector-Jacobian product."""
     arguments, typed = documented_session()
-    typed[0] = typed[0].replace("/tmp/look", str(tmp_path / "look"))
-    said = subprocess.run(
+    typed = [line.replace("/tmp/look", str(tmp_path / "look")) for line in typed]
+    output = subprocess.run(
         [sys.executable, *arguments], input="\n".join([*typed, "q", ""]), cwd=ROOT, capture_output=True, text=True
     ).stdout
     frames = [
-        (Path(file).relative_to(ROOT).as_posix(), name) for file, name in FRAME.findall(said) if ROOT.as_posix() in file
+        (Path(file).relative_to(ROOT).as_posix(), name)
+        for file, name in FRAME.findall(output)
+        if ROOT.as_posix() in file
     ]
     formula = ("tinyslm/ops/attention.py", "vjp")
     end = len(frames) - 1 - frames[::-1].index(formula)
@@ -34,4 +37,4 @@ def test_at_most_three_frames_lead_from_the_training_loop_to_the_gradient_of_att
         ("tinyslm/autodiff.py", "backward"),
         formula,
     ]
-    assert re.search(r"\(Pdb\) \(5, 2, \d+, \d+\)", said), "probabilities are (B, G, r t, s)"
+    assert re.search(r"\(Pdb\) \(5, 4, (\d+), \1\)", output), "probabilities are (B, H, T, S), and S is T in training"

@@ -2,6 +2,7 @@
 
 from tinyslm.ops.activation import ACTIVATIONS, gated, gelu, gelu_tanh, relu, silu, softcap, tanh
 from tinyslm.ops.attention import attention, attention_probabilities
+from tinyslm.ops.chunked_attention import chunked_attention
 from tinyslm.ops.cross_entropy import IGNORED, cross_entropy, log_softmax
 from tinyslm.ops.embedding import embedding
 from tinyslm.ops.linear import linear
@@ -17,6 +18,7 @@ __all__ = [
     "attention",
     "attention_probabilities",
     "choose_experts",
+    "chunked_attention",
     "combine_experts",
     "cross_entropy",
     "embedding",

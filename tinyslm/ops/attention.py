@@ -1,26 +1,42 @@
-"""Scaled dot-product attention with grouped key/value heads, causal and sliding-window masks, padding, soft-capping.
+"""Scaled dot-product attention: the definition, with the whole score matrix.
 
-The plain form is `attention_probabilities(...) @ value`. `attention` computes the same in chunks of queries, so that
-the half of the score matrix that a causal mask would throw away is never computed, and nothing of size T x T is moved
-through memory at once (for the vjp all chunks of probabilities are kept).
+Grouped key/value heads, causal and sliding-window masks, padding, position bias and soft-capping.
+`tinyslm.ops.chunked_attention` is the fast form. A property test shows that both are equal, gradients included.
 
 Sources: Vaswani et al. 2017, eq. 1; Ainslie et al. 2023 (grouped heads); Beltagy et al. 2020 (sliding window).
 """
 
-import functools
-
 import numpy as np
 
 from tinyslm.autodiff import differentiable
-from tinyslm.parallel import map_shares
-
-QUERY_CHUNK = 64  # queries per chunk: large enough for fast matrix products, small enough to skip most masked keys
+from tinyslm.tree import Array
 
 
-def allowed_keys(query_slots, key_slots, causal=True, window=None):
-    """Which keys a query may see: causal means key <= query, a window of W means key > query - W (W with itself).
+def allowed_keys(query_slots: Array, key_slots: Array, causal: bool = True, window: int | None = None) -> Array:
+    """Boolean mask of the keys that each query may attend to.
 
-    query_slots: (T,);  key_slots: (S,);  returns (T, S) booleans.
+    Parameters
+    ----------
+    query_slots : ndarray, shape (T,)
+        Position of each query in the sequence.
+    key_slots : ndarray, shape (S,)
+        Position of each key in the sequence.
+    causal
+        Allow a key only if its position is at most the query's.
+    window
+        Sliding window W: allow a key only if it is less than W positions before the query. The query's own position
+        counts, so W = 1 is the token alone. None: no limit.
+
+    Returns
+    -------
+    ndarray of bool, shape (T, S)
+
+    Examples
+    --------
+    >>> allowed_keys(np.arange(3), np.arange(3), window=2).astype(int)
+    array([[1, 0, 0],
+           [1, 1, 0],
+           [0, 1, 1]])
     """
     distance = query_slots[:, None] - key_slots[None, :]  # (T, S)
     allowed = np.ones(distance.shape, bool)
@@ -31,132 +47,159 @@ def allowed_keys(query_slots, key_slots, causal=True, window=None):
     return allowed
 
 
-def blocked(dtype):
-    """What is added to a score that must not count: so low that its exponential is 0, and finite, so that a row with
-    nothing allowed (a padding query) gives finite numbers, which nobody reads."""
-    return np.finfo(dtype).min / 2
+def mask_bias(allowed: Array, dtype) -> Array:
+    """Additive mask: 0 where `allowed`, elsewhere half the lowest finite number of the dtype, whose exponential is 0.
+
+    It is finite, so that a query without an allowed key (a padding token) has finite probabilities. They have no
+    meaning, and no other token depends on them.
+    """
+    return np.where(allowed, 0, np.finfo(dtype).min / 2).astype(dtype)
 
 
-@functools.lru_cache(maxsize=256)
-def _mask_bias(query_start, query_stop, key_start, key_stop, causal, window, dtype):
-    """0 where allowed, `blocked` elsewhere: (queries, keys), or None if all is allowed."""
-    allowed = allowed_keys(np.arange(query_start, query_stop), np.arange(key_start, key_stop), causal, window)
-    return None if allowed.all() else np.where(allowed, 0, blocked(dtype)).astype(dtype)
+def split_heads(array, num_heads):
+    """(B, S, G, D) -> (B, H, S, D): each key/value head is repeated for the H / G query heads that share it."""
+    return np.repeat(array, num_heads // array.shape[2], axis=2).transpose(0, 2, 1, 3)
 
 
-def _padding_bias(attention_mask, dtype):
-    """0 for real keys, `blocked` for padding: (B, 1, 1, 1, S)."""
-    return np.where(attention_mask[:, None, None, None, :] != 0, 0, blocked(dtype)).astype(dtype)
+def merge_heads(gradient, num_groups):
+    """Transpose of `split_heads`: (B, H, S, D) -> (B, S, G, D), the sum over the query heads that share a head."""
+    B, H, S, D = gradient.shape
+    return gradient.reshape(B, num_groups, H // num_groups, S, D).sum(axis=2).transpose(0, 2, 1, 3)
 
 
-def masked_softmax(scores, bias, padding, softcap):
-    """Softmax over the keys, in place of the scores (B, G, r, t, s); also tanh(scores / cap) if there is a cap."""
-    capped = None
-    if softcap is not None:
-        capped = np.tanh(scores / softcap)
-        np.multiply(capped, softcap, out=scores)
-    if bias is not None:
-        scores += bias
-    if padding is not None:
-        scores += padding
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores, capped
+def capped_scores(q, k, position_bias, scale, softcap):
+    """Soft-capped scale * q k^T + position_bias, before the mask. q: (B, H, T, D), k: (B, H, S, D) -> (B, H, T, S)."""
+    scores = (q * q.dtype.type(scale)) @ k.swapaxes(-1, -2)  # (B, H, T, S)
+    if position_bias is not None:
+        scores = scores + position_bias
+    return scores if softcap is None else np.tanh(scores / softcap) * softcap
+
+
+def masked_softmax(scores, causal, window, attention_mask):
+    """softmax(scores + mask) over the keys: (B, H, T, S), dtype of the scores."""
+    T, S = scores.shape[-2:]
+    scores = scores + mask_bias(allowed_keys(np.arange(S - T, S), np.arange(S), causal, window), scores.dtype)
+    if attention_mask is not None:
+        scores = scores + mask_bias(attention_mask[:, None, None, :] != 0, scores.dtype)
+    exponential = np.exp(scores - scores.max(axis=-1, keepdims=True))  # the largest is exp(0): no overflow
+    return exponential / exponential.sum(axis=-1, keepdims=True)
 
 
 def attention_probabilities(
-    query, key, position_bias=None, *, scale, causal=True, window=None, softcap=None, attention_mask=None
-):
-    """softmax(scale * q k^T + position_bias + mask), whole: what each query looks at.
+    query: Array,
+    key: Array,
+    position_bias: Array | None = None,
+    *,
+    scale: float,
+    causal: bool = True,
+    window: int | None = None,
+    softcap: float | None = None,
+    attention_mask: Array | None = None,
+) -> Array:
+    """Attention probabilities, softmax(scale * q k^T + position_bias + mask).
 
-    query: (B, T, H, D), the last T of S positions;  key: (B, S, G, D);  position_bias: (H, T, S) or None;
-    returns (B, H, T, S), rows sum to 1. Query head h uses key/value head h // (H / G).
+    Parameters
+    ----------
+    query : ndarray, shape (B, T, H, D)
+        Queries of the last T of S positions.
+    key : ndarray, shape (B, S, G, D)
+        Query head h uses key head h // (H / G).
+    position_bias : ndarray, shape (H, T, S), optional
+        Added to the scaled scores before the soft cap (T5's relative positions).
+    scale
+        Factor of the scores, usually 1 / sqrt(D).
+    causal
+        Mask the keys that come after the query.
+    window
+        Sliding window in tokens, the query's own position included; None is no limit.
+    softcap
+        Replace scores by ``softcap * tanh(scores / softcap)`` (Gemma 2); None does not.
+    attention_mask : ndarray, shape (B, S), optional
+        0 for padding, which gets probability 0.
+
+    Returns
+    -------
+    ndarray, shape (B, H, T, S)
+        Rows sum to 1, dtype of `query`.
+
+    References
+    ----------
+    Vaswani et al. 2017, "Attention Is All You Need" (arXiv 1706.03762), eq. 1; Ainslie et al. 2023, "GQA"
+    (arXiv 2305.13245); Beltagy et al. 2020, "Longformer" (arXiv 2004.05150).
+
+    Examples
+    --------
+    >>> attention_probabilities(np.zeros((1, 2, 1, 4)), np.zeros((1, 2, 1, 4)), scale=0.5)
+    array([[[[1. , 0. ],
+             [0.5, 0.5]]]])
     """
-    (B, T, H, D), (S, G) = query.shape, key.shape[1:3]
-    q = query.reshape(B, T, G, H // G, D).transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D)
-    k = key.transpose(0, 2, 3, 1)[:, :, None]  # (B, G, 1, D, S)
-    scores = (q * q.dtype.type(scale)) @ k  # (B, G, r, T, S)
-    if position_bias is not None:
-        scores += position_bias.reshape(G, H // G, T, S)
-    bias = _mask_bias(S - T, S, 0, S, causal, window, scores.dtype)
-    padding = None if attention_mask is None else _padding_bias(attention_mask, scores.dtype)
-    return masked_softmax(scores, bias, padding, softcap)[0].reshape(B, H, T, S)
-
-
-def query_chunks(T, S, causal, window):
-    """(query_start, query_stop, key_start, key_stop) of each chunk: only keys that some query of the chunk may see."""
-    past = S - T  # keys that were there before the first query
-    for start in range(0, T, QUERY_CHUNK):
-        stop = min(start + QUERY_CHUNK, T)
-        key_start = 0 if window is None else max(0, past + start - window + 1)
-        yield start, stop, key_start, past + stop if causal else S
-
-
-def _first_with_last(count):
-    """0, count - 1, 1, count - 2 ...: later queries see more keys, and so each share of this order is as much work."""
-    return sorted(range(count), key=lambda i: min(i, count - 1 - i))
+    q, k = split_heads(query, query.shape[2]), split_heads(key, query.shape[2])  # (B, H, T, D), (B, H, S, D)
+    return masked_softmax(capped_scores(q, k, position_bias, scale, softcap), causal, window, attention_mask)
 
 
 @differentiable
 def attention(
-    query, key, value, position_bias=None, *, scale, causal=True, window=None, softcap=None, attention_mask=None
+    query: Array,
+    key: Array,
+    value: Array,
+    position_bias: Array | None = None,
+    *,
+    scale: float,
+    causal: bool = True,
+    window: int | None = None,
+    softcap: float | None = None,
+    attention_mask: Array | None = None,
 ):
-    """softmax(scale * q k^T + position_bias + mask) v.
+    """Scaled dot-product attention, softmax(scale * q k^T + position_bias + mask) v.
 
-    query: (B, T, H, D), the last T of S positions;  key, value: (B, S, G, D);  position_bias: (H, T, S) or None, added
-    to the scaled scores (T5), before the cap;  attention_mask: (B, S), 0 is padding;  returns (B, T, H, D).
-    The r = H / G query heads of a group are stacked into one matrix product with their key head.
+    This is the definition. Modules call `chunked_attention`, which computes the same faster. The assignment
+    ``ops.chunked_attention = ops.attention`` runs every model with the definition, for reading it in a debugger.
+
+    Parameters
+    ----------
+    query : ndarray, shape (B, T, H, D)
+        Queries of the last T of S positions.
+    key, value : ndarray, shape (B, S, G, D)
+        Query head h uses key/value head h // (H / G).
+    position_bias, scale, causal, window, softcap, attention_mask
+        As in `attention_probabilities`.
+
+    Returns
+    -------
+    ndarray, shape (B, T, H, D)
+        dtype of `query`. Gradients: of `query`, `key`, `value` and `position_bias`.
+
+    References
+    ----------
+    Vaswani et al. 2017, "Attention Is All You Need" (arXiv 1706.03762), eq. 1; Ainslie et al. 2023, "GQA"
+    (arXiv 2305.13245); Gemma 2 report 2024 (arXiv 2408.00118), section 2, for the soft cap.
+
+    Examples
+    --------
+    >>> x = np.zeros((1, 2, 1, 2))
+    >>> attention(x, x, np.array([[[[2.0, 4.0]], [[4.0, 8.0]]]]), scale=1.0)
+    array([[[[2., 4.]],
+    <BLANKLINE>
+            [[3., 6.]]]])
     """
-    (B, T, H, D), (S, G) = query.shape, key.shape[1:3]
-    r = H // G
+    H, G = query.shape[2], key.shape[2]
     scale = query.dtype.type(scale)
-    q = (query * scale).reshape(B, T, G, r, D).transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D)
-    k, v = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)  # (B, G, S, D)
-    padding = None if attention_mask is None else _padding_bias(attention_mask, query.dtype)
-    head_bias = None if position_bias is None else position_bias.reshape(G, r, T, S)
-    output = np.empty((B, G, r, T, D), query.dtype)
-    chunks = list(query_chunks(T, S, causal, window))
-    kept = [None] * len(chunks)
-
-    def attend(share):
-        for number in _first_with_last(len(chunks))[share]:
-            start, stop, first, last = chunks[number]
-            t, s = stop - start, last - first
-            q_rows = q[:, :, :, start:stop].reshape(B, G, r * t, D)  # the queries of a group's heads in one matrix
-            scores = (q_rows @ k[:, :, first:last].swapaxes(-1, -2)).reshape(B, G, r, t, s)
-            if head_bias is not None:
-                scores += head_bias[:, :, start:stop, first:last]
-            bias = _mask_bias(S - T + start, S - T + stop, first, last, causal, window, query.dtype)
-            seen = None if padding is None else padding[..., first:last]
-            probabilities, capped = masked_softmax(scores, bias, seen, softcap)
-            probabilities = probabilities.reshape(B, G, r * t, s)
-            output[:, :, :, start:stop] = (probabilities @ v[:, :, first:last]).reshape(B, G, r, t, D)
-            kept[number] = (start, stop, first, last, q_rows, probabilities, capped)
-
-    map_shares(attend, len(chunks), work=B * H * T * S)
+    q, k, v = (split_heads(array, H) for array in (query, key, value))  # (B, H, T, D), twice (B, H, S, D)
+    scores = capped_scores(q, k, position_bias, scale, softcap)  # (B, H, T, S)
+    probabilities = masked_softmax(scores, causal, window, attention_mask)  # (B, H, T, S)
+    output = probabilities @ v  # (B, H, T, D)
 
     def vjp(dy):
-        dy = dy.reshape(B, T, G, r, D).transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D)
-        dquery = np.empty_like(q)
-        dkey, dvalue = np.zeros_like(k), np.zeros_like(v)
-        dbias = None if head_bias is None else np.zeros_like(head_bias)
-        for start, stop, first, last, q_rows, probabilities, capped in kept:
-            do = dy[:, :, :, start:stop].reshape(q_rows.shape)  # (B, G, r t, D)
-            dvalue[:, :, first:last] += probabilities.swapaxes(-1, -2) @ do
-            dscores = do @ v[:, :, first:last].swapaxes(-1, -2)  # (B, G, r t, s): gradient of the probabilities
-            dscores -= np.vecdot(dscores, probabilities)[..., None]
-            dscores *= probabilities  # softmax: dS = P * (dP - sum(dP * P))
-            if capped is not None:
-                dscores *= 1 - np.square(capped).reshape(dscores.shape)
-            if dbias is not None:  # every sequence of the batch saw the same bias
-                dbias[:, :, start:stop, first:last] += dscores.reshape(B, G, r, stop - start, last - first).sum(axis=0)
-            dkey[:, :, first:last] += dscores.swapaxes(-1, -2) @ q_rows  # q_rows carries the scale
-            dq = dscores @ k[:, :, first:last]
-            dquery[:, :, :, start:stop] = dq.reshape(B, G, r, stop - start, D)
-        dquery *= scale
-        dquery = dquery.transpose(0, 3, 1, 2, 4).reshape(query.shape)
-        gradients = dquery, dkey.transpose(0, 2, 1, 3), dvalue.transpose(0, 2, 1, 3)
-        return gradients if dbias is None else (*gradients, dbias.reshape(H, T, S))
+        doutput = dy.transpose(0, 2, 1, 3)  # (B, H, T, D)
+        dprobabilities = doutput @ v.swapaxes(-1, -2)  # (B, H, T, S)
+        mean = np.sum(dprobabilities * probabilities, axis=-1, keepdims=True)  # (B, H, T, 1)
+        dscores = probabilities * (dprobabilities - mean)  # (B, H, T, S)
+        if softcap is not None:
+            dscores = dscores * (1 - np.square(scores / softcap))  # tanh' = 1 - tanh^2
+        dq = scale * dscores @ k  # (B, H, T, D)
+        dk = scale * dscores.swapaxes(-1, -2) @ q  # (B, H, S, D)
+        dv = probabilities.swapaxes(-1, -2) @ doutput  # (B, H, S, D)
+        dbias = None if position_bias is None else dscores.sum(axis=0)  # (H, T, S)
+        return merge_heads(dq, H), merge_heads(dk, G), merge_heads(dv, G), dbias
 
-    return output.transpose(0, 3, 1, 2, 4).reshape(query.shape), vjp
+    return output.transpose(0, 2, 1, 3), vjp

@@ -1,0 +1,129 @@
+"""Chunked attention equals the definition, outputs and all gradients, for every setting and size of the chunks."""
+
+import importlib
+from contextlib import contextmanager
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tests.checks import check_operation
+from tests.properties.attention_cases import attention_cases, plain_attention
+from tests.strategies import distinct_sizes, generators
+from tests.training.tiny import tiny_model, tiny_rows
+from tinyslm import next_token_loss, ops, parallel, value_and_grad
+from tinyslm.ops.attention import allowed_keys
+from tinyslm.tree import named_arrays
+
+chunked_module = importlib.import_module("tinyslm.ops.chunked_attention")  # `ops.chunked_attention` is the function
+
+
+@contextmanager
+def chunks_of(size, shared=False):
+    """Attention with another number of queries per chunk, on one thread or on several."""
+    with (
+        mock.patch.object(chunked_module, "QUERY_CHUNK", size),
+        mock.patch.object(parallel, "WORTH_SHARING", 1 if shared else 2**60),
+    ):
+        yield
+
+
+chunk_sizes = st.sampled_from([1, 2, 3, 64])
+windows = st.one_of(st.none(), st.integers(1, 12))
+
+
+@given(
+    distinct_sizes(5, 1, 7),
+    st.sampled_from([0, 1, 5, 12]),
+    generators(),
+    chunk_sizes,
+    st.booleans(),
+    windows,
+    st.sampled_from([None, 0.8]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_equal_to_the_definition(sizes, past, rng, chunk, shared, window, softcap, causal, with_padding, with_bias):
+    """Outputs and gradients, with cached tokens. B, T, S, H, G and D differ, so that no two axes agree by luck."""
+    B, T, G, r, D = sizes
+    S, H = T + past, G * r
+    assume(len({B, T, S, H, G, D}) == 5 + (past > 0))
+    inputs = [rng.standard_normal(shape) for shape in ((B, T, H, D), (B, S, G, D), (B, S, G, D))]
+    if with_bias:
+        inputs.append(rng.standard_normal((H, T, S)))
+    options = {"scale": rng.uniform(0.1, 2), "causal": causal, "window": window, "softcap": softcap}
+    if with_padding:  # among the cached tokens, so that every query has at least its own key
+        options["attention_mask"] = np.concatenate([rng.integers(0, 2, (B, past)), np.ones((B, T), int)], axis=1)
+    dy = rng.standard_normal((B, T, H, D))
+    expected, definition_vjp = ops.attention.with_vjp(*inputs, **options)
+    with chunks_of(chunk, shared):
+        output, vjp = ops.chunked_attention.with_vjp(*inputs, **options)
+        gradients = vjp(dy)
+    np.testing.assert_allclose(output, expected, rtol=1e-12, atol=1e-13)
+    assert len(gradients) == len(inputs)
+    for gradient, wanted in zip(gradients, definition_vjp(dy), strict=False):
+        assert gradient.shape == wanted.shape
+        np.testing.assert_allclose(gradient, wanted, rtol=1e-11, atol=1e-12)
+
+
+def test_a_model_runs_with_the_definition(monkeypatch):
+    """`ops.chunked_attention = ops.attention` puts the definition into a model: same loss, same gradients."""
+    model, rows = tiny_model(dtype=np.float64), tiny_rows(count=3)
+    loss, gradients = value_and_grad(next_token_loss)(model, *rows)
+    calls = []
+    monkeypatch.setattr(ops, "chunked_attention", lambda *x, **o: calls.append(1) or ops.attention(*x, **o))
+    definition_loss, definition_gradients = value_and_grad(next_token_loss)(model, *rows)
+    assert len(calls) == len(model.layers)
+    assert definition_loss == pytest.approx(float(loss), rel=1e-13)
+    for path, gradient in named_arrays(definition_gradients).items():
+        np.testing.assert_allclose(named_arrays(gradients)[path], gradient, rtol=1e-9, atol=1e-12)
+
+
+@given(attention_cases(), chunk_sizes, st.booleans())
+def test_values(case, chunk, shared):
+    inputs, options = case
+    with chunks_of(chunk, shared):
+        np.testing.assert_allclose(
+            ops.chunked_attention(*inputs, **options), plain_attention(*inputs, **options)[0], atol=1e-12
+        )
+
+
+@settings(max_examples=25)
+@given(attention_cases(max_tokens=4), chunk_sizes, st.booleans())
+def test_gradients(case, chunk, shared):
+    inputs, options = case
+    with chunks_of(chunk, shared):
+        check_operation(ops.chunked_attention, *inputs, **options)
+
+
+@pytest.mark.parametrize("tokens", [63, 64, 65, 130])
+@pytest.mark.parametrize("window", [None, 5, 64])
+def test_chunks_of_the_usual_size_equal_one_chunk(tokens, window):
+    """Below, at and above QUERY_CHUNK, values and gradients, with ten keys in the cache."""
+    rng = np.random.default_rng(0)
+    query, dy = rng.standard_normal((2, 2, tokens, 4, 6))
+    key, value = rng.standard_normal((2, 2, tokens + 10, 2, 6))
+    results = []
+    for chunk in (64, 1000):
+        with chunks_of(chunk):
+            output, vjp = ops.chunked_attention.with_vjp(query, key, value, scale=0.4, window=window)
+            results.append((output, *vjp(dy)))
+    for chunked, whole in zip(*results, strict=True):
+        np.testing.assert_allclose(chunked, whole, atol=1e-12)
+
+
+@given(st.integers(1, 20), st.integers(0, 9), st.integers(1, 7), st.one_of(st.none(), st.integers(1, 6)), st.booleans())
+def test_chunks_cover_every_allowed_key_and_no_needless_one(T, past, chunk, window, causal):
+    """Every query once; a chunk's keys reach from the first to the last that some query of it may attend to."""
+    S = T + past
+    allowed = allowed_keys(np.arange(past, S), np.arange(S), causal, window)  # (T, S)
+    queries = []
+    with chunks_of(chunk):
+        for start, stop, first, last in chunked_module.query_chunks(T, S, causal, window):
+            queries += range(start, stop)
+            found = np.flatnonzero(allowed[start:stop].any(axis=0))
+            assert (first, last) == (found[0], found[-1] + 1)
+    assert queries == list(range(T))

@@ -1,0 +1,148 @@
+"""Chunked attention: the fast form of `tinyslm.ops.attention`, computed for one chunk of queries at a time.
+
+A chunk reads only the keys that some of its queries may attend to. With a causal mask about half of the score matrix is
+never computed, and no array of size T x T moves through memory at once. The chunks of the forward pass run on several
+threads. For the vjp the probabilities of all chunks are kept.
+"""
+
+import functools
+
+import numpy as np
+
+from tinyslm.autodiff import differentiable
+from tinyslm.ops.attention import allowed_keys, mask_bias
+from tinyslm.parallel import map_shares
+from tinyslm.tree import Array
+
+QUERY_CHUNK = 64  # queries per chunk: enough for fast matrix products, few enough to skip most masked keys
+
+
+@functools.lru_cache(maxsize=256)
+def _chunk_mask(query_start, query_stop, key_start, key_stop, causal, window, dtype):
+    """Additive mask of one chunk: (queries, keys), or None if every key is allowed."""
+    allowed = allowed_keys(np.arange(query_start, query_stop), np.arange(key_start, key_stop), causal, window)
+    return None if allowed.all() else mask_bias(allowed, dtype)
+
+
+def _masked_softmax_in_place(scores, masks, softcap):
+    """Softmax over the keys, stored in `scores` (B, G, r, t, s); returns tanh(scores / softcap), None without a cap."""
+    tanh = None
+    if softcap is not None:
+        tanh = np.tanh(scores / softcap)
+        np.multiply(tanh, softcap, out=scores)
+    for mask in masks:
+        if mask is not None:
+            scores += mask
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    return tanh
+
+
+def query_chunks(T, S, causal, window):
+    """(query_start, query_stop, key_start, key_stop) of each chunk: the keys that any of its queries may attend to."""
+    past = S - T  # number of keys before the first query
+    for start in range(0, T, QUERY_CHUNK):
+        stop = min(start + QUERY_CHUNK, T)
+        key_start = 0 if window is None else max(0, past + start - window + 1)
+        yield start, stop, key_start, past + stop if causal else S
+
+
+def _balanced_order(count):
+    """0, count - 1, 1, count - 2 ...: pairs short and long chunks to balance work across threads."""
+    return sorted(range(count), key=lambda i: min(i, count - 1 - i))
+
+
+@differentiable
+def chunked_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    position_bias: Array | None = None,
+    *,
+    scale: float,
+    causal: bool = True,
+    window: int | None = None,
+    softcap: float | None = None,
+    attention_mask: Array | None = None,
+):
+    """Fast form of `attention`: same arguments, same output, same gradients, up to rounding.
+
+    The r = H / G query heads of a group are stacked into one matrix product with their key head.
+
+    Parameters
+    ----------
+    query : ndarray, shape (B, T, H, D)
+        Queries of the last T of S positions.
+    key, value : ndarray, shape (B, S, G, D)
+        Query head h uses key/value head h // (H / G).
+    position_bias : ndarray, shape (H, T, S), optional
+        Added to the scaled scores before the soft cap.
+    scale, causal, window, softcap, attention_mask
+        As in `attention_probabilities`.
+
+    Returns
+    -------
+    ndarray, shape (B, T, H, D)
+        dtype of `query`. Equal to `attention` for every query with at least one allowed key. For other queries
+        (padding tokens) both are finite and have no meaning.
+
+    Examples
+    --------
+    >>> from tinyslm.ops import attention
+    >>> x = np.linspace(-1, 1, 60).reshape(1, 5, 3, 4)
+    >>> bool(np.allclose(chunked_attention(x, x, x, scale=0.5), attention(x, x, x, scale=0.5)))
+    True
+    """
+    (B, T, H, D), (S, G) = query.shape, key.shape[1:3]
+    r = H // G
+    scale = query.dtype.type(scale)
+    q = (query * scale).reshape(B, T, G, r, D).transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D)
+    k, v = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)  # (B, G, S, D)
+    padding = None if attention_mask is None else mask_bias(attention_mask[:, None, None, None, :] != 0, query.dtype)
+    head_bias = None if position_bias is None else position_bias.reshape(G, r, T, S)
+    output = np.empty((B, G, r, T, D), query.dtype)
+    chunks = list(query_chunks(T, S, causal, window))
+    saved = [None] * len(chunks)  # per chunk: what the vjp needs
+
+    def compute_chunks(share):
+        for number in _balanced_order(len(chunks))[share]:
+            start, stop, key_start, key_stop = chunks[number]
+            t, s = stop - start, key_stop - key_start
+            q_rows = q[:, :, :, start:stop].reshape(B, G, r * t, D)  # the queries of a group's heads in one matrix
+            scores = (q_rows @ k[:, :, key_start:key_stop].swapaxes(-1, -2)).reshape(B, G, r, t, s)
+            if head_bias is not None:
+                scores += head_bias[:, :, start:stop, key_start:key_stop]
+            mask = _chunk_mask(S - T + start, S - T + stop, key_start, key_stop, causal, window, query.dtype)
+            chunk_padding = None if padding is None else padding[..., key_start:key_stop]
+            tanh = _masked_softmax_in_place(scores, (mask, chunk_padding), softcap)
+            probabilities = scores.reshape(B, G, r * t, s)
+            output[:, :, :, start:stop] = (probabilities @ v[:, :, key_start:key_stop]).reshape(B, G, r, t, D)
+            saved[number] = q_rows, probabilities, tanh
+
+    map_shares(compute_chunks, len(chunks), work=B * H * T * S)
+
+    def vjp(dy):
+        dy = dy.reshape(B, T, G, r, D).transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D)
+        dquery = np.empty_like(q)
+        dkey, dvalue = np.zeros_like(k), np.zeros_like(v)
+        dbias = None if head_bias is None else np.zeros_like(head_bias)
+        for (start, stop, key_start, key_stop), (q_rows, probabilities, tanh) in zip(chunks, saved, strict=True):
+            t, s = stop - start, key_stop - key_start
+            doutput = dy[:, :, :, start:stop].reshape(q_rows.shape)  # (B, G, r t, D)
+            dvalue[:, :, key_start:key_stop] += probabilities.swapaxes(-1, -2) @ doutput
+            dscores = doutput @ v[:, :, key_start:key_stop].swapaxes(-1, -2)  # (B, G, r t, s): of the probabilities
+            dscores -= np.vecdot(dscores, probabilities)[..., None]
+            dscores *= probabilities  # softmax: dS = P * (dP - sum(dP * P))
+            if tanh is not None:
+                dscores *= 1 - np.square(tanh).reshape(dscores.shape)
+            if dbias is not None:  # all sequences of the batch share the bias
+                dbias[:, :, start:stop, key_start:key_stop] += dscores.reshape(B, G, r, t, s).sum(axis=0)
+            dkey[:, :, key_start:key_stop] += dscores.swapaxes(-1, -2) @ q_rows  # q_rows is already scaled
+            dquery[:, :, :, start:stop] = (dscores @ k[:, :, key_start:key_stop]).reshape(B, G, r, t, D)
+        dquery *= scale
+        dquery = dquery.transpose(0, 3, 1, 2, 4).reshape(query.shape)
+        gradients = dquery, dkey.transpose(0, 2, 1, 3), dvalue.transpose(0, 2, 1, 3)
+        return gradients if dbias is None else (*gradients, dbias.reshape(H, T, S))
+
+    return output.transpose(0, 3, 1, 2, 4).reshape(query.shape), vjp
