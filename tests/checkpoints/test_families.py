@@ -149,7 +149,7 @@ LIES = {
         "original_max_position_embeddings is 1, expected an integer from 2",
     ),
     "rope type number": ("llama", {"rope_scaling": {"type": 0}}, "rope_type is 0, expected one of default"),
-    "partial": ("llama", {"partial_rotary_factor": 3.0}, "dimensions turn, not 18"),
+    "partial": ("llama", {"partial_rotary_factor": 3.0}, "rotary dimensions, at most 6, not 18"),
     "window": ("mistral", {"sliding_window": 0}, "sliding_window is 0"),
     "layer types": (
         "mistral",

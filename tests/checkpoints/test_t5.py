@@ -120,7 +120,7 @@ def test_feed_forward_layers(name, activation, gated):
     [
         ({"feed_forward_proj": "gated-swish"}, "feed_forward_proj is 'gated-swish', expected one of"),
         ({"feed_forward_proj": "double-relu"}, "feed_forward_proj"),
-        ({"dense_act_fn": "silu"}, "dense_act_fn is 'silu', expected 'relu', as feed_forward_proj says"),
+        ({"dense_act_fn": "silu"}, "dense_act_fn is 'silu', expected 'relu', which follows from feed_forward_proj"),
         ({"is_gated_act": True}, "is_gated_act is True, expected False"),
         ({"num_decoder_layers": 0}, "num_decoder_layers is 0"),
         ({"d_kv": 2**30}, "d_kv is 1073741824, expected an integer from 1 to"),

@@ -1,4 +1,4 @@
-"""One small file per family: how its config.json and tensor names translate into ours, and back."""
+"""Checkpoint layouts, one file per family: keys of config.json and tensor names, for reading and writing."""
 
 from tinyslm.checkpoints.families import (
     bert,
@@ -25,7 +25,7 @@ FAMILIES = {module.FAMILY.model_type: module.FAMILY for module in MODULES}
 
 
 def find_family(model_type, where) -> Family:
-    """The family of a model_type. Raises ConfigError naming `where` and the families there are."""
+    """The family of a model_type. Raises ConfigError naming `where` and the known families."""
     family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
     if family is None:
         found = "missing" if model_type is None else shown(model_type)
@@ -34,9 +34,9 @@ def find_family(model_type, where) -> Family:
 
 
 def family_of(values, where) -> Family:
-    """The family of a config.json. Raises ConfigError as `find_family`."""
+    """The family of a config.json. Raises ConfigError like `find_family`."""
     if values.get("model_type") == "mistral" and mistral.has_layers_of_both_kinds(values):
-        return ministral.FAMILY  # the first Ministral files call themselves mistral
+        return ministral.FAMILY  # the first Ministral files have the model_type of Mistral
     return find_family(values.get("model_type"), where)
 
 

@@ -1,15 +1,13 @@
-"""BERT: blocks that are normalized after each addition, token types, biases everywhere.
+"""BERT: post-norm encoder with token types and biases in all linear layers.
 
-Files of models without a masked head lack the prefix "bert."; those of Google on the Hub have older names for the
-norms, and a head that tells whether one sentence follows another, which is not read. The bias of the head is a tensor
-beside it, of which an untied head has a copy of its own.
+Files of models without a masked-LM head lack the prefix "bert.". Google's files on the Hub name the norms' arrays gamma
+and beta, and have a next-sentence head, which is not read. The bias of the masked-LM head is a separate tensor. An
+untied head has its own copy of it.
 """
 
-from tinyslm.checkpoints.families import llama
 from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.family import Family
 from tinyslm.models import EncoderConfig
-from tinyslm.ops import ACTIVATIONS
 
 TENSORS = {
     "embedding": "bert.embeddings.word_embeddings",
@@ -45,43 +43,29 @@ DEFAULTS = {
 }
 
 
+FIELDS = {
+    "vocab_size": ("vocab_size", ConfigReader.count),
+    "hidden_size": ("hidden_size", ConfigReader.count),
+    "intermediate_size": ("intermediate_size", ConfigReader.count),
+    "num_hidden_layers": ("num_hidden_layers", ConfigReader.layers),
+    "num_attention_heads": ("num_attention_heads", ConfigReader.count),
+    "max_position_embeddings": ("max_position_embeddings", ConfigReader.count),
+    "type_vocab_size": ("type_vocab_size", ConfigReader.count),
+    "norm_eps": ("layer_norm_eps", ConfigReader.norm_eps),
+    "activation": ("hidden_act", ConfigReader.activation),
+    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag),
+    "pad_token_id": ("pad_token_id", ConfigReader.token),
+}
+
+
 def read(keys: ConfigReader) -> dict:
-    """config.json -> fields of EncoderConfig."""
-    width, heads = keys.count("hidden_size"), keys.count("num_attention_heads")
-    if width % heads:
-        keys.refuse("hidden_size", f"a multiple of num_attention_heads, which is {heads}")
-    return {
-        "vocab_size": keys.count("vocab_size"),
-        "hidden_size": width,
-        "intermediate_size": keys.count("intermediate_size"),
-        "num_hidden_layers": keys.count("num_hidden_layers", llama.MOST_LAYERS),
-        "num_attention_heads": heads,
-        "head_dim": width // heads,
-        "max_position_embeddings": keys.count("max_position_embeddings"),
-        "type_vocab_size": keys.count("type_vocab_size"),
-        "norm_eps": keys.number("layer_norm_eps", positive=False),
-        "activation": keys.choice("hidden_act", ACTIVATIONS),
-        "tie_word_embeddings": keys.flag("tie_word_embeddings"),
-        "pad_token_id": keys.token("pad_token_id"),
-    }
+    """Fields of EncoderConfig outside FIELDS."""
+    return {"head_dim": keys.head_dim("hidden_size", "num_attention_heads")}
 
 
 def write(config: EncoderConfig) -> dict:
-    """EncoderConfig -> config.json."""
-    return {
-        "architectures": ["BertForMaskedLM" if config.masked_head else "BertModel"],
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_hidden_layers,
-        "num_attention_heads": config.num_attention_heads,
-        "max_position_embeddings": config.max_position_embeddings,
-        "type_vocab_size": config.type_vocab_size,
-        "layer_norm_eps": config.norm_eps,
-        "hidden_act": config.activation,
-        "tie_word_embeddings": config.tie_word_embeddings,
-        "pad_token_id": config.pad_token_id,
-    }
+    """Keys of config.json outside FIELDS."""
+    return {"architectures": ["BertForMaskedLM" if config.masked_head else "BertModel"]}
 
 
 FAMILY = Family(
@@ -89,6 +73,7 @@ FAMILY = Family(
     architecture="BertForMaskedLM",
     defaults=DEFAULTS,
     tensors=TENSORS,
+    fields=FIELDS,
     read=read,
     write=write,
     base="bert.",

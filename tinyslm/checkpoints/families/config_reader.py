@@ -1,28 +1,33 @@
-"""Reading the keys of a config.json whose author may have been careless."""
+"""Validated access to the keys of a config.json."""
+
+from collections.abc import Callable
+from typing import Any
 
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
+from tinyslm.ops import ACTIVATIONS
 
-LARGEST = 2**30  # no size of a model is larger, so that no product of two sizes overflows
+LARGEST = 2**30  # upper limit of every size, so that no product of two sizes overflows
+MOST_LAYERS = 10_000
 
 
 class ConfigReader:
-    """A config.json over the defaults of its family. What cannot be honoured raises ConfigError naming file and key."""
+    """The keys of a config.json, with the defaults of its family. Raises ConfigError naming file and key."""
 
     def __init__(self, values, defaults, where):
         self.values = defaults | values
         self.where = where
 
     def having(self, **changes):
-        """The same keys, some of them with other values."""
+        """A copy in which some keys have other values."""
         return ConfigReader(self.values | changes, {}, self.where)
 
     def get(self, key):
-        """The value as it is; None where the key is missing or null."""
+        """The value, unchecked; None where the key is missing or null."""
         return self.values.get(key)
 
     def refuse(self, key, expected):
-        """Raise ConfigError about a key."""
+        """Raise ConfigError with the value found under a key and the value expected."""
         found = shown(self.get(key)) if key in self.values else "missing"
         raise ConfigError(f"{self.where}: {key} is {found}, expected {expected}")
 
@@ -33,12 +38,16 @@ class ConfigReader:
             self.refuse(key, f"an integer from 1 to {at_most}")
         return value
 
+    def layers(self, key):
+        """A number of layers."""
+        return self.count(key, MOST_LAYERS)
+
     def optional_count(self, key):
         """An integer from 1, or None."""
         return None if self.get(key) is None else self.count(key)
 
     def number(self, key, positive=True):
-        """A finite number above 0; from 0 on if `positive` is false."""
+        """A finite number above 0, or from 0 if `positive` is false."""
         value = self.get(key)
         if type(value) not in (int, float) or not 0 <= value <= 1e30 or (positive and value == 0):
             self.refuse(key, f"a number {'above' if positive else 'of at least'} 0")
@@ -48,8 +57,12 @@ class ConfigReader:
         """A finite number above 0, or None."""
         return None if self.get(key) is None else self.number(key)
 
+    def norm_eps(self, key):
+        """The eps of a norm: a finite number from 0."""
+        return self.number(key, positive=False)
+
     def numbers(self, key, count):
-        """That many numbers above 0."""
+        """A list of `count` numbers above 0, as a tuple."""
         values = self.get(key)
         if not isinstance(values, list) or len(values) != count:
             self.refuse(key, f"a list of {count} numbers")
@@ -69,8 +82,19 @@ class ConfigReader:
             self.refuse(key, f"one of {', '.join(options)} (others are not supported)")
         return value
 
+    def activation(self, key):
+        """The name of an activation function."""
+        return self.choice(key, ACTIVATIONS)
+
+    def head_dim(self, width_key, heads_key):
+        """The size of a head where the heads share the width evenly."""
+        width, heads = self.count(width_key), self.count(heads_key)
+        if width % heads:
+            self.refuse(width_key, f"a multiple of {heads_key}, which is {heads}")
+        return width // heads
+
     def table(self, key):
-        """The keys of an object within the object, or None where it is missing or null."""
+        """The keys of a nested object, or None where it is missing or null."""
         value = self.get(key)
         if value is None:
             return None
@@ -79,7 +103,7 @@ class ConfigReader:
         return ConfigReader(value, {}, f"{self.where}: {key}")
 
     def token(self, key):
-        """A token id, or None; some files write -1 for none."""
+        """A token id, or None. Some files write -1 for None."""
         value = self.get(key)
         if value is None or value == -1:
             return None
@@ -88,9 +112,23 @@ class ConfigReader:
         return value
 
     def tokens(self, key):
-        """A token id, several as a tuple, or None."""
+        """A token id, a tuple of token ids, or None."""
         value = self.get(key)
         if not isinstance(value, list):
             return self.token(key)
         entries = ConfigReader(dict(enumerate(value)), {}, f"{self.where}: {key}")
         return tuple(token for i in range(len(value)) if (token := entries.token(i)) is not None)
+
+
+FieldTable = dict[str, tuple[str, Callable[[ConfigReader, str], Any]]]  # {field: (key of config.json, its reader)}
+
+
+def read_fields(keys: ConfigReader, table: FieldTable) -> dict[str, Any]:
+    """{field of the configuration: value} from the keys of a config.json."""
+    return {field: read(keys, key) for field, (key, read) in table.items()}
+
+
+def write_fields(config, table: FieldTable) -> dict[str, Any]:
+    """{key of config.json: value} from the fields of a configuration. Tuples become lists."""
+    values = {key: getattr(config, field) for field, (key, _) in table.items()}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

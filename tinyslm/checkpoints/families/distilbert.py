@@ -1,13 +1,11 @@
-"""DistilBERT: BERT without token types and pooler, with other keys and names, and an eps that no key tells.
+"""DistilBERT: BERT without token types and pooler, with other keys and tensor names.
 
-Tables of sinusoidal positions are stored like learned ones.
+The eps of its norms is a constant, not a key. Sinusoidal position tables are stored like learned ones.
 """
 
-from tinyslm.checkpoints.families import llama
 from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.family import Family
 from tinyslm.models import EncoderConfig
-from tinyslm.ops import ACTIVATIONS
 
 TENSORS = {
     "embedding": "distilbert.embeddings.word_embeddings",
@@ -40,40 +38,27 @@ DEFAULTS = {
 }
 
 
+FIELDS = {
+    "vocab_size": ("vocab_size", ConfigReader.count),
+    "hidden_size": ("dim", ConfigReader.count),
+    "intermediate_size": ("hidden_dim", ConfigReader.count),
+    "num_hidden_layers": ("n_layers", ConfigReader.layers),
+    "num_attention_heads": ("n_heads", ConfigReader.count),
+    "max_position_embeddings": ("max_position_embeddings", ConfigReader.count),
+    "activation": ("activation", ConfigReader.activation),
+    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag),
+    "pad_token_id": ("pad_token_id", ConfigReader.token),
+}
+
+
 def read(keys: ConfigReader) -> dict:
-    """config.json -> fields of EncoderConfig."""
-    width, heads = keys.count("dim"), keys.count("n_heads")
-    if width % heads:
-        keys.refuse("dim", f"a multiple of n_heads, which is {heads}")
-    return {
-        "vocab_size": keys.count("vocab_size"),
-        "hidden_size": width,
-        "intermediate_size": keys.count("hidden_dim"),
-        "num_hidden_layers": keys.count("n_layers", llama.MOST_LAYERS),
-        "num_attention_heads": heads,
-        "head_dim": width // heads,
-        "max_position_embeddings": keys.count("max_position_embeddings"),
-        "norm_eps": NORM_EPS,
-        "activation": keys.choice("activation", ACTIVATIONS),
-        "tie_word_embeddings": keys.flag("tie_word_embeddings"),
-        "pad_token_id": keys.token("pad_token_id"),
-    }
+    """Fields of EncoderConfig outside FIELDS."""
+    return {"head_dim": keys.head_dim("dim", "n_heads"), "norm_eps": NORM_EPS}
 
 
 def write(config: EncoderConfig) -> dict:
-    """EncoderConfig -> config.json."""
-    return {
-        "architectures": ["DistilBertForMaskedLM" if config.masked_head else "DistilBertModel"],
-        "vocab_size": config.vocab_size,
-        "dim": config.hidden_size,
-        "hidden_dim": config.intermediate_size,
-        "n_layers": config.num_hidden_layers,
-        "n_heads": config.num_attention_heads,
-        "max_position_embeddings": config.max_position_embeddings,
-        "activation": config.activation,
-        "tie_word_embeddings": config.tie_word_embeddings,
-        "pad_token_id": config.pad_token_id,
-    }
+    """Keys of config.json outside FIELDS."""
+    return {"architectures": ["DistilBertForMaskedLM" if config.masked_head else "DistilBertModel"]}
 
 
 FAMILY = Family(
@@ -81,6 +66,7 @@ FAMILY = Family(
     architecture="DistilBertForMaskedLM",
     defaults=DEFAULTS,
     tensors=TENSORS,
+    fields=FIELDS,
     read=read,
     write=write,
     base="distilbert.",

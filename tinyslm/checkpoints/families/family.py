@@ -1,62 +1,59 @@
-"""What the file of one family consists of: which keys its config.json has, and what its tensors are called."""
+"""Checkpoint layout of one family: the keys of its config.json and the names of its tensors."""
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tinyslm.checkpoints.families.config_reader import LARGEST, ConfigReader
+from tinyslm.checkpoints.families.config_reader import LARGEST, ConfigReader, FieldTable, read_fields, write_fields
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
 from tinyslm.models import DecoderConfig
 
-# Keys of any config.json that change what the tensors mean, with the only value that is supported.
-FIXED_EVERYWHERE = {"quantization_config": None}
-NOT_IN_CONFIG = (
-    "without_prefix",
-    "gamma_beta_names",
-    "masked_head",
-    "pooler",
-)  # fields that are seen from the tensors' names
+FIXED_EVERYWHERE = {"quantization_config": None}  # keys of every family with the only value that is supported
+NOT_IN_CONFIG = ("without_prefix", "gamma_beta_names", "masked_head", "pooler")  # fields read from the tensor names
 
 
 @dataclass(frozen=True)
 class Family:
     """One checkpoint layout.
 
-    tensors maps a module to its name in the file, to which ".weight" or ".bias" is added; {i} stands for a layer, {e}
-    for an expert. Several modules: the file joins their arrays along the outputs, in this order.
-    base is what all names but the head's begin with; files written from the model without its head leave it away.
-    optional maps a flag of the configuration to what begins the names of its tensors, in the file and in the model.
+    fields: the table of configuration fields that have a key of their own; `read` and `write` add the others.
+    tensors: {module path: tensor name in the file without ".weight" or ".bias"}; {i} is the layer, {e} the expert. A
+    tuple of modules shares one tensor, which joins their arrays along the outputs in this order.
+    base: the prefix of all tensor names except the head's; files that were saved without the head lack it.
+    optional: {flag of the configuration: (prefix of its tensors in the file, prefix of its modules in the model)}.
     """
 
     model_type: str  # the key of this name in config.json
     architecture: str  # the class in transformers
     defaults: dict[str, Any]  # of the class in transformers, for keys that a config.json leaves out
     tensors: dict[str | tuple[str, ...], str]
-    read: Callable[[ConfigReader], dict[str, Any]]  # config.json -> fields of the configuration
-    write: Callable[[Any], dict[str, Any]]  # the reverse
+    fields: FieldTable
     base: str
+    read: Callable[[ConfigReader], dict[str, Any]] = lambda keys: {}  # config.json -> fields outside the table
+    write: Callable[[Any], dict[str, Any]] = lambda config: {}  # the reverse
     config: type = DecoderConfig
-    transposed: frozenset[str] = frozenset()  # names whose weight is stored as (in, out)
-    ignored: tuple[str, ...] = ()  # patterns of names that hold nothing to learn; * stands for anything
-    fixed: dict[str, Any] = field(default_factory=dict)  # keys with the only value that is supported
+    transposed: frozenset[str] = frozenset()  # tensors whose weight is stored as (in, out)
+    ignored: tuple[str, ...] = ()  # patterns of tensors that hold no parameters
+    fixed: dict[str, Any] = field(default_factory=dict)  # {key: the only value that is supported}
     optional: dict[str, tuple[str, str]] = field(default_factory=dict)
-    tied: dict[str, str] = field(default_factory=lambda: {"head.weight": "embedding.table"})  # and what it repeats then
-    renamed: dict[str, str] = field(default_factory=dict)  # how names end in old files, and today
-    copies: dict[str, str] = field(default_factory=dict)  # names that old files have a second time, and the first
-    endings: dict[str, str] = field(default_factory=dict)  # the reverse of `renamed`, where names are to end so
-    ungated: dict[str, str] = field(default_factory=dict)  # entries of `tensors` where feed-forward layers have no gate
+    tied: dict[str, str] = field(default_factory=lambda: {"head.weight": "embedding.table"})  # {array: its copy}
+    renamed: dict[str, str] = field(default_factory=dict)  # {ending of names in old files: in current files}
+    copies: dict[str, str] = field(default_factory=dict)  # {duplicate in old files: original}
+    endings: dict[str, str] = field(default_factory=dict)  # the reverse of `renamed`, for files in the old form
+    ungated: dict[str, str] = field(default_factory=dict)  # replaces entries of `tensors` in ungated models
 
     def read_config(self, values: dict, where):
-        """The configuration in a config.json, in either layout.
+        """The configuration in a config.json, in the current or the old layout.
 
-        Raises ConfigError, naming `where`, key, found and expected, for values that lie or are not supported.
+        Raises ConfigError, naming `where`, key, found and expected, for values that are wrong or not supported.
         """
         keys = ConfigReader(values, self.defaults, where)
         for key, supported in (FIXED_EVERYWHERE | self.fixed).items():
             if keys.values.get(key, supported) != supported:
                 keys.refuse(key, f"{supported!r} (nothing else is supported)")
-        settings = self.read(keys)
+        settings = read_fields(keys, self.fields) | self.read(keys)
         try:
             config = self.config(family=self.model_type, **settings)
         except ConfigError as problem:
@@ -66,19 +63,20 @@ class Family:
         return config
 
     def for_config(self, config):
-        """The family with the table of tensors that one configuration has."""
+        """The family with the tensor names of one configuration."""
         tensors = self.tensors if config.gated else self.tensors | self.ungated
-        endings = {today: old for old, today in self.renamed.items()} if config.gamma_beta_names else {}
+        endings = {current: old for old, current in self.renamed.items()} if config.gamma_beta_names else {}
         return replace(self, tensors=tensors, endings=endings)
 
     def write_config(self, config) -> dict:
-        """config.json in the layout of today. Raises ConfigError for what this family has no key for."""
+        """config.json in the current layout. Raises ConfigError for a field that this family cannot store."""
         if not isinstance(config, self.config):
             kinds = f"a {self.config.__name__}, found a {type(config).__name__}"
             raise ConfigError(f"a {self.model_type} checkpoint holds {kinds}; it must be saved as another family")
-        values = {"model_type": self.model_type, "architectures": [self.architecture], **self.write(config)}
+        values = {"model_type": self.model_type, "architectures": [self.architecture]}
+        values |= write_fields(config, self.fields) | self.write(config)
         again = self.read_config(values, f"configuration of a {self.model_type} model")
-        for entry in fields(config):
+        for entry in dataclasses.fields(config):
             wanted, kept = getattr(config, entry.name), getattr(again, entry.name)
             if wanted != kept and entry.name not in NOT_IN_CONFIG:
                 raise ConfigError(

@@ -1,6 +1,6 @@
-"""Gemma: Llama with gains stored as w - 1, embeddings times sqrt(hidden_size), and the tanh form of GELU.
+"""Gemma: Llama with norm gains stored as w - 1, embeddings scaled by sqrt(C), and GELU in its tanh form.
 
-Its first files name the activation "gelu", which still means the tanh form.
+The first files name the activation "gelu" and mean the tanh form.
 """
 
 from dataclasses import replace
@@ -8,7 +8,6 @@ from dataclasses import replace
 from tinyslm.checkpoints.families import llama
 from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.models import DecoderConfig
-from tinyslm.ops import ACTIVATIONS
 
 DEFAULTS = llama.DEFAULTS | {
     "vocab_size": 256000,
@@ -27,24 +26,31 @@ DEFAULTS = llama.DEFAULTS | {
 }
 
 
-def read_like_gemma(keys: ConfigReader, activation_key: str) -> dict:
-    """The fields that all generations of Gemma share, which name their activation by different keys."""
+def read_activation(keys: ConfigReader, key: str) -> str:
+    """The activation, under "hidden_activation" or `key`. "gelu" means its tanh form."""
+    activation = keys.activation("hidden_activation" if keys.get("hidden_activation") else key)
+    return "gelu_pytorch_tanh" if activation == "gelu" else activation
+
+
+FIELDS = llama.FIELDS | {"activation": ("hidden_act", read_activation)}
+
+
+def read_shared(keys: ConfigReader) -> dict:
+    """The fields outside the table that all generations of Gemma share."""
     if keys.get("use_bidirectional_attention"):
         keys.refuse("use_bidirectional_attention", "false (nothing else is supported)")
-    activation = keys.choice(activation_key, ACTIVATIONS)
-    common = llama.read_common(keys.having(hidden_act="gelu_pytorch_tanh" if activation == "gelu" else activation))
-    scale = common["hidden_size"] ** 0.5
-    return common | llama.read_attention_bias(keys) | {"norm_offset": 1.0, "embedding_scale": scale}
+    scale = keys.count("hidden_size") ** 0.5
+    return llama.read_attention_bias(keys) | {"norm_offset": 1.0, "embedding_scale": scale}
 
 
 def read(keys: ConfigReader) -> dict:
-    """config.json -> fields of DecoderConfig."""
-    return read_like_gemma(keys, "hidden_activation" if keys.get("hidden_activation") else "hidden_act")
+    """Fields of DecoderConfig outside FIELDS."""
+    return llama.read_ropes(keys) | read_shared(keys)
 
 
 def write(config: DecoderConfig) -> dict:
-    """DecoderConfig -> config.json."""
-    return llama.write_common(config) | {"attention_bias": config.attention_bias}
+    """Keys of config.json outside FIELDS."""
+    return llama.write_ropes(config) | {"attention_bias": config.attention_bias}
 
 
 FAMILY = replace(
@@ -52,6 +58,7 @@ FAMILY = replace(
     model_type="gemma",
     architecture="GemmaForCausalLM",
     defaults=DEFAULTS,
+    fields=FIELDS,
     read=read,
     write=write,
 )

@@ -1,5 +1,5 @@
-"""Gemma 2: Gemma whose branches are normalized once more before they are added, with soft caps on scores and logits,
-and a window on every second layer."""
+"""Gemma 2: Gemma with post-norms on the sublayer outputs, soft-capped attention scores and logits, and a sliding window
+in every second layer."""
 
 from dataclasses import replace
 
@@ -20,45 +20,40 @@ DEFAULTS = gemma.DEFAULTS | {
     "final_logit_softcapping": 30.0,
     "attn_logit_softcapping": 50.0,
 }
-BRANCH_NORMS = {
+FIELDS = gemma.FIELDS | {
+    "activation": ("hidden_activation", gemma.read_activation),
+    "logit_softcap": ("final_logit_softcapping", ConfigReader.optional_number),
+}
+POST_NORMS = {
     "layers.{i}.attention_output_norm": "model.layers.{i}.post_attention_layernorm",
     "layers.{i}.feed_forward_norm": "model.layers.{i}.pre_feedforward_layernorm",
     "layers.{i}.feed_forward_output_norm": "model.layers.{i}.post_feedforward_layernorm",
 }
 
 
-def read_with_branch_norms(keys: ConfigReader) -> dict:
-    """The fields that Gemma 2 and 3 share; windows and ropes are each generation's own."""
-    cap = keys.optional_number("final_logit_softcapping")
+def read_shared(keys: ConfigReader) -> dict:
+    """The fields outside the table that Gemma 2 and 3 share."""
     scale = keys.number("query_pre_attn_scalar") ** -0.5
-    common = gemma.read_like_gemma(keys, "hidden_activation")
-    return common | {"sublayer_output_norm": True, "attention_scale": scale, "logit_softcap": cap}
+    return gemma.read_shared(keys) | {"sublayer_output_norm": True, "attention_scale": scale}
 
 
-def write_with_branch_norms(config: DecoderConfig) -> dict:
-    """The reverse."""
-    values = gemma.write(config) | {
-        "hidden_activation": config.activation,
-        "query_pre_attn_scalar": round(config.scale**-2),
-        "final_logit_softcapping": config.logit_softcap,
-        "attn_logit_softcapping": config.attention_softcap,
-    }
-    del values["hidden_act"]
-    return values
+def write_shared(config: DecoderConfig) -> dict:
+    """The keys outside the table that Gemma 2 and 3 share."""
+    return (
+        gemma.write(config)
+        | write_windows(config)
+        | {
+            "query_pre_attn_scalar": round(config.scale**-2),
+            "attn_logit_softcapping": config.attention_softcap,
+        }
+    )
 
 
 def read(keys: ConfigReader) -> dict:
-    """config.json -> fields of DecoderConfig."""
-    common = read_with_branch_norms(keys)
-    return common | {
-        "windows": read_windows(keys, common["num_hidden_layers"], lambda layer: FULL if layer % 2 else SLIDING),
-        "attention_softcap": keys.optional_number("attn_logit_softcapping"),
-    }
-
-
-def write(config: DecoderConfig) -> dict:
-    """DecoderConfig -> config.json."""
-    return write_with_branch_norms(config) | write_windows(config)
+    """Fields of DecoderConfig outside FIELDS."""
+    windows = read_windows(keys, lambda layer: FULL if layer % 2 else SLIDING)
+    cap = {"attention_softcap": keys.optional_number("attn_logit_softcapping")}
+    return llama.read_ropes(keys) | read_shared(keys) | windows | cap
 
 
 FAMILY = replace(
@@ -66,7 +61,8 @@ FAMILY = replace(
     model_type="gemma2",
     architecture="Gemma2ForCausalLM",
     defaults=DEFAULTS,
-    tensors=llama.FAMILY.tensors | BRANCH_NORMS,
+    tensors=llama.FAMILY.tensors | POST_NORMS,
+    fields=FIELDS,
     read=read,
-    write=write,
+    write=write_shared,
 )

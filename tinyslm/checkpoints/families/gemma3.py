@@ -1,14 +1,14 @@
-"""Gemma 3, text: Gemma 2 without the cap on scores, with norms on query and key heads, and two rotary bases.
+"""Gemma 3, text: Gemma 2 without soft-capped scores, with QK norm and two rotary bases.
 
-Every sixth layer sees everything and turns slowly (theta 1e6); the others see a window and turn as Gemma did. Models
-that read pictures as well (model_type "gemma3") are not supported.
+Every sixth layer has full attention and rotary base 1e6; the others have a sliding window and rotary base 1e4. Models
+with image input (model_type "gemma3") are not supported.
 """
 
 from dataclasses import replace
 
-from tinyslm.checkpoints.families import gemma2, qwen3
+from tinyslm.checkpoints.families import gemma2, llama, qwen3
 from tinyslm.checkpoints.families.config_reader import ConfigReader
-from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_windows, write_windows
+from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_windows
 from tinyslm.checkpoints.families.rope import read_rope, write_rope
 from tinyslm.models import DecoderConfig
 
@@ -19,25 +19,21 @@ DEFAULTS = gemma2.DEFAULTS | {
     "rope_local_base_freq": 1e4,
     "sliding_window_pattern": 6,
     "final_logit_softcapping": None,
-    "attn_logit_softcapping": None,  # given or not: transformers does not apply it
+    "attn_logit_softcapping": None,  # transformers ignores this key
 }
 
 
 def read(keys: ConfigReader) -> dict:
-    """config.json -> fields of DecoderConfig."""
-    common = gemma2.read_with_branch_norms(keys.having(rope_parameters=None, rope_scaling=None))
+    """Fields of DecoderConfig outside the table of Gemma 2."""
     pattern = keys.count("sliding_window_pattern")
-    windows = read_windows(keys, common["num_hidden_layers"], lambda layer: SLIDING if (layer + 1) % pattern else FULL)
-    full, sliding = _read_ropes(keys, common["head_dim"])
-    return common | {
-        "query_key_norm": True,
-        "windows": windows,
-        "ropes": tuple(full if window is None else sliding for window in windows),
-    }
+    windows = read_windows(keys, lambda layer: SLIDING if (layer + 1) % pattern else FULL)
+    full, sliding = _read_ropes(keys, llama.read_head_dim(keys))
+    ropes = tuple(full if window is None else sliding for window in windows["windows"])
+    return gemma2.read_shared(keys) | windows | {"query_key_norm": True, "ropes": ropes}
 
 
 def _read_ropes(keys, head_dim):
-    """The rotation of full and of sliding layers: a table for each, before that one table and two keys at the top."""
+    """The rotations of full and sliding layers. Current files have a table for each; old ones have top-level keys."""
     tables = keys.table("rope_parameters") or ConfigReader({FULL: keys.get("rope_scaling")}, {}, keys.where)
     full = keys.having(rope_parameters=tables.get(FULL))
     sliding = keys.having(
@@ -47,15 +43,12 @@ def _read_ropes(keys, head_dim):
 
 
 def write(config: DecoderConfig) -> dict:
-    """DecoderConfig -> config.json."""
+    """Keys of config.json outside the table of Gemma 2."""
     ropes = {
         FULL if window is None else SLIDING: rope for window, rope in zip(config.windows, config.ropes, strict=True)
     }
-    return (
-        gemma2.write_with_branch_norms(config)
-        | write_windows(config)
-        | {"rope_parameters": {kind: rope and write_rope(rope, config.head_dim) for kind, rope in ropes.items()}}
-    )
+    parameters = {kind: rope and write_rope(rope, config.head_dim) for kind, rope in ropes.items()}
+    return gemma2.write_shared(config) | {"rope_parameters": parameters}
 
 
 FAMILY = replace(

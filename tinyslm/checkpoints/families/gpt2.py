@@ -1,13 +1,11 @@
-"""GPT-2: learned positions, layer norms, biases everywhere; query, key and value in one tensor; weights as (in, out).
+"""GPT-2: learned positions, layer norms, biases in all linear layers.
 
-Files on the Hub lack the prefix "transformer." and hold the causal mask as a tensor.
+Query, key and value share one tensor; weights are stored as (in, out). Files on the Hub lack the prefix "transformer."
+and hold the causal mask as a tensor, which is not read.
 """
 
-from tinyslm.checkpoints.families import llama
 from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.family import Family
-from tinyslm.models import DecoderConfig
-from tinyslm.ops import ACTIVATIONS
 
 QUERY_KEY_VALUE = ("layers.{i}.attention.query", "layers.{i}.attention.key", "layers.{i}.attention.value")
 LINEAR = {
@@ -38,51 +36,38 @@ DEFAULTS = {
     "eos_token_id": 50256,
     "pad_token_id": None,
 }
-BIASES = {"attention_bias": True, "attention_output_bias": True, "feed_forward_bias": True}
+
+
+def read_intermediate_size(keys: ConfigReader, key: str) -> int:
+    """F, 4 * C by default."""
+    return keys.optional_count(key) or 4 * keys.count("n_embd")
+
+
+FIELDS = {
+    "vocab_size": ("vocab_size", ConfigReader.count),
+    "max_position_embeddings": ("n_positions", ConfigReader.count),
+    "hidden_size": ("n_embd", ConfigReader.count),
+    "num_hidden_layers": ("n_layer", ConfigReader.layers),
+    "num_attention_heads": ("n_head", ConfigReader.count),
+    "intermediate_size": ("n_inner", read_intermediate_size),
+    "activation": ("activation_function", ConfigReader.activation),
+    "norm_eps": ("layer_norm_epsilon", ConfigReader.norm_eps),
+    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag),
+    "bos_token_id": ("bos_token_id", ConfigReader.token),
+    "eos_token_id": ("eos_token_id", ConfigReader.tokens),
+    "pad_token_id": ("pad_token_id", ConfigReader.token),
+}
 
 
 def read(keys: ConfigReader) -> dict:
-    """config.json -> fields of DecoderConfig."""
-    width, heads = keys.count("n_embd"), keys.count("n_head")
-    if width % heads:
-        keys.refuse("n_embd", f"a multiple of n_head, which is {heads}")
-    return BIASES | {
-        "vocab_size": keys.count("vocab_size"),
-        "hidden_size": width,
-        "intermediate_size": keys.optional_count("n_inner") or 4 * width,
-        "num_hidden_layers": keys.count("n_layer", llama.MOST_LAYERS),
-        "num_attention_heads": heads,
-        "num_key_value_heads": heads,
-        "head_dim": width // heads,
-        "max_position_embeddings": keys.count("n_positions"),
+    """Fields of DecoderConfig outside FIELDS."""
+    biases = dict.fromkeys(("attention_bias", "attention_output_bias", "feed_forward_bias"), True)
+    return biases | {
+        "num_key_value_heads": keys.count("n_head"),
+        "head_dim": keys.head_dim("n_embd", "n_head"),
         "learned_positions": True,
         "norm": "layer",
-        "norm_eps": keys.number("layer_norm_epsilon", positive=False),
-        "activation": keys.choice("activation_function", ACTIVATIONS),
         "gated": False,
-        "tie_word_embeddings": keys.flag("tie_word_embeddings"),
-        "bos_token_id": keys.token("bos_token_id"),
-        "eos_token_id": keys.tokens("eos_token_id"),
-        "pad_token_id": keys.token("pad_token_id"),
-    }
-
-
-def write(config: DecoderConfig) -> dict:
-    """DecoderConfig -> config.json."""
-    eos = config.eos_token_id
-    return {
-        "vocab_size": config.vocab_size,
-        "n_positions": config.max_position_embeddings,
-        "n_embd": config.hidden_size,
-        "n_layer": config.num_hidden_layers,
-        "n_head": config.num_attention_heads,
-        "n_inner": config.intermediate_size,
-        "activation_function": config.activation,
-        "layer_norm_epsilon": config.norm_eps,
-        "tie_word_embeddings": config.tie_word_embeddings,
-        "bos_token_id": config.bos_token_id,
-        "eos_token_id": list(eos) if isinstance(eos, tuple) else eos,
-        "pad_token_id": config.pad_token_id,
     }
 
 
@@ -91,8 +76,8 @@ FAMILY = Family(
     architecture="GPT2LMHeadModel",
     defaults=DEFAULTS,
     tensors=LINEAR | OTHERS,
+    fields=FIELDS,
     read=read,
-    write=write,
     base="transformer.",
     transposed=frozenset(LINEAR.values()),
     ignored=("*.attn.bias", "*.attn.masked_bias"),

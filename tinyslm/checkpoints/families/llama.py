@@ -1,12 +1,9 @@
-"""Llama, and the parts of its layout that most later families share. Llama 1-3.2, SmolLM2."""
+"""Llama 1 to 3.2 and SmolLM2, and the parts of this layout that later families share."""
 
 from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.families.rope import read_rope, write_rope
 from tinyslm.models import DecoderConfig
-from tinyslm.ops import ACTIVATIONS
-
-MOST_LAYERS = 10_000
 
 OUTSIDE = {
     "embedding": "model.embed_tokens",
@@ -46,83 +43,68 @@ DEFAULTS = {
 }
 
 
-def read_heads(keys: ConfigReader) -> dict:
-    """The sizes of attention; a missing head_dim means that the heads share hidden_size evenly."""
-    heads = keys.count("num_attention_heads")
-    if keys.get("head_dim") is None and keys.count("hidden_size") % heads:
-        keys.refuse("hidden_size", f"a multiple of num_attention_heads, which is {heads}")
-    return {
-        "num_attention_heads": heads,
-        "num_key_value_heads": keys.optional_count("num_key_value_heads") or heads,
-        "head_dim": keys.optional_count("head_dim") or keys.count("hidden_size") // heads,
-    }
+def read_key_value_heads(keys: ConfigReader, key: str) -> int:
+    """G, the number of query heads by default."""
+    return keys.optional_count(key) or keys.count("num_attention_heads")
 
 
-def read_common(keys: ConfigReader) -> dict:
-    """The fields that have the same keys in every family like Llama."""
-    heads = read_heads(keys)
-    layers = keys.count("num_hidden_layers", MOST_LAYERS)
-    return heads | {
-        "vocab_size": keys.count("vocab_size"),
-        "hidden_size": keys.count("hidden_size"),
-        "intermediate_size": keys.count("intermediate_size"),
-        "num_hidden_layers": layers,
-        "max_position_embeddings": keys.count("max_position_embeddings"),
-        "ropes": (read_rope(keys, heads["head_dim"]),) * layers,
-        "norm_eps": keys.number("rms_norm_eps", positive=False),
-        "activation": keys.choice("hidden_act", ACTIVATIONS),
-        "tie_word_embeddings": keys.flag("tie_word_embeddings"),
-        "bos_token_id": keys.token("bos_token_id"),
-        "eos_token_id": keys.tokens("eos_token_id"),
-        "pad_token_id": keys.token("pad_token_id"),
-    }
+def read_head_dim(keys: ConfigReader, key: str = "head_dim") -> int:
+    """D, hidden_size / num_attention_heads by default."""
+    return keys.optional_count(key) or keys.head_dim("hidden_size", "num_attention_heads")
 
 
-def write_common(config: DecoderConfig) -> dict:
-    """The reverse of `read_common`."""
-    eos, rope = config.eos_token_id, next(filter(None, config.ropes), None)
-    return {
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_hidden_layers,
-        "num_attention_heads": config.num_attention_heads,
-        "num_key_value_heads": config.num_key_value_heads,
-        "head_dim": config.head_dim,
-        "max_position_embeddings": config.max_position_embeddings,
-        "rope_parameters": write_rope(rope, config.head_dim) if rope else None,
-        "rms_norm_eps": config.norm_eps,
-        "hidden_act": config.activation,
-        "tie_word_embeddings": config.tie_word_embeddings,
-        "bos_token_id": config.bos_token_id,
-        "eos_token_id": list(eos) if isinstance(eos, tuple) else eos,
-        "pad_token_id": config.pad_token_id,
-    }
+FIELDS = {
+    "vocab_size": ("vocab_size", ConfigReader.count),
+    "hidden_size": ("hidden_size", ConfigReader.count),
+    "intermediate_size": ("intermediate_size", ConfigReader.count),
+    "num_hidden_layers": ("num_hidden_layers", ConfigReader.layers),
+    "num_attention_heads": ("num_attention_heads", ConfigReader.count),
+    "num_key_value_heads": ("num_key_value_heads", read_key_value_heads),
+    "head_dim": ("head_dim", read_head_dim),
+    "max_position_embeddings": ("max_position_embeddings", ConfigReader.count),
+    "norm_eps": ("rms_norm_eps", ConfigReader.norm_eps),
+    "activation": ("hidden_act", ConfigReader.activation),
+    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag),
+    "bos_token_id": ("bos_token_id", ConfigReader.token),
+    "eos_token_id": ("eos_token_id", ConfigReader.tokens),
+    "pad_token_id": ("pad_token_id", ConfigReader.token),
+}
+
+
+def read_ropes(keys: ConfigReader) -> dict:
+    """One rotation for all layers."""
+    return {"ropes": (read_rope(keys, read_head_dim(keys)),) * keys.layers("num_hidden_layers")}
+
+
+def write_ropes(config: DecoderConfig) -> dict:
+    """The rotation of the layers that have one."""
+    rope = next(filter(None, config.ropes), None)
+    return {"rope_parameters": rope and write_rope(rope, config.head_dim)}
 
 
 def read_attention_bias(keys: ConfigReader) -> dict:
-    """One key for all four projections of attention."""
+    """The biases of all four attention projections have one key."""
     return dict.fromkeys(("attention_bias", "attention_output_bias"), keys.flag("attention_bias"))
 
 
 def read_biases(keys: ConfigReader) -> dict:
-    """One key for attention, and one for the feed-forward layer."""
+    """One key for the attention biases and one for the feed-forward biases."""
     return read_attention_bias(keys) | {"feed_forward_bias": keys.flag("mlp_bias")}
 
 
 def write_biases(config: DecoderConfig) -> dict:
-    """The reverse."""
+    """The keys of `read_biases`."""
     return {"attention_bias": config.attention_bias, "mlp_bias": config.feed_forward_bias}
 
 
 def read(keys: ConfigReader) -> dict:
-    """config.json -> fields of DecoderConfig."""
-    return read_common(keys) | read_biases(keys)
+    """Fields of DecoderConfig outside FIELDS."""
+    return read_ropes(keys) | read_biases(keys)
 
 
 def write(config: DecoderConfig) -> dict:
-    """DecoderConfig -> config.json."""
-    return write_common(config) | write_biases(config)
+    """Keys of config.json outside FIELDS."""
+    return write_ropes(config) | write_biases(config)
 
 
 FAMILY = Family(
@@ -130,6 +112,7 @@ FAMILY = Family(
     architecture="LlamaForCausalLM",
     defaults=DEFAULTS,
     tensors=OUTSIDE | ATTENTION | FEED_FORWARD,
+    fields=FIELDS,
     read=read,
     write=write,
     base="model.",

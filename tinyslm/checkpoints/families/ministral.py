@@ -1,4 +1,4 @@
-"""Ministral: Mistral in which some layers see everything and the others a window; all turn by the same angles."""
+"""Ministral: Mistral with full attention in some layers and sliding windows in the others; one rotation for all."""
 
 from dataclasses import replace
 
@@ -9,14 +9,13 @@ from tinyslm.models import DecoderConfig
 
 
 def read(keys: ConfigReader) -> dict:
-    """config.json -> fields of DecoderConfig."""
-    common = llama.read_common(keys)
-    return common | {"windows": read_windows(keys, common["num_hidden_layers"], lambda layer: SLIDING)}
+    """Fields of DecoderConfig outside the table of Llama."""
+    return llama.read_ropes(keys) | read_windows(keys, lambda layer: SLIDING)
 
 
 def write(config: DecoderConfig) -> dict:
-    """DecoderConfig -> config.json."""
-    return llama.write_common(config) | write_windows(config)
+    """Keys of config.json outside the table of Llama."""
+    return llama.write_ropes(config) | write_windows(config)
 
 
 FAMILY = replace(

@@ -1,38 +1,38 @@
-"""Mistral: Llama with a sliding window on every layer, unless sliding_window is null (v0.2, v0.3, Nemo)."""
+"""Mistral: Llama with sliding-window attention in every layer, or in none where the key is null (v0.2, v0.3, Nemo)."""
 
 from dataclasses import replace
 
 from tinyslm.checkpoints.families import llama
 from tinyslm.checkpoints.families.config_reader import ConfigReader
-from tinyslm.checkpoints.families.layer_types import FULL, SLIDING
+from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_uniform_window
 from tinyslm.models import DecoderConfig
 
 DEFAULTS = llama.DEFAULTS | {
     "intermediate_size": 14336,
     "num_key_value_heads": 8,
     "max_position_embeddings": 131072,
-    "sliding_window": 4096,  # a missing key does have a window
+    "sliding_window": 4096,  # a missing key means this window, null means none
 }
 
 
 def has_layers_of_both_kinds(values) -> bool:
-    """Whether a config.json is one of Ministral."""
+    """Whether a config.json alternates full and sliding-window layers, as Ministral does."""
     kinds = values.get("layer_types")
     return isinstance(kinds, list) and FULL in kinds and SLIDING in kinds
 
 
 def read(keys: ConfigReader) -> dict:
-    """config.json -> fields of DecoderConfig."""
-    layers = keys.count("num_hidden_layers", llama.MOST_LAYERS)
+    """Fields of DecoderConfig outside the table of Llama."""
+    layers = keys.layers("num_hidden_layers")
     kind = FULL if keys.get("sliding_window") is None else SLIDING
     if keys.get("layer_types") not in (None, [kind] * layers):
         keys.refuse("layer_types", f"{kind!r} for every layer")
-    return llama.read_common(keys) | {"windows": (keys.optional_count("sliding_window"),) * layers}
+    return llama.read_ropes(keys) | read_uniform_window(keys)
 
 
 def write(config: DecoderConfig) -> dict:
-    """DecoderConfig -> config.json."""
-    return llama.write_common(config) | {"sliding_window": config.windows[0]}
+    """Keys of config.json outside the table of Llama."""
+    return llama.write_ropes(config) | {"sliding_window": config.windows[0]}
 
 
 FAMILY = replace(

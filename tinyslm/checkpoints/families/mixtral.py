@@ -1,10 +1,9 @@
-"""Mixtral: Mistral with a mixture of experts for the feed-forward layer."""
+"""Mixtral: Mistral with a mixture of experts in place of the feed-forward layer."""
 
 from dataclasses import replace
 
 from tinyslm.checkpoints.families import llama, mistral
 from tinyslm.checkpoints.families.config_reader import ConfigReader
-from tinyslm.models import DecoderConfig
 
 MOST_EXPERTS = 10_000
 
@@ -23,29 +22,27 @@ EXPERTS = {
 }
 
 
-def read(keys: ConfigReader) -> dict:
-    """config.json -> fields of DecoderConfig."""
-    experts = keys.count("num_local_experts", MOST_EXPERTS)
-    return mistral.read(keys) | {
-        "num_experts": experts,
-        "experts_per_token": keys.count("num_experts_per_tok", experts),
-    }
+def read_experts(keys: ConfigReader, key: str) -> int:
+    """E."""
+    return keys.count(key, MOST_EXPERTS)
 
 
-def write(config: DecoderConfig) -> dict:
-    """DecoderConfig -> config.json."""
-    return mistral.write(config) | {
-        "num_local_experts": config.num_experts,
-        "num_experts_per_tok": config.experts_per_token,
-    }
+def read_experts_per_token(keys: ConfigReader, key: str) -> int:
+    """The number of experts that compute each token, at most E."""
+    return keys.count(key, keys.count("num_local_experts"))
+
+
+FIELDS = llama.FIELDS | {
+    "num_experts": ("num_local_experts", read_experts),
+    "experts_per_token": ("num_experts_per_tok", read_experts_per_token),
+}
 
 
 FAMILY = replace(
-    llama.FAMILY,
+    mistral.FAMILY,
     model_type="mixtral",
     architecture="MixtralForCausalLM",
     defaults=DEFAULTS,
     tensors=llama.OUTSIDE | llama.ATTENTION | EXPERTS,
-    read=read,
-    write=write,
+    fields=FIELDS,
 )

@@ -1,12 +1,13 @@
-"""Phi-3 and Phi-4-mini: Llama with query, key and value in one tensor, gate and up in another, and perhaps longrope.
+"""Phi-3 and Phi-4-mini: Llama with fused query, key and value and fused gate and up; longrope in the 128k models.
 
-The first 128k files call longrope "su", which still means the same; so does "yarn" in this family.
+The first 128k files call longrope "su"; in this family "yarn" means longrope, too.
 """
 
 from dataclasses import replace
 
 from tinyslm.checkpoints.families import llama
 from tinyslm.checkpoints.families.config_reader import ConfigReader
+from tinyslm.checkpoints.families.layer_types import read_uniform_window
 from tinyslm.models import DecoderConfig
 
 DEFAULTS = llama.DEFAULTS | {
@@ -30,7 +31,7 @@ AS_LLAMA = {module: name for module, name in llama.FAMILY.tensors.items() if mod
 OLD_NAMES = ("su", "yarn")
 
 
-def _with_name_of_today(keys, table_key):
+def _with_current_rope_type(keys, table_key):
     table = keys.table(table_key)
     if table is None:
         return keys
@@ -39,17 +40,16 @@ def _with_name_of_today(keys, table_key):
 
 
 def read(keys: ConfigReader) -> dict:
-    """config.json -> fields of DecoderConfig."""
+    """Fields of DecoderConfig outside the table of Llama."""
     for table_key in ("rope_parameters", "rope_scaling"):
-        keys = _with_name_of_today(keys, table_key)
-    common = llama.read_common(keys)
-    return common | {"windows": (keys.optional_count("sliding_window"),) * common["num_hidden_layers"]}
+        keys = _with_current_rope_type(keys, table_key)
+    return llama.read_ropes(keys) | read_uniform_window(keys)
 
 
 def write(config: DecoderConfig) -> dict:
-    """DecoderConfig -> config.json."""
+    """Keys of config.json outside the table of Llama."""
     rope = next(filter(None, config.ropes), None)
-    return llama.write_common(config) | {
+    return llama.write_ropes(config) | {
         "sliding_window": config.windows[0],
         "original_max_position_embeddings": (rope and rope.original_length) or config.max_position_embeddings,
     }

@@ -1,10 +1,10 @@
-"""Qwen3: Llama with heads of a size of their own, and an RMS norm on each query and key head."""
+"""Qwen3: Llama with an independent head size and an RMS norm on each query and key head (QK norm)."""
 
 from dataclasses import replace
 
 from tinyslm.checkpoints.families import llama
 from tinyslm.checkpoints.families.config_reader import ConfigReader
-from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_windows, write_windows
+from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_switched_windows, write_switched_windows
 from tinyslm.models import DecoderConfig
 
 DEFAULTS = llama.DEFAULTS | {
@@ -26,23 +26,20 @@ HEAD_NORMS = {
 
 
 def read(keys: ConfigReader) -> dict:
-    """config.json -> fields of DecoderConfig."""
-    common = llama.read_common(keys)
-    layers, windows = common["num_hidden_layers"], None
-    if keys.flag("use_sliding_window"):
-        first = keys.count("max_window_layers") if keys.get("max_window_layers") else 0  # 0: every layer has a window
-        windows = read_windows(keys, layers, lambda layer: SLIDING if layer >= first else FULL)
-    return common | llama.read_attention_bias(keys) | {"query_key_norm": True, "windows": windows or ()}
+    """Fields of DecoderConfig outside the table of Llama."""
+
+    def kind(layer):
+        full = keys.count("max_window_layers") if keys.get("max_window_layers") else 0  # layers before the first window
+        return SLIDING if layer >= full else FULL
+
+    windows = read_switched_windows(keys, kind)
+    return llama.read_ropes(keys) | llama.read_attention_bias(keys) | windows | {"query_key_norm": True}
 
 
 def write(config: DecoderConfig) -> dict:
-    """DecoderConfig -> config.json."""
-    return (
-        llama.write_common(config)
-        | {"attention_bias": config.attention_bias}
-        | write_windows(config)
-        | {"use_sliding_window": any(config.windows), "sliding_window": next(filter(None, config.windows), None)}
-    )
+    """Keys of config.json outside the table of Llama."""
+    bias = {"attention_bias": config.attention_bias}
+    return llama.write_ropes(config) | bias | write_switched_windows(config)
 
 
 FAMILY = replace(

@@ -1,6 +1,6 @@
-"""Rotary positions in config.json, in the layout of today and in the one before it.
+"""Rotary positions in config.json, in the current and the old layout.
 
-Today: "rope_parameters": {"rope_theta": ..., "rope_type": ..., ...}. Before: "rope_theta" at the top, and
+Current: "rope_parameters": {"rope_theta": ..., "rope_type": ..., ...}. Old: "rope_theta" at the top level, and
 "rope_scaling": null or {"type" or "rope_type": ..., ...}.
 """
 
@@ -14,9 +14,9 @@ SCALINGS = ("default", "linear", "llama3", "longrope")
 
 
 def read_rope(keys: ConfigReader, head_dim: int) -> Rope:
-    """The rotation that a config.json describes in either layout.
+    """The rotation in a config.json of either layout.
 
-    Raises ConfigError for kinds of scaling that are not supported, such as "yarn".
+    Raises ConfigError for a scaling that is not supported, such as "yarn".
     """
     parameters = keys.table("rope_parameters") or keys.table("rope_scaling") or ConfigReader({}, {}, keys.where)
     for shared in ("rope_theta", "partial_rotary_factor"):
@@ -29,13 +29,13 @@ def read_rope(keys: ConfigReader, head_dim: int) -> Rope:
     if parameters.get("partial_rotary_factor") is not None:
         dimension = int(head_dim * parameters.number("partial_rotary_factor"))
     if dimension % 2 or not 0 < dimension <= head_dim:
-        keys.refuse("head_dim", f"one in which an even number of at most {head_dim} dimensions turn, not {dimension}")
+        keys.refuse("head_dim", f"a size with an even number of rotary dimensions, at most {head_dim}, not {dimension}")
     settings = {"theta": parameters.number("rope_theta"), "dimension": dimension, "scaling": scaling}
     if scaling == "default":
         return Rope(**settings)
     if scaling == "linear":
         return Rope(**settings, factor=parameters.number("factor"))
-    if keys.get("original_max_position_embeddings") is not None:  # the top level wins
+    if keys.get("original_max_position_embeddings") is not None:  # the top-level key has priority
         parameters.values["original_max_position_embeddings"] = keys.get("original_max_position_embeddings")
     settings["original_length"] = parameters.count("original_max_position_embeddings")
     if settings["original_length"] == 1:
@@ -70,11 +70,11 @@ def _read_longrope(parameters, settings, max_length):
 
 
 def write_rope(rope: Rope, head_dim: int) -> dict:
-    """The value of "rope_parameters", in the layout of today."""
+    """The value of "rope_parameters", in the current layout."""
     parameters = {"rope_type": rope.scaling, "rope_theta": rope.theta}
     if rope.dimension != head_dim:
         factor = rope.dimension / head_dim
-        exact = int(head_dim * factor) == rope.dimension  # which is how it is read
+        exact = int(head_dim * factor) == rope.dimension  # as `read_rope` rounds
         parameters["partial_rotary_factor"] = factor if exact else math.nextafter(factor, 1)
     if rope.scaling in ("linear", "llama3"):
         parameters["factor"] = rope.factor

@@ -1,10 +1,10 @@
-"""SmolLM3: Llama in which every fourth layer does not know positions ("NoPE")."""
+"""SmolLM3: Llama without rotary positions in every fourth layer (NoPE)."""
 
 from dataclasses import replace
 
 from tinyslm.checkpoints.families import llama
 from tinyslm.checkpoints.families.config_reader import ConfigReader
-from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_windows, write_windows
+from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_switched_windows, write_switched_windows
 from tinyslm.models import DecoderConfig
 
 DEFAULTS = llama.DEFAULTS | {
@@ -27,26 +27,16 @@ DEFAULTS = llama.DEFAULTS | {
 
 
 def read(keys: ConfigReader) -> dict:
-    """config.json -> fields of DecoderConfig."""
-    common = llama.read_common(keys)
-    layers = common["num_hidden_layers"]
-    knows = _layers_that_know_positions(keys, layers)
-    windows = ()
-    if keys.flag("use_sliding_window"):
-        windows = read_windows(keys, layers, lambda layer: FULL if knows[layer] else SLIDING)
-    return (
-        common
-        | llama.read_biases(keys)
-        | {
-            "ropes": tuple(rope if known else None for rope, known in zip(common["ropes"], knows, strict=True)),
-            "windows": windows,
-        }
-    )
+    """Fields of DecoderConfig outside the table of Llama."""
+    rotary = _rotary_layers(keys)
+    ropes = tuple(r if has else None for r, has in zip(llama.read_ropes(keys)["ropes"], rotary, strict=True))
+    windows = read_switched_windows(keys, lambda layer: FULL if rotary[layer] else SLIDING)
+    return llama.read_biases(keys) | windows | {"ropes": ropes}
 
 
-def _layers_that_know_positions(keys, layers):
-    """no_rope_layers holds 1 for a layer with positions, and 0 for one without."""
-    flags = keys.get("no_rope_layers")
+def _rotary_layers(keys):
+    """[whether a layer has rotary positions]. In "no_rope_layers", 1 is a layer with and 0 a layer without them."""
+    flags, layers = keys.get("no_rope_layers"), keys.layers("num_hidden_layers")
     if flags is None:
         interval = keys.count("no_rope_layer_interval")
         return [(layer + 1) % interval != 0 for layer in range(layers)]
@@ -56,17 +46,9 @@ def _layers_that_know_positions(keys, layers):
 
 
 def write(config: DecoderConfig) -> dict:
-    """DecoderConfig -> config.json."""
-    return (
-        llama.write_common(config)
-        | llama.write_biases(config)
-        | write_windows(config)
-        | {
-            "use_sliding_window": any(config.windows),
-            "sliding_window": next(filter(None, config.windows), None),
-            "no_rope_layers": [0 if rope is None else 1 for rope in config.ropes],
-        }
-    )
+    """Keys of config.json outside the table of Llama."""
+    rotary = {"no_rope_layers": [0 if rope is None else 1 for rope in config.ropes]}
+    return llama.write_ropes(config) | llama.write_biases(config) | write_switched_windows(config) | rotary
 
 
 FAMILY = replace(

@@ -1,19 +1,18 @@
-"""T5: an encoder-decoder. The original, and version 1.1 (and Flan-T5) with gated feed-forward layers and its own head.
+"""T5 1.0, T5 1.1 and Flan-T5: encoder-decoder; 1.1 has gated feed-forward layers and an untied head.
 
-Files of today say true for `tie_word_embeddings` even where the head is a tensor of its own, and what is scaled in
-`scale_decoder_outputs`. Older ones say false where the head is its own, which also means that outputs are not scaled.
-Some of them hold copies of the embedding, one for each stack.
+In current files `tie_word_embeddings` is true even if the head is a separate tensor, and `scale_decoder_outputs` is the
+switch of the output scale. In older files `tie_word_embeddings` is false if the head is separate, and this also
+switches the output scale off. Some older files hold copies of the embedding, one for each stack.
 """
 
 from tinyslm.checkpoints.families.config_reader import LARGEST, ConfigReader
 from tinyslm.checkpoints.families.family import Family
-from tinyslm.checkpoints.families.llama import MOST_LAYERS
 from tinyslm.models import EncoderDecoderConfig
 from tinyslm.ops import ACTIVATIONS
 
 
 def attention(ours, stored):
-    """The norm before one attention, and its four projections."""
+    """Tensor names of an attention layer: its pre-norm and four projections."""
     module = f"{stored}.EncDecAttention" if ours.endswith("cross_attention") else f"{stored}.SelfAttention"
     return {
         f"{ours}_norm": f"{stored}.layer_norm",
@@ -25,7 +24,7 @@ def attention(ours, stored):
 
 
 def feed_forward(ours, stored):
-    """The norm before one gated feed-forward layer, and its three weights."""
+    """Tensor names of a gated feed-forward layer: its pre-norm and three weights."""
     return {
         f"{ours}_norm": f"{stored}.layer_norm",
         f"{ours}.gate": f"{stored}.DenseReluDense.wi_0",
@@ -35,7 +34,7 @@ def feed_forward(ours, stored):
 
 
 def stack(name):
-    """What both stacks have."""
+    """Tensor names of a stack outside its layers."""
     return {
         f"{name}.relative_positions": f"{name}.block.0.layer.0.SelfAttention.relative_attention_bias",
         f"{name}.norm": f"{name}.final_layer_norm",
@@ -81,60 +80,62 @@ DEFAULTS = {
 }
 
 
+def read_head_dim(keys: ConfigReader, key: str) -> int:
+    """D. All heads together have at most LARGEST dimensions."""
+    return keys.count(key, LARGEST // keys.count("num_heads"))
+
+
+def read_decoder_layers(keys: ConfigReader, key: str) -> int:
+    """The number of decoder layers, that of the encoder by default."""
+    return keys.layers("num_layers" if keys.get(key) is None else key)
+
+
+def read_pad_token(keys: ConfigReader, key: str) -> int:
+    """The padding token, 0 by default."""
+    return keys.token(key) or 0
+
+
+def read_start_token(keys: ConfigReader, key: str) -> int:
+    """The decoder's first token, the padding token by default."""
+    start = keys.token(key)
+    return read_pad_token(keys, "pad_token_id") if start is None else start
+
+
+FIELDS = {
+    "vocab_size": ("vocab_size", ConfigReader.count),
+    "hidden_size": ("d_model", ConfigReader.count),
+    "head_dim": ("d_kv", read_head_dim),
+    "intermediate_size": ("d_ff", ConfigReader.count),
+    "num_hidden_layers": ("num_layers", ConfigReader.layers),
+    "num_decoder_layers": ("num_decoder_layers", read_decoder_layers),
+    "num_attention_heads": ("num_heads", ConfigReader.count),
+    "relative_attention_num_buckets": ("relative_attention_num_buckets", ConfigReader.count),
+    "relative_attention_max_distance": ("relative_attention_max_distance", ConfigReader.count),
+    "norm_eps": ("layer_norm_epsilon", ConfigReader.norm_eps),
+    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag),
+    "decoder_start_token_id": ("decoder_start_token_id", read_start_token),
+    "eos_token_id": ("eos_token_id", ConfigReader.tokens),
+    "pad_token_id": ("pad_token_id", read_pad_token),
+}
+
+
 def read(keys: ConfigReader) -> dict:
-    """config.json -> fields of EncoderDecoderConfig."""
-    layers, heads, width = keys.count("num_layers", MOST_LAYERS), keys.count("num_heads"), keys.count("d_model")
-    if keys.get("num_decoder_layers") is None:
-        keys = keys.having(num_decoder_layers=layers)
+    """Fields of EncoderDecoderConfig outside FIELDS."""
     activation, gated = FEED_FORWARDS[keys.choice("feed_forward_proj", FEED_FORWARDS)]
     for key, implied in {"dense_act_fn": activation, "is_gated_act": gated}.items():
         if keys.get(key) not in (None, implied):
-            keys.refuse(key, f"{implied!r}, as feed_forward_proj says")
-    is_scaled = "scale_decoder_outputs" if keys.get("scale_decoder_outputs") is not None else "tie_word_embeddings"
-    pad = keys.token("pad_token_id") or 0
-    start = keys.token("decoder_start_token_id")
-    return {
-        "vocab_size": keys.count("vocab_size"),
-        "hidden_size": width,
-        "intermediate_size": keys.count("d_ff"),
-        "num_hidden_layers": layers,
-        "num_decoder_layers": keys.count("num_decoder_layers", MOST_LAYERS),
-        "num_attention_heads": heads,
-        "head_dim": keys.count("d_kv", LARGEST // heads),
-        "relative_attention_num_buckets": keys.count("relative_attention_num_buckets"),
-        "relative_attention_max_distance": keys.count("relative_attention_max_distance"),
-        "norm_eps": keys.number("layer_norm_epsilon", positive=False),
-        "activation": activation,
-        "gated": gated,
-        "output_scale": width**-0.5 if keys.flag(is_scaled) else 1.0,
-        "tie_word_embeddings": keys.flag("tie_word_embeddings"),
-        "decoder_start_token_id": pad if start is None else start,
-        "eos_token_id": keys.tokens("eos_token_id"),
-        "pad_token_id": pad,
-    }
+            keys.refuse(key, f"{implied!r}, which follows from feed_forward_proj")
+    scale_key = "scale_decoder_outputs" if keys.get("scale_decoder_outputs") is not None else "tie_word_embeddings"
+    scale = keys.count("d_model") ** -0.5 if keys.flag(scale_key) else 1.0
+    return {"activation": activation, "gated": gated, "output_scale": scale}
 
 
 def write(config: EncoderDecoderConfig) -> dict:
-    """EncoderDecoderConfig -> config.json."""
-    eos = config.eos_token_id
+    """Keys of config.json outside FIELDS."""
     activation = "gelu" if config.gated and config.activation == "gelu_new" else config.activation
     return {
-        "vocab_size": config.vocab_size,
-        "d_model": config.hidden_size,
-        "d_kv": config.head_dim,
-        "d_ff": config.intermediate_size,
-        "num_layers": config.num_hidden_layers,
-        "num_decoder_layers": config.num_decoder_layers,
-        "num_heads": config.num_attention_heads,
-        "relative_attention_num_buckets": config.relative_attention_num_buckets,
-        "relative_attention_max_distance": config.relative_attention_max_distance,
-        "layer_norm_epsilon": config.norm_eps,
         "feed_forward_proj": f"gated-{activation}" if config.gated else activation,
         "scale_decoder_outputs": config.output_scale != 1.0,
-        "tie_word_embeddings": config.tie_word_embeddings,
-        "decoder_start_token_id": config.decoder_start_token_id,
-        "eos_token_id": list(eos) if isinstance(eos, tuple) else eos,
-        "pad_token_id": config.pad_token_id,
         "is_encoder_decoder": True,
     }
 
@@ -144,6 +145,7 @@ FAMILY = Family(
     architecture="T5ForConditionalGeneration",
     defaults=DEFAULTS,
     tensors=OUTSIDE | ENCODER | DECODER,
+    fields=FIELDS,
     ungated=UNGATED,
     read=read,
     write=write,
