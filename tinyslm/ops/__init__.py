@@ -1,4 +1,7 @@
-"""The layer-level operations of a transformer: each returns its output and, beside it, its vector-Jacobian product."""
+"""Layer-level operations of a transformer, each with its output and its vector-Jacobian product (vjp).
+
+`attention` is the definition, `chunked_attention` the fast form that modules call.
+"""
 
 from tinyslm.ops.activation import ACTIVATIONS, gated, gelu, gelu_tanh, relu, silu, softcap, tanh
 from tinyslm.ops.attention import attention, attention_probabilities

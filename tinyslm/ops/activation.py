@@ -1,13 +1,14 @@
-"""The nonlinearities of the feed-forward layer, and the smooth clipping of scores and logits."""
+"""Activation functions of the feed-forward layer, and the soft cap of scores and logits."""
 
 import numpy as np
 import scipy
 
 from tinyslm.autodiff import differentiable
+from tinyslm.tree import Array
 
 
 def _sigmoid(x):
-    """1 / (1 + exp(-x)) as (1 + tanh(x / 2)) / 2: never overflows, and tanh is a fast vector instruction."""
+    """1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which never overflows and is faster."""
     s = np.tanh(x * x.dtype.type(0.5))
     s *= 0.5
     s += 0.5
@@ -15,8 +16,28 @@ def _sigmoid(x):
 
 
 @differentiable
-def silu(x):
-    """x * sigmoid(x). Source: Elfwing, Uchibe & Doya 2018 (also called swish)."""
+def silu(x: Array):
+    """Sigmoid linear unit, x * sigmoid(x), also called swish.
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape.
+
+    Returns
+    -------
+    ndarray
+        Shape and dtype of `x`.
+
+    References
+    ----------
+    Elfwing, Uchibe & Doya 2018 (arXiv 1702.03118), section 2.
+
+    Examples
+    --------
+    >>> silu(np.array([-2.0, 0.0, 2.0])).round(3)
+    array([-0.238,  0.   ,  1.762])
+    """
     s = _sigmoid(x)
 
     def vjp(dy):
@@ -31,8 +52,28 @@ def silu(x):
 
 
 @differentiable
-def gelu(x):
-    """x * Phi(x), Phi the normal distribution function. Source: Hendrycks & Gimpel 2016; the exact (erf) form."""
+def gelu(x: Array):
+    """Gaussian error linear unit, x * Phi(x), with the exact normal distribution function Phi (erf).
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape.
+
+    Returns
+    -------
+    ndarray
+        Shape and dtype of `x`.
+
+    References
+    ----------
+    Hendrycks & Gimpel 2016 (arXiv 1606.08415), section 2.
+
+    Examples
+    --------
+    >>> gelu(np.array([-2.0, 0.0, 2.0])).round(4)
+    array([-0.0455,  0.    ,  1.9545])
+    """
     cumulative = 0.5 * (1 + scipy.special.erf(x * x.dtype.type(np.sqrt(0.5))))
 
     def vjp(dy):
@@ -43,8 +84,30 @@ def gelu(x):
 
 
 @differentiable
-def gelu_tanh(x):
-    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): the approximation of GPT-2, Gemma and T5 ("gelu_new")."""
+def gelu_tanh(x: Array):
+    """Tanh approximation of GELU, 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
+
+    GPT-2, Gemma and T5 use it. Hugging Face calls it "gelu_new" and "gelu_pytorch_tanh".
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape.
+
+    Returns
+    -------
+    ndarray
+        Shape and dtype of `x`.
+
+    References
+    ----------
+    Hendrycks & Gimpel 2016 (arXiv 1606.08415), section 2.
+
+    Examples
+    --------
+    >>> gelu_tanh(np.array([-2.0, 0.0, 2.0])).round(4)
+    array([-0.0454,  0.    ,  1.9546])
+    """
     root = x.dtype.type(np.sqrt(2 / np.pi))
     t = np.tanh(root * (x + 0.044715 * x * x * x))
 
@@ -56,14 +119,46 @@ def gelu_tanh(x):
 
 
 @differentiable
-def relu(x):
-    """max(x, 0), with slope 0 at 0."""
+def relu(x: Array):
+    """Rectified linear unit, max(x, 0), with derivative 0 at 0.
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape.
+
+    Returns
+    -------
+    ndarray
+        Shape and dtype of `x`.
+
+    Examples
+    --------
+    >>> relu(np.array([-2.0, 0.0, 2.0]))
+    array([0., 0., 2.])
+    """
     return np.maximum(x, 0), lambda dy: (dy * (x > 0),)
 
 
 @differentiable
-def tanh(x):
-    """(exp(x) - exp(-x)) / (exp(x) + exp(-x))."""
+def tanh(x: Array):
+    """Hyperbolic tangent.
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape.
+
+    Returns
+    -------
+    ndarray
+        Shape and dtype of `x`.
+
+    Examples
+    --------
+    >>> tanh(np.array([-1.0, 0.0, 1.0])).round(4)
+    array([-0.7616,  0.    ,  0.7616])
+    """
     y = np.tanh(x)
     return y, lambda dy: (dy * (1 - y * y),)
 
@@ -78,10 +173,28 @@ ACTIVATIONS = {
 
 
 @differentiable
-def gated(gate, up, *, activation=silu):
-    """activation(gate) * up: one half of the feed-forward layer decides how much of the other passes.
+def gated(gate: Array, up: Array, *, activation=silu):
+    """Gated linear unit, activation(gate) * up: the gate scales the up projection elementwise.
 
-    gate, up: (..., F);  returns (..., F). Source: Shazeer 2020, eq. 5 (SwiGLU for silu, GEGLU for gelu).
+    Parameters
+    ----------
+    gate, up : ndarray, shape (..., F)
+        The two projections of the input.
+    activation
+        A differentiable function: `silu` gives SwiGLU, `gelu` gives GEGLU.
+
+    Returns
+    -------
+    ndarray, shape (..., F)
+
+    References
+    ----------
+    Shazeer 2020, "GLU Variants Improve Transformer" (arXiv 2002.05202), eq. 5.
+
+    Examples
+    --------
+    >>> gated(np.array([-1.0, 2.0]), np.array([10.0, 10.0]), activation=relu)
+    array([ 0., 20.])
     """
     activated, activation_vjp = activation.with_vjp(gate)
 
@@ -93,7 +206,29 @@ def gated(gate, up, *, activation=silu):
 
 
 @differentiable
-def softcap(x, *, cap):
-    """cap * tanh(x / cap): nearly x where |x| << cap, never beyond cap. Source: Gemma 2 report 2024, section 2."""
+def softcap(x: Array, *, cap: float):
+    """Soft cap, cap * tanh(x / cap): close to x where |x| is much smaller than `cap`, and never larger than `cap`.
+
+    Parameters
+    ----------
+    x : ndarray
+        Scores or logits, any shape.
+    cap
+        Bound of the absolute value.
+
+    Returns
+    -------
+    ndarray
+        Shape and dtype of `x`.
+
+    References
+    ----------
+    Gemma 2 report 2024 (arXiv 2408.00118), section 2.
+
+    Examples
+    --------
+    >>> softcap(np.array([0.1, 1.0, 100.0]), cap=5.0).round(3)
+    array([0.1  , 0.987, 5.   ])
+    """
     t = np.tanh(x / cap)
     return cap * t, lambda dy: (dy * (1 - t * t),)

@@ -1,25 +1,59 @@
-"""Cross-entropy: the loss of a language model, in nats per predicted token."""
+"""Cross-entropy, the loss of a language model, in nats per predicted token."""
 
 import numpy as np
 
 from tinyslm.autodiff import differentiable
 from tinyslm.errors import DataError
+from tinyslm.tree import Array
 
 IGNORED = -100  # the label of a position that is not predicted
 
 
-def log_softmax(logits):
-    """log of softmax over the last axis, without overflow. logits: (..., V);  returns (..., V)."""
+def log_softmax(logits: Array) -> Array:
+    """Logarithm of the softmax over the last axis, computed without overflow.
+
+    Parameters
+    ----------
+    logits : ndarray, shape (..., V)
+
+    Returns
+    -------
+    ndarray, shape (..., V)
+        Log-probabilities in nats, dtype of `logits`.
+
+    Examples
+    --------
+    >>> log_softmax(np.log([1.0, 3.0])).round(4)
+    array([-1.3863, -0.2877])
+    """
     shifted = logits - np.max(logits, axis=-1, keepdims=True)
     return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
 
 
 @differentiable
-def cross_entropy(logits, labels):
-    """mean over predicted positions of -log softmax(logits)[label].
+def cross_entropy(logits: Array, labels: Array):
+    """Mean over the predicted positions of -log softmax(logits)[label].
 
-    logits: (..., V);  labels: (...) integers, IGNORED (-100) where nothing is predicted;  returns a scalar in nats.
-    With no predicted position at all the loss is 0.
+    Parameters
+    ----------
+    logits : ndarray, shape (..., V)
+    labels : ndarray of integers, shape (...)
+        The correct token of each position, or `IGNORED` (-100) for a position that is not predicted.
+
+    Returns
+    -------
+    scalar
+        Nats per predicted position, 0 if no position is predicted.
+
+    Raises
+    ------
+    DataError
+        If the labels are not integers of that shape, or not token ids.
+
+    Examples
+    --------
+    >>> float(cross_entropy(np.log([[1.0, 3.0], [1.0, 1.0]]), np.array([1, -100])).round(4))
+    0.2877
     """
     if labels.shape != logits.shape[:-1] or not np.issubdtype(labels.dtype, np.integer):
         found = f"{labels.dtype}{labels.shape}"

@@ -1,18 +1,36 @@
-"""Looking up rows of a table: how a token becomes a vector."""
+"""Embedding lookup: one row of a table per token."""
 
 import numpy as np
 import scipy
 
 from tinyslm.autodiff import differentiable
+from tinyslm.tree import Array
 
 
 @differentiable
-def embedding(token_ids, table):
-    """y[..., :] = table[token_ids[...], :].
+def embedding(token_ids: Array, table: Array):
+    """Embedding lookup, y[..., :] = table[token_ids[...], :].
 
-    token_ids: (...) integers;  table: (V, C);  returns (..., C).
-    The lookup is a product with a one-hot matrix, y = O E, so its gradient is O^T dy: rows of tokens that occur
-    several times receive a sum. The sparse product does that sum 5 to 10 times faster than `np.add.at`.
+    It is a product with a one-hot matrix, y = O E, so its gradient is O^T dy: the row of a token that occurs several
+    times receives a sum. The sparse product computes the sum 5 to 10 times faster than `np.add.at`.
+
+    Parameters
+    ----------
+    token_ids : ndarray of integers, shape (...)
+    table : ndarray, shape (V, C)
+
+    Returns
+    -------
+    ndarray, shape (..., C)
+        Gradients: None for `token_ids`, (V, C) for `table`.
+
+    Examples
+    --------
+    >>> output, vjp = embedding.with_vjp(np.array([2, 0, 2]), np.eye(3)[:, :2])
+    >>> vjp(np.ones((3, 2)))[1]
+    array([[1., 1.],
+           [0., 0.],
+           [2., 2.]])
     """
 
     def vjp(dy):

@@ -1,32 +1,46 @@
-"""The linear map, which is where nearly all parameters and nearly all arithmetic are."""
+"""Linear map, y = x W^T + b. Nearly all parameters and nearly all multiply-adds of a model are in its weights."""
 
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.tree import Array
 
-FEW_ROWS = 32  # from about twice as many on, the plain product is the faster one
+FEW_ROWS = 32  # with more than about 64 rows the plain product is faster
 
 
 def rows_times_weight(rows, weight, out=None):
     """rows W^T. rows: (N, in);  weight: (out, in);  returns (N, out), in `out` if it is given.
 
-    Two to `FEW_ROWS` rows (a token of each text that is continued, the tokens of an expert) are computed as
-    (W rows^T)^T: the same sums, for which OpenBLAS takes less time (`python -m tests.benchmarks.speed batch-16`).
+    Two to `FEW_ROWS` rows (one token of each sequence of a batch, the tokens of one expert) are computed as
+    (W rows^T)^T. These are the same sums, and OpenBLAS takes less time (`python -m tests.benchmarks.speed batch-16`).
     """
     if not 1 < len(rows) <= FEW_ROWS:
         return np.matmul(rows, weight.T, out=out)
-    turned = (weight @ rows.T).T  # (N, out), stored by columns
+    product = (weight @ rows.T).T  # (N, out), stored by columns
     if out is None:
-        return np.ascontiguousarray(turned)
-    out[:] = turned
+        return np.ascontiguousarray(product)
+    out[:] = product
     return out
 
 
 @differentiable
-def linear(x, weight, bias=None):
-    """y = x W^T + b.
+def linear(x: Array, weight: Array, bias: Array | None = None):
+    """Linear map, y = x W^T + b.
 
-    x: (..., in);  weight: (out, in);  bias: (out,) or None;  returns (..., out).
+    Parameters
+    ----------
+    x : ndarray, shape (..., in)
+    weight : ndarray, shape (out, in)
+    bias : ndarray, shape (out,), optional
+
+    Returns
+    -------
+    ndarray, shape (..., out)
+
+    Examples
+    --------
+    >>> linear(np.array([1.0, 2.0]), np.array([[1.0, 1.0], [1.0, -1.0]]), np.array([0.0, 10.0]))
+    array([3., 9.])
     """
     rows = x.reshape(-1, x.shape[-1])  # (N, in)
     y = rows_times_weight(rows, weight)  # (N, out)

@@ -1,16 +1,39 @@
-"""Normalization of each activation vector to a common size."""
+"""RMS normalization and layer normalization of activation vectors."""
 
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.tree import Array
 
 
 @differentiable
-def rms_norm(x, weight, eps=1e-6, offset=0.0):
-    """Root-mean-square normalization: y = (offset + w) * x / sqrt(mean(x^2) + eps).
+def rms_norm(x: Array, weight: Array, eps: float = 1e-6, offset: float = 0.0):
+    """Root-mean-square normalization, y = (offset + w) * x / sqrt(mean(x^2) + eps).
 
-    x: (..., C) activations;  weight: (C,) gain;  returns (..., C), dtype of x.
-    Source: Zhang & Sennrich 2019, eq. 4. eps stands inside the root. Gemma stores w - 1 and has offset 1.
+    Parameters
+    ----------
+    x : ndarray, shape (..., C)
+        Activations.
+    weight : ndarray, shape (C,)
+        Gain w.
+    eps
+        Added to the mean square, inside the root.
+    offset
+        Added to the gain: 1 for Gemma, which stores w - 1.
+
+    Returns
+    -------
+    ndarray, shape (..., C)
+        dtype of `x`.
+
+    References
+    ----------
+    Zhang & Sennrich 2019, "Root Mean Square Layer Normalization" (arXiv 1910.07467), eq. 4.
+
+    Examples
+    --------
+    >>> rms_norm(np.array([3.0, -3.0]), np.ones(2)).round(3)
+    array([ 1., -1.])
     """
     mean_square = np.vecdot(x, x)[..., None] / x.shape[-1]  # (..., 1)
     inverse_rms = 1 / np.sqrt(mean_square + eps)  # (..., 1)
@@ -29,11 +52,34 @@ def rms_norm(x, weight, eps=1e-6, offset=0.0):
 
 
 @differentiable
-def layer_norm(x, weight, bias=None, eps=1e-5):
-    """Layer normalization: y = w * (x - mean(x)) / sqrt(var(x) + eps) + b, with the biased variance.
+def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 1e-5):
+    """Layer normalization, y = w * (x - mean(x)) / sqrt(var(x) + eps) + b, with the biased variance.
 
-    x: (..., C);  weight: (C,) gain;  bias: (C,) or None;  returns (..., C), dtype of x.
-    Source: Ba, Kiros & Hinton 2016, section 3. It is the RMS norm of x - mean(x).
+    It is the RMS norm of x - mean(x).
+
+    Parameters
+    ----------
+    x : ndarray, shape (..., C)
+        Activations.
+    weight : ndarray, shape (C,)
+        Gain w.
+    bias : ndarray, shape (C,), optional
+    eps
+        Added to the variance, inside the root.
+
+    Returns
+    -------
+    ndarray, shape (..., C)
+        dtype of `x`.
+
+    References
+    ----------
+    Ba, Kiros & Hinton 2016, "Layer Normalization" (arXiv 1607.06450), section 3.
+
+    Examples
+    --------
+    >>> layer_norm(np.array([1.0, 3.0]), np.ones(2), np.array([0.0, 10.0])).round(3)
+    array([-1., 11.])
     """
     centred = x - np.mean(x, axis=-1, keepdims=True)  # (..., C)
     normalized, rms_vjp = rms_norm.with_vjp(centred, weight, eps)

@@ -1,7 +1,7 @@
-"""Relative positions: what the distance of two tokens adds to the score of one for the other (T5).
+"""Relative position bias (T5): a learned number per head and distance, added to the attention scores.
 
-Near distances have a number of their own, far ones share one with others, and those beyond `max_distance` share one
-with each other: so the table is small, and every distance has an entry, also those longer than any of training.
+Small distances get their own bucket. Larger ones share logarithmic buckets. All distances of `max_distance` or more
+share the last one. So the table is small, and distances longer than any in training have an entry.
 """
 
 import math
@@ -10,17 +10,40 @@ import numpy as np
 
 from tinyslm.autodiff import differentiable
 from tinyslm.ops.embedding import embedding
+from tinyslm.tree import Array
 
 
-def relative_position_buckets(distance, *, buckets, max_distance, bidirectional):
-    """The bucket of each distance (slot of the key minus slot of the query).
+def relative_position_buckets(distance: Array, *, buckets: int, max_distance: int, bidirectional: bool) -> Array:
+    """Bucket of each distance, position of the key minus position of the query.
 
-    distance: (...) integers;  returns (...) integers from 0 to buckets - 1. bidirectional: keys after the query use the
-    upper half of the buckets, all others the lower; otherwise keys after the query, which a causal mask hides, count
-    as distance 0. With n buckets for one direction, distances below n // 2 have one each; the others grow in width
-    with the logarithm of the distance, and what is max_distance or more away is in the last. The logarithm is that of
-    float32, as in Hugging Face transformers: at the border of two buckets its last bit may decide.
-    Source: Raffel et al. 2020, section 2.1; the formula is that of their code (Mesh TensorFlow).
+    With n buckets for one direction, distances below n // 2 have one bucket each. The width of the others grows with
+    the distance, so that buckets are equally wide on a logarithmic scale. The logarithm is computed in float32, as in
+    Hugging Face transformers: its rounding can matter at the border of two buckets.
+
+    Parameters
+    ----------
+    distance : ndarray of integers, shape (...)
+    buckets
+        Number of buckets.
+    max_distance
+        This and all larger distances are in the last bucket of their direction.
+    bidirectional
+        True: keys after the query use the upper half of the buckets, all others the lower half. False: keys after the
+        query, which the causal mask excludes, count as distance 0.
+
+    Returns
+    -------
+    ndarray of integers, shape (...)
+        From 0 to `buckets` - 1.
+
+    References
+    ----------
+    Raffel et al. 2020, "T5" (arXiv 1910.10683), section 2.1; the formula is that of their code (Mesh TensorFlow).
+
+    Examples
+    --------
+    >>> relative_position_buckets(np.array([0, -1, -5, -9, -500]), buckets=8, max_distance=16, bidirectional=False)
+    array([0, 1, 4, 6, 7])
     """
     distance = np.asarray(distance)
     n = buckets // 2 if bidirectional else buckets
@@ -34,10 +57,25 @@ def relative_position_buckets(distance, *, buckets, max_distance, bidirectional)
 
 
 @differentiable
-def relative_position_bias(buckets, table):
-    """bias[h, t, s] = table[buckets[t, s], h].
+def relative_position_bias(buckets: Array, table: Array):
+    """Position bias of every head, bias[h, t, s] = table[buckets[t, s], h].
 
-    buckets: (T, S) integers;  table: (number of buckets, H);  returns (H, T, S).
+    Parameters
+    ----------
+    buckets : ndarray of integers, shape (T, S)
+        From `relative_position_buckets`.
+    table : ndarray, shape (number of buckets, H)
+
+    Returns
+    -------
+    ndarray, shape (H, T, S)
+        Gradients: None for `buckets`, the shape of `table` for `table`.
+
+    Examples
+    --------
+    >>> relative_position_bias(np.array([[0, 1], [1, 0]]), np.array([[0.5], [-0.5]]))
+    array([[[ 0.5, -0.5],
+            [-0.5,  0.5]]])
     """
     rows, rows_vjp = embedding.with_vjp(buckets, table)  # (T, S, H)
     return rows.transpose(2, 0, 1), lambda dy: rows_vjp(dy.transpose(1, 2, 0))

@@ -1,6 +1,6 @@
-"""Rotary positions: each pair of query and key dimensions turns by an angle proportional to its position.
+"""Rotary position embedding (RoPE): rotations of pairs of query and key dimensions.
 
-The score of a query at position m with a key at position n then depends on m - n only.
+The angle of a rotation is proportional to the position of the token. The score of a query at position m with a key at position n then depends on m - n only.
 Source: Su et al. 2021 (RoFormer), section 3.2.2; pairs are (i, i + R/2) as in Llama ("rotate half"), not (2i, 2i+1).
 """
 
@@ -10,15 +10,36 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.tree import Array
 
 
 @dataclass(frozen=True)
 class Rope:
-    """How fast each pair turns. `dimension` is the number R of turning dimensions of a head, `theta` the base.
+    """Frequencies of the rotation.
 
-    scaling stretches a model beyond the length it was trained at (`original_length`):
-    "default" none; "linear" every angle / factor; "llama3" slow pairs only, with a smooth transition;
-    "longrope" one factor per pair, the long ones if the sequence is longer than original_length.
+    Parameters
+    ----------
+    theta
+        Base of the frequencies: pair i rotates by theta^(-2 i / R) radians per position.
+    dimension
+        Number R of rotated dimensions of a head. The others have no position (partial rotary embedding).
+    scaling
+        Change of the frequencies for sequences longer than `original_length`, the length of training. "default": none.
+        "linear": all divided by `factor`. "llama3": low frequencies divided by `factor`, high ones unchanged, those
+        between interpolated. "longrope": divided by one factor per pair, `long_factors` for sequences longer than
+        `original_length`, otherwise `short_factors`.
+    attention_factor
+        Factor of cos and sin, so of both queries and keys (longrope); 1 otherwise.
+
+    References
+    ----------
+    Su et al. 2021, "RoFormer" (arXiv 2104.09864), section 3.2.2; Llama 3.1 release 2024 ("llama3"); Ding et al. 2024,
+    "LongRoPE" (arXiv 2402.13753).
+
+    Examples
+    --------
+    >>> inverse_frequencies(Rope(theta=100.0, dimension=4), length=1)
+    array([1. , 0.1], dtype=float32)
     """
 
     theta: float
@@ -33,8 +54,8 @@ class Rope:
     attention_factor: float = 1.0
 
 
-def inverse_frequencies(rope, length):
-    """Radians per position of each pair: (R/2,) float32. `length` is that of the longest sequence (longrope)."""
+def inverse_frequencies(rope: Rope, length: int) -> Array:
+    """Radians per position of each pair: (R/2,) float32. length: tokens of the longest sequence (longrope)."""
     exponent = np.arange(0, rope.dimension, 2, dtype=np.float32) / np.float32(rope.dimension)
     inverse = (1 / np.float32(rope.theta) ** exponent).astype(np.float32)  # (R/2,)
     if rope.scaling == "linear":
@@ -48,23 +69,38 @@ def inverse_frequencies(rope, length):
 
 
 def _llama3_frequencies(rope, inverse):
-    """Long waves are stretched by the factor, short ones kept, those between interpolated (Llama 3.1 release, 2024)."""
+    """Low frequencies divided by the factor, high ones unchanged, others interpolated (Llama 3.1 release, 2024)."""
     wavelength = 2 * np.pi / inverse  # (R/2,) positions
     low, high = rope.low_frequency_factor, rope.high_frequency_factor
     kept = (rope.original_length / wavelength - low) / (high - low)
-    kept = np.clip(kept, 0, 1).astype(np.float32)  # 1: kept as it is, 0: stretched
+    kept = np.clip(kept, 0, 1).astype(np.float32)  # 1: unchanged, 0: divided by the factor
     return (1 - kept) * inverse / np.float32(rope.factor) + kept * inverse
 
 
-def longrope_attention_factor(extension, original_length):
-    """sqrt(1 + ln(extension) / ln(original_length)): the factor of cos and sin (Phi-3's published code)."""
+def longrope_attention_factor(extension: float, original_length: int) -> float:
+    """Factor of cos and sin, sqrt(1 + ln(extension) / ln(original_length)) (Phi-3's published code)."""
     return 1.0 if extension <= 1 else math.sqrt(1 + math.log(extension) / math.log(original_length))
 
 
-def rotary_tables(rope, positions):
-    """cos and sin of every position and pair, times the attention factor (1 but for longrope).
+def rotary_tables(rope: Rope, positions: Array) -> tuple[Array, Array]:
+    """Cosine and sine of the angle of every position and pair, times the attention factor.
 
-    positions: (T,) or (B, T) integers;  returns two float32 arrays (..., T, R/2).
+    Parameters
+    ----------
+    rope
+        Frequencies.
+    positions : ndarray of integers, shape (T,) or (B, T)
+
+    Returns
+    -------
+    cos, sin : ndarray of float32, shape (..., T, R/2)
+
+    Examples
+    --------
+    >>> cos, sin = rotary_tables(Rope(theta=100.0, dimension=4), np.arange(2))
+    >>> sin.round(4)
+    array([[0.    , 0.    ],
+           [0.8415, 0.0998]], dtype=float32)
     """
     inverse = inverse_frequencies(rope, int(positions.max(initial=0)) + 1)
     angle = positions[..., None].astype(np.float32) * inverse  # (..., T, R/2)
@@ -72,27 +108,47 @@ def rotary_tables(rope, positions):
     return np.cos(angle) * factor, np.sin(angle) * factor
 
 
-def _turn(x, cos, sin):
-    """(first, second) -> (first cos - second sin, second cos + first sin) for the halves of the turning dimensions.
+def _rotate(x, cos, sin):
+    """(first, second) -> (first cos - second sin, second cos + first sin) for the halves of the rotated dimensions.
 
-    As (second, first) * (-sin, sin) + x * (cos, cos), over whole heads at once; x: (..., H, D), cos: (..., 1, R/2).
+    Computed as (second, first) * (-sin, sin) + x * (cos, cos). x: (..., H, D);  cos, sin: (..., 1, R/2).
     """
     half = cos.shape[-1]
     R = 2 * half  # the other dimensions have no position (partial rotary)
-    turned = np.concatenate([x[..., half:R], x[..., :half], x[..., R:]], axis=-1)
-    turning = turned[..., :R]
-    turning *= np.concatenate([-sin, sin], axis=-1)
-    turning += x[..., :R] * np.concatenate([cos, cos], axis=-1)
-    return turned
+    output = np.concatenate([x[..., half:R], x[..., :half], x[..., R:]], axis=-1)
+    rotated = output[..., :R]
+    rotated *= np.concatenate([-sin, sin], axis=-1)
+    rotated += x[..., :R] * np.concatenate([cos, cos], axis=-1)
+    return output
 
 
 @differentiable
-def rotary(x, *, cos, sin):
-    """Turn the first R dimensions of every head by its position's angles.
+def rotary(x: Array, *, cos: Array, sin: Array):
+    """Rotate the first R dimensions of every head by the angles of its position.
 
-    x: (B, T, H, D);  cos, sin: (T, R/2) or (B, T, R/2);  returns (B, T, H, D).
-    A rotation's transpose is the rotation back, which is the vjp.
+    The vjp is the inverse rotation, which is the transpose.
+
+    Parameters
+    ----------
+    x : ndarray, shape (B, T, H, D)
+        Queries or keys.
+    cos, sin : ndarray, shape (T, R/2) or (B, T, R/2)
+        From `rotary_tables`.
+
+    Returns
+    -------
+    ndarray, shape (B, T, H, D)
+
+    References
+    ----------
+    Su et al. 2021, "RoFormer" (arXiv 2104.09864), eq. 34.
+
+    Examples
+    --------
+    >>> cos, sin = np.array([[0.0]]), np.array([[1.0]])  # a quarter turn
+    >>> rotary(np.array([[[[3.0, 4.0]]]]), cos=cos, sin=sin)
+    array([[[[-4.,  3.]]]])
     """
     cos = cos[..., None, :].astype(x.dtype, copy=False)  # (..., T, 1, R/2)
     sin = sin[..., None, :].astype(x.dtype, copy=False)
-    return _turn(x, cos, sin), lambda dy: (_turn(dy, cos, -sin),)
+    return _rotate(x, cos, sin), lambda dy: (_rotate(dy, cos, -sin),)

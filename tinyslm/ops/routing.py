@@ -1,4 +1,4 @@
-"""Mixture of experts: a router sends each token to a few of many feed-forward layers.
+"""Routing of a mixture of experts: each token is processed by a few of E feed-forward layers.
 
 Source: Shazeer et al. 2017, section 2.1, in the form of Jiang et al. 2024 (Mixtral), section 2.1: the weights are the
 softmax over the chosen logits only.
@@ -7,21 +7,58 @@ softmax over the chosen logits only.
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.tree import Array
 
 
-def choose_experts(router_logits, count):
+def choose_experts(router_logits: Array, count: int) -> Array:
     """Indices of the `count` largest logits of each token, largest first.
 
-    router_logits: (N, E);  returns (N, count) integers. Equal logits: the lower index first.
+    Parameters
+    ----------
+    router_logits : ndarray, shape (N, E)
+    count
+        Experts per token, k.
+
+    Returns
+    -------
+    ndarray of integers, shape (N, k)
+        Of equal logits, the lower index comes first.
+
+    References
+    ----------
+    Shazeer et al. 2017 (arXiv 1701.06538), section 2.1.
+
+    Examples
+    --------
+    >>> choose_experts(np.array([[0.1, 3.0, 2.0]]), 2)
+    array([[1, 2]])
     """
     return np.argsort(-router_logits, axis=-1, kind="stable")[:, :count]
 
 
 @differentiable
-def routing_weights(router_logits, *, chosen):
-    """softmax over the chosen logits of each token.
+def routing_weights(router_logits: Array, *, chosen: Array):
+    """Softmax over the chosen logits of each token.
 
-    router_logits: (N, E);  chosen: (N, k) integers;  returns (N, k), rows sum to 1.
+    Parameters
+    ----------
+    router_logits : ndarray, shape (N, E)
+    chosen : ndarray of integers, shape (N, k)
+        From `choose_experts`.
+
+    Returns
+    -------
+    ndarray, shape (N, k)
+        Rows sum to 1.
+
+    References
+    ----------
+    Jiang et al. 2024, "Mixtral of Experts" (arXiv 2401.04088), section 2.1.
+
+    Examples
+    --------
+    >>> routing_weights(np.log([[5.0, 3.0, 1.0]]), chosen=np.array([[1, 2]]))
+    array([[0.75, 0.25]])
     """
     logits = np.take_along_axis(router_logits, chosen, axis=-1)  # (N, k)
     weights = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
@@ -37,8 +74,25 @@ def routing_weights(router_logits, *, chosen):
 
 
 @differentiable
-def take_rows(x, *, rows):
-    """x[rows]: the tokens that go to one expert. x: (N, C);  rows: (n,) different integers;  returns (n, C)."""
+def take_rows(x: Array, *, rows: Array):
+    """Rows of a matrix, x[rows]: the tokens of one expert.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C)
+    rows : ndarray of integers, shape (n,)
+        Pairwise different.
+
+    Returns
+    -------
+    ndarray, shape (n, C)
+
+    Examples
+    --------
+    >>> take_rows(np.eye(3), rows=np.array([2, 0]))
+    array([[0., 0., 1.],
+           [1., 0., 0.]])
+    """
 
     def vjp(dy):
         dx = np.zeros_like(x)
@@ -49,11 +103,31 @@ def take_rows(x, *, rows):
 
 
 @differentiable
-def combine_experts(weights, *outputs, rows, slots):
-    """y[n] = sum over the experts e of token n of weight[n, e] * output_e[n].
+def combine_experts(weights: Array, *outputs: Array, rows, slots):
+    """Weighted sum of the outputs of each token's experts.
 
-    weights: (N, k);  outputs: one (n_e, C) per expert;  rows, slots: per expert, which tokens it received and as
-    which of their k choices;  returns (N, C).
+    Parameters
+    ----------
+    weights : ndarray, shape (N, k)
+        From `routing_weights`.
+    outputs : ndarray, shape (n_e, C), one per expert
+        Output of expert e for its n_e tokens.
+    rows, slots : sequence of ndarray of integers, shape (n_e,), one per expert
+        Token indices of expert e, and the column of `weights` in which each of them has its weight.
+
+    Returns
+    -------
+    ndarray, shape (N, C)
+
+    References
+    ----------
+    Shazeer et al. 2017 (arXiv 1701.06538), eq. 1.
+
+    Examples
+    --------
+    >>> rows, slots = [np.array([0])] * 2, [np.array([0]), np.array([1])]
+    >>> combine_experts(np.array([[0.75, 0.25]]), np.array([[4.0]]), np.array([[8.0]]), rows=rows, slots=slots)
+    array([[5.]])
     """
     y = np.zeros((weights.shape[0], outputs[0].shape[-1]), weights.dtype)
     for output, row, slot in zip(outputs, rows, slots, strict=True):
