@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
@@ -20,9 +20,7 @@ from tinyslm.compression.factorization import (
     masked_parameters,
     masks_within,
     rank_mask,
-    staircase_mask,
     svd_components,
-    tanh_mask,
     total_variation_loss,
 )
 from tinyslm.errors import ConfigError, DataError
@@ -196,41 +194,6 @@ def test_masks_take_the_largest_logits_of_all_layers():
     assert np.flatnonzero(found["a"]).tolist() == [0, 1, 2] and np.flatnonzero(found["b"]).tolist() == [0, 9]
     with pytest.raises(ConfigError, match="over the budget"):
         masks_within(logits, shapes, 39)
-
-
-@given(generators(), st.integers(1, 9))
-def test_a_staircase_descends_from_one_and_sums_to_the_expected_rank(rng, size):
-    logits = 2 * rng.standard_normal(size)
-    mask = staircase_mask(logits)
-    p = special.softmax(logits)
-    assert mask[0] == pytest.approx(1) and np.all(np.diff(mask) <= 1e-15) and np.all(mask > 0)
-    assert np.sum(mask) == pytest.approx(np.sum(p * np.arange(1, size + 1)))
-    ranks = np.arange(1, size + 1)
-    np.testing.assert_allclose(mask, [np.sum(p[ranks > i]) for i in range(size)], rtol=1e-12)
-    assert check_gradient(staircase_mask, logits) < 1e-6 if size > 1 else True
-
-
-@given(st.floats(-1, 10), st.integers(1, 9), st.floats(0.1, 5))
-def test_a_tanh_mask_descends_and_becomes_a_hard_cut(cut, size, sharpness):
-    cut = np.array(cut)
-    mask = tanh_mask(cut, size=size, sharpness=sharpness)
-    assert mask.shape == (size,) and np.all(np.diff(mask) <= 0) and np.all((mask >= 0) & (mask <= 1))
-    i = np.arange(1, size + 1)
-    np.testing.assert_allclose(mask, special.expit(2 * sharpness * (cut - i)), atol=1e-12)
-    away = np.abs(cut - i) > 1e-3
-    hard = tanh_mask(cut, size=size, sharpness=1e6)
-    np.testing.assert_array_equal(hard[away], (i < cut)[away])
-    assert tanh_mask(np.array(2.0), size=3, sharpness=sharpness)[1] == 0.5
-    if 0.5 < cut < size + 0.5:
-        assert check_gradient(tanh_mask, cut, size=size, sharpness=min(sharpness, 2)) < 1e-5
-
-
-@settings(max_examples=10)
-@given(generators())
-def test_other_masks_keep_dtypes(rng):
-    logits = rng.standard_normal(5).astype(np.float32)
-    assert staircase_mask(logits).dtype == np.float32
-    assert tanh_mask(logits[0:1].reshape(()), size=4, sharpness=2.0).dtype == np.float32
 
 
 def test_impossible_requests_are_refused():

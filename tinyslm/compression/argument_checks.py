@@ -9,6 +9,7 @@ shape (3,). The function receives a declared array argument as a NumPy array. An
 
 import functools
 import inspect
+import math
 import numbers
 from collections.abc import Callable
 
@@ -133,11 +134,18 @@ def at_least(low) -> Callable:
     """Check of a number of at least `low`."""
 
     def check(name, value, sizes):
-        if not value >= low:
+        if not low <= value < math.inf:
             raise ConfigError(f"{name} must be a number of at least {low}, found {value!r}")
         return value
 
     return check
+
+
+def positive(name, value, sizes):
+    """Check of a finite number above 0, such as a temperature."""
+    if not 0 < value < math.inf:
+        raise ConfigError(f"{name} must be a positive number, found {value!r}")
+    return value
 
 
 def fraction(name, value, sizes):

@@ -1,4 +1,7 @@
-"""Factorization: a weight matrix as the product of two thin ones, with fewer parameters and fewer multiplications."""
+"""Low-rank factorization: a weight matrix as the product of two factors with fewer parameters.
+
+On models: `tinyslm/recipes/factorization`. Lesson: `lessons/10_low_rank.py`.
+"""
 
 from tinyslm.compression.factorization.asvd import (
     activation_weighted_components,
@@ -23,7 +26,6 @@ from tinyslm.compression.factorization.rank_allocation import (
     rank_for_energy,
     ratios_by_loss,
 )
-from tinyslm.compression.factorization.soft_rank_masks import staircase_mask, tanh_mask
 from tinyslm.compression.factorization.svd import (
     break_even_rank,
     factorized_parameters,
@@ -56,9 +58,7 @@ __all__ = [
     "rank_for_ratio",
     "rank_mask",
     "ratios_by_loss",
-    "staircase_mask",
     "svd_components",
-    "tanh_mask",
     "total_variation_loss",
     "truncated_svd",
     "weighted_components",

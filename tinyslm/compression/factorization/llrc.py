@@ -1,8 +1,9 @@
-"""Learning which components of each layer to keep: masks with a gradient, and the losses that shape them (LLRC).
+"""Differentiable rank selection (LLRC): trainable masks over the components of each layer, and their losses.
 
-A layer is left (mask * (right x)), with one entry of the mask per component. Only the logits behind the masks learn.
-Source of all: Sundrani, Tudisco & Minervini 2025, "Low-Rank Compression of Language Models via Differentiable Rank
-Selection" (arXiv 2512.13733), and its published code.
+A layer computes left (mask * (right x)), with one mask entry per component. Only the logits of the masks are trained.
+Sundrani, Tudisco & Minervini 2025, "Low-Rank Compression of Language Models via Differentiable Rank Selection" (arXiv
+2512.13733), and its published code.
+On models: `tinyslm/recipes/factorization/llrc.py`. Lesson: `lessons/10_low_rank.py`.
 """
 
 import math
@@ -11,33 +12,71 @@ import numpy as np
 import scipy
 
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.argument_checks import require_same_shape
+from tinyslm.compression.argument_checks import array, checked, positive
 from tinyslm.compression.factorization.rank_allocation import beyond_rank_one
-from tinyslm.errors import ConfigError, DataError
+from tinyslm.errors import DataError
 
 
-def logistic_noise(rng, shape):
-    """Samples of the standard logistic distribution, float64: log(u / (1 - u)) for a uniform u.
+def logistic_noise(rng: np.random.Generator, shape) -> np.ndarray:
+    """Samples of the standard logistic distribution, log(u / (1 - u)) for uniform u.
 
-    It is the difference of two Gumbel samples, and with it a component is kept with probability sigmoid(logit): 1/2 at
-    0, where the mask without noise decides, too. One Gumbel sample alone (as in the authors' code) keeps it with
-    probability 1 - exp(-exp(logit)), 0.63 at 0, and then the masks in training hold more than those that are left
-    without noise.
+    Logistic noise is the difference of two Gumbel samples. With it a component is kept with probability sigmoid(logit),
+    which is 1/2 at logit 0, the threshold without noise. The authors' code adds one Gumbel sample: the probability is
+    then 1 - exp(-exp(logit)), 0.63 at logit 0, so that masks keep more components in training than without noise.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    shape : int or tuple of ints
+
+    Returns
+    -------
+    ndarray of float64
+
+    Examples
+    --------
+    >>> logistic_noise(np.random.default_rng(0), 2).round(2)
+    array([ 0.56, -1.  ])
     """
     return scipy.special.logit(rng.uniform(np.finfo(np.float64).tiny, 1.0, shape))
 
 
 @differentiable
-def rank_mask(logits, noise, temperature):
-    """1 where logits + noise > 0, 0 elsewhere, with the gradient of sigmoid((logits + noise) / temperature).
+@checked(logits=array("r", finite=False), noise=array("r", finite=False), temperature=positive)
+def rank_mask(logits: np.ndarray, noise: np.ndarray, temperature: float) -> np.ndarray:
+    """Mask over components: 1 where logits + noise > 0, else 0, with a straight-through gradient.
 
-    logits, noise: (r,);  temperature: above 0;  returns (r,) of 0 and 1, dtype of logits. The gradient passes straight
-    through the step (Bengio, Leonard & Courville 2013): dmask/dlogits = y (1 - y) / temperature, y the sigmoid. The
-    noise receives none. Source: Jang et al. 2017 and Maddison et al. 2017 for the sigmoid of noisy logits.
+    The gradient is that of y = sigmoid((logits + noise) / temperature): dmask/dlogits = y (1 - y) / temperature. The
+    noise has no gradient.
+
+    Parameters
+    ----------
+    logits, noise : ndarray, shape (r,)
+    temperature : float
+        Above 0.
+
+    Returns
+    -------
+    ndarray, shape (r,)
+        Zeros and ones, dtype of `logits`.
+
+    Raises
+    ------
+    ConfigError
+        If temperature is not positive and finite.
+    DataError
+        If shapes do not match.
+
+    References
+    ----------
+    Straight-through gradient: Bengio, Leonard & Courville 2013. Sigmoid of noisy logits: Jang et al. 2017 and Maddison
+    et al. 2017.
+
+    Examples
+    --------
+    >>> rank_mask(np.array([2.0, -1.0, 0.5]), np.zeros(3), 1.0)
+    array([1., 0., 1.])
     """
-    if not 0 < temperature < math.inf:
-        raise ConfigError(f"temperature must be a positive number, found {temperature!r}")
-    require_same_shape("noise", noise, logits.shape)
     noisy = (logits + noise).astype(logits.dtype, copy=False)  # (r,)
 
     def vjp(dmask):
@@ -48,14 +87,34 @@ def rank_mask(logits, noise, temperature):
 
 
 @differentiable
-def compression_loss(*logits):
-    """The mean over layers of the mean logit of a layer: pushes all logits down alike, large layers and small ones.
+def compression_loss(*logits: np.ndarray) -> float:
+    """Mean over layers of the layer's mean logit: lowers all logits of all layers equally.
 
-    logits: one array (r,) per layer, r may differ;  returns a scalar, dtype of the logits. Of the logits, not of the
-    masks: its gradient 1 / (layers * r) is constant, also where a mask no longer feels its logit.
+    It is a function of the logits, not of the masks. So its gradient 1 / (layers * r) is constant and does not vanish
+    where the gradient of a mask does.
+
+    Parameters
+    ----------
+    *logits : ndarray, shape (r,)
+        One array per layer; r may differ.
+
+    Returns
+    -------
+    float
+        dtype of the logits.
+
+    Raises
+    ------
+    DataError
+        Without any logits.
+
+    Examples
+    --------
+    >>> float(compression_loss(np.array([1.0, 3.0]), np.array([4.0])))
+    3.0
     """
     if not logits:
-        raise DataError("there are no logits: the mean over no layer is nothing")
+        raise DataError("there are no logits: pass the logits of at least one layer")
 
     def vjp(dloss):
         return tuple(np.full_like(each, dloss / (len(logits) * each.size)) for each in logits)
@@ -64,11 +123,25 @@ def compression_loss(*logits):
 
 
 @differentiable
-def total_variation_loss(mask):
-    """sum_i |mask_(i+1) - mask_i|: how often a mask changes along the singular values.
+def total_variation_loss(mask: np.ndarray) -> float:
+    """Total variation of a mask, sum_i |mask_(i+1) - mask_i|: favours masks that keep neighbouring components.
 
-    mask: (r,);  returns a scalar. 0 exactly for a constant mask, 1 for a beginning or an end of the components; it
-    favours keeping neighbours. Where neighbours are equal the gradient is 0 (a subgradient).
+    Where neighbours are equal the gradient is 0 (a subgradient).
+
+    Parameters
+    ----------
+    mask : ndarray, shape (r,)
+        One entry per component, by descending singular value.
+
+    Returns
+    -------
+    float
+        0 for a constant mask, 1 for a mask of the first k components.
+
+    Examples
+    --------
+    >>> float(total_variation_loss(np.array([1.0, 0.0, 1.0])))
+    2.0
     """
     signs = np.sign(np.diff(mask))  # (r - 1,)
 
@@ -81,22 +154,56 @@ def total_variation_loss(mask):
     return np.sum(np.abs(np.diff(mask))), vjp
 
 
-def masked_parameters(masks, shapes) -> int:
-    """What layers with these masks take when the dropped components are gone: sum of min(k (m + n), mn).
+def masked_parameters(masks: dict, shapes: dict) -> int:
+    """Number of parameters of the layers without the dropped components: sum of min(k (m + n), mn).
 
-    masks: {layer: (r,) of 0 and 1};  shapes: {layer: (m, n)}. A layer of which nothing is kept takes nothing.
+    Parameters
+    ----------
+    masks : dict of {layer: ndarray (r,)}
+        Zeros and ones. A layer without any kept component has no parameters.
+    shapes : dict of {layer: (m, n)}
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> int(masked_parameters({"query": np.array([1, 0, 1, 0, 0, 0])}, {"query": (6, 6)}))
+    24
     """
     ranks = {layer: np.count_nonzero(mask) for layer, mask in masks.items()}
     return sum(min(rank * sum(shapes[layer]), math.prod(shapes[layer])) for layer, rank in ranks.items())
 
 
-def masks_within(logits, shapes, budget) -> dict:
-    """{layer: boolean mask (r,)} of the components with the largest logits, as many as `budget` parameters allow.
+def masks_within(logits: dict, shapes: dict, budget: float) -> dict[str, np.ndarray]:
+    """Masks of the components with the largest logits that a budget of parameters allows.
 
-    logits: {layer: (r,)};  shapes: {layer: (m, n)};  budget: parameters of all layers together. Without noise the masks
-    are logits > 0; in training they meet the budget with noise and on average only. So the border is moved from 0 to
-    where the masks fit: components come in the order of their logits, one that does not fit is left out. Every layer
-    keeps at least its largest. A layer that has become dense (k (m + n) >= mn) keeps everything, at no cost.
+    In training the masks logits + noise > 0 meet the budget only on average. So components are taken here in
+    descending order of their logits, over all layers; a component that exceeds the budget is skipped. Every layer keeps
+    at least its component with the largest logit. A layer with k (m + n) >= mn becomes dense and keeps all components,
+    at no further cost.
+
+    Parameters
+    ----------
+    logits : dict of {layer: ndarray (r,)}
+    shapes : dict of {layer: (m, n)}
+    budget : float
+        Parameters of all layers together.
+
+    Returns
+    -------
+    dict of {layer: ndarray of bool (r,)}
+
+    Raises
+    ------
+    ConfigError
+        If rank 1 in every layer exceeds the budget.
+
+    Examples
+    --------
+    >>> masks_within({"query": np.array([3.0, -1.0, 2.0, 1.0, 0.0, -2.0])}, {"query": (6, 6)}, 24)
+    {'query': array([ True, False,  True, False, False, False])}
     """
     left = beyond_rank_one(shapes, budget)
     masks = {layer: np.arange(len(each)) == np.argmax(each) for layer, each in logits.items()}
@@ -104,15 +211,30 @@ def masks_within(logits, shapes, budget) -> dict:
     kept = dict.fromkeys(masks, 1)
     for _, layer, i in order:
         (m, n), k = shapes[layer], kept[layer]
-        price = min((k + 1) * (m + n), m * n) - min(k * (m + n), m * n)
-        if not masks[layer][i] and price <= left:
+        cost = min((k + 1) * (m + n), m * n) - min(k * (m + n), m * n)
+        if not masks[layer][i] and cost <= left:
             masks[layer][i] = True
             kept[layer] += 1
-            left -= price
+            left -= cost
     dense = {layer for layer, (m, n) in shapes.items() if kept[layer] * (m + n) >= m * n}
     return {layer: np.ones_like(mask) if layer in dense else mask for layer, mask in masks.items()}
 
 
-def first_components(mask):
-    """A mask with as many components kept, but the first ones ("top-k" in place of "any-k"). mask: (r,) of 0 and 1."""
+def first_components(mask: np.ndarray) -> np.ndarray:
+    """Mask of the first components, with the same number of ones: top-k in place of any-k selection.
+
+    Parameters
+    ----------
+    mask : ndarray, shape (r,)
+        Zeros and ones.
+
+    Returns
+    -------
+    ndarray of bool, shape (r,)
+
+    Examples
+    --------
+    >>> first_components(np.array([0, 1, 0, 1]))
+    array([ True,  True, False, False])
+    """
     return np.arange(len(mask)) < np.count_nonzero(mask)

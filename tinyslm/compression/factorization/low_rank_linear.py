@@ -1,5 +1,6 @@
-"""A linear layer in two steps through a narrow middle."""
+"""Low-rank linear layer: a weight matrix stored as the product of two factors. Lesson: `lessons/10_low_rank.py`."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +12,20 @@ from tinyslm.tree import Array
 
 
 class LowRankLinear(LinearLayer):
-    """y = (x right^T) left^T + b, both factors trainable. left: (out, R);  right: (R, in);  bias: (out,) or None."""
+    """Linear layer with two trainable factors, y = (x right^T) left^T + b.
+
+    Parameters
+    ----------
+    left : ndarray, shape (out, R)
+    right : ndarray, shape (R, in)
+    bias : ndarray, shape (out,), optional
+
+    Examples
+    --------
+    >>> layer = LowRankLinear(np.ones((3, 1)), np.array([[1.0, 2.0]]))
+    >>> layer(np.array([1.0, 1.0])), layer.rank
+    (array([3., 3., 3.]), 1)
+    """
 
     storage: ClassVar[str] = "two factors"
     matrix: ClassVar[str] = "left"
@@ -31,7 +45,7 @@ class LowRankLinear(LinearLayer):
         }
 
     def __call__(self, x):
-        """x: (..., in) -> (..., R) -> (..., out). The product left right is never formed."""
+        """x: (..., in) -> (..., R) -> (..., out). The product left right is never computed."""
         return ops.linear(ops.linear(x, self.right), self.left, self.bias)
 
     @property
@@ -43,25 +57,46 @@ class LowRankLinear(LinearLayer):
         return self.left.shape[1]
 
     def dense_weight(self) -> Array:
-        """The (out, in) matrix that this layer multiplies by, in two steps."""
+        """The product left right, (out, in)."""
         return self.left @ self.right
 
     def shapes(self) -> list[tuple[int, int]]:
-        """Of the two factors."""
+        """Shapes of the two factors."""
         return [self.left.shape, self.right.shape]
 
     def num_non_zeros(self) -> int:
-        """Of both factors and the bias."""
+        """Non-zero entries of both factors and the bias."""
         return sum(np.count_nonzero(array) for array in (self.left, self.right, self.bias) if array is not None)
 
 
-def factorize_linear(linear, rank, decompose=truncated_svd):
-    """A `LowRankLinear` of this rank, or the layer itself where two factors would not be smaller.
+def factorize_linear(linear: LinearLayer, rank: int, decompose: Callable = truncated_svd) -> LinearLayer:
+    """Low-rank form of a linear layer, or the layer itself if two factors would not be smaller.
 
-    decompose: a function (weight, rank) -> (left, right). The bias stays as it is.
+    Parameters
+    ----------
+    linear : LinearLayer
+        Its bias is kept.
+    rank : int
+        Number of components kept, from 1 to min(out, in).
+    decompose : callable
+        Function (weight, rank) -> (left, right).
+
+    Returns
+    -------
+    LowRankLinear or the type of `linear`
+
+    Raises
+    ------
+    ConfigError
+        If rank is out of range.
+
+    Examples
+    --------
+    >>> from tinyslm.modules import Linear
+    >>> factorize_linear(Linear(np.diag([2.0, 3.0, 4.0, 5.0])), 1).shapes()
+    [(4, 1), (1, 4)]
     """
     weight = linear.dense_weight()
     if factorized_parameters(weight.shape, rank) == weight.size:
         return linear
-    left, right = decompose(weight, rank)
-    return LowRankLinear(left, right, linear.bias)
+    return LowRankLinear(*decompose(weight, rank), linear.bias)

@@ -1,4 +1,7 @@
-"""A linear layer while its rank is being learned."""
+"""Linear layer with a trainable mask over its components, used while LLRC learns ranks.
+
+Masks and losses: `tinyslm/compression/factorization/llrc.py`. Lesson: `lessons/10_low_rank.py`.
+"""
 
 from typing import ClassVar
 
@@ -9,9 +12,28 @@ from tinyslm.tree import Array, constant
 
 
 class MaskedRankLinear(LinearLayer):
-    """y = x (left diag(mask) right)^T + b, in training only. The logits of the mask are the only thing that learns.
+    """Linear layer y = x (left diag(mask) right)^T + b, for training only. Only the logits of the mask are trainable.
 
-    logits, noise: (r,);  left: (out, r), singular values included;  right: (r, in);  bias: (out,) or None.
+    Parameters
+    ----------
+    logits : ndarray, shape (r,)
+        One logit per component; see `rank_mask`.
+    left : ndarray, shape (out, r)
+        Contains the singular values.
+    right : ndarray, shape (r, in)
+    noise : ndarray, shape (r,)
+        Added to the logits.
+    temperature : float
+        Of the gradient of the mask.
+    bias : ndarray, shape (out,), optional
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer = MaskedRankLinear(np.array([5.0, -5.0]), np.eye(2), np.eye(2), np.zeros(2), 1.0)
+    >>> layer.dense_weight()
+    array([[1., 0.],
+           [0., 0.]])
     """
 
     matrix: ClassVar[str] = "left"
@@ -24,8 +46,10 @@ class MaskedRankLinear(LinearLayer):
     bias: Array | None = constant(default=None)
 
     def __call__(self, x):
-        """x: (..., in) -> (..., out). The product of the factors is formed: for more tokens than components that takes
-        less than two products with each token, and the gradient of the mask is s_i u_i^T G v_i, with G of the product.
+        """x: (..., in) -> (..., out).
+
+        The masked product of the factors is computed: with more tokens than components this is cheaper than two
+        products per token. The gradient of mask entry i is s_i u_i^T G v_i, with the gradient G of the product.
         """
         mask = rank_mask(self.logits, self.noise, self.temperature)  # (r,)
         weight = ops.linear(self.left * mask, self.right.T)  # (out, in)
@@ -36,5 +60,5 @@ class MaskedRankLinear(LinearLayer):
         return self.right.shape[1]
 
     def dense_weight(self) -> Array:
-        """The (out, in) matrix of the components that the mask keeps."""
+        """The (out, in) sum of the components that the mask keeps."""
         return (self.left * rank_mask(self.logits, self.noise, self.temperature)) @ self.right

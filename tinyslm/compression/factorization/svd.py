@@ -1,51 +1,164 @@
-"""The truncated singular value decomposition, and what a rank costs. Shapes are (m, n) = (out, in)."""
+"""Truncated singular value decomposition (SVD), and the number of parameters at each rank.
+
+Shapes are (m, n) = (out, in). On models: `tinyslm/recipes/factorization/svd.py`. Lesson: `lessons/10_low_rank.py`.
+"""
 
 import math
 
 import numpy as np
 import scipy
 
-from tinyslm.compression.argument_checks import require_integer, require_matrix, require_ratio
+from tinyslm.compression.argument_checks import checked, matrix, require_integer, require_ratio
 from tinyslm.compression.factorization.components import Components, balanced_components
 
 
-def svd_components(weight) -> Components:
-    """The components that `truncated_svd` takes the first of."""
-    require_matrix("weight", weight)
+@checked(weight=matrix("out", "in"))
+def svd_components(weight: np.ndarray) -> Components:
+    """All components of `truncated_svd`.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (out, in)
+        Weight matrix of a linear layer, y = x W^T.
+
+    Returns
+    -------
+    Components
+        Ordered by singular value: dropping component i adds s_i^2 to the squared error of the weights.
+
+    Raises
+    ------
+    DataError
+        If weight is not a finite matrix.
+
+    Examples
+    --------
+    >>> svd_components(np.diag([2.0, 3.0])).singular_values
+    array([3., 2.])
+    """
     U, S, Vt = scipy.linalg.svd(weight.astype(np.float64), full_matrices=False)  # (out, r), (r,), (r, in)
     return balanced_components(U, S[:, None] * Vt, S)
 
 
-def truncated_svd(weight, rank):
-    """(left, right) whose product is the closest matrix of this rank in the Frobenius and the spectral norm.
+def truncated_svd(weight: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Factors whose product is the closest matrix of this rank, in the Frobenius and the spectral norm.
 
-    weight: (out, in);  returns left (out, R), right (R, in), dtype of weight, computed in float64. With W = U S V^T,
-    left = U sqrt(S) and right = sqrt(S) V^T: half of each singular value on either side, so that both factors have
-    entries of similar size. The error is sqrt(sum of the dropped s_i^2).
-    Source: Eckart & Young 1936; Mirsky 1960 for every unitarily invariant norm.
+    With W = U S V^T, left = U sqrt(S) and right = sqrt(S) V^T: each factor contains the root of the singular values,
+    so that both have entries of similar size. The Frobenius error is the root of the sum of the dropped s_i^2.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (out, in)
+        Weight matrix of a linear layer, y = x W^T.
+    rank : int
+        Number of components kept, from 1 to min(out, in).
+
+    Returns
+    -------
+    left : ndarray, shape (out, rank)
+    right : ndarray, shape (rank, in)
+        The factors, computed in float64, dtype of `weight`.
+
+    Raises
+    ------
+    DataError
+        If weight is not a finite matrix.
+    ConfigError
+        If rank is out of range.
+
+    References
+    ----------
+    Eckart & Young 1936; Mirsky 1960 for every unitarily invariant norm.
+
+    Examples
+    --------
+    >>> left, right = truncated_svd(np.diag([2.0, 3.0]), 1)
+    >>> np.round(left @ right, 6) + 0.0
+    array([[0., 0.],
+           [0., 3.]])
     """
     return svd_components(weight).first(rank, weight.dtype)
 
 
-def rank_for_ratio(shape, ratio):
-    """The largest rank whose factors hold at most this fraction of the dense parameters, but at least 1.
+def rank_for_ratio(shape: tuple[int, int], ratio: float) -> int:
+    """Largest rank whose two factors have at most this fraction of the dense parameters, at least 1.
 
-    ratio: fraction kept, above 0 and up to 1. floor(ratio * mn / (m + n)), because rank k costs k (m + n) parameters:
-    half of the parameters of a square matrix is only a quarter of its rank.
+    Rank k has k (m + n) parameters. For a square matrix, half of the parameters is a quarter of the full rank.
+
+    Parameters
+    ----------
+    shape : tuple of two ints
+        Shape (m, n) of the weight matrix.
+    ratio : float
+        Fraction of parameters kept, above 0 and up to 1.
+
+    Returns
+    -------
+    int
+        ``max(1, floor(ratio * mn / (m + n)))``.
+
+    Raises
+    ------
+    ConfigError
+        If ratio is out of range.
+
+    Examples
+    --------
+    >>> rank_for_ratio((8, 8), 0.5)
+    2
     """
     require_ratio(ratio)
     m, n = shape
     return max(1, math.floor(ratio * m * n / (m + n)))
 
 
-def break_even_rank(shape):
-    """floor(mn / (m + n)): at a higher rank two factors are larger than the matrix (n / 2 for a square one)."""
+def break_even_rank(shape: tuple[int, int]) -> int:
+    """Largest rank whose two factors have no more parameters than the matrix; n / 2 for a square matrix.
+
+    Parameters
+    ----------
+    shape : tuple of two ints
+        Shape (m, n) of the weight matrix.
+
+    Returns
+    -------
+    int
+        ``floor(mn / (m + n))``.
+
+    Examples
+    --------
+    >>> break_even_rank((8, 8))
+    4
+    """
     m, n = shape
     return m * n // (m + n)
 
 
-def factorized_parameters(shape, rank):
-    """Parameters of a layer of this rank, which stays dense where that is no more: min(k (m + n), mn)."""
+def factorized_parameters(shape: tuple[int, int], rank: int) -> int:
+    """Number of parameters of a layer at this rank. It stays dense if two factors would not be smaller.
+
+    Parameters
+    ----------
+    shape : tuple of two ints
+        Shape (m, n) of the weight matrix.
+    rank : int
+        From 1 to min(m, n).
+
+    Returns
+    -------
+    int
+        ``min(rank * (m + n), mn)``.
+
+    Raises
+    ------
+    ConfigError
+        If rank is out of range.
+
+    Examples
+    --------
+    >>> factorized_parameters((8, 8), 3), factorized_parameters((8, 8), 5)
+    (48, 64)
+    """
     m, n = shape
     require_integer(f"rank of a matrix {tuple(shape)}", rank, 1, min(m, n))
     return min(rank * (m + n), m * n)
