@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from tests.reporting import results
-from tinyslm.reporting import figures
-from tinyslm.reporting.drawing import label_points, new_figure, plain_style
+from tinyslm.reporting import page_figures as figures
+from tinyslm.reporting.figure_style import label_points, new_figure, plain_style
 
 DRAW = {
     "loss": figures.size_against_loss,
@@ -67,8 +67,8 @@ def test_labels_of_neighbouring_points_do_not_cover_each_other():
 
 
 def test_the_floor_is_drawn_only_where_it_is_known():
-    assert "the floor, 0.684" in figures.size_against_loss(results.plausible())
-    assert "floor" not in figures.size_against_loss(results.own_text())
+    assert "entropy of the text, 0.684" in figures.size_against_loss(results.plausible())
+    assert "entropy" not in figures.size_against_loss(results.own_text())
 
 
 def test_cells_at_or_below_what_guessing_reaches_are_marked():

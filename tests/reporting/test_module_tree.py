@@ -14,7 +14,8 @@ from tinyslm.models.catalogue import CATALOGUE
 from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.modules import Linear
 from tinyslm.recipes import Quantize
-from tinyslm.reporting.module_tree import index_ranges, outline
+from tinyslm.reporting.module_tree import outline
+from tinyslm.reporting.number_format import index_ranges
 from tinyslm.tree import map_modules
 
 
@@ -81,7 +82,7 @@ def test_biases_and_tied_heads():
 def test_compressed_layers_are_told_apart():
     model = random_model(llama_shape(31, 16, 20, 3, 4, 2))
     lines = rows(Quantize()(model))
-    assert lines["embedding"].note == "8 bits per number; its table is the output head too"
+    assert lines["embedding"].note == "8 bits per number; tied with the output head"
     assert (lines["up"].shape, lines["up"].note) == ("(20, 16)", "8 bits per weight")
     lines = rows(map_modules(lambda path, x: factorize_linear(x, 2) if "layers.1" in path else x, model, Linear))
     assert "layers.0,2 ×2" in lines and "layers.1" in lines

@@ -9,7 +9,8 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.reporting import results
-from tinyslm.reporting import render_page, units
+from tinyslm.reporting import plain_text, render_page
+from tinyslm.reporting.html_template import write_page
 
 EMPTY = {"meta", "br"}  # elements that have no end
 
@@ -73,8 +74,8 @@ def test_every_name_and_sample_is_on_the_page_as_text(page):
     given, text, reader = page
     all_text = "".join(reader.texts).replace("\u00a0", " ")
     for row in given["rows"]:
-        assert units.shorten(row["name"], 60) in all_text
-        assert units.clean(row["sample"]["text"]) in all_text
+        assert plain_text.shorten(row["name"], 60) in all_text
+        assert plain_text.clean(row["sample"]["text"]) in all_text
     text.encode()  # no unpaired surrogates
 
 
@@ -94,18 +95,38 @@ def test_without_floor_or_exam_the_page_speaks_of_neither():
     assert "is not known for this text" in page and "The exam</b>" not in page and "Exam by subject" not in page
 
 
-def test_without_matplotlib_the_page_says_how_to_get_the_figures(monkeypatch):
+def refuse_to_import(monkeypatch, package):
     real_import = builtins.__import__
 
     def refuse(name, *arguments, **keywords):
-        if name.partition(".")[0] == "matplotlib":
+        if name.partition(".")[0] == package:
             raise ImportError(name)
         return real_import(name, *arguments, **keywords)
 
-    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", refuse)
+
+
+def test_without_matplotlib_the_page_says_how_to_get_the_figures(monkeypatch):
+    refuse_to_import(monkeypatch, "matplotlib")
     page = render_page(results.plausible())
     reader = Reader(page)
     assert "svg" not in reader.tags and 'pip install "tinyslm[report]"' in "".join(reader.texts)
     assert "table" in reader.tags and "blockquote" in reader.tags
+
+
+def test_without_jinja2_there_is_no_page(monkeypatch, tmp_path):
+    """The commands print how to install it, after their table."""
+    refuse_to_import(monkeypatch, "jinja2")
+    with pytest.raises(ImportError):
+        render_page(results.plausible())
+    message = write_page(tmp_path / "report.html", render_page, results.plausible())
+    assert 'pip install "tinyslm[report]"' in message and "\n" not in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_first_figure_and_the_results_come_before_the_table():
+    page = rendered("plausible")
+    places = [page.index(part) for part in ('id="results"', "“slice, distil, INT8”: 3.24", "<svg", 'id="table"')]
+    assert places == sorted(places)

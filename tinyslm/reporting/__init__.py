@@ -1,6 +1,6 @@
-"""What a run of `tinyslm compress` found, for the eye: a table in the terminal, and one self-contained page."""
+"""Reports of `tinyslm compress`: a table for the terminal, and a self-contained HTML page."""
 
 from tinyslm.reporting.page import render_page
-from tinyslm.reporting.table import format_table
+from tinyslm.reporting.result_table import format_table
 
 __all__ = ["format_table", "render_page"]

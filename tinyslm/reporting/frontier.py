@@ -1,44 +1,21 @@
-"""What a sweep found: every recipe by size and loss, and the frontier of those that no other beats in both."""
+"""The Pareto frontier of size and loss in the results of `tinyslm sweep`: table, figure and page."""
 
 from statistics import mean, stdev
 from typing import NamedTuple
 
-from tinyslm.reporting import units
-from tinyslm.reporting.drawing import label_points, new_figure, plain_style, set_scale, to_svg
-from tinyslm.reporting.figures import MARKS
-from tinyslm.reporting.markup import escape
-from tinyslm.reporting.stylesheet import STYLE
-from tinyslm.reporting.techniques import technique
+from tinyslm.reporting import number_format
+from tinyslm.reporting.figure_style import LONGEST_NAME
+from tinyslm.reporting.html_template import figure_or_none, render_template
+from tinyslm.reporting.page_figures import scatter_plot
+from tinyslm.reporting.plain_text import shorten
+from tinyslm.reporting.recipe_techniques import technique
+from tinyslm.reporting.terminal_table import ruled_table
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<header><h1>{title}</h1></header>
-<main>
-<p>Each point is a recipe. A recipe is on the frontier where no other is both smaller and better. Loss is in nats per
-token on {tokens:,} tokens of {documents}, ± standard deviation over the seeds where there are several.</p>
-<figure class="card scroll">{figure}</figure>
-<div class="scroll" tabindex="0"><table>
-<thead><tr><th>recipe</th><th>frontier</th><th>stored</th><th>parameters</th><th>multiply-adds</th><th>loss</th>
-<th>change</th><th>seeds</th></tr></thead>
-<tbody>
-{rows}
-</tbody></table></div>
-</main>
-<footer class="note"><p>Written by tinyslm {version}. Every number of every point: points.jsonl.</p></footer>
-</body>
-</html>
-"""
+MOST_LABELS = 20  # in the figure; of more recipes, only those on the frontier are labelled
 
 
 class Spot(NamedTuple):
-    """One recipe: means over its seeds, with the standard deviation of the loss over them (None for one seed)."""
+    """One recipe: means over its seeds, and the standard deviation of the loss over them (None for one seed)."""
 
     name: str
     technique: str
@@ -47,38 +24,35 @@ class Spot(NamedTuple):
     multiply_adds: float
     loss: float
     deviation: float | None
-    change: float  # of the loss, from the dense model's on the same documents
+    change: float  # difference from the dense model's loss on the same documents
     seeds: int
     on_frontier: bool
 
+    @property
+    def loss_text(self) -> str:
+        """Loss ± standard deviation."""
+        return f"{self.loss:.3f}" + ("" if self.deviation is None else f" ±{self.deviation:.3f}")
+
 
 def spots(points) -> list[Spot]:
-    """The recipes of a sweep, smallest first. points: what `tinyslm sweep` wrote for each recipe and seed."""
+    """The recipes of a sweep, smallest first. points: the records of `tinyslm sweep`, one per recipe and seed."""
     groups = {}
     for point in points:
         groups.setdefault(point["name"], []).append(point)
-    made = []
+    found = []
     for name, group in groups.items():
         rows = [point["measured"] for point in group]
         losses = [row["loss"]["nats"] for row in rows]
-        made.append(
-            Spot(
-                name,
-                technique(group[0]),
-                *(mean(row[key] for row in rows) for key in ("bits", "parameters", "multiply_adds")),
-                mean(losses),
-                stdev(losses) if len(losses) > 1 else None,
-                mean(row["change"]["nats"] for row in rows),
-                len(group),
-                False,
-            )
-        )
-    made.sort(key=lambda spot: (spot.bits, spot.loss))
-    return [spot._replace(on_frontier=is_on_frontier(spot, made)) for spot in made]
+        sizes = [mean(row[key] for row in rows) for key in ("bits", "parameters", "multiply_adds")]
+        deviation = stdev(losses) if len(losses) > 1 else None
+        change = mean(row["change"]["nats"] for row in rows)
+        found.append(Spot(name, technique(group[0]), *sizes, mean(losses), deviation, change, len(group), False))
+    found.sort(key=lambda spot: (spot.bits, spot.loss))
+    return [spot._replace(on_frontier=is_on_frontier(spot, found)) for spot in found]
 
 
 def is_on_frontier(spot, others) -> bool:
-    """Whether no other is at least as small and as good, and better in one of the two."""
+    """Whether no other recipe is at least as small and as good, and better in one of the two."""
     return not any(
         other.bits <= spot.bits and other.loss <= spot.loss and (other.bits < spot.bits or other.loss < spot.loss)
         for other in others
@@ -87,80 +61,36 @@ def is_on_frontier(spot, others) -> bool:
 
 def format_frontier(points) -> str:
     """A table for the terminal, smallest first; a star marks the frontier."""
-    found = spots(points)
-    width = min(40, max(5, *(units.width(units.one_line(spot.name)) for spot in found)))
-    lines = [f"{'recipe':{width}}     stored  parameters           loss    change"]
-    for spot in found:
-        name = units.shorten(spot.name, width)
-        cells = (_stored(spot), units.scaled(spot.parameters), _loss(spot), f"{spot.change:+.3f}")
-        lines.append(
-            f"{name}{' ' * (width - units.width(name))} {'*' if spot.on_frontier else ' '}"
-            + "".join(f"{cell:>{room}}" for cell, room in zip(cells, (9, 12, 15, 10), strict=True))
-        )
-    return "\n".join([*lines, "*: no other recipe is both smaller and better.  loss: nats per token"])
-
-
-def _stored(spot):
-    return units.size(spot.bits / 8)
-
-
-def _loss(spot):
-    return f"{spot.loss:.3f}" + ("" if spot.deviation is None else f" ±{spot.deviation:.3f}")
+    rows = [("recipe", "frontier", "stored", "parameters", "loss", "change")]
+    for spot in spots(points):
+        sizes = number_format.size(spot.bits / 8), number_format.scaled(spot.parameters)
+        star = "*" if spot.on_frontier else ""
+        rows.append((shorten(spot.name, 30), star, *sizes, spot.loss_text, f"{spot.change:+.3f}"))
+    notes = (
+        "frontier: no other recipe is both smaller and better",
+        "loss: nats per token ± standard deviation over seeds; change: difference from the dense model",
+    )
+    return ruled_table(rows, 1, notes)
 
 
 def frontier_figure(points) -> str:
-    """Stored size to the right, loss upwards, the frontier as a line of steps; SVG text."""
-    found = spots(points)
-    frontier = [spot for spot in found if spot.on_frontier]
-    with plain_style():
-        figure, axes = new_figure(8.5, 5.2)
-        sizes = [spot.bits / 8e6 for spot in found]
-        logarithmic = set_scale(axes, "x", sizes)
-        ends = [spot.loss + side * (spot.deviation or 0) for spot in found for side in (-1, 1)]
-        set_scale(axes, "y", ends)
-        corners = [spot.bits / 8e6 for spot in frontier], [spot.loss for spot in frontier]
-        axes.step(*corners, where="post", color="#555555", linewidth=1, linestyle=(0, (4, 2)), zorder=1)
-        for spot, x in zip(found, sizes, strict=True):
-            shape, colour = MARKS[spot.technique]
-            axes.errorbar(x, spot.loss, spot.deviation or 0, color="#777777", linewidth=1, capsize=2, zorder=2)
-            axes.plot(x, spot.loss, shape, color=colour, markersize=9, markeredgecolor="white", zorder=3)
-        axes.set_xlabel(f"stored size, MB{' on a logarithmic scale' if logarithmic else ''} (smaller is better: left)")
-        axes.set_ylabel("loss, nats per token (lower is better)")
-        named = frontier if len(found) > 20 else found  # more names than that hide the points
-        label_points(axes, [(spot.bits / 8e6, spot.loss, units.shorten(spot.name, 26)) for spot in named])
-        return to_svg(figure, "frontier", "Scatter plot of the loss of each recipe against its stored size")
+    """Scatter plot of loss against stored size, with the frontier as a step line; SVG text."""
+    found = [((shorten(spot.name, LONGEST_NAME), spot.technique, spot.bits / 8e6, spot.loss, spot.deviation or 0), spot)
+             for spot in spots(points)]  # fmt: skip
+    frontier = [point for point, spot in found if spot.on_frontier]
+    points = [point for point, _ in found]
+    return scatter_plot(
+        points,
+        "stored size",
+        "frontier",
+        "Scatter plot of the loss of each recipe against its stored size",
+        frontier=[(size, nats) for _, _, size, nats, _ in frontier],
+        named=frontier if len(points) > MOST_LABELS else points,
+    )
 
 
 def render_frontier(points) -> str:
-    """The page as text. Where matplotlib is missing it has the table, and says how to get the figure."""
-    try:
-        figure = frontier_figure(points)
-    except ImportError:
-        figure = '<p>The figure is drawn by matplotlib: pip install "tinyslm[report]"</p>'
-    found, first = spots(points), points[0]
-    experiment = first["experiment"]
-    documents = "your own text" if experiment["texts"] else f"{experiment['validation']:,} documents of the town"
-    return PAGE.format(
-        title=f"Size against loss: {escape(units.one_line(experiment['model']))}",
-        style=STYLE,
-        tokens=first["measured"]["loss"]["tokens"],
-        documents=documents,
-        figure=figure,
-        rows="\n".join(map(_table_row, found)),
-        version=escape(first["record"]["versions"]["tinyslm"]),
+    """The page as text. Without matplotlib it has no figure, and says how to install it. ImportError without jinja2."""
+    return render_template(
+        "sweep.html.j2", spots=spots(points), figure=figure_or_none(frontier_figure, points), first=points[0]
     )
-
-
-def _table_row(spot):
-    cells = (
-        "★" if spot.on_frontier else "",
-        _stored(spot),
-        units.scaled(spot.parameters),
-        units.scaled(spot.multiply_adds),
-        _loss(spot),
-        f"{spot.change:+.3f}",
-        spot.seeds,
-    )
-    return f'<tr><th scope="row">{escape(units.one_line(spot.name))}</th>' + "".join(
-        f"<td>{cell}</td>" for cell in cells
-    ) + "</tr>"  # fmt: skip

@@ -1,147 +1,124 @@
-"""What a model looks like, for a terminal: its tree, where its parameters are, what they cost, what its layers see."""
+"""The report of `tinyslm inspect` on one model: module tree, parameters, costs, attention."""
 
 from itertools import groupby
 
-from tinyslm.reporting import units
-from tinyslm.reporting.aligned import aligned
-from tinyslm.reporting.module_tree import index_ranges, outline
+from tinyslm.reporting import number_format
+from tinyslm.reporting.module_tree import outline
+from tinyslm.reporting.number_format import index_ranges, percent
+from tinyslm.reporting.terminal_table import table_lines, wrapped
 
 SPARE_LETTERS = "XYZACDEGHIJKLMOPQRSTUV"
 AS_DTYPE = {
     "float32": "in float32",
     "bfloat16": "in bfloat16",
-    "int8": "in INT8: a byte per weight, and a float32 scale for each row of a matrix",
+    "int8": "in INT8: one byte per weight, one float32 scale per row of a matrix",
 }
 
 
 def format_inspection(title, model, found, stored=None) -> str:
-    """A model (of which nothing but shapes is looked at) and what `inspect_model` found, as text.
+    """The whole report as text.
 
-    stored: what `evaluation.inspection.inspect_stored` found in its files, or None.
+    model: only its shapes are used;  found: the result of `inspect_model`;  stored: that of `inspect_stored`, or None.
     """
-    sections = [
-        [title],
-        format_outline(model),
-        format_parts(found),
-        format_costs(found, stored),
-        format_attention(found),
-    ]
-    return "\n\n".join("\n".join(lines) for lines in sections)
+    sections = wrapped(title), format_outline(model), format_parts(found), format_costs(found, stored)
+    return "\n\n".join("\n".join(lines) for lines in (*sections, format_attention(found)))
 
 
 def format_outline(model) -> list[str]:
-    """The tree."""
-    rows = [("module", "shape (+ bias)", "parameters", "")]
-    for line in outline(model):
-        rows.append((line.name, line.shape, f"{line.parameters:,}", line.note))
-    return aligned(rows, right=(2,))
+    """The module tree."""
+    rows = [(line.name, line.shape, f"{line.parameters:,}", line.note) for line in outline(model)]
+    return table_lines([("module", "shape (+ bias)", "parameters", ""), *rows], right=(2,))
 
 
 def format_parts(found) -> list[str]:
-    """Where the parameters are."""
-    total = found["parameters"]
-    counts = [*found["parts"].items(), ("all", total)]
-    notes = {"head": "tied: the embedding's table serves" if found["tied_head"] else ""}
+    """Parameters by part of the model."""
+    total, active = found["parameters"], found["active_parameters"]
+    notes = {"head": "tied with the embedding" if found["tied_head"] else ""}
     rows = [("part", "parameters", "share", "")]
-    rows += [(part, f"{count:,}", units.percent(count / total, 1), notes.get(part, "")) for part, count in counts]
-    share = found["parts"]["feed-forward"] / total
-    lines = aligned(rows, right=(1, 2))
-    lines.append(
-        f"Feed-forward layers hold {units.percent(share, 1)} of all parameters, "
-        f"and {units.percent(found['feed_forward_share_of_layers'], 1)} of those inside the layers."
+    for part, count in (*found["parts"].items(), ("all", total)):
+        rows.append((part, f"{count:,}", percent(count / total, 1), notes.get(part, "")))
+    share, inside = found["parts"]["feed-forward"] / total, found["feed_forward_share_of_layers"]
+    text = (
+        f"Feed-forward layers hold {percent(share, 1)} of all parameters, and {percent(inside, 1)} of those in layers."
     )
-    if found["active_parameters"] < total:
-        lines.append(
-            f"One token uses {found['active_parameters']:,} of them "
-            f"({units.percent(found['active_parameters'] / total, 1)}): it is sent to few of the experts."
+    lines = [*table_lines(rows, right=(1, 2)), *wrapped(text)]
+    if active < total:
+        lines += wrapped(
+            f"Active parameters per token: {active:,} ({percent(active / total, 1)}); a router selects experts."
         )
     return lines
 
 
 def format_costs(found, stored=None) -> list[str]:
-    """What storing and computing takes."""
+    """File size, memory, multiply-adds and key/value cache."""
     rows = []
     if stored is not None:
-        dtypes = ", ".join(f"{units.size(size)} in {dtype}" for dtype, size in stored["dtypes"].items())
+        dtypes = ", ".join(f"{number_format.size(size)} in {dtype}" for dtype, size in stored["dtypes"].items())
         files = "1 file" if stored["files"] == 1 else f"{stored['files']} files"
         rows.append(("on disk", f"{dtypes} ({stored['tensors']} tensors in {files})"))
         if stored["replaced"]:
             kinds = ", ".join(f"{count} {kind}" for kind, count in stored["replaced"].items())
-            rows.append(("compressed", f"{kinds}; the others are plain"))
-    memory = [f"{units.size(size)} {AS_DTYPE.get(dtype, dtype)}" for dtype, size in found["memory"].items()]
+            rows.append(("compressed", f"{kinds}; all other layers are dense"))
+    memory = [f"{number_format.size(size)} {AS_DTYPE.get(dtype, dtype)}" for dtype, size in found["memory"].items()]
     rows += zip(["in memory", *[""] * len(memory)], memory, strict=False)
-    context, products = f"{found['context']:,} tokens", units.scaled(found["attention_multiply_adds"])
-    rows.append(("multiply-adds", f"{units.scaled(found['multiply_adds'])} for each token, by weights"))
-    if found["kind"] == "EncoderDecoder":
-        rows[-1] = ("multiply-adds", f"{rows[-1][1]} (one token read and one written)")
+    context, products = f"{found['context']:,} tokens", number_format.scaled(found["attention_multiply_adds"])
+    both = " (one token read and one written)" if found["kind"] == "EncoderDecoder" else ""
+    rows.append(("multiply-adds", f"{number_format.scaled(found['multiply_adds'])} per token with weights{both}"))
     rows.append(("", f"{products} more in attention, with {context} in the context"))
     if found["cache_bytes"]:
-        per_token, whole = units.size(found["cache_bytes_per_token"]), units.size(found["cache_bytes"])
+        per_token, whole = (number_format.size(found[key]) for key in ("cache_bytes_per_token", "cache_bytes"))
         rows.append(("key/value cache", f"{per_token} per token in bfloat16, {whole} for {context}"))
-    return aligned(rows)
+    return table_lines(rows)
 
 
 def format_attention(found) -> list[str]:
-    """What the layers of each stack see, one letter per layer, and what the letters mean."""
-    letters = _letters(found["attention"])
-    lines = ["What a token sees (itself included), one letter per layer:"]
-    for stack, layers in groupby(found["attention"], lambda layer: _stack(layer["path"])):
-        row = "".join(letters[kind_of(layer)] for layer in layers)
-        lines.append(f"  {stack + ' ' if stack else ''}{row}")
+    """The attention pattern of each layer as one letter, and the meaning of the letters."""
+    layers = found["attention"]
+    letters = _letters(layers)
+    lines = wrapped("Attention, one letter per layer (a token always attends to itself too):")
+    for stack, group in groupby(layers, lambda layer: layer["path"].rpartition("layers.")[0].rstrip(".")):
+        lines.append(f"  {stack + ' ' if stack else ''}{''.join(letters[attention_kind(layer)] for layer in group)}")
     rows = []
     for kind, letter in letters.items():
-        indices = [index for index, layer in _numbered(found["attention"]) if kind_of(layer) == kind]
-        rows.append((f"  {letter}", _layers(indices), _sees(kind, found), _positions(kind, found)))
-    lines += aligned(rows)
+        paths = [layer["path"] for layer in layers if attention_kind(layer) == kind]
+        indices = [int(path.rpartition("layers.")[2].split(".")[0]) for path in paths]
+        number = f"layer {indices[0]}" if len(indices) == 1 else f"{len(indices)} layers, {index_ranges(indices)}"
+        rows.append((f"  {letter}", number, _span(kind, found), _positions(kind, found)))
+    lines += table_lines(rows)
     if found["kind"] == "EncoderDecoder":
-        lines.append("  Between the two, cross attention: every token of the decoder sees the whole source.")
+        lines += wrapped("  Cross attention: every token of the decoder attends to the whole source.")
     return lines
 
 
-def _layers(indices):
-    return f"layer {indices[0]}" if len(indices) == 1 else f"{len(indices)} layers, {index_ranges(indices)}"
-
-
-def _stack(path):
-    """ "decoder.layers.3.attention" -> "decoder"; "" in a model with one stack."""
-    return path.rpartition("layers.")[0].rstrip(".")
-
-
-def _numbered(attention):
-    """(number within its stack, layer)."""
-    return [(int(layer["path"].rpartition("layers.")[2].split(".")[0]), layer) for layer in attention]
-
-
-def kind_of(layer) -> tuple:
-    """What tells one kind of layer from another."""
+def attention_kind(layer) -> tuple:
+    """Causality, window and rotary embedding: equal for layers of the same kind."""
     rope = layer["rope"]
     return layer["causal"], layer["window"], rope and tuple(rope.items())
 
 
 def _letters(attention):
-    """{kind: letter} in order of appearance: Both sides, Window, No positions (where other layers have them), Full."""
+    """{kind: letter} in order: Bidirectional, Window, No positions (where other layers have them), Full."""
     spare, letters = iter(SPARE_LETTERS), {}
-    some_turn = any(layer["rope"] for layer in attention)
-    for kind in map(kind_of, attention):
+    some_rotary = any(layer["rope"] for layer in attention)
+    for kind in map(attention_kind, attention):
         causal, window, rope = kind
-        letter = "B" if not causal else "W" if window else "N" if some_turn and rope is None else "F"
+        letter = "B" if not causal else "W" if window else "N" if some_rotary and rope is None else "F"
         if kind not in letters:
             letters[kind] = letter if letter not in letters.values() else next(spare, "?")
     return letters
 
 
-def _sees(kind, found):
+def _span(kind, found):
     causal, window, _ = kind
-    longest = found["longest_context"]
     if window is None:
-        return "all tokens up to itself" if causal else "all tokens, on both sides"
-    is_longer = longest is not None and window >= longest
-    return f"the last {window:,} tokens" + (" (all)" if is_longer else "")
+        return "all earlier tokens" if causal else "all tokens, on both sides"
+    longest = found["longest_context"]
+    return f"the last {window:,} tokens" + (" (all)" if longest is not None and window >= longest else "")
 
 
 def _positions(kind, found):
     rope = dict(kind[2] or {})
     if not rope:
-        return found["positions"] or "does not know positions"
-    scaling = "" if rope["scaling"] == "default" else f", {rope['scaling']}"
-    return f"rotary positions, theta {rope['theta']:,.0f}{scaling}"
+        return found["positions"] or "no position encoding"
+    scaling = "" if rope["scaling"] == "default" else f", {rope['scaling']} scaling"
+    return f"RoPE, theta {rope['theta']:,.0f}{scaling}"

@@ -1,4 +1,4 @@
-"""A model as a tree of text: its modules with their shapes, equal layers as one."""
+"""The module tree of a model as text: shapes and parameters, with equal layers shown once."""
 
 from dataclasses import fields
 from typing import NamedTuple
@@ -14,13 +14,14 @@ from tinyslm.modules import (
     RMSNorm,
     WeightLayer,
 )
+from tinyslm.reporting.number_format import index_ranges
 from tinyslm.tree import Module, is_array
 
-TIED = "its table is the output head too"
+TIED = "tied with the output head"
 
 
 class Line(NamedTuple):
-    """One module: its branch and name, its shape, its parameters, and what else there is to say about it."""
+    """One module: tree branch and name, shape of its weight, parameters of it and all modules like it, and a note."""
 
     name: str
     shape: str
@@ -29,7 +30,7 @@ class Line(NamedTuple):
 
 
 def outline(model) -> list[Line]:
-    """The lines of everything below a model, parents before children."""
+    """One line for each module of a model, parents before children."""
     lines = _below(model, "")
     if not model.tied_head:
         return lines
@@ -42,19 +43,19 @@ def outline(model) -> list[Line]:
 def _below(module, indent):
     children = [entry for field in fields(module) for entry in _children(field.name, getattr(module, field.name))]
     lines = []
-    for position, (name, child, count) in enumerate(children):
-        is_last = position == len(children) - 1
+    for index, (name, child, count) in enumerate(children):
+        is_last = index == len(children) - 1
         times = f" ×{count}" if count > 1 else ""
         branch = f"{indent}{'└─' if is_last else '├─'} {name}{times}"
         parameters = count_parameters(child)
-        remark = f"{parameters:,} in each" if count > 1 and not note(child) else note(child)
-        lines.append(Line(branch, shape(child), count * parameters, remark))
+        child_note = f"{parameters:,} in each" if count > 1 and not note(child) else note(child)
+        lines.append(Line(branch, shape(child), count * parameters, child_note))
         lines += _below(child, f"{indent}{'   ' if is_last else '│  '}")
     return lines
 
 
 def _children(name, value):
-    """(name, module, how many are like it) of one field."""
+    """(name, module, number of equal modules) for each kind of module in one field."""
     if isinstance(value, Module):
         return [(name, value, 1)]
     if not isinstance(value, list):
@@ -66,24 +67,12 @@ def _children(name, value):
 
 
 def _signature(module):
-    """What two modules that look the same in the tree have in common."""
+    """Equal for two modules that have the same lines in the tree."""
     return shape(module), note(module), tuple(line[1:] for line in _below(module, ""))
 
 
-def index_ranges(indices) -> str:
-    """[0, 1, 2, 5] -> "0-2,5"; of more than four runs the first two and the last: "0,2,…,24"."""
-    runs = []
-    for index in indices:
-        if runs and index == runs[-1][1] + 1:
-            runs[-1][1] = index
-        else:
-            runs.append([index, index])
-    texts = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
-    return ",".join(texts if len(texts) <= 4 else [*texts[:2], "…", texts[-1]])
-
-
 def shape(module) -> str:
-    """The shape of a module's weight, of both where it has two factors, and of its bias."""
+    """Shapes of a module's weight, or of its two factors, and of its bias: "(8, 4) + (8)"."""
     values = {field.name: getattr(module, field.name) for field in fields(module)}
     if isinstance(module, WeightLayer):
         bias = values.get("bias")
@@ -94,7 +83,7 @@ def shape(module) -> str:
 
 
 def note(module) -> str:
-    """What the shapes of a module do not show. What a layer sees, and how it knows positions, is another table."""
+    """Properties that the shapes do not show. Windows and positions are in the table of attention."""
     if isinstance(module, WeightLayer):
         return module.storage
     if isinstance(module, Attention | CrossAttention):
@@ -106,7 +95,7 @@ def note(module) -> str:
     if isinstance(module, RMSNorm | LayerNorm):
         return "RMS norm" if isinstance(module, RMSNorm) else "layer norm"
     if isinstance(module, RelativePositions):
-        return f"what a distance adds to a score, up to {module.max_distance} tokens"
+        return f"relative position biases, distances up to {module.max_distance}"
     return ""
 
 

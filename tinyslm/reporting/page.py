@@ -1,61 +1,38 @@
-"""The result of a run as one self-contained HTML page: no scripts, nothing loaded from elsewhere."""
+"""The results of a run as one self-contained HTML page: no scripts, nothing loaded from the network."""
 
-from tinyslm.reporting import sections, units
-from tinyslm.reporting.findings import findings
-from tinyslm.reporting.introduction import introduction
-from tinyslm.reporting.markup import bullets, definitions, escape, paragraphs
-from tinyslm.reporting.questions import answers
-from tinyslm.reporting.stylesheet import STYLE
+import math
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<header>
-<h1>{title}</h1>
-<nav><a href="#findings">Findings</a> <a href="#table">Table</a> <a href="#figures">Figures</a> \
-<a href="#questions">Questions</a> <a href="#models">Models</a></nav>
-</header>
-<main>
-{introduction}
-<h2 id="findings">What was found</h2>
-{findings}
-<h2 id="table">All numbers</h2>
-{table}
-<h2 id="figures">Figures</h2>
-{figures}
-<h2 id="questions">Questions that the numbers raise</h2>
-{questions}
-<h2 id="models">The models one by one</h2>
-{models}
-</main>
-<footer class="note">
-<p>Written by tinyslm {version}, seed {seed}, {training}, in {duration}. The same numbers as data: results.json.</p>
-</footer>
-</body>
-</html>
-"""
+from tinyslm.reporting import page_figures
+from tinyslm.reporting.explanations import explanations
+from tinyslm.reporting.html_template import figure_or_none, render_template
+from tinyslm.reporting.number_format import DASH
+from tinyslm.reporting.recipe_techniques import techniques
+from tinyslm.reporting.result_sentences import LONGEST_NAME, result_sentences
+from tinyslm.reporting.result_table import COLUMNS
+from tinyslm.reporting.step_descriptions import describe_step
 
 
-def render_page(results) -> str:
-    """The page as text. Where matplotlib is missing it has everything but the figures, and says how to get them."""
-    rows = results["rows"]
-    return PAGE.format(
-        title=f"What it costs to make a language model smaller: {escape(units.one_line(results['model']['name']))}",
-        style=STYLE,
-        introduction=paragraphs(introduction(results)),
-        findings=bullets(findings(results)),
-        table=sections.table(rows),
-        figures=sections.all_figures(results),
-        questions=definitions(answers(results), "answers"),
-        models="\n".join(sections.model(row, i, results) for i, row in enumerate(rows)),
-        version=escape(results["version"]),
-        seed=escape(results["seed"]),
-        training="long training (--thorough)" if results["thorough"] else "short training (--thorough trains longer)",
-        duration=units.duration(results["seconds"]),
+def render_page(results: dict) -> str:
+    """The page as text. Without matplotlib it has no figures, and says how to install it.
+
+    Raises ImportError without jinja2.
+    """
+    rows, dense_nats = results["rows"], results["rows"][0]["loss"]["nats"]
+    layers = results["model"]["layers"]
+    return render_template(
+        "page.html.j2",
+        results=results,
+        columns=COLUMNS,
+        longest_name=LONGEST_NAME,
+        sentences=result_sentences(results),
+        explanations=explanations(results),
+        choices=math.exp(min(dense_nats, 700)) if math.isfinite(dense_nats) else None,
+        some_missing=any(column.cell(row) == DASH for row in rows for column in COLUMNS),
+        exam=next((row["exam"] for row in rows if row["exam"]), None),
+        techniques={name for row in rows for name in techniques(row)},
+        steps=[[(describe_step(step, layers), step) for step in row["steps"]] for row in rows],
+        size_against_loss=figure_or_none(page_figures.size_against_loss, results),
+        exam_by_subject=figure_or_none(page_figures.exam_by_subject, results),
+        sizes_and_speed=figure_or_none(page_figures.sizes_and_speed, results),
+        weight_histograms=figure_or_none(page_figures.weight_histograms, results),
     )

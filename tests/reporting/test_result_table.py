@@ -3,13 +3,15 @@
 import pytest
 
 from tests.reporting import results
-from tinyslm.reporting import format_table, units
+from tinyslm.reporting import format_table, number_format
+from tinyslm.reporting.plain_text import shorten, width
 
 
 @pytest.mark.parametrize("make", results.ALL.values(), ids=results.ALL)
-def test_no_line_is_longer_than_132_columns_and_no_control_character_gets_through(make):
-    text = format_table(make())
-    assert max(map(units.width, text.split("\n"))) <= 132
+@pytest.mark.parametrize("columns", [60, 80, 132])
+def test_no_line_is_longer_than_the_terminal_and_no_control_character_gets_through(make, columns):
+    text = format_table(make(), columns)
+    assert max(map(width, text.split("\n"))) <= columns
     assert not any(ord(letter) < 32 and letter != "\n" for letter in text)
 
 
@@ -18,18 +20,29 @@ def test_columns_are_right_aligned_under_their_headings(make):
     given = make()
     lines = format_table(given).split("\n")
     header, body = lines[:2], lines[3 : 3 + len(given["rows"])]
-    assert len({units.width(line) for line in body}) == 1
-    for heading in ("parameters", "non-zeros", "disk", "memory", "adds/token", "nats/token", "floor", "right"):
-        after = units.width(body[0]) - header[1].index(heading) - len(heading)  # columns to the right of this one
+    assert len({width(line) for line in body}) == 1
+    for heading in ("parameters", "non-zeros", "disk", "memory", "per token", "nats/token", "floor", "correct"):
+        after = width(body[0]) - header[1].index(heading) - len(heading)  # columns to the right of this one
         for line in body:
             cell, rest = line[: len(line) - after], line[len(line) - after :]
             assert cell[-1] != " " and (rest == "" or rest.startswith("  ")), (heading, line)
 
 
+def test_a_narrow_terminal_gets_the_columns_in_blocks_with_every_name_in_each():
+    given = results.plausible()
+    wide, narrow = format_table(given, 200).split("\n"), format_table(given, 80).split("\n")
+    for row, line in zip(given["rows"], wide[3:], strict=False):
+        lines = [text for text in narrow if text.startswith(row["name"] + "  ")]
+        assert len(lines) > 1
+        assert (
+            " ".join(text.removeprefix(row["name"]) for text in lines).split() == line.removeprefix(row["name"]).split()
+        )
+
+
 def test_what_was_not_measured_is_a_dash():
     text = format_table(results.own_text())
     row = text.split("\n")[3]
-    assert row.split()[-2:] == [units.DASH, units.DASH]
+    assert row.split()[-2:] == [number_format.DASH, number_format.DASH]
     assert "not measured" in text and "not known" in text and "chance" not in text
 
 
@@ -48,18 +61,18 @@ def test_an_accuracy_of_zero_is_a_number_and_not_a_dash():
     "value, text",
     [(0, "0"), (7, "7"), (0.5, "0.50"), (999, "999"), (999.6, "1.00 k"), (1000, "1.00 k"), (9_994_999, "9.99 M"),
      (9_996_000, "10.0 M"), (99_960_000, "100 M"), (999_499_999, "999 M"), (999_600_000, "1.00 G"),
-     (5e18, "5000000 T"), (float("nan"), units.DASH), (float("inf"), units.DASH), (None, units.DASH)],
+     (5e18, "5000000 T"), (float("nan"), "–"), (float("inf"), "–"), (None, "–")],
 )  # fmt: skip
 def test_three_digits_and_a_prefix(value, text):
-    assert units.scaled(value) == text
+    assert number_format.scaled(value) == text
 
 
 @pytest.mark.parametrize("share, text", [(0.0384, "+3.8 %"), (-0.0384, "−3.8 %"), (0.0001, "0.0 %"), (-1e-9, "0.0 %")])
 def test_signed_percent_has_no_negative_zero(share, text):
-    assert units.percent(share, digits=1, signed=True) == text
+    assert number_format.percent(share, digits=1, signed=True) == text
 
 
 def test_a_name_is_cut_by_columns_not_by_letters():
-    assert units.shorten("圧縮された", 5) == "圧縮…" and units.width("圧縮…") == 5
-    assert units.shorten("e\u0301" * 9, 9) == "e\u0301" * 9
-    assert units.shorten(" a\n b ", 9) == "a b"
+    assert shorten("圧縮された", 5) == "圧縮…" and width("圧縮…") == 5
+    assert shorten("e\u0301" * 9, 9) == "e\u0301" * 9
+    assert shorten(" a\n b ", 9) == "a b"

@@ -1,13 +1,12 @@
-"""Numbers and names as people read them. What was not measured, or is not a finite number, is a dash."""
+"""Numbers with units, as text. A dash stands for a value that is missing or not finite."""
 
 import math
-import unicodedata
 
 DASH = "–"
 
 
 def is_number(value) -> bool:
-    """Whether there is a finite number to show."""
+    """Whether the value is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
@@ -24,12 +23,12 @@ def scaled(value, unit="") -> str:
 
 
 def size(value) -> str:
-    """Bytes, in decimal units as disks are sold: 1 MB is 1,000,000 bytes."""
+    """Bytes with a decimal prefix: 1 MB is 1,000,000 bytes."""
     return scaled(value, "B")
 
 
 def speed(measured, spread=True) -> str:
-    """Tokens per second: the median, and half the distance between the quartiles."""
+    """Tokens per second: the median ± half the interquartile range."""
     if not measured or not is_number(measured["median"]):
         return DASH
     median, half = measured["median"], (measured["high"] - measured["low"]) / 2
@@ -40,14 +39,14 @@ def speed(measured, spread=True) -> str:
 
 
 def loss(measured, spread=True) -> str:
-    """Nats per token, with the standard error."""
+    """Nats per token ± standard error."""
     if not measured or not is_number(measured["nats"]):
         return DASH
     return f"{measured['nats']:.3f}" + (f" ±{measured['standard_error']:.3f}" if spread else "")
 
 
 def percent(share, digits=0, signed=False) -> str:
-    """A share as a percentage: 0.914 is "91 %"."""
+    """A fraction as a percentage: 0.914 is "91 %"."""
     if not is_number(share):
         return DASH
     text = f"{100 * share:{'+' if signed else ''},.{digits}f}"
@@ -55,8 +54,18 @@ def percent(share, digits=0, signed=False) -> str:
     return (text.replace("-", "").replace("+", "") if negative_zero else text.replace("-", "−")) + " %"
 
 
+def relative_size(part, whole) -> str:
+    """One size as a percentage of another: "26 %", or "2.10 times" where it is larger."""
+    return percent(part / whole) if part <= whole else times(part / whole)
+
+
+def times(ratio) -> str:
+    """A ratio as "1.04 times" or "120 times"."""
+    return f"{ratio:.2f} times" if ratio < 10 else f"{ratio:,.0f} times"
+
+
 def exam(measured) -> str:
-    """The share of right answers, and half the width of its 95 % confidence interval in percentage points."""
+    """Accuracy ± half the width of its 95 % confidence interval, in percent."""
     if not measured or not is_number(measured["accuracy"]):
         return DASH
     return f"{100 * measured['accuracy']:.0f} ±{50 * (measured['high'] - measured['low']):.0f} %"
@@ -72,42 +81,13 @@ def duration(seconds) -> str:
     return f"{minutes} min {rest} s"
 
 
-def clean(text) -> str:
-    """Text without control characters, unpaired surrogates and marks of writing direction, which could disturb a
-    terminal or a file; line breaks and tabs stay."""
-    return "".join("\ufffd" if _is_control(letter) else letter for letter in str(text).replace("\r\n", "\n"))
-
-
-def _is_control(letter):
-    direction = letter in "\u200e\u200f\u061c" or "\u202a" <= letter <= "\u202e" or "\u2066" <= letter <= "\u2069"
-    return direction or (unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\t")
-
-
-def one_line(text) -> str:
-    """The text with every run of white space as one space."""
-    return " ".join(clean(text).split())
-
-
-def width(text) -> int:
-    """How many columns of a terminal the text takes: marks take none, East Asian wide letters take two."""
-    return sum(_letter_width(letter) for letter in text)
-
-
-def _letter_width(letter):
-    if unicodedata.combining(letter) or unicodedata.category(letter) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-
-
-def shorten(text, columns) -> str:
-    """The text in one line of at most this many columns, with an ellipsis where something is cut off."""
-    text = one_line(text)
-    if width(text) <= columns:
-        return text
-    used, kept = 1, []
-    for letter in text:
-        used += _letter_width(letter)
-        if used > columns:
-            break
-        kept.append(letter)
-    return "".join(kept).rstrip() + "…"
+def index_ranges(indices) -> str:
+    """[0, 1, 2, 5] -> "0-2,5". Of more than four ranges, the first two and the last: "0,2,…,24"."""
+    runs = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
+    return ",".join(texts if len(texts) <= 4 else [*texts[:2], "…", texts[-1]])

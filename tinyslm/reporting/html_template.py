@@ -1,0 +1,50 @@
+"""Rendering of the page templates by jinja2. Values are escaped, and cleaned of control characters."""
+
+from tinyslm.checkpoints import atomic_file
+from tinyslm.reporting import number_format
+from tinyslm.reporting.plain_text import clean, one_line, shorten
+
+FILTERS = ("scaled", "size", "speed", "loss", "percent", "exam", "duration", "relative_size")
+
+
+def render_template(name: str, **values) -> str:
+    """The page of a template in `templates/`; functions of `number_format` are filters. ImportError without jinja2."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("tinyslm.reporting")
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {name: getattr(number_format, name) for name in FILTERS}
+    environment.tests["is_number"] = number_format.is_number
+    environment.filters |= {"one_line": one_line, "shorten": shorten}
+    return environment.get_template(name).render(values)
+
+
+def _finalize(value):
+    """Clean every text that is written, and keep a percent sign on the line of its number. Figures stay as they are."""
+    return value if hasattr(value, "__html__") else clean(value).replace(" %", "\u00a0%")
+
+
+def figure_or_none(draw, *arguments):
+    """The SVG text, or list of SVG texts, of a function that draws; None where matplotlib is not installed."""
+    try:
+        return draw(*arguments)
+    except ImportError:
+        return None
+
+
+def write_page(path, render, *arguments) -> str:
+    """Write the page that a function renders; returns a line about the file. Without jinja2, how to install it."""
+    try:
+        text = render(*arguments)
+    except ImportError:
+        return f'{path} was not written, because jinja2 is missing: pip install "tinyslm[report]"'
+    with atomic_file(path) as file:
+        file.write(text.encode())
+    return f"{path}: the same measurements as a page with figures"
