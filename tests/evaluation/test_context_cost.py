@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import decoder_configs, encoder_configs, encoder_decoder_configs
 from tinyslm import trace
-from tinyslm.evaluation.context_cost import attention_multiply_adds, cached_numbers, cached_numbers_per_token
+from tinyslm.evaluation.context_cost import attention_multiply_adds, cached_numbers
 from tinyslm.generation.cache import KeyValueCache
 from tinyslm.models import random_model, shape_model
 
@@ -22,7 +22,7 @@ def test_a_cache_holds_the_keys_and_values_of_all_tokens_that_can_be_seen(config
     model(np.zeros((1, length), int), cache=cache)
     held = sum(array.size for store in (cache.keys, cache.values) for array in store.values())
     assert cached_numbers(shape_model(without_windows), length) == held
-    assert cached_numbers_per_token(model) * length == held
+    assert cached_numbers(model, 1) * length == held
     one_layer = held // config.num_hidden_layers // length
     seen = sum(min(length, window or length) for window in config.windows)
     assert cached_numbers(shape_model(config), length) == seen * one_layer

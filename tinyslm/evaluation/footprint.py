@@ -1,21 +1,35 @@
-"""How large a model is. Five different numbers, each counted from its arrays, none estimated from another."""
+"""Model size: five numbers, each counted from the arrays of the model."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from tinyslm.evaluation.parameters import count_parameters, other_arrays, replaced_layers
-from tinyslm.modules import MixtureOfExperts
+from tinyslm.evaluation.parameters import count_parameters, other_arrays, replaced_layers, sum_per_token
 from tinyslm.tree import named_modules
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """parameters: numbers that the model computes with;  non_zeros: those of them that are not 0;
-    bits: what storing them takes, with scales, zero points and masks;  bytes: what the arrays take in memory, which is
-    nothing for those that stay in their file (`load` with weights="mapped"), though they are parameters and stored;
-    multiply_adds: multiplications (each with an addition) by weights for one token. The products of queries with keys
-    and of probabilities with values, which grow with the context, are not among them.
+    """The size of a model.
+
+    Parameters
+    ----------
+    parameters : int
+        Number of weights, zeros included. Scales, zero points and masks are not parameters.
+    non_zeros : int
+        Number of parameters that are not zero.
+    bits : int
+        Size of the stored model: parameters, scales, zero points and masks.
+    bytes : int
+        Size of the arrays in memory. Arrays that `load(path, weights="mapped")` leaves in their file count 0.
+    multiply_adds : int
+        Multiplications by weights for one token, each with an addition. Products of queries with keys, and of
+        probabilities with values, are not included; they grow with the context.
+
+    Examples
+    --------
+    >>> Footprint(parameters=8, non_zeros=6, bits=256, bytes=32, multiply_adds=8).bits // 8
+    32
     """
 
     parameters: int
@@ -26,7 +40,26 @@ class Footprint:
 
 
 def footprint(model) -> Footprint:
-    """The footprint of a model as it is. An array that occurs twice counts once."""
+    """Count parameters, non-zeros, bits, bytes and multiply-adds per token of a model.
+
+    Parameters
+    ----------
+    model : Module
+        A decoder, encoder or encoder-decoder, dense or compressed. An array that occurs twice counts once.
+
+    Returns
+    -------
+    Footprint
+        Five integers; each is counted, none is estimated from another.
+
+    Examples
+    --------
+    >>> from tinyslm.models import random_model
+    >>> from tinyslm.models.tiny_shapes import llama_shape
+    >>> size = footprint(random_model(llama_shape(31, 16, 20, 3, 4, 2)))
+    >>> size.parameters, size.bits // 32, size.bytes // 4
+    (5792, 5792, 5792)
+    """
     others, layers = other_arrays(model).values(), replaced_layers(model).values()
     stored = sum(array.nbytes for array in others)
     return Footprint(
@@ -39,18 +72,14 @@ def footprint(model) -> Footprint:
 
 
 def multiply_adds(model) -> int:
-    """Multiplications by weights for one token: of every linear layer it passes, and of the head.
+    """Multiplications by weights for one token: in every linear layer it passes, and in the output head.
 
-    An encoder's pooler is not among them: it reads one state of a whole text, when it is asked. Of an encoder-decoder
-    it is one token read and one written.
+    An encoder's pooler is not included: it is computed once per text. Of an encoder-decoder, one token is read and one
+    is written.
     """
     layers = {path: module for path, module in named_modules(model).items() if hasattr(module, "multiply_adds")}
     layers.pop("pooler", None)
-    total = sum(layer.multiply_adds() for layer in layers.values())
-    for path, mixture in named_modules(model, MixtureOfExperts).items():
-        below = f"{path}.experts."
-        experts = sum(layer.multiply_adds() for name, layer in layers.items() if name.startswith(below))
-        total -= experts * (len(mixture.experts) - mixture.experts_per_token) // len(mixture.experts)
-    if model.tied_head:  # the embedding's table is the head's weight
+    total = sum_per_token(model, {path: layer.multiply_adds() for path, layer in layers.items()})
+    if model.tied_head:  # the embedding table is the weight of the head
         total += model.config.vocab_size * model.config.hidden_size
     return total

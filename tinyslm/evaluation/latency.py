@@ -1,4 +1,4 @@
-"""How fast a model reads a prompt and writes tokens, as medians with their spread."""
+"""Speed of reading a prompt and of generating tokens: median and quartiles."""
 
 import time
 from dataclasses import dataclass
@@ -17,16 +17,25 @@ class Speed:
     high: float
 
     @classmethod
-    def of(cls, rates):
+    def of(cls, rates) -> "Speed":
+        """The median and quartiles of measured rates."""
         low, median, high = np.percentile(rates, [25, 50, 75])
         return cls(float(median), float(low), float(high))
 
 
-def measure_speeds(models, *, prompt_length=128, new_tokens=32, rounds=9, seed=0, progress=lambda text: None):
-    """[(prompt speed, generation speed)] of each model, batch 1: a random prompt, then greedy decoding with the cache.
+def measure_speeds(
+    models,
+    *,
+    prompt_length: int = 128,
+    new_tokens: int = 32,
+    rounds: int = 9,
+    seed: int = 0,
+    progress=lambda text: None,
+) -> list[tuple[Speed, Speed]]:
+    """(prompt speed, generation speed) of each model, batch size 1: a random prompt, then greedy decoding with a cache.
 
-    The models take turns, one run each per round, so that what else the machine does meets all of them alike. Prompt
-    and tokens are cut to each model's context. The first round warms up and is not counted.
+    Each round runs every model once, so that other load of the machine affects all models alike. Prompt and new tokens
+    are cut to the context of each model. The first round is a warm-up and is not counted.
     """
     rates = [[] for _ in models]
     for number in range(rounds + 1):

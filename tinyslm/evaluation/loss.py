@@ -1,4 +1,4 @@
-"""The loss of a model on documents, in nats per token, each document on its own."""
+"""The loss of a model on documents, in nats per token."""
 
 import numpy as np
 
@@ -9,33 +9,30 @@ from tinyslm.text.batches import pad_documents, split_long
 from tinyslm.text.loss_estimate import LossEstimate, estimate_loss
 
 
-def document_nats(model, documents, tokens_per_batch=2048):
-    """Minus the log-probability of each document given its first token, and the number of tokens predicted.
+def document_nats(model, documents, tokens_per_batch: int = 2048) -> tuple[np.ndarray, np.ndarray]:
+    """Negative log-probability in nats of each document given its first token, and its number of predicted tokens.
 
-    documents: lists of token ids, beginning and ending with the end mark;  returns two arrays (N,). Documents longer
-    than the model's context are cut, each piece predicted from its own beginning.
+    documents: N lists of token ids that begin and end with the end token;  returns two arrays (N,). A document longer
+    than the model's context is split, and each piece is predicted from its own first token.
     """
     longest = model.config.max_position_embeddings
     pieces = [(i, piece) for i, document in enumerate(documents) for piece in split_long([document], longest)]
     pieces = [(i, piece) for i, piece in pieces if len(piece) > 1]
     if not pieces:
-        raise DataError("the text has no token to predict")
-    pieces.sort(key=lambda pair: len(pair[1]))  # similar lengths together: little padding
-    batches, batch = [], []
+        raise DataError("the text has no token to predict; give documents of at least one token")
+    pieces.sort(key=lambda pair: len(pair[1]))  # similar lengths in a batch: little padding
+    batches = [[]]
     for pair in pieces:
-        if batch and len(pair[1]) * (len(batch) + 1) > tokens_per_batch:
-            batches.append(batch)
-            batch = []
-        batch.append(pair)
-    batches.append(batch)
+        if batches[-1] and len(pair[1]) * (len(batches[-1]) + 1) > tokens_per_batch:
+            batches.append([])
+        batches[-1].append(pair)
 
     def nats_of(batch):
         token_ids, labels = pad_documents([piece for _, piece in batch])
         log_probabilities = log_softmax(model(token_ids)[:, :-1])  # (B, T - 1, V)
         following = labels[:, 1:]
         chosen = np.take_along_axis(log_probabilities, np.maximum(following, 0)[..., None], axis=-1)[..., 0]
-        nats = -np.sum(np.where(following == IGNORED, 0, chosen), axis=1, dtype=np.float64)
-        return nats
+        return -np.sum(np.where(following == IGNORED, 0, chosen), axis=1, dtype=np.float64)  # (B,)
 
     totals, tokens = np.zeros(len(documents)), np.zeros(len(documents), int)
     for batch, nats in zip(batches, map_in_threads(nats_of, batches), strict=True):
@@ -46,5 +43,5 @@ def document_nats(model, documents, tokens_per_batch=2048):
 
 
 def measure_loss(model, documents) -> LossEstimate:
-    """The model's loss on documents. See `document_nats`."""
+    """The mean loss of a model on documents with its standard error. See `document_nats`."""
     return estimate_loss(*document_nats(model, documents))

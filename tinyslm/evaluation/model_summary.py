@@ -1,6 +1,6 @@
-"""Everything that the shapes of a model tell: its sizes, and what its layers see."""
+"""Summary of a model from its shapes: sizes, costs and attention patterns."""
 
-from tinyslm.evaluation.context_cost import attention_multiply_adds, cached_numbers, cached_numbers_per_token
+from tinyslm.evaluation.context_cost import attention_multiply_adds, cached_numbers
 from tinyslm.evaluation.footprint import multiply_adds
 from tinyslm.evaluation.parameters import (
     BYTES,
@@ -15,11 +15,11 @@ from tinyslm.modules import Attention, RelativePositions
 from tinyslm.tree import named_arrays, named_modules
 
 
-def inspect_model(model, context) -> dict:
-    """What can be counted without a look at a single weight, as values of JSON.
+def inspect_model(model, context: int) -> dict:
+    """Sizes and costs as JSON values; no weight is read.
 
-    context: tokens, for what grows with them. The cache is one in bfloat16. `memory` is in bytes: of the parameters in
-    each dtype, or of a compressed model as it is.
+    context: tokens for attention and the bfloat16 cache. `memory` is in bytes: of the parameters in each dtype, or of
+    the arrays of a compressed model.
     """
     config = model.config
     parts = parameters_by_part(model)
@@ -45,7 +45,7 @@ def inspect_model(model, context) -> dict:
         "multiply_adds": multiply_adds(model),
         "context": context,
         "attention_multiply_adds": attention_multiply_adds(model, context),
-        "cache_bytes_per_token": BYTES["bfloat16"] * cached_numbers_per_token(model),
+        "cache_bytes_per_token": BYTES["bfloat16"] * cached_numbers(model, 1),
         "cache_bytes": BYTES["bfloat16"] * cached_numbers(model, context),
         "positions": _positions(model),
         "attention": [_attention(path, module) for path, module in named_modules(model, Attention).items()],
@@ -53,7 +53,7 @@ def inspect_model(model, context) -> dict:
 
 
 def inspect_stored(tensors, model) -> dict:
-    """What the files of a model hold. tensors: {name: StoredTensor};  model: what they are the numbers of."""
+    """Contents of the weight files. tensors: {name: StoredTensor};  model: the model of these tensors."""
     dtypes, replaced = {}, {}
     for tensor in tensors.values():
         dtypes[tensor.dtype] = dtypes.get(tensor.dtype, 0) + tensor.bits.nbytes
@@ -69,20 +69,20 @@ def inspect_stored(tensors, model) -> dict:
 
 
 def _positions(model):
-    """How positions are known where nothing turns."""
+    """The kind of position encoding, or None for rotary positions or none."""
     if named_modules(model, RelativePositions):
-        return "relative positions, added to the scores"
-    return None if getattr(model, "position_embedding", None) is None else "learned positions, added to the embedding"
+        return "relative position biases"
+    return None if getattr(model, "position_embedding", None) is None else "learned position embeddings"
 
 
 def _memory(model):
     if replaced_layers(model):
-        return {"as it is": sum(array.nbytes for array in named_arrays(model).values())}
+        return {"as stored": sum(array.nbytes for array in named_arrays(model).values())}
     return {dtype: bytes_as(model, dtype) for dtype in ("float32", "bfloat16", "int8")}
 
 
 def _attention(path, attention):
-    """What one layer sees, and how it knows positions."""
+    """Window and rotary embedding of one layer."""
     rope = attention.rope
     return {
         "path": path,

@@ -1,4 +1,4 @@
-"""A multiple-choice exam: four options per question, scored by the model's own probabilities."""
+"""Multiple-choice exam: the answer is the option with the highest probability."""
 
 import math
 from collections import defaultdict
@@ -13,35 +13,36 @@ from tinyslm.parallel import map_in_threads
 
 @dataclass(frozen=True)
 class ExamResult:
-    """correct and asked: per subject. The score is the share of right answers over all questions."""
+    """Numbers of correct answers and of questions per subject."""
 
     correct: dict[str, int]
     asked: dict[str, int]
 
     @property
     def accuracy(self) -> float:
+        """Fraction of correct answers over all questions."""
         return sum(self.correct.values()) / sum(self.asked.values())
 
     def by_subject(self) -> dict[str, float]:
         """Accuracy of each subject."""
         return {subject: self.correct[subject] / asked for subject, asked in self.asked.items()}
 
-    def interval(self, deviations=1.96) -> tuple[float, float]:
-        """A confidence interval of the accuracy, 95 % for 1.96 standard deviations (Wilson 1927)."""
+    def interval(self, deviations: float = 1.96) -> tuple[float, float]:
+        """Wilson score interval of the accuracy: 95 % for 1.96 standard deviations (Wilson 1927)."""
         n, p, z = sum(self.asked.values()), self.accuracy, deviations
         centre = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         return centre - half, centre + half
 
 
-def option_log_probabilities(model, context, options):
-    """log p(option | context) of each option: the context is read once, the options continue its cache side by side.
+def option_log_probabilities(model, context, options) -> tuple[np.ndarray, np.ndarray]:
+    """log p(option | context) of each option. The context is read once; the options are a batch that shares its cache.
 
     context: (T,) token ids;  options: lists of token ids;  returns (sums, lengths), each (number of options,).
     """
     lengths = np.array([len(option) for option in options])
-    room = max(model.config.max_position_embeddings - int(lengths.max()) + 1, 1)  # the last token is never read
-    context = context[-room:]
+    longest = max(model.config.max_position_embeddings - int(lengths.max()) + 1, 1)  # the last token is not an input
+    context = context[-longest:]
     cache = KeyValueCache(len(context) + int(lengths.max()))
     first = log_softmax(model(np.array(context)[None], cache=cache, last_only=True)[0, 0])  # (V,)
     sums = first[[option[0] for option in options]].astype(np.float64)
@@ -50,29 +51,27 @@ def option_log_probabilities(model, context, options):
         for row, option in zip(rows, options, strict=True):
             row[: len(option)] = option
         logits = model(rows[:, :-1], cache=cache.repeat(len(options)))  # (options, longest - 1, V)
-        following = np.take_along_axis(log_softmax(logits), rows[:, 1:, None], axis=-1)[
-            ..., 0
-        ]  # (options, longest - 1)
+        following = np.take_along_axis(log_softmax(logits), rows[:, 1:, None], axis=-1)[..., 0]
         real = np.arange(1, rows.shape[1]) < lengths[:, None]
         sums += np.sum(np.where(real, following, 0), axis=1)
     return sums, lengths
 
 
-def take_exam(model, tokenizer, questions, end_id, *, per_token=False) -> ExamResult:
-    """Answer every question with the option of the highest probability (per_token: highest mean over its tokens).
+def take_exam(model, tokenizer, questions, end_id: int, *, per_token: bool = False) -> ExamResult:
+    """Answer every question with the most probable option (per_token: highest mean log-probability per token).
 
-    Of options that are equal the first is the answer: for a model that knows nothing it is right by chance.
+    Among equal options the first is the answer, so a constant model has chance accuracy.
     questions: objects with subject, context, options and answer (an index).
     """
 
-    def is_right(question):
+    def is_correct(question):
         context = [end_id, *tokenizer.encode(question.context, add_special_tokens=False).ids]
         options = [tokenizer.encode(option, add_special_tokens=False).ids for option in question.options]
         sums, lengths = option_log_probabilities(model, context, options)
         return int(np.argmax(sums / lengths if per_token else sums)) == question.answer
 
     correct, asked = defaultdict(int), defaultdict(int)
-    for question, right in zip(questions, map_in_threads(is_right, questions), strict=True):
+    for question, is_answer_correct in zip(questions, map_in_threads(is_correct, questions), strict=True):
         asked[question.subject] += 1
-        correct[question.subject] += right
+        correct[question.subject] += is_answer_correct
     return ExamResult(dict(correct), dict(asked))

@@ -1,15 +1,15 @@
-"""How many numbers a model computes with, where they are, and what they take in memory. Shapes are enough to count."""
+"""Parameter counts by part of a model, and memory by dtype. Computed from shapes."""
 
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Embedding, Linear, MixtureOfExperts, WeightLayer
 from tinyslm.tree import Array, named_arrays, named_modules
 
 PARTS = ("embedding", "attention", "feed-forward", "norms", "head")
-BYTES = {"float32": 4, "bfloat16": 2}  # of one number
+BYTES = {"float32": 4, "bfloat16": 2}  # per number
 
 
 def replaced_layers(model) -> dict[str, WeightLayer]:
-    """{path: layer} of what stands in the place of a Linear or Embedding, and knows itself what it consists of."""
+    """{path: layer} of compressed layers, which count their own numbers, bits and bytes."""
     return {
         path: layer
         for path, layer in named_modules(model, WeightLayer).items()
@@ -18,33 +18,33 @@ def replaced_layers(model) -> dict[str, WeightLayer]:
 
 
 def other_arrays(model) -> dict[str, Array]:
-    """{path: array} of everything outside of the replaced layers; an array that occurs twice once."""
+    """{path: array} of all arrays outside of compressed layers; an array that occurs twice is listed once."""
     inside = tuple(f"{path}." for path in replaced_layers(model))
     outside = {path: array for path, array in named_arrays(model).items() if not path.startswith(inside)}
     return dict({id(array): (path, array) for path, array in outside.items()}.values())
 
 
 def parameter_counts(model) -> dict[str, int]:
-    """{path of an array, or of a replaced layer: how many numbers it is that the model computes with}."""
+    """{path of an array or of a compressed layer: its number of parameters}."""
     counts = {path: array.size for path, array in other_arrays(model).items()}
     return counts | {path: layer.num_parameters() for path, layer in replaced_layers(model).items()}
 
 
 def count_parameters(model) -> int:
-    """The numbers that a model computes with; of a mixture, those of all experts."""
+    """The parameters of a model; of a mixture of experts, those of all experts."""
     return sum(parameter_counts(model).values())
 
 
-def parameters_by_part(model) -> dict:
-    """{part: parameters} for all PARTS. Their sum is the whole: a tied head is in the embedding."""
+def parameters_by_part(model) -> dict[str, int]:
+    """{part: parameters} for all PARTS. A tied head is counted in the embedding."""
     counts = dict.fromkeys(PARTS, 0)
     for path, count in parameter_counts(model).items():
         counts[part_of(path)] += count
     return counts
 
 
-def part_of(path) -> str:
-    """The part of a model that an array or module belongs to, by its path. The pooler counts as a head."""
+def part_of(path: str) -> str:
+    """The part of a model that contains the array or module at a path. The pooler belongs to the head."""
     if "norm" in path:
         return "norms"
     if "attention" in path or "relative_positions" in path:
@@ -55,20 +55,24 @@ def part_of(path) -> str:
 
 
 def active_parameters(model) -> int:
-    """The parameters that one token uses: of a mixture only the experts it is sent to, of the rest all."""
-    counts, total = parameter_counts(model), count_parameters(model)
+    """The parameters that one token uses: of a mixture of experts, only those of the selected experts."""
+    return sum_per_token(model, parameter_counts(model))
+
+
+def sum_per_token(model, counts: dict[str, int]) -> int:
+    """The sum of counts by path, where experts that a token does not use are left out."""
+    total = sum(counts.values())
     for path, mixture in named_modules(model, MixtureOfExperts).items():
         experts = sum(count for name, count in counts.items() if name.startswith(f"{path}.experts."))
         total -= experts * (len(mixture.experts) - mixture.experts_per_token) // len(mixture.experts)
     return total
 
 
-def bytes_as(model, dtype) -> int:
-    """What the parameters of a dense model take in memory as "float32", "bfloat16" or "int8".
+def bytes_as(model, dtype: str) -> int:
+    """Memory of a dense model's parameters as "float32", "bfloat16" or "int8".
 
-    int8: one byte for each number of a weight matrix or embedding, and one float32 scale for each of their rows, as
-    `recipes.Quantize` does it; routers, norms, biases and tables of distances stay float32. Raises ConfigError for
-    another dtype.
+    int8: one byte per number of a weight matrix or embedding and one float32 scale per row, as in `recipes.Quantize`;
+    routers, norms, biases and relative position tables remain float32. Raises ConfigError for another dtype.
     """
     if dtype in BYTES:
         return BYTES[dtype] * count_parameters(model)
