@@ -1,4 +1,4 @@
-"""`python -m tinyslm` is the same as the command `tinyslm`."""
+"""Entry point of `python -m tinyslm`, the same as the command `tinyslm`."""
 
 import sys
 

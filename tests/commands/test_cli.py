@@ -7,6 +7,7 @@ import types
 
 import pytest
 
+import tinyslm
 from tests.commands.files import assert_one_line, run
 from tinyslm import cli
 from tinyslm.commands import generate, train
@@ -34,6 +35,18 @@ def test_help_names_every_command(capsys):
     assert all(f"  {name} " in shown for name in ("compress", "train", "generate"))
 
 
+def test_without_a_command_the_help_is_printed(capsys):
+    assert run() == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("usage: tinyslm") and "compress" in shown.out and shown.err == ""
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run("--version")
+    assert exit_.value.code == 0 and capsys.readouterr().out == f"tinyslm {tinyslm.__version__}\n"
+
+
 @pytest.mark.parametrize("module", [train, generate])
 def test_the_help_of_a_command_explains_every_option(capsys, module):
     with pytest.raises(SystemExit) as exit_:
@@ -51,7 +64,6 @@ def test_the_help_of_a_command_explains_every_option(capsys, module):
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        ((), "COMMAND"),
         (("trian",), "invalid choice"),
         (("train", "--steps", "many"), "argument --steps: invalid int value: 'many'"),
         (("train", "--nonsense"), "--nonsense"),

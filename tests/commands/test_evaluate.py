@@ -26,7 +26,7 @@ def test_evaluate_prints_loss_floor_and_exam(model_directory, capsys):
     model, tokenizer = load(model_directory)
     corpus = town_corpus(tokenizer, 0, validation=40)
     assert f"loss   {measure_loss(model, corpus.validation).nats:.4f}" in printed
-    assert f"floor  {corpus.floor.nats:.4f}" in printed
+    assert f"floor  {corpus.floor.nats:.4f}" in printed and "entropy of the text" in printed
     for family in town.FAMILIES:
         assert len(re.findall(rf"^ +{family} ", printed, re.MULTILINE)) == 2  # its loss, and its part of the exam
     assert "% of 2" in printed

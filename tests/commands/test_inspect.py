@@ -16,7 +16,8 @@ from tinyslm.models import EncoderConfig, EncoderDecoderConfig, random_model, sh
 from tinyslm.models.catalogue import CATALOGUE
 from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.recipes import Quantize
-from tinyslm.reporting import units
+from tinyslm.reporting import terminal_table
+from tinyslm.reporting.plain_text import width
 from tinyslm.tree import named_arrays
 
 MODEL = random_model(llama_shape(31, 16, 20, 3, 4, 2, 40))
@@ -36,19 +37,19 @@ def numbers(capsys, *arguments):
 def test_a_published_shape(capsys):
     shown = output(capsys, "llama-3.2-1b", "--context", 8192)
     for part in (
-        "llama-3.2-1b: a decoder of the family llama; its published shape, without weights",
+        "llama-3.2-1b: decoder, family llama (published shape without weights)",
         "layers.0-15 ×16",
         "feed-forward    805,306,368   65.2 %",
         "all           1,235,814,400  100.0 %",
-        "Feed-forward layers hold 65.2 % of all parameters, and 82.8 % of those inside the layers.",
+        "Feed-forward layers hold 65.2 % of all parameters, and 82.8 % of those in layers.",
         "4.94 GB in float32",
         "2.47 GB in bfloat16",
         "1.24 GB in INT8",
-        "1.24 G for each token",
+        "1.24 G per token with weights",
         "537 M more in attention, with 8,192 tokens in the context",
         "32.8 kB per token in bfloat16, 268 MB for 8,192 tokens",
         "  FFFFFFFFFFFFFFFF\n",
-        "  F  16 layers, 0-15  all tokens up to itself  rotary positions, theta 500,000, llama3",
+        "  F  16 layers, 0-15  all earlier tokens  RoPE, theta 500,000, llama3 scaling",
     ):
         assert part in shown
 
@@ -56,8 +57,17 @@ def test_a_published_shape(capsys):
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_published_shape_fits_in_a_terminal(capsys, name):
     shown = output(capsys, name)
-    assert all(units.width(line) <= 110 for line in shown.splitlines())
+    assert all(width(line) <= 110 for line in shown.splitlines())
     assert "None" not in shown
+
+
+@pytest.mark.parametrize("arguments", [["gemma-3-1b"], ["t5-small"], ["--compare", *list(CATALOGUE)[:6]], []])
+def test_nothing_is_wider_than_a_terminal_and_nothing_is_lost(capsys, monkeypatch, arguments):
+    piped = output(capsys, *arguments)
+    monkeypatch.setattr(terminal_table, "terminal_width", lambda: 80)
+    shown = output(capsys, *arguments)
+    assert all(width(line) <= 80 for line in shown.splitlines())
+    assert set(piped.split()) - {"─" * 99} <= set(shown.split()) | {word for word in piped.split() if "─" in word}
 
 
 @pytest.mark.parametrize(
@@ -67,19 +77,19 @@ def test_every_published_shape_fits_in_a_terminal(capsys, name):
             "gemma-3-1b",
             [
                 "WWWWWFWWWWWFWWWWWFWWWWWFWW",
-                "W  22 layers, 0-4,6-10,…,24-25  the last 512 tokens      rotary positions, theta 10,000",
-                "F  4 layers, 5,11,17,23         all tokens up to itself  rotary positions, theta 1,000,000",
+                "W  22 layers, 0-4,6-10,…,24-25  the last 512 tokens  RoPE, theta 10,000",
+                "F  4 layers, 5,11,17,23         all earlier tokens   RoPE, theta 1,000,000",
             ],
         ),
         ("gemma-2-2b", ["WFWFWFWFWFWFWFWFWFWFWFWFWF"]),
         (
             "smollm3-3b",
-            ["FFFNFFFNFFFNFFFN", "N  9 layers, 3,7,…,35", "all tokens up to itself  does not know positions"],
+            ["FFFNFFFNFFFNFFFN", "N  9 layers, 3,7,…,35", "all earlier tokens  no position encoding"],
         ),
         ("phi-3-mini-128k", ["the last 262,144 tokens (all)"]),
-        ("gpt2", ["F  12 layers, 0-11  all tokens up to itself  learned positions, added to the embedding"]),
-        ("bert-base", ["BBBBBBBBBBBB", "B  12 layers, 0-11  all tokens, on both sides  learned positions"]),
-        ("t5-small", ["  encoder BBBBBB\n", "  decoder FFFFFF\n", "relative positions", "cross attention"]),
+        ("gpt2", ["F  12 layers, 0-11  all earlier tokens  learned position embeddings"]),
+        ("bert-base", ["BBBBBBBBBBBB", "B  12 layers, 0-11  all tokens, on both sides  learned position embeddings"]),
+        ("t5-small", ["  encoder BBBBBB\n", "  decoder FFFFFF\n", "relative position biases", "Cross attention"]),
     ],
 )
 def test_what_the_layers_see(capsys, name, rows):
@@ -89,8 +99,8 @@ def test_what_the_layers_see(capsys, name, rows):
 
 
 def test_a_mixture_says_what_one_token_uses(capsys):
-    assert "One token uses 12,879,925,248 of them (27.6 %)" in output(capsys, "mixtral-8x7b")
-    assert "One token" not in output(capsys, "gpt2")
+    assert "Active parameters per token: 12,879,925,248 (27.6 %)" in output(capsys, "mixtral-8x7b")
+    assert "Active" not in output(capsys, "gpt2")
 
 
 def test_an_encoder_has_no_cache(capsys):
@@ -158,12 +168,10 @@ def test_side_by_side(capsys):
     rows = {cells[0].strip(): cells[1:] for cells in (re.split(r"(?<=\S) {2,}", line) for line in shown)}
     assert shown[0].split() == ["llama-3.2-1b", "phi-3-mini-4k", "mixtral-8x7b", "bert-base"]
     assert rows["parameters"] == ["1,235,814,400", "3,821,079,552", "46,702,792,704", "109,514,298"]
-    assert rows["used by one token"] == ["–", "–", "12,879,925,248", "–"]
-    assert "at 512 tokens" in rows  # the shortest of the longest contexts
-    ends = {
-        len(line) for line in shown[2:] if line and not line.startswith(("─", "memory: ", "multiply-adds: ", "prob"))
-    }
-    assert len(ends) == 1
+    assert rows["active per token"] == ["–", "–", "12,879,925,248", "–"]
+    assert "512 tokens" in rows  # the shortest of the longest contexts
+    first, last = (i for i, line in enumerate(shown) if line.startswith("─"))
+    assert len({len(line) for line in shown[first : last + 1]}) == 1
 
 
 def test_without_a_model_there_is_a_list(capsys):

@@ -12,6 +12,8 @@ from tests.strategies import generic_model
 from tinyslm import generate, save, trace
 from tinyslm.models import EncoderConfig, EncoderDecoderConfig, random_model
 from tinyslm.models.tiny_shapes import llama_shape
+from tinyslm.reporting import terminal_table, trace_report
+from tinyslm.reporting.plain_text import width
 from tinyslm.text import train_tokenizer
 
 BYTES = train_tokenizer(TEXT.split("\n\n"), 280)
@@ -60,16 +62,16 @@ def test_a_decoder(directory, capsys):
             assert f"{values.std():.4f}" in shown
     assert "attentions.1, head 2:" in shown and "attentions.0, head" not in shown
     for percentage in likely(steps["logits"][0, -1]):
-        assert percentage in shown.partition("The most likely next tokens:")[2]
+        assert percentage in shown.partition("Most probable next tokens:")[2]
 
 
 def test_the_picture_is_that_of_the_chosen_head(directory, capsys):
-    """In a decoder the first token sees itself alone, and the row of the last token shows every probability."""
+    """In a decoder the first token attends to itself alone; the row of the last token has every probability."""
     text = "The old cat"
     token_ids = BYTES.encode(text).ids
     for head in range(4):
         shown = output(capsys, directory / "decoder", text, "--head", head)
-        picture = shown.partition("blank: not seen\n")[2].partition("\n\n")[0].splitlines()
+        picture = shown.partition("blank: 0\n")[2].partition("\n\n")[0].splitlines()
         last = picture[-1].split()[-1]
         probabilities = trace(DECODER, [token_ids])["attentions.0"][0, head, -1]
         wanted = ["·░▒▓█"[sum(p >= bound for bound in (0.05, 0.2, 0.4, 0.7))] for p in probabilities]
@@ -81,6 +83,19 @@ def test_all_layers(directory, capsys):
     assert all(f"  {name} " in shown for name in trace(DECODER, [[1, 2]]))
 
 
+def test_nothing_is_wider_than_a_terminal(directory, capsys, monkeypatch):
+    text = "Quick zebras jump over lazy foxes."
+    token_ids = BYTES.encode(text).ids
+    assert len(token_ids) > 31
+    for module in (terminal_table, trace_report):
+        monkeypatch.setattr(module, "terminal_width", lambda: 80)
+    shown = output(capsys, directory / "decoder", text)
+    assert all(width(line) <= 80 for line in shown.splitlines())
+    id_rows = [line.split()[1:] for line in shown.splitlines() if line.startswith("  id ")]
+    assert [word for row in id_rows for word in row] == list(map(str, token_ids[:36]))
+    assert f"(the first 31 and 31 of {len(token_ids)} and {len(token_ids)})" in shown
+
+
 def test_the_built_in_teacher_is_the_default(capsys):
     assert "␣lantern" in output(capsys, "Mara took the lantern")
 
@@ -89,14 +104,14 @@ def test_an_encoder_fills_in_what_is_masked(directory, capsys):
     shown = output(capsys, directory / "encoder", "the [MASK] saw the [MASK]")
     logits = trace(generic_model(ENCODER, dtype=np.float32), [[0, 4, 3, 0, 4]])["logits"][0]
     for place in (1, 4):
-        section = shown.partition(f"The most likely tokens at place {place}:")[2]
+        section = shown.partition(f"Most probable tokens at position {place}:")[2]
         for percentage in likely(logits[place]):
             assert percentage in section
-    assert "at place 0" not in shown
+    assert "at position 0" not in shown
 
 
 def test_encoders_without_a_mask_or_without_a_head(directory, capsys):
-    assert "With [MASK] in the text" in output(capsys, directory / "encoder", "the cat")
+    assert "Write [MASK] in the text" in output(capsys, directory / "encoder", "the cat")
     assert "predicts no tokens" in output(capsys, directory / "sentences", "the [MASK]")
 
 
@@ -111,7 +126,7 @@ def test_an_encoder_decoder(directory, capsys, target):
     else:
         written = [2, 3, 0]
     steps = trace(model, [[0, 1, 3]], decoder_token_ids=[[0, *written]])
-    read = shown.partition("What the decoder reads:")[2]
+    read = shown.partition("Decoder input:")[2]
     id_row = next(line for line in read.splitlines() if line.startswith("  id "))
     assert [int(word) for word in id_row.split()[1:]] == [0, *written]
     for name in ("encoder_attentions.1", "decoder_attentions.1", "cross_attentions.1"):
@@ -127,7 +142,7 @@ def test_what_an_encoder_decoder_ends_with_is_not_read(tmp_path, capsys, place):
     end = written[place]
     save(tmp_path / "model", model.replace(config=replace(ENCODER_DECODER, eos_token_id=end)), WHOLE_WORDS)
     shown = output(capsys, tmp_path / "model", "the cat saw")
-    id_row = next(line for line in shown.partition("decoder reads:")[2].splitlines() if line.startswith("  id "))
+    id_row = next(line for line in shown.partition("Decoder input:")[2].splitlines() if line.startswith("  id "))
     assert [int(word) for word in id_row.split()[1:]] == [0, *written[: written.index(end)]]
 
 

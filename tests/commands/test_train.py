@@ -177,7 +177,7 @@ def test_resuming_does_not_replace_another_model(tmp_path, capsys, monkeypatch):
 
 def test_resuming_what_cannot_be_resumed(tmp_path, capsys, monkeypatch):
     assert run("train", "--resume", "--out", tmp_path / "model") == 2
-    assert_one_line(capsys.readouterr(), "model.training: no training to resume there")
+    assert_one_line(capsys.readouterr(), "model.training: no training to resume;")
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
         assert train_text(tmp_path) == 130
@@ -198,7 +198,7 @@ def test_resuming_what_cannot_be_resumed(tmp_path, capsys, monkeypatch):
     assert_refused("state.safetensors", "truncated")
     (place / "state.safetensors").write_bytes(state)
     write_text(tmp_path, TEXT + " Another end.")
-    assert_refused("not the one that this training began with")
+    assert_refused("the text has changed since this training started")
     (tmp_path / "text.txt").unlink()
     assert run("train", "--resume", "--out", tmp_path / "model") == 2
     assert_one_line(capsys.readouterr(), "text.txt: cannot be read")

@@ -1,1 +1,1 @@
-"""The commands of the command line, one file each: what they take, and what they print."""
+"""The commands of `tinyslm`, one module each: command-line options and printed output."""

@@ -1,4 +1,4 @@
-"""What compressed models are made from and measured on: a model, documents to learn from, documents to be judged by."""
+"""Inputs of compression runs: model, calibration documents, validation documents and exam."""
 
 import functools
 import hashlib
@@ -19,13 +19,13 @@ from tinyslm.generation import end_tokens
 from tinyslm.load_save import find_directory
 from tinyslm.models import Decoder
 from tinyslm.modules import Embedding, Linear, LinearLayer, WeightLayer
-from tinyslm.recipes import Calibration
+from tinyslm.recipes import Calibration, measure
 from tinyslm.runtime import default_threads
 from tinyslm.text import read_documents
 from tinyslm.text.corpus import text_corpus, town_corpus
 from tinyslm.tree import map_modules, named_arrays
 
-TRAINING_DOCUMENTS = 1_500  # of the town, for calibration and recovery
+TRAINING_DOCUMENTS = 1_500  # of the town, for calibration and training
 VALIDATION_DOCUMENTS = 300
 QUESTIONS_PER_SUBJECT = 40
 TOWN_PROMPT = "It was a sunny Monday morning."
@@ -33,10 +33,10 @@ TOWN_PROMPT = "It was a sunny Monday morning."
 
 @dataclass(frozen=True)
 class CompressionOptions:
-    """Names and numbers only: small enough to be sent to another machine, which finds the same files there.
+    """Names and numbers that define the inputs. A worker on another machine opens the same files there.
 
-    model: a built-in name or a directory;  texts: files of one's own text, none for the town, of which the numbers of
-    documents and exam questions are taken.
+    model: a built-in name or a directory;  texts: files of the user's text;  training, validation, questions: numbers
+    of documents and exam questions of the town, for no texts.
     """
 
     model: str
@@ -47,55 +47,54 @@ class CompressionOptions:
 
 
 class CompressionInputs:
-    """The model (widened) and the documents of an experiment, in memory."""
+    """The model, upcast to floating point, and the documents, in memory."""
 
-    def __init__(self, experiment: CompressionOptions):
-        self.experiment = experiment
-        model, self.tokenizer = load_with_tokenizer(experiment.model, Decoder, "compressing and measuring on text")
+    def __init__(self, options: CompressionOptions):
+        self.options = options
+        model, self.tokenizer = load_with_tokenizer(options.model, Decoder, "compressing and measuring on text")
         self.model = upcast(model)
         self.end_id = end_of_document(model.config)
 
     @functools.cached_property
     def corpus(self):
         """The documents, and the exam."""
-        experiment = self.experiment
-        if experiment.texts:
-            return text_corpus(self.tokenizer, self.end_id, read_documents(experiment.texts))
-        return town_corpus(
-            self.tokenizer,
-            self.end_id,
-            training=experiment.training,
-            validation=experiment.validation,
-            questions_per_subject=experiment.questions,
-        )
+        return open_corpus(self.tokenizer, self.end_id, self.options)
 
     @functools.cached_property
     def prompt(self) -> str:
-        """The beginning of a text that every model continues."""
-        if not self.experiment.texts:
+        """The prompt that every model continues."""
+        if not self.options.texts:
             return TOWN_PROMPT
         first = max(self.corpus.validation, key=len)[:-1]
         return self.tokenizer.decode(first[: max(2, min(12, len(first) // 2))].tolist())
 
-    def calibration(self, seed) -> Calibration:
-        """The training documents, in an order that follows from the seed, and the model as the teacher."""
+    def calibration(self, seed: int) -> Calibration:
+        """The training documents in an order determined by the seed, and the model as the teacher."""
         return Calibration(self.corpus.training, self.model, seed)
 
     @functools.cached_property
     def dense_nats(self):
-        """Nats of the model itself on each validation document."""
+        """Nats of the dense model on each validation document, (N,)."""
         return document_nats(self.model, self.corpus.validation)[0]
 
+    def measure(self, model, dense_nats=None, progress=lambda text: None):
+        """(row, nats) of `recipes.measure` for a compressed model."""
+        return measure(
+            model,
+            self.tokenizer,
+            self.corpus,
+            self.end_id,
+            prompt=self.prompt,
+            dense_nats=dense_nats,
+            progress=progress,
+        )
+
     def record(self) -> dict:
-        """What a run depends on beside its recipes and seed: with the same, it gives the same models."""
+        """Versions, threads and digests of the inputs. Equal records, recipes and seeds give equal models."""
+        packages = {"tinyslm": tinyslm, "numpy": np, "scipy": scipy, "tokenizers": tokenizers}
+        versions = {name: package.__version__ for name, package in packages.items()}
         return {
-            "versions": {
-                "tinyslm": tinyslm.__version__,
-                "python": platform.python_version(),
-                "numpy": np.__version__,
-                "scipy": scipy.__version__,
-                "tokenizers": tokenizers.__version__,
-            },
+            "versions": versions | {"python": platform.python_version()},
             "machine": platform.machine(),
             "threads": default_threads(),
             "model_digest": digest_of_arrays(named_arrays(self.model)),
@@ -104,32 +103,45 @@ class CompressionInputs:
         }
 
 
+def open_corpus(tokenizer, end_id, options):
+    """The corpus of the user's files, or the town for no files."""
+    if options.texts:
+        return text_corpus(tokenizer, end_id, read_documents(options.texts))
+    return town_corpus(
+        tokenizer,
+        end_id,
+        training=options.training,
+        validation=options.validation,
+        questions_per_subject=options.questions,
+    )
+
+
 _opening = threading.Lock()
 
 
-def open_inputs(experiment: CompressionOptions, files: str) -> CompressionInputs:
-    """The materials of an experiment; those of the last one are kept, since jobs of a sweep share them.
+def open_inputs(options: CompressionOptions, files: str) -> CompressionInputs:
+    """The inputs of a run. The last ones are cached for the other jobs of the sweep.
 
-    files: `digest_of_files` where the experiment was planned. Raises ConfigError if they are others here.
+    files: `digest_of_files` on the machine that started the sweep. Raises ConfigError if the files here are different.
     """
-    with _opening:  # in one thread, and complete before another takes them
-        materials = _last_experiment(experiment, files)
-        _ = materials.corpus, materials.dense_nats
-        return materials
+    with _opening:  # one thread reads; the others wait for complete inputs
+        inputs = _last_inputs(options, files)
+        _ = inputs.corpus, inputs.dense_nats
+        return inputs
 
 
 @functools.lru_cache(maxsize=1)
-def _last_experiment(experiment, files):
-    if digest_of_files(experiment) != files:
-        raise ConfigError(f"{experiment.model}: the files here are not those that the sweep began with")
-    return CompressionInputs(experiment)
+def _last_inputs(options, files):
+    if digest_of_files(options) != files:
+        raise ConfigError(f"{options.model}: the files here differ from those at the start of the sweep")
+    return CompressionInputs(options)
 
 
-def digest_of_files(experiment: CompressionOptions) -> str:
-    """SHA-256 of an experiment's numbers and of the content of its files: other files, other results."""
-    content = hashlib.sha256(repr(experiment).encode())
-    directory = find_directory(experiment.model)
-    for path in [*sorted(path for path in directory.iterdir() if path.is_file()), *map(Path, experiment.texts)]:
+def digest_of_files(options: CompressionOptions) -> str:
+    """SHA-256 of the options, and of the names and contents of their files."""
+    content = hashlib.sha256(repr(options).encode())
+    directory = find_directory(options.model)
+    for path in [*sorted(path for path in directory.iterdir() if path.is_file()), *map(Path, options.texts)]:
         content.update(f"{path.name}\0".encode())
         with open(path, "rb") as file:
             content.update(hashlib.file_digest(file, "sha256").digest())
@@ -137,7 +149,7 @@ def digest_of_files(experiment: CompressionOptions) -> str:
 
 
 def digest_of_arrays(arrays) -> str:
-    """SHA-256 of names, dtypes, shapes and numbers."""
+    """SHA-256 of names, dtypes, shapes and values."""
     content = hashlib.sha256()
     for name, array in arrays.items():
         content.update(f"{name} {array.dtype} {array.shape}\0".encode())
@@ -146,17 +158,17 @@ def digest_of_arrays(arrays) -> str:
 
 
 def upcast(model):
-    """The same model with floating-point matrices in place of compressed ones, so that every recipe can begin."""
+    """The model with floating-point matrices in place of compressed ones, so that every recipe applies."""
 
-    def widened(path, layer):
+    def upcast_layer(path, layer):
         if isinstance(layer, Linear | Embedding):
             return layer
         weight = layer.dense_weight()
         return Linear(weight, layer.bias) if isinstance(layer, LinearLayer) else Embedding(weight)
 
-    return map_modules(widened, model, WeightLayer)
+    return map_modules(upcast_layer, model, WeightLayer)
 
 
 def end_of_document(config) -> int:
-    """The token between documents: what the model ends with, or else what it begins with, or else token 0."""
+    """The token between documents: the end token, otherwise the beginning token, otherwise token 0."""
     return (*end_tokens(config), config.bos_token_id or 0)[0]

@@ -1,31 +1,35 @@
-"""tinyslm corpus: look at the town's documents, or at what its splits contain."""
+"""tinyslm corpus: documents of the built-in corpus, or statistics of its splits."""
 
-from tinyslm.errors import ConfigError
+from tinyslm.commands.loading import check_minimum
+from tinyslm.reporting.terminal_table import table_lines
 from tinyslm.text import town
 from tinyslm.text.town.digest import DOCUMENTS, QUESTIONS_PER_SUBJECT, exam_digest, split_digest
 
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.add_argument("--split", default="train", choices=("train", "validation", "test"))
-    parser.add_argument("--start", type=int, default=0, metavar="I", help="first document")
-    parser.add_argument("--count", type=int, default=3, metavar="N", help="how many documents")
-    parser.add_argument("--summary", action="store_true", help="size, entropy and SHA-256 of every split instead")
+    splits = ("train", "validation", "test")
+    parser.add_argument("--split", default="train", choices=splits, help="split of the corpus (default: train)")
+    parser.add_argument("--start", type=int, default=0, metavar="I", help="index of the first document (default: 0)")
+    parser.add_argument("--count", type=int, default=3, metavar="N", help="number of documents (default: 3)")
+    parser.add_argument(
+        "--summary", action="store_true", help="print size, entropy and SHA-256 of every split, and no documents"
+    )
 
 
 def run(arguments) -> int:
-    """Print documents with their exact probability, or the summary; returns the exit status."""
-    if arguments.start < 0 or arguments.count < 1:
-        raise ConfigError("--start must be at least 0, --count at least 1")
-    if arguments.summary:
-        for split, count in DOCUMENTS.items():
-            documents = town.documents(split, 0, count)
-            nats = -sum(log_probability for _, _, log_probability in documents) / count
-            characters = sum(len(text) for _, text, _ in documents)
-            print(f"{split:10}  {count:7,} documents  {characters:11,} characters  {nats:.2f} nats each", end="  ")
-            print(split_digest(split, count))
-        print(f"{'exam':10}  {QUESTIONS_PER_SUBJECT * len(town.FAMILIES):7,} questions  {exam_digest()}")
+    """Print documents with their exact information content, or the summary; returns the exit status."""
+    check_minimum(arguments, start=0, count=1)
+    if not arguments.summary:
+        for family, text, log_probability in town.documents(arguments.split, arguments.start, arguments.count):
+            print(f"[{family}, {-log_probability:.1f} nats]\n{text}\n")
         return 0
-    for family, text, log_probability in town.documents(arguments.split, arguments.start, arguments.count):
-        print(f"[{family}, {-log_probability:.1f} nats]\n{text}\n")
+    rows = [("split", "documents", "characters", "nats each", "SHA-256")]
+    for split, count in DOCUMENTS.items():
+        documents = town.documents(split, 0, count)
+        nats = -sum(log_probability for _, _, log_probability in documents) / count
+        characters = sum(len(text) for _, text, _ in documents)
+        rows.append((split, f"{count:,}", f"{characters:,}", f"{nats:.2f}", split_digest(split, count)))
+    rows.append(("exam", f"{QUESTIONS_PER_SUBJECT * len(town.FAMILIES):,}", "", "", exam_digest()))
+    print("\n".join(table_lines(rows, right=(1, 2, 3))))
     return 0

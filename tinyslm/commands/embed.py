@@ -1,4 +1,4 @@
-"""tinyslm embed: one vector per text, such that texts of similar meaning point in similar directions."""
+"""tinyslm embed: sentence embeddings of texts, or their cosine similarities."""
 
 import json
 import os
@@ -9,35 +9,35 @@ import numpy as np
 
 from tinyslm.checkpoints import atomic_file
 from tinyslm.checkpoints.json_files import read_json
-from tinyslm.commands.loading import load_with_tokenizer
+from tinyslm.commands.loading import check_minimum, load_with_tokenizer
 from tinyslm.errors import ConfigError, DataError, Error
 from tinyslm.models import Encoder, sentence_embeddings
 from tinyslm.ops import IGNORED
 from tinyslm.parallel import map_in_threads
+from tinyslm.reporting.terminal_table import UNLIMITED, table_lines
 from tinyslm.text import pad_documents, read_lines
 
-MOST_COMPARED = 20  # texts in a table that is to be read
-SHOWN_OF_TEXT = 40  # characters
-SHOWN_LINES = 10  # numbers of lines that were cut
+MOST_COMPARED = 20  # texts in a table of similarities
+LONGEST_SHOWN = 40  # characters of a text
+MOST_LISTED = 10  # line numbers in a message
 
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.add_argument("model", metavar="MODEL", help="a directory with a BERT or DistilBERT")
+    parser.add_argument("model", metavar="MODEL", help="directory with a BERT or DistilBERT model")
     parser.add_argument("file", metavar="FILE", help='texts (UTF-8), one per line; "-" is standard input')
-    parser.add_argument("--out", metavar="FILE", help="write the vectors to this .npy file, one row per line of text")
+    parser.add_argument("--out", metavar="FILE", help="write the vectors to this .npy file, one row per text")
     parser.add_argument(
-        "--similarity", action="store_true", help=f"print the cosines between the texts, of at most {MOST_COMPARED}"
+        "--similarity", action="store_true", help=f"print the cosine similarities of at most {MOST_COMPARED} texts"
     )
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="texts per pass (default: 32)")
 
 
 def run(arguments) -> int:
-    """Write the vectors, or print the table, or print a JSON object per line; returns the exit status."""
-    if arguments.batch < 1:
-        raise ConfigError(f"--batch is {arguments.batch}, expected at least 1")
+    """Write the vectors, print the similarities, or print one JSON object per text; returns the exit status."""
+    check_minimum(arguments, batch=1)
     if arguments.out:
-        _check_place(Path(arguments.out))
+        _check_writable(Path(arguments.out))
     texts = read_lines(arguments.file)
     if arguments.similarity and len(texts) > MOST_COMPARED:
         raise DataError(f"--similarity compares at most {MOST_COMPARED} texts, but {arguments.file} has {len(texts)}")
@@ -45,7 +45,7 @@ def run(arguments) -> int:
     _check_pooling(Path(arguments.model))
     token_ids, cut = encode(texts, tokenizer, model.config.max_position_embeddings)
     if cut:
-        lines = ", ".join(map(str, cut[:SHOWN_LINES])) + (", ..." if len(cut) > SHOWN_LINES else "")
+        lines = ", ".join(map(str, cut[:MOST_LISTED])) + (", ..." if len(cut) > MOST_LISTED else "")
         context = model.config.max_position_embeddings
         print(f"tinyslm: cut to the model's context of {context} tokens: line {lines}", file=sys.stderr)
     vectors = embed(model, token_ids, arguments.batch)  # (N, C)
@@ -57,13 +57,13 @@ def run(arguments) -> int:
         _print_similarity(texts, vectors)
     if not (arguments.out or arguments.similarity):
         for text, vector in zip(texts, vectors, strict=True):
-            numbers = [float(str(number)) for number in vector]  # as few digits as tell float32 numbers apart
+            numbers = [float(str(number)) for number in vector]  # the shortest digits that identify a float32
             print(json.dumps({"text": text, "embedding": numbers}, ensure_ascii=False))
     return 0
 
 
 def encode(texts, tokenizer, context):
-    """(token ids of each text, the numbers, from 1, of those that were cut to `context` tokens)."""
+    """(token ids of each text, line numbers from 1 of the texts that were cut to `context` tokens)."""
     tokenizer.enable_truncation(context)
     encodings = tokenizer.encode_batch(texts)
     tokenizer.no_truncation()
@@ -74,7 +74,7 @@ def encode(texts, tokenizer, context):
 
 
 def embed(model, token_ids, texts_per_batch=32):
-    """One vector per text: lists of token ids -> (N, C). Texts of similar length are computed together."""
+    """One vector per text: N lists of token ids -> (N, C). Texts of similar length form a batch."""
     order = sorted(range(len(token_ids)), key=lambda text: len(token_ids[text]))
     batches = [order[start : start + texts_per_batch] for start in range(0, len(order), texts_per_batch)]
 
@@ -87,14 +87,14 @@ def embed(model, token_ids, texts_per_batch=32):
     return vectors[np.argsort(order)]
 
 
-def _check_place(out):
-    """Error, before anything is computed, where the file could not be written."""
+def _check_writable(out):
+    """Raise Error before any computation if the file cannot be written."""
     if out.is_dir() or not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-        raise Error(f"{out}: cannot be written (it is a directory, or its directory is missing or not writeable)")
+        raise Error(f"{out}: cannot be written (it is a directory, or its directory is missing or not writable)")
 
 
 def _check_pooling(directory):
-    """ConfigError if what sentence-transformers wrote beside the model asks for something else than the mean."""
+    """Raise ConfigError if the files of sentence-transformers require another pooling than the mean."""
     config = directory / "1_Pooling" / "config.json"
     values = read_json(config) if config.is_file() else {}
     for key, value in values.items():
@@ -105,9 +105,9 @@ def _check_pooling(directory):
 
 
 def _print_similarity(texts, vectors):
-    """The cosine of every pair of texts, which is the product of their vectors."""
-    shown = [text if len(text) <= SHOWN_OF_TEXT else f"{text[: SHOWN_OF_TEXT - 3]}..." for text in texts]
-    width = max(map(len, shown))
-    print(" " * (4 + width), *(f"{number:6}" for number in range(1, len(texts) + 1)), sep="")
-    for number, (text, cosines) in enumerate(zip(shown, vectors @ vectors.T, strict=True), 1):
-        print(f"{number:2}  {text:{width}}", *(f"{cosine:6.2f}" for cosine in cosines), sep="")
+    """Print the cosine of every pair of texts, the product of their unit vectors."""
+    rows = [("", "", *(str(number) for number in range(1, len(texts) + 1)))]
+    for number, (text, cosines) in enumerate(zip(texts, vectors @ vectors.T, strict=True), 1):
+        shown = text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+        rows.append((str(number), shown, *(f"{cosine:.2f}" for cosine in cosines)))
+    print("\n".join(table_lines(rows, {0, *range(2, len(rows[0]))}, UNLIMITED)))

@@ -1,8 +1,8 @@
-"""tinyslm generate: continue a text, token by token, or write the answer of an encoder-decoder to it."""
+"""tinyslm generate: continue a text token by token, or generate the output of an encoder-decoder."""
 
 import numpy as np
 
-from tinyslm.commands.loading import add_weights_option, encode_text, load_with_tokenizer
+from tinyslm.commands.loading import MODEL_HELP, add_weights_option, encode_text, load_with_tokenizer
 from tinyslm.generation import end_tokens, stream
 from tinyslm.generation.decoding_state import CACHES
 from tinyslm.models import Decoder, EncoderDecoder
@@ -10,41 +10,46 @@ from tinyslm.models import Decoder, EncoderDecoder
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.add_argument("prompts", nargs="+", metavar="TEXT", help="what to continue or answer; several are one batch")
-    parser.add_argument("--model", default="teacher", help="a built-in model or a directory (default: teacher)")
+    parser.add_argument("prompts", nargs="+", metavar="TEXT", help="prompt; several prompts form one batch")
+    parser.add_argument("--model", default="teacher", help=MODEL_HELP)
     parser.add_argument(
         "--tokens",
         type=int,
         default=80,
         metavar="N",
-        help="at most so many new tokens, fewer at the end of the context or of the document (default: 80)",
+        help="maximum number of new tokens; fewer at the end of the context or of the document (default: 80)",
     )
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
-    parser.add_argument("--top-k", type=int, metavar="K", help="draw from the k most probable tokens")
-    parser.add_argument("--top-p", type=float, metavar="P", help="draw from the fewest tokens of this probability")
-    parser.add_argument("--seed", type=int, help="the same seed gives the same text (default: another every time)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="sampling temperature; 0 is greedy (default: 0)")
+    parser.add_argument("--top-k", type=int, metavar="K", help="sample from the K most probable tokens")
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        metavar="P",
+        help="sample from the smallest set of tokens with total probability P (nucleus sampling)",
+    )
+    parser.add_argument("--seed", type=int, help="random seed; the same seed gives the same text (default: random)")
     parser.add_argument(
         "--cache",
         choices=tuple(CACHES),
         default="exact",
-        help="how the keys and values of earlier tokens are stored (default: exact)",
+        help="storage of the key/value cache (default: exact)",
     )
     add_weights_option(parser)
 
 
 def run(arguments) -> int:
-    """Print each text with its continuation, or the answer alone; a single one is streamed. Returns the exit status."""
+    """Print each prompt with its continuation, or an encoder-decoder's output alone. A single one is streamed."""
     kinds, purpose = Decoder | EncoderDecoder, "generating from text"
     model, tokenizer = load_with_tokenizer(arguments.model, kinds, purpose, arguments.weights)
     texts, ends = arguments.prompts, end_tokens(model.config)
     prompts = [encode_text(text, tokenizer) for text in texts]
     token_ids, mask = _pad_left(prompts)
     most = arguments.tokens
-    if isinstance(model, EncoderDecoder):  # it writes a text of its own, of any length
+    if isinstance(model, EncoderDecoder):  # its output is a separate text of any length
         texts, prompts = [""] * len(texts), [[]] * len(texts)
     else:
-        room = model.config.max_position_embeddings - token_ids.shape[1] + 1  # the last new token is never read
-        most = min(most, max(room, 1))
+        remaining = model.config.max_position_embeddings - token_ids.shape[1] + 1  # the last new token is not an input
+        most = min(most, max(remaining, 1))
     steps = stream(
         model,
         token_ids,
@@ -67,24 +72,24 @@ def run(arguments) -> int:
 
 
 def _pad_left(prompts):
-    """Prompts as rows that end together: token_ids (B, T), and a mask (B, T) with 0 where there is padding."""
+    """Prompts padded on the left: token ids (B, T), and a mask (B, T) that is 0 for padding."""
     longest = max(map(len, prompts))
     token_ids, mask = np.zeros((2, len(prompts), longest), int)
-    for row, seen, prompt in zip(token_ids, mask, prompts, strict=True):
+    for row, visible, prompt in zip(token_ids, mask, prompts, strict=True):
         row[longest - len(prompt) :] = prompt
-        seen[longest - len(prompt) :] = 1
+        visible[longest - len(prompt) :] = 1
     return token_ids, mask
 
 
 def _continuation(prompt, tokens, tokenizer, ends):
-    """The text of new tokens. Some tokenizers write a token at the beginning of a text differently, without its space:
-    hence the prompt is decoded with them, and taken away again."""
+    """The text of new tokens. Some tokenizers decode the first token of a text without its space, so the prompt is
+    decoded with them, and its text removed."""
     tokens = [token for token in tokens if token not in ends]
     return tokenizer.decode(prompt + tokens)[len(tokenizer.decode(prompt)) :]
 
 
 def _print_stream(text, prompt, new_tokens, tokenizer, ends):
-    """Print a text and its continuation as it comes. A character may need several tokens: it is shown when complete."""
+    """Print a text, then its continuation token by token. A character of several tokens is printed when complete."""
     tokens, shown = [], 0
     for token in new_tokens:
         tokens.append(token)

@@ -1,4 +1,4 @@
-"""tinyslm grade-tests: marks for properties that a student wrote, by the mistakes that they find."""
+"""tinyslm grade-tests: marks for a student's property tests, by the classic mistakes that they detect."""
 
 import json
 from pathlib import Path
@@ -11,26 +11,26 @@ from tinyslm.errors import ConfigError
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.add_argument("path", metavar="FILE", help="a file of tests")
-    parser.add_argument("--exercise", metavar="NAME", help="default: found from the name of the file")
-    parser.add_argument("--seed", type=int, default=0, help="draw other inputs (default: 0)")
-    parser.add_argument("--out", metavar="FILE", help="write the result there, as JSON")
+    parser.add_argument("path", metavar="FILE", help="file of property tests")
+    parser.add_argument("--exercise", metavar="NAME", help="name of the exercise (default: from the name of the file)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random test inputs (default: 0)")
+    parser.add_argument("--out", metavar="FILE", help="write the result to this file as JSON")
 
 
 def run(arguments) -> int:
-    """Print which mistakes were found; returns the exit status, which is 0 whatever they are."""
+    """Print the detected mistakes; returns the exit status, which is 0 for all marks."""
     path = Path(arguments.path)
     if not path.is_file():
-        raise ConfigError(f"{path} is no file")
+        raise ConfigError(f"{path} is not a file")
     if arguments.exercise:
         exercise = find_exercise(arguments.exercise)
     else:
         asking = {each.file_name: each for each in exercises().values() if each.writes_tests}
         if path.name not in asking:
-            raise ConfigError(f"{path.name} is not one of {', '.join(asking)}: say which with --exercise")
+            raise ConfigError(f"{path.name} is not one of {', '.join(asking)}: name the exercise with --exercise")
         exercise = asking[path.name]
     if not exercise.writes_tests:
-        raise ConfigError(f"{exercise.name} asks for functions: use grade")
+        raise ConfigError(f"{exercise.name} asks for functions, not for tests: use tinyslm grade")
     result = grade_tests(path, exercise, seed=arguments.seed)
     print(result.as_text())
     if arguments.out:

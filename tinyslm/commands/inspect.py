@@ -1,4 +1,4 @@
-"""tinyslm inspect: what a model looks like and what it costs, from shapes alone."""
+"""tinyslm inspect: architecture, parameters, memory and multiply-adds of a model, computed from its shapes."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,12 @@ from tinyslm.evaluation.model_summary import inspect_model, inspect_stored
 from tinyslm.load_save import BUILT_IN, find_directory
 from tinyslm.models import shape_model
 from tinyslm.models.catalogue import CATALOGUE
-from tinyslm.reporting import units
 from tinyslm.reporting.inspect_comparison import KINDS, format_comparison
 from tinyslm.reporting.inspect_report import format_inspection
+from tinyslm.reporting.plain_text import one_line
+from tinyslm.reporting.terminal_table import wrapped
 
-USUAL_CONTEXT = 512  # tokens, of a model without a longest context
+DEFAULT_CONTEXT = 512  # tokens, for a model without a longest context
 
 
 def add_arguments(parser):
@@ -22,32 +23,34 @@ def add_arguments(parser):
         "models",
         nargs="*",
         metavar="MODEL",
-        help="a directory, a built-in model, or a published shape (without any: a list of them)",
+        help="model directory, built-in model or published shape; without MODEL, a list of them",
     )
-    parser.add_argument("--compare", action="store_true", help="several models side by side")
+    parser.add_argument("--compare", action="store_true", help="a table with one column per model")
     parser.add_argument(
         "--context",
         type=int,
         metavar="N",
-        help="tokens, for what grows with them (default: the longest context; side by side: the shortest of those)",
+        help="context length in tokens for attention and cache (default: the model's longest; with --compare, the "
+        "shortest of these)",
     )
-    parser.add_argument("--json", action="store_true", help="the numbers for a program, not for the eye")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     parser.epilog = f"Published shapes: {', '.join(CATALOGUE)}."
 
 
 def run(arguments) -> int:
-    """Print the models; returns the exit status. Of files, nothing but their headers is read."""
+    """Print the models; returns the exit status. Only the headers of weight files are read."""
     names = arguments.models
     if not names:
-        print(f"built-in models: {', '.join(BUILT_IN)}\npublished shapes: {', '.join(CATALOGUE)}")
+        lists = (f"built-in models: {', '.join(BUILT_IN)}", f"published shapes: {', '.join(CATALOGUE)}")
+        print("\n".join(line for text in lists for line in wrapped(text)))
         return 0
     if len(names) > 1 and not arguments.compare and not arguments.json:
-        raise ConfigError(f"{len(names)} models are given, expected one; --compare shows several side by side")
+        raise ConfigError(f"{len(names)} models are given, expected one; use --compare to compare several")
     opened = {name: _open(name) for name in names}
     limits = {name: getattr(model.config, "max_position_embeddings", None) for name, (model, _) in opened.items()}
     context = _context(arguments.context, limits, together=arguments.compare)
     found = {
-        name: inspect_model(model, context or limits[name] or USUAL_CONTEXT) for name, (model, _) in opened.items()
+        name: inspect_model(model, context or limits[name] or DEFAULT_CONTEXT) for name, (model, _) in opened.items()
     }
     stored = {name: inspect_stored(tensors, model) if tensors else None for name, (model, tensors) in opened.items()}
     if arguments.json:
@@ -61,7 +64,7 @@ def run(arguments) -> int:
 
 
 def _open(name):
-    """(a model of shapes, its stored tensors): from a directory, or from the catalogue, where nothing is stored."""
+    """(model without weights, stored tensors) of a directory; of a published shape, without stored tensors."""
     if name in CATALOGUE and not Path(name).exists():
         return shape_model(CATALOGUE[name]), None
     try:
@@ -73,19 +76,17 @@ def _open(name):
 
 
 def _context(asked, limits, together):
-    """The context for all models together, or None where each has its own."""
+    """The context length of all models, or None for the longest of each."""
     if asked is not None and asked < 1:
         raise ConfigError(f"--context is {asked}, expected at least 1 token")
     for name, longest in limits.items():
         if asked is not None and longest is not None and asked > longest:
             raise ConfigError(f"--context is {asked}, but the longest context of {name} is {longest}")
     if asked is None and together:
-        return min(longest or USUAL_CONTEXT for longest in limits.values())
+        return min(longest or DEFAULT_CONTEXT for longest in limits.values())
     return asked
 
 
 def _title(name, found, stored):
-    where = "its published shape, without weights" if stored is None else "shapes and sizes; its weights are not read"
-    kind = KINDS[found["kind"]]
-    article = "an" if kind[0] in "aeiou" else "a"
-    return f"{units.one_line(name)}: {article} {kind} of the family {found['family']}; {where}"
+    source = "published shape without weights" if stored is None else "from file headers"
+    return f"{one_line(name)}: {KINDS[found['kind']]}, family {found['family']} ({source})"

@@ -1,34 +1,50 @@
-"""What the commands begin with: a model of the kind that they can use, its tokenizer, and the tokens of a text."""
+"""Options, checks and model loading that several commands share."""
+
+import math
 
 from tinyslm.checkpoints.weight_formats import FORMS
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.load_save import load
 from tinyslm.models import Decoder, Encoder, EncoderDecoder
 
-MASKS = ("[MASK]", "<mask>")  # what tokenizers call the token to be filled in: of BERT and DistilBERT; of others
+MASKS = ("[MASK]", "<mask>")  # mask tokens: of BERT and DistilBERT; of other encoders
 KINDS = {
-    Decoder: "a decoder (Llama, GPT-2 and the like)",
+    Decoder: "a decoder (such as Llama or GPT-2)",
     Encoder: "an encoder (BERT or DistilBERT)",
     EncoderDecoder: "an encoder-decoder (T5)",
 }
+MODEL_HELP = "built-in model or model directory (default: teacher)"
+
+
+def add_model_argument(parser):
+    """MODEL, which may be left out."""
+    parser.add_argument("model", nargs="?", default="teacher", metavar="MODEL", help=MODEL_HELP)
 
 
 def add_weights_option(parser):
-    """--weights, for models that would not fit in memory."""
+    """--weights, for models that do not fit in memory as float32."""
     parser.add_argument(
         "--weights",
         choices=FORMS,
         default="float32",
-        help="how the model is held: float32 is exact and fast (default); int8 takes a quarter of the memory; mapped "
-        "leaves it in its file, exact and slow",
+        help="weights in memory: float32 is exact and fast (default); int8 needs a quarter of the memory; mapped reads "
+        "them from the file when needed, exact and slow",
     )
 
 
-def load_with_tokenizer(path, kinds, purpose, weights="float32"):
-    """(model, tokenizer) of a built-in name or a directory. kinds: classes of models;  purpose: what it is wanted for;
-    weights: as `load`.
+def check_minimum(arguments, **minimum):
+    """Raise ConfigError for an option that is given and below its minimum, or not finite."""
+    for name, least in minimum.items():
+        value = getattr(arguments, name)
+        if value is not None and not least <= value < math.inf:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected at least {least}")
 
-    Raises ConfigError for another kind of model, or one without a tokenizer.
+
+def load_with_tokenizer(path, kinds, purpose, weights="float32"):
+    """(model, tokenizer) of a built-in name or a directory.
+
+    kinds: classes of models;  purpose: for the message;  weights: as of `load`. Raises ConfigError for another kind of
+    model, or one without a tokenizer.
     """
     model, tokenizer = load(path, weights)
     if not isinstance(model, kinds):
@@ -40,10 +56,10 @@ def load_with_tokenizer(path, kinds, purpose, weights="float32"):
 
 
 def encode_text(text, tokenizer) -> list[int]:
-    """The token ids of a text from the command line, with those that the tokenizer puts around every text."""
+    """The token ids of a command-line text, with the tokenizer's special tokens."""
     try:
         token_ids = tokenizer.encode(text).ids
-    except TypeError:  # bytes of the command line that are not UTF-8
+    except TypeError:  # the bytes of the command line are not UTF-8
         raise DataError(f"the text {text!a} is not UTF-8") from None
     if not token_ids:
         raise DataError(f"the text {text!r} has no tokens")

@@ -1,4 +1,4 @@
-"""tinyslm train: a tokenizer and a model from text, with checkpoints on the way."""
+"""tinyslm train: train a tokenizer and a model, with checkpoints and exact resume."""
 
 import hashlib
 import json
@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tinyslm.checkpoints import atomic_directory, atomic_file, check_new_directory, save_model
+from tinyslm.commands.loading import check_minimum
 from tinyslm.errors import ConfigError, DataError, Error
 from tinyslm.evaluation import measure_loss
 from tinyslm.models import random_model
@@ -25,15 +26,15 @@ from tinyslm.text.corpus import text_corpus, town_corpus
 from tinyslm.training import Settings, State, train
 from tinyslm.training.checkpoint import restore_state, save_state
 
-TOKENIZER_DOCUMENTS = 20_000  # documents of the town that its tokenizer is trained on
+TOKENIZER_DOCUMENTS = 20_000  # of the town, for the tokenizer
 VALIDATION_DOCUMENTS = 2_000  # of the town, for the final loss
-PROGRESS_DOCUMENTS = 200  # the first of them, for the loss on the way
-END_ID = 0  # the id of the end mark in every tokenizer that is trained here
-OPTIONS = (  # what a training is, which is kept for --resume
+PROGRESS_DOCUMENTS = 200  # the first of them, for the loss during training
+END_ID = 0  # the end token of every tokenizer trained here
+OPTIONS = (  # recorded for --resume
     *("text", "shape", "vocabulary", "documents", "context"),
     *("steps", "batch", "rate", "warmup", "seed", "threads", "dtype"),
 )
-RECORD = "training.json"  # options, and later results, beside the weights
+RECORD = "training.json"  # options and results, beside the weights
 
 
 def add_arguments(parser):
@@ -46,68 +47,66 @@ def add_arguments(parser):
     option(
         "--text",
         None,
-        "your own text, UTF-8, paragraph by paragraph; or .jsonl with a text key",
+        "your own text: UTF-8 with one document per paragraph, or .jsonl with a text key",
         nargs="+",
         metavar="FILE",
     )
-    option("--out", "trained", "where the model goes", metavar="DIR")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with the training to DIR exactly where it was, with its options"
-    )
+    option("--out", "trained", "output directory", metavar="DIR")
+    parser.add_argument("--resume", action="store_true", help="resume an interrupted training to DIR, bit for bit")
     option("--shape", "small", "size of the model", choices=TINY_SHAPES)
-    option("--vocabulary", 1536, "size of the vocabulary, at most", type=int, metavar="V")
-    option("--documents", 20_000, "documents of the built-in corpus", type=int, metavar="N")
-    option("--context", 256, "tokens of a training row, and of the model's context", type=int, metavar="T")
+    option("--vocabulary", 1536, "maximum size of the vocabulary", type=int, metavar="V")
+    option("--documents", 20_000, "training documents of the built-in corpus", type=int, metavar="N")
+    option("--context", 256, "tokens per training row, and the model's context length", type=int, metavar="T")
     option("--steps", None, "training steps (default: two passes over the data)", type=int)
     option("--batch", 40, "documents per step", type=int, metavar="N")
     option("--rate", 2e-3, "peak learning rate", type=float)
-    option("--warmup", 50, "steps until the peak rate, at most a tenth of all", type=int, metavar="STEPS")
-    option("--seed", 0, "of the first weights and the order of the data", type=int)
-    option("--threads", None, "how many at a time (default: the number of cores)", type=int)
-    option("--dtype", "float32", "how weights are stored", choices=("float32", "float16"))
+    option("--warmup", 50, "warmup steps of the learning rate, at most a tenth of all steps", type=int, metavar="STEPS")
+    option("--seed", 0, "seed of the initial weights and the order of the data", type=int)
+    option("--threads", None, "number of threads (default: the number of cores)", type=int)
+    option("--dtype", "float32", "dtype of the stored weights", choices=("float32", "float16"))
     option("--checkpoint-seconds", 60, "time between checkpoints", type=float, metavar="S")
 
 
 def run(arguments) -> int:
-    """Train, or go on training; returns the exit status.
+    """Train, or resume training; returns the exit status.
 
-    Until it is finished a training lives beside its goal, in DIR.training: options, tokenizer, and the last state.
+    DIR.training holds the options, the tokenizer and the last state of an unfinished training.
     """
     out = Path(arguments.out)
     if not out.name:
-        raise ConfigError(f"--out {arguments.out} has no name; choose a new directory")
-    place = out.with_name(out.name + ".training")
+        raise ConfigError(f"--out {arguments.out} has no directory name; choose a new directory")
+    directory = out.with_name(out.name + ".training")
     _check_options(arguments)
-    record = _read_record(place) if arguments.resume else _new_record(arguments, place)
+    record = _read_record(directory) if arguments.resume else _new_record(arguments, directory)
     options = record["options"]
     if arguments.resume and _is_finished(out, record):
-        _remove(place)
-        print(f"{out}: was finished already")
+        _remove(directory)
+        print(f"{out}: this training is already complete")
         return 0
     check_new_directory(out)
     texts = read_documents(options["text"]) if options["text"] else None
     if arguments.resume:
-        tokenizer = load_tokenizer(place / "tokenizer.json")
+        tokenizer = load_tokenizer(directory / "tokenizer.json")
     else:
         tokenizer = train_tokenizer(texts or _town_texts(TOKENIZER_DOCUMENTS), options["vocabulary"])
     if texts:
         corpus = text_corpus(tokenizer, END_ID, texts)
     else:
-        print(f"writing {options['documents']:,} documents about the town ...", file=sys.stderr)
+        print(f"generating {options['documents']:,} documents of the town ...", file=sys.stderr)
         corpus = town_corpus(tokenizer, END_ID, training=options["documents"], validation=VALIDATION_DOCUMENTS)
     token_ids, labels = document_rows(corpus.training, options["context"])
     digest = hashlib.sha256(token_ids.tobytes()).hexdigest()
     if record.setdefault("data_sha256", digest) != digest:
-        raise DataError(f"{place}: the text is not the one that this training began with; start a new training")
+        raise DataError(f"{directory}: the text has changed since this training started; start a new training")
 
     settings = _settings(options, len(token_ids))
     config = tiny_config(options["shape"], tokenizer.get_vocab_size(), options["context"])
     state = State.start(random_model(config, seed=options["seed"]), settings)
-    state_path = place / "state.safetensors"
+    state_path = directory / "state.safetensors"
     if arguments.resume:
         restore_state(state_path, state)
     else:
-        _begin(place, record, tokenizer, state)
+        _begin(directory, record, tokenizer, state)
     measured = corpus.first_validation(PROGRESS_DOCUMENTS)
     tokens_per_document = np.count_nonzero(labels != IGNORED) / len(labels)
     progress = Progress(settings, measured, tokens_per_document, state_path, arguments.checkpoint_seconds)
@@ -122,13 +121,13 @@ def run(arguments) -> int:
     record["floor"] = corpus.floor and asdict(corpus.floor)
     record["losses"] = [round(loss, 5) for loss in state.losses]
     save_model(out, state.model, tokenizer, options["dtype"], records={RECORD: record})
-    _remove(place)
-    print(f"{out}: validation loss {validation.nats:.4f} nats per token{_against(corpus.floor, validation)}")
+    _remove(directory)
+    print(f"{out}: validation loss {validation.nats:.4f} nats per token{_compared(corpus.floor, validation)}")
     return 0
 
 
 class Progress:
-    """What happens after a step: the progress bar, now and then a validation, and a checkpoint every minute or so."""
+    """Called after each step: updates the progress bar, and regularly validates and writes a checkpoint."""
 
     def __init__(self, settings, corpus, tokens_per_document, state_path, checkpoint_seconds):
         self.settings = settings
@@ -151,7 +150,7 @@ class Progress:
             validation = measure_loss(state.model, self.corpus.validation)
             self.bar.write(
                 f"step {state.step} of {self.settings.steps}: {line}, validation {validation.nats:.3f}"
-                f"{_against(floor, validation)}",
+                f"{_compared(floor, validation)}",
                 file=sys.stderr,
             )
         if time.monotonic() - self.saved > self.checkpoint_seconds:
@@ -159,8 +158,8 @@ class Progress:
             self.saved = time.monotonic()
 
 
-def _against(floor, loss):
-    """The floor for comparison, where it is known."""
+def _compared(floor, loss):
+    """The floor and the relative distance of the loss from it, where it is known."""
     return "" if floor is None else f", floor {floor.nats:.3f} ({100 * (loss.nats / floor.nats - 1):+.1f} %)"
 
 
@@ -169,7 +168,7 @@ def _town_texts(count):
 
 
 def _settings(options, rows):
-    """Training settings from the options; the default length is two passes over the rows."""
+    """Training settings from the options; by default, two passes over the rows."""
     steps = options["steps"] or max(2 * rows // options["batch"], 1)
     threads = {"threads": options["threads"]} if options["threads"] else {}
     return Settings(
@@ -183,28 +182,24 @@ def _settings(options, rows):
 
 
 def _check_options(arguments):
-    """Numbers that mean nothing are named before any work is done."""
-    lowest = {"context": 2, "seed": 0, "checkpoint_seconds": 0}
-    lowest |= dict.fromkeys(("documents", "steps", "batch", "warmup", "threads"), 1)
-    for name, low in lowest.items():
-        value = getattr(arguments, name)
-        if value is not None and not low <= value < math.inf:
-            raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected at least {low}")
+    """Raise ConfigError for numbers out of range."""
+    positive = dict.fromkeys(("documents", "steps", "batch", "warmup", "threads"), 1)
+    check_minimum(arguments, context=2, seed=0, checkpoint_seconds=0, **positive)
     if not 0 < arguments.rate < math.inf:
         raise ConfigError(f"--rate is {arguments.rate}, expected a positive number")
 
 
-def _new_record(arguments, place):
-    """The record of a training that begins. Its number of threads is part of it: the last bits depend on it."""
-    if place.exists():
-        raise Error(f"{place}: an unfinished training; go on with --resume, or remove it")
+def _new_record(arguments, directory):
+    """The record of a new training. It includes the number of threads, on which the last bits depend."""
+    if directory.exists():
+        raise Error(f"{directory}: an unfinished training; resume it with --resume, or remove it")
     options = {name: getattr(arguments, name) for name in OPTIONS}
     return {"options": options | {"threads": arguments.threads or default_threads()}}
 
 
-def _begin(place, record, tokenizer, state):
-    """Write all that --resume needs, so that a kill at any moment leaves either nothing or a training to go on with."""
-    with atomic_directory(place) as directory:
+def _begin(path, record, tokenizer, state):
+    """Write everything that --resume needs, atomically: a killed process leaves nothing or a complete directory."""
+    with atomic_directory(path) as directory:
         for name, text in (("tokenizer.json", tokenizer.to_str(pretty=True)), (RECORD, json.dumps(record, indent=1))):
             with atomic_file(directory / name) as file:
                 file.write(text.encode())
@@ -212,19 +207,19 @@ def _begin(place, record, tokenizer, state):
 
 
 def _read_record(directory):
-    """The record of a training. Raises Error if there is none, or not one of this command."""
+    """The record of a training. Raises Error if it is missing or incomplete."""
     try:
         record = json.loads((directory / RECORD).read_text("utf-8"))
         complete = set(OPTIONS) <= record["options"].keys()
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         complete = False
     if not complete:
-        raise Error(f"{directory}: no training to resume there; start one without --resume")
+        raise Error(f"{directory}: no training to resume; start one without --resume")
     return record
 
 
 def _is_finished(out, record):
-    """Whether the model of this training was written, and the training killed before it could be removed."""
+    """Whether the model was written, but the process was killed before it removed the training directory."""
     try:
         finished = _read_record(out)
     except Error:
@@ -232,9 +227,9 @@ def _is_finished(out, record):
     return all(finished.get(key) == value for key, value in record.items())
 
 
-def _remove(place):
-    """Remove a training as a whole: no kill leaves a part of it under its name."""
-    removed = place.with_name(f".{place.name}.partial")
+def _remove(directory):
+    """Rename, then remove: a killed process leaves no incomplete training directory."""
+    removed = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(removed, ignore_errors=True)
-    os.replace(place, removed)
+    os.replace(directory, removed)
     shutil.rmtree(removed)
