@@ -117,10 +117,15 @@ print("step of the library   ", np.round((parameters["weights"] - weights)[0], 3
 # ## The library's function
 
 # %%
+from tinyslm.training.adamw import adamw_update
+
+print(numbered_source(adamw_update))
+print()
 print(numbered_source(AdamW.step))
 
 # %% [markdown]
-# - `*=` and `+=` change the arrays in place, which avoids allocating new ones.
+# - `adamw_update` returns new arrays. Inside it, `+=` and `-=` change its own new arrays in place, which avoids further
+#   allocations.
 # - The update is elementwise. So the arrays are split into `blocks` that fit into the cache of a core together with all
 #   intermediate results, and `map_shares` distributes the blocks over threads.
 # - The divisions by $1-\beta^t$ are the *bias correction*. They matter in the first steps, because $m$ and $v$ start at

@@ -1,4 +1,4 @@
-"""The parts of a transformer as dataclasses of arrays. Calling a part computes it; nothing is remembered in it."""
+"""The modules of a transformer: dataclasses of arrays without hidden state. Calling a module computes its output."""
 
 from tinyslm.modules.attention import Attention
 from tinyslm.modules.block import Block

@@ -1,4 +1,4 @@
-"""Attention with its four projections."""
+"""Self-attention with its four projections."""
 
 from typing import Any
 
@@ -13,8 +13,9 @@ class Attention(Module):
     """Grouped-query attention: H query heads share G key/value heads; H and G follow from the projections' sizes.
 
     query: (C -> H D);  key, value: (C -> G D);  output: (H D -> C).
-    window: how many tokens a token sees, itself included (None: all);  rope: None for a layer without positions;
-    causal: whether a token sees only what stands before it (decoders), or everything (encoders).
+    window: sliding window in tokens, the query's own position included (None: no limit);
+    rope: None for a layer without rotary positions;
+    causal: whether a query attends only to its own and earlier positions (decoders), or to all (encoders).
     """
 
     query: Linear

@@ -1,4 +1,4 @@
-"""One layer of a transformer: attention, then feed-forward, each read from and added to the residual stream."""
+"""Pre-norm transformer block: attention and feed-forward, each added to the residual stream."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from tinyslm.tree import Module
 
 
 class Block(Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)); Gemma 2 and 3 also normalize what is added.
+    """x + attention(norm(x)), then x + feed_forward(norm(x)). Gemma 2 and 3 also normalize each sublayer output.
 
-    In the decoder of an encoder-decoder, x + cross_attention(norm(x)) stands between the two.
+    In the decoder of an encoder-decoder, x + cross_attention(norm(x)) comes between the two.
     """
 
     attention_norm: Any

@@ -1,4 +1,4 @@
-"""Cross attention: the tokens of one sequence look at those of another."""
+"""Cross attention: queries from one sequence, keys and values from another."""
 
 from tinyslm import ops
 from tinyslm.autodiff import value_of
@@ -8,7 +8,7 @@ from tinyslm.tree import Module
 
 
 class CrossAttention(Module):
-    """Queries from this sequence, keys and values from the source; everything there may be seen, at any distance.
+    """Queries from the decoder's sequence, keys and values from the source. Only padding of the source is masked.
 
     query: (C -> H D);  key, value: (C -> G D);  output: (H D -> C).
     """
@@ -21,7 +21,7 @@ class CrossAttention(Module):
     scale: float
 
     def __call__(self, x, context: Context):
-        """x: (B, T, C) -> (B, T, C), looking at context.source (B, S, C)."""
+        """x: (B, T, C) -> (B, T, C). Keys and values come from context.source (B, S, C)."""
         context.observe("cross_attention.input", x)
         context.observe("cross_attention.source", context.source)
         B, T, _ = x.shape
@@ -43,6 +43,6 @@ class CrossAttention(Module):
         return self.output(mixed)
 
     def keys_and_values(self, source):
-        """What all queries look at: (B, S, C) -> twice (B, S, G, D)."""
+        """Keys and values of the source: (B, S, C) -> twice (B, S, G, D)."""
         B, S, _ = source.shape
         return tuple(linear(source).reshape(B, S, -1, self.head_dim) for linear in (self.key, self.value))

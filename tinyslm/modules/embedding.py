@@ -10,9 +10,9 @@ from tinyslm.tree import Array
 
 
 class Embedding(WeightLayer):
-    """table: (V, C). Its transpose can serve as the output head (tied embeddings).
+    """table: (V, C). It can also be the weight of the output head (tied embeddings).
 
-    Every row that is looked up has a gradient, that of a padding token too, which some frameworks set to zero.
+    Every row that is looked up has a gradient, also the row of a padding token. Some frameworks set that one to zero.
     """
 
     matrix: ClassVar[str] = "table"
@@ -33,5 +33,5 @@ class Embedding(WeightLayer):
         return self.table
 
     def as_head(self, x):
-        """Logits by comparison with every token's vector: (..., C) -> (..., V)."""
+        """Logits, the dot products with every row of the table: (..., C) -> (..., V)."""
         return ops.linear(x, self.table)

@@ -1,4 +1,4 @@
-"""The feed-forward layer, where two thirds of the parameters of most models are."""
+"""Feed-forward layer. In most models it has about two thirds of the parameters."""
 
 from tinyslm import ops
 from tinyslm.modules.forward_context import Context

@@ -1,4 +1,4 @@
-"""Linear: the one way to multiply by a weight, and what every compressed layer can stand in for."""
+"""Linear layer. Compressed layers replace it and are called in the same way."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a masked language model puts between its last layer and the head."""
+"""The transform in BERT's masked-LM head."""
 
 from tinyslm import ops
 from tinyslm.modules.linear import Linear
@@ -7,9 +7,9 @@ from tinyslm.tree import Array, Module
 
 
 class MaskedLMHead(Module):
-    """norm(activation(transform(x))): from the state of a position to the vector that tokens are compared with.
+    """norm(activation(transform(x))), applied to the final hidden states before the output head.
 
-    transform: (C -> C);  bias: (V,), what the embedding's table lacks where it serves as the head, else None.
+    transform: (C -> C);  bias: (V,), the bias of a head that is tied to the embedding table, otherwise None.
     Source: Devlin et al. 2019 (in their code, not in the paper).
     """
 

@@ -1,4 +1,4 @@
-"""Mixture of experts: many feed-forward layers, few of them used per token."""
+"""Mixture of experts: E feed-forward layers, of which each token uses a few."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from tinyslm.tree import Module
 
 
 class MixtureOfExperts(Module):
-    """router: (C -> E);  each token goes to the experts_per_token experts with the largest logits."""
+    """router: (C -> E). Each token uses the `experts_per_token` experts with the largest logits."""
 
     router: Linear
     experts: list[FeedForward]

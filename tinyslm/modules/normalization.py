@@ -1,11 +1,11 @@
-"""The two normalizations as modules: a gain (and a shift) with a fixed eps."""
+"""RMS normalization and layer normalization as modules."""
 
 from tinyslm import ops
 from tinyslm.tree import Array, Module
 
 
 class RMSNorm(Module):
-    """weight: (C,). With offset 1 the gain is 1 + weight, as Gemma stores it."""
+    """weight: (C,), the gain. With offset 1 the gain is 1 + weight, as Gemma stores it."""
 
     weight: Array
     eps: float = 1e-6
@@ -17,7 +17,7 @@ class RMSNorm(Module):
 
 
 class LayerNorm(Module):
-    """weight: (C,);  bias: (C,) or None."""
+    """weight: (C,), the gain;  bias: (C,) or None."""
 
     weight: Array
     bias: Array | None = None

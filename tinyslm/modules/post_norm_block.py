@@ -1,4 +1,4 @@
-"""One layer of an encoder of the first kind: normalized after each addition, not before."""
+"""Post-norm transformer block: each sum of input and sublayer output is normalized (BERT)."""
 
 from tinyslm.modules.attention import Attention
 from tinyslm.modules.feed_forward import FeedForward

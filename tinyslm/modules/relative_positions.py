@@ -1,11 +1,11 @@
-"""Relative positions as a module: a table that all layers of a stack share."""
+"""Relative position bias (T5) as a module. All layers of a stack share its table."""
 
 from tinyslm import ops
 from tinyslm.tree import Array, Module
 
 
 class RelativePositions(Module):
-    """table: (buckets, H), what each head adds to the score of a key in each bucket of distances."""
+    """table: (buckets, H), the number that each head adds to the attention scores of each bucket of distances."""
 
     table: Array
     max_distance: int

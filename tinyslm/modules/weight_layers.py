@@ -10,53 +10,53 @@ from tinyslm.tree import Array, Module, named_arrays
 
 
 class WeightLayer(Module):
-    """A layer with one weight matrix: `Linear`, `Embedding`, and everything that compression puts in their place.
+    """A layer with one weight matrix: `Linear`, `Embedding`, and the compressed layers that replace them.
 
-    What a layer costs is counted here; a class for which this is not the answer overrides it.
+    The methods count its size. A subclass with another size overrides them.
     """
 
-    storage: ClassVar[str] = ""  # how the matrix is stored, in a few words
+    storage: ClassVar[str] = ""  # short description of how the matrix is stored
     matrix: ClassVar[str] = "weight"  # the field with one entry per row of the matrix along its first axis
 
     @staticmethod
     def array_forms(shape, settings, arrays):
-        """{name: (kind of number, shape)} of the arrays that a layer of this kind consists of, for checking a file.
+        """{name: (kind of number, shape)} of the arrays of a layer of this class, for checking a file.
 
-        shape: (rows, columns) of the matrix that it stands for;  settings: {name: value} of its other fields;
-        arrays: {name: array} as they were found, where one decides about another.
+        shape: (rows, columns) of the weight matrix;  settings: {name: value} of the fields that are not arrays;
+        arrays: {name: array} found in the file, for shapes that depend on another array.
         """
         raise NotImplementedError
 
     def dense_weight(self) -> Array:
-        """The matrix (rows, columns) that this layer multiplies by or looks up, however it is stored."""
+        """The weight matrix (rows, columns) in floating point, whatever its storage."""
         raise NotImplementedError
 
     def shapes(self) -> list[tuple[int, int]]:
-        """The shapes of the matrices that are multiplied: one, or the factors of one."""
+        """Shapes of the matrices that are multiplied: the weight, or its factors."""
         return [getattr(self, self.matrix).shape]
 
     def num_parameters(self) -> int:
-        """The numbers it computes with: the entries of its matrices, and of its bias."""
+        """Number of entries of its matrices and of its bias."""
         return sum(map(math.prod, self.shapes())) + _bias(self).size
 
     def num_non_zeros(self) -> int:
-        """Those of them that are not 0."""
+        """Number of parameters that are not 0."""
         return np.count_nonzero(self.dense_weight()) + np.count_nonzero(_bias(self))
 
     def num_bits(self) -> int:
-        """What storing its arrays takes, scales and indices among them. A boolean takes one bit."""
+        """Bits for storing its arrays, including scales and indices. A boolean takes one bit."""
         return sum(array.size if array.dtype == bool else array.nbytes * 8 for array in named_arrays(self).values())
 
     def num_bytes(self) -> int:
-        """What its arrays take in memory."""
+        """Bytes of its arrays in memory."""
         return sum(array.nbytes for array in named_arrays(self).values())
 
 
 class LinearLayer(WeightLayer):
     """Base class of `Linear` and of the layers that replace it: y = x W^T + b.
 
-    A subclass has `dense_weight()`: (out, in) and a field `bias`: (out,) or None. It overrides `__call__` where it has
-    a faster form than the product with the dense weight, and the sizes where its `matrix` field does not have them.
+    A subclass has `dense_weight()`: (out, in) and a field `bias`: (out,) or None. It overrides `__call__` if it has
+    a faster form than the product with the dense weight, and the sizes if its `matrix` field has another shape.
     """
 
     def __call__(self, x):
@@ -78,7 +78,7 @@ class LinearLayer(WeightLayer):
         return [(self.out_features, self.in_features)]
 
     def multiply_adds(self) -> int:
-        """Multiplications (each with an addition) for one token, of whatever type; those with zeros among them."""
+        """Multiply-adds for one token, in any number format, including those with zeros."""
         return sum(map(math.prod, self.shapes()))
 
 

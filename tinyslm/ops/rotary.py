@@ -1,6 +1,7 @@
 """Rotary position embedding (RoPE): rotations of pairs of query and key dimensions.
 
-The angle of a rotation is proportional to the position of the token. The score of a query at position m with a key at position n then depends on m - n only.
+The angle of a rotation is proportional to the position of the token. The score of a query at position m with a key at
+position n then depends on m - n only.
 Source: Su et al. 2021 (RoFormer), section 3.2.2; pairs are (i, i + R/2) as in Llama ("rotate half"), not (2i, 2i+1).
 """
 
