@@ -17,15 +17,16 @@ from tinyslm.compression.factorization import (
 )
 from tinyslm.errors import ConfigError
 from tinyslm.recipes import Factorize, compress
-from tinyslm.recipes.factorization.components import WEIGHTINGS, compressible_layers, model_components
-from tinyslm.recipes.factorization.factorize import RANKS, losses_alone, searched_ranks, with_ranks
+from tinyslm.recipes.factorization.components import WEIGHTINGS, model_components, with_ranks
+from tinyslm.recipes.factorization.rank_allocation import RANKS, losses_alone, searched_ranks
+from tinyslm.recipes.linear_layers import compressible_layers
 from tinyslm.recipes.statistics import input_grams
 from tinyslm.recipes.tasks import task_loss
 from tinyslm.tree import named_arrays, named_modules
 
 
 @settings(max_examples=60)
-@given(drawn(), st.sampled_from(WEIGHTINGS), st.sampled_from([*RANKS, "search"]), st.floats(0.55, 1))
+@given(drawn(), st.sampled_from(list(WEIGHTINGS)), st.sampled_from([*RANKS, "search"]), st.floats(0.55, 1))
 def test_every_weighting_and_choice_of_ranks_meets_the_ratio_on_every_family(case, weighting, ranks, ratio):
     model = case.model()
     calibration = calibrated(model, count=3)
@@ -45,7 +46,7 @@ def test_every_weighting_and_choice_of_ranks_meets_the_ratio_on_every_family(cas
     assert all(np.all(np.isfinite(each)) for each in outputs(smaller, calibration))
 
 
-@given(drawn(), st.sampled_from(WEIGHTINGS), st.sampled_from(["uniform", "energy", "greedy", "search"]))
+@given(drawn(), st.sampled_from(list(WEIGHTINGS)), st.sampled_from(["uniform", "energy", "greedy", "search"]))
 def test_all_parameters_are_the_identity(case, weighting, ranks):
     model = case.model()
     calibration = calibrated(model, count=2)

@@ -17,9 +17,8 @@ from tinyslm.compression.factorization import LowRankLinear, MaskedRankLinear, f
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear
 from tinyslm.recipes import Factorize, LearnRanks, compress
-from tinyslm.recipes.factorization.components import model_components
-from tinyslm.recipes.factorization.factorize import layer_shapes, parameter_budget
-from tinyslm.recipes.factorization.llrc import annealing, state_loss, with_logits, with_masks, with_noise
+from tinyslm.recipes.factorization.components import layer_shapes, model_components, parameter_budget
+from tinyslm.recipes.factorization.llrc import annealing, state_loss, with_chosen_components, with_logits, with_noise
 from tinyslm.tree import map_modules, named_arrays, named_modules, named_parameters
 
 
@@ -80,7 +79,7 @@ def test_masks_become_the_chosen_or_the_first_components():
     components = model_components(model, tiny_calibration(model), "none")
     rng = np.random.default_rng(0)
     masks = {path: rng.random(len(each.singular_values)) < 0.3 for path, each in components.items()}
-    chosen, first = (with_masks(model, components, masks, which) for which in ("any", "first"))
+    chosen, first = (with_chosen_components(model, components, masks, which) for which in ("any", "first"))
     factorized = 0
     for path, mask in masks.items():
         left, right, _ = components[path]
@@ -93,7 +92,7 @@ def test_masks_become_the_chosen_or_the_first_components():
                 assert np.count_nonzero(mask) * sum(layer.weight.shape) >= layer.weight.size
     assert factorized
     full = {path: np.ones_like(mask) for path, mask in masks.items()}
-    assert_same_model(with_masks(model, components, full), model)
+    assert_same_model(with_chosen_components(model, components, full), model)
 
 
 def planted_model(seed=0):

@@ -13,17 +13,14 @@ from tests.benchmarks.claims.claim import Claim, Verdict, in_order
 from tinyslm.compression.factorization import masks_within
 from tinyslm.modules import Block, Linear
 from tinyslm.recipes import LearnRanks
-from tinyslm.recipes.factorization.components import model_components
-from tinyslm.recipes.factorization.factorize import (
-    layer_shapes,
+from tinyslm.recipes.factorization.components import layer_shapes, model_components, parameter_budget, with_ranks
+from tinyslm.recipes.factorization.llrc import with_chosen_components
+from tinyslm.recipes.factorization.rank_allocation import (
     losses_alone,
-    parameter_budget,
     relative_greedy_ranks,
     searched_ranks,
     uniform_ranks,
-    with_ranks,
 )
-from tinyslm.recipes.factorization.llrc import with_masks
 from tinyslm.recipes.linear_layers import is_compressible
 from tinyslm.tree import map_modules
 
@@ -64,8 +61,8 @@ def learned_losses(bench, seed):
         logits = LearnRanks(ratio).learn(bench.model, calibration, components, silent)
         masks = masks_within(logits, shapes, parameter_budget(components, ratio))
         models = {
-            "LLRC": with_masks(bench.model, components, masks),
-            "LLRC first": with_masks(bench.model, components, masks, "first"),
+            "LLRC": with_chosen_components(bench.model, components, masks),
+            "LLRC first": with_chosen_components(bench.model, components, masks, "first"),
             "search": with_ranks(bench.model, components, searched_ranks(components, ratio, losses)),
             "greedy": with_ranks(bench.model, components, relative_greedy_ranks(components, ratio)),
         }

@@ -1,9 +1,6 @@
-"""Steps that replace weight matrices by low-rank factors."""
+"""Steps that replace weight matrices by low-rank factors. Mathematics: `tinyslm/compression/factorization`."""
 
 from tinyslm.recipes.factorization.factorize import Factorize
 from tinyslm.recipes.factorization.llrc import LearnRanks
 
-__all__ = [
-    "Factorize",
-    "LearnRanks",
-]
+__all__ = ["Factorize", "LearnRanks"]

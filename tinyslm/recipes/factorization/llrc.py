@@ -1,13 +1,15 @@
-"""Ranks that are learned: which components of which layers a model can do without (LLRC)."""
+"""The step `LearnRanks`: differentiable rank selection (LLRC) for the linear layers of a model.
+
+Mathematics: `tinyslm/compression/factorization/llrc.py`. Lesson: `lessons/10_low_rank.py`.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import require_ratio
+from tinyslm.compression.argument_checks import require_choice, require_count, require_ratio
 from tinyslm.compression.distillation import hidden_state_loss
 from tinyslm.compression.factorization import (
-    LowRankLinear,
     MaskedRankLinear,
     beyond_rank_one,
     compression_loss,
@@ -18,37 +20,79 @@ from tinyslm.compression.factorization import (
     rank_mask,
     total_variation_loss,
 )
-from tinyslm.errors import ConfigError
 from tinyslm.models import EncoderDecoder
-from tinyslm.modules import Linear
+from tinyslm.modules import SelectiveObserver
 from tinyslm.ops import IGNORED
-from tinyslm.recipes.factorization.components import model_components
-from tinyslm.recipes.factorization.factorize import layer_shapes, parameter_budget
-from tinyslm.recipes.linear_layers import require_dense
+from tinyslm.recipes.factorization.components import layer_shapes, model_components, parameter_budget, with_masks
+from tinyslm.recipes.linear_layers import compressible_layers, replace_layers, require_dense
 from tinyslm.recipes.step import ignore_progress
 from tinyslm.text.batches import document_rows
 from tinyslm.training import AdamW, Settings
 from tinyslm.training.loop import batch_gradients, batch_rows
 from tinyslm.tree import map_modules, named_modules
 
-TOLERANCE = 0.02  # of the budget: nearer to it the compression loss fades
+TOLERANCE = 0.02  # of the budget: within it the compression loss is scaled down
+FIRST_LOGIT, LAST_LOGIT = 6, 3  # of the components of a layer, before training
 
 
 @dataclass(frozen=True)
 class LearnRanks:
-    """Learn masks over the components of every linear layer in the blocks, then keep the fraction `ratio` of their
-    parameters. No weight is trained: only one logit per component, on at most `documents` calibration documents.
+    """Learn masks over the components of every linear layer in the blocks; keep the fraction `ratio` of parameters.
 
-    L = distillation + compression_weight * a_t * mean logit + variation_weight * sum over layers of the mask's total
-    variation. The distillation loss is the squared error, relative to the teacher's, of the hidden states at the middle
-    layer and before the head. a_t rises to 1 in the first half of every `period` of steps and stays there (cyclical
-    annealing). Within TOLERANCE of the budget it fades, and below the budget it is negative, so that it holds the masks
-    there while they go on learning (the authors set it to 0 and stop). At the end the logits are cut where the budget
-    of parameters is; layers that would not become smaller stay dense.
+    No weight is trained, only one logit per component. The loss is
 
-    weighting: the norm whose components are masked, "whitened" or "activation" (the paper's), "fisher" or "none".
-    components: "any" keeps those that were learned, "first" as many from the beginning.
-    Source: Sundrani, Tudisco & Minervini 2025 (LLRC, arXiv 2512.13733); logits start from 6 to 3.
+        L = distillation + compression_weight * a_t * mean logit + variation_weight * total variation of the masks
+
+    The distillation loss is the squared error of the hidden states, relative to the teacher's, after the middle layer
+    and before the head. In every `period` of steps a_t rises from 0 to 1 in the first half and stays 1 in the second
+    (cyclical annealing). Within TOLERANCE of the budget the compression loss is scaled down, and below the budget it
+    is negative: it holds the number of parameters there while training continues. (The authors set it to 0 and stop.)
+    At the end the components with the largest logits are kept, up to the budget. Layers that would not become smaller
+    stay dense.
+
+    Parameters
+    ----------
+    ratio : float
+        Fraction of parameters kept, above 0 and up to 1.
+    documents : int
+        Largest number of calibration documents for training.
+    steps, batch_size : int
+        Training steps, and documents per step.
+    learning_rate : float
+        Of the logits.
+    compression_weight, variation_weight : float
+        Weights of the losses.
+    temperature : float
+        Of the gradient of the masks, see `rank_mask`.
+    period : int
+        Length of an annealing cycle, in steps.
+    weighting : str
+        Norm of the components: "whitened" or "activation" (as in the paper), "fisher" or "none".
+    components : str
+        "any" keeps the learned components, "first" the same number of first components.
+    statistics_documents : int, optional
+        Number of calibration documents for statistics, by default the calibration's.
+
+    Raises
+    ------
+    ConfigError
+        When called: for a setting out of range, a budget below rank 1 in every layer, or a compressed model.
+
+    References
+    ----------
+    Sundrani, Tudisco & Minervini 2025, "Low-Rank Compression of Language Models via Differentiable Rank Selection"
+    (LLRC, arXiv 2512.13733). Logits start from 6 down to 3.
+
+    Examples
+    --------
+    >>> from tinyslm.models import random_model
+    >>> from tinyslm.models.tiny_shapes import llama_shape
+    >>> from tinyslm.recipes import Calibration
+    >>> model = random_model(llama_shape(50, 16, 32, 1, 2, 2, 20))
+    >>> calibration = Calibration([np.arange(1, 9)], model)
+    >>> smaller = LearnRanks(ratio=0.5, steps=1)(model, calibration)
+    >>> smaller.layers[0].feed_forward.down.rank <= 10
+    True
     """
 
     ratio: float
@@ -71,14 +115,14 @@ class LearnRanks:
         components = model_components(model, calibration, self.weighting, self.statistics_documents)
         logits = self.learn(model, calibration, components, progress)
         masks = masks_within(logits, layer_shapes(components), parameter_budget(components, self.ratio))
-        return with_masks(model, components, masks, self.components)
+        return with_chosen_components(model, components, masks, self.components)
 
     def learn(self, model, calibration, components, progress) -> dict:
         """{path: logits (r,)} after all steps."""
         token_ids, labels = document_rows(calibration.documents[: self.documents], calibration.row_length)
         rng, shapes = np.random.default_rng(calibration.seed), layer_shapes(components)
         budget = parameter_budget(components, self.ratio)
-        beyond_rank_one(shapes, budget)  # refuses a budget that cannot be met, before anything is learned
+        beyond_rank_one(shapes, budget)  # raises ConfigError for a budget that is too small, before training
         masked = with_logits(model, components, self.temperature)
         logits = {path: layer.logits for path, layer in named_modules(masked, MaskedRankLinear).items()}
         optimizer = AdamW({f"{path}.logits": each for path, each in logits.items()}, weight_decay=0.0)
@@ -101,7 +145,7 @@ class LearnRanks:
         return logits
 
     def loss_function(self, calibration, strength):
-        """loss(model, token_ids, labels): what the class describes, with `strength` = compression_weight * a_t."""
+        """loss(model, token_ids, labels): the loss of the class, with `strength` = compression_weight * a_t."""
         teacher = calibration.teacher
 
         def loss_of(model, token_ids, labels):
@@ -119,28 +163,26 @@ class LearnRanks:
 
     def _check(self):
         require_ratio(self.ratio)
-        if self.components not in ("any", "first"):
-            raise ConfigError(f"components is {self.components!r}, expected 'any' or 'first'")
+        require_choice("components", self.components, ("any", "first"))
         for name in ("documents", "steps", "batch_size", "period"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
-                raise ConfigError(f"{name} is {getattr(self, name)!r}, expected an integer of at least 1")
+            require_count(name, getattr(self, name))
 
 
 def annealing(step, period) -> float:
-    """From 0 to 1 in the first half of each period, 1 in the second (Fu et al. 2019, cyclical annealing)."""
+    """a_t: from 0 to 1 in the first half of each period, 1 in the second (Fu et al. 2019, cyclical annealing)."""
     return min(1.0, 2 * (step % period) / period)
 
 
 def with_logits(model, components, temperature):
-    """The model with a `MaskedRankLinear` in place of every layer that has components; logits from 6 down to 3."""
+    """The model with a `MaskedRankLinear` in place of every layer with components; logits from 6 down to 3."""
+    layers = compressible_layers(model)
 
-    def mask(path, linear):
-        if path not in components:
-            return linear
-        dtype, size = linear.weight.dtype, len(components[path].singular_values)
+    def masked(path):
+        linear, size = layers[path], len(components[path].singular_values)
+        dtype = linear.weight.dtype
         left, right = components[path].keep(slice(None), dtype)  # (out, r), (r, in)
         return MaskedRankLinear(
-            logits=np.linspace(6, 3, size).astype(dtype),
+            logits=np.linspace(FIRST_LOGIT, LAST_LOGIT, size).astype(dtype),
             left=left,
             right=right,
             noise=np.zeros(size, dtype),
@@ -148,11 +190,11 @@ def with_logits(model, components, temperature):
             bias=linear.bias,
         )
 
-    return map_modules(mask, model, Linear)
+    return replace_layers(model, {path: masked(path) for path in components})
 
 
 def with_noise(model, rng):
-    """The same masked model with new noise in every layer."""
+    """The masked model with new noise in every layer."""
 
     def renew(path, layer):
         return layer.replace(noise=logistic_noise(rng, layer.noise.shape).astype(layer.noise.dtype))
@@ -160,31 +202,23 @@ def with_noise(model, rng):
     return map_modules(renew, model, MaskedRankLinear)
 
 
-def with_masks(model, components, masks, chosen="any"):
-    """The model with only the components that the masks keep; a layer that would not become smaller stays dense."""
-
-    def factorize(path, linear):
-        if path not in masks:
-            return linear
-        count = np.count_nonzero(masks[path])
-        if count * sum(linear.weight.shape) >= linear.weight.size:
-            return linear
-        mask = masks[path] if chosen == "any" else first_components(masks[path])
-        return LowRankLinear(*components[path].keep(mask, linear.weight.dtype), linear.bias)
-
-    return map_modules(factorize, model, Linear)
+def with_chosen_components(model, components, masks, chosen="any"):
+    """The model with the components in the masks, or with the same number of first components ("first")."""
+    if chosen == "first":
+        masks = {path: first_components(mask) for path, mask in masks.items()}
+    return with_masks(model, components, masks)
 
 
 def state_loss(student, teacher, inputs, counted):
-    """The squared error of hidden states relative to the teacher's, at the middle layer and at the end, added up.
+    """Squared error of the hidden states after the middle layer plus that of the last ones, relative to the teacher's.
 
-    counted: (B, T), the positions that count. Of an encoder-decoder the states are the decoder's.
+    counted: (B, T), the positions that count. For an encoder-decoder, the states of its decoder.
     """
     student_states, teacher_states = (_middle_and_last(model, inputs) for model in (student, teacher))
     total = 0
-    for one, other in zip(student_states, teacher_states, strict=True):
-        size = np.mean(np.square(other[counted])) if np.any(counted) else 1.0
-        total = hidden_state_loss(one, other, mask=counted) * np.float32(1 / max(size, 1e-12)) + total
+    for found, target in zip(student_states, teacher_states, strict=True):
+        size = np.mean(np.square(target[counted])) if np.any(counted) else 1.0
+        total = hidden_state_loss(found, target, mask=counted) * np.float32(1 / max(size, 1e-12)) + total
     return total
 
 
@@ -192,10 +226,5 @@ def _middle_and_last(model, inputs):
     """The hidden states (B, T, C) after half of the layers, and those that the head reads."""
     stack, prefix = (model.decoder, "decoder.") if isinstance(model, EncoderDecoder) else (model, "")
     middle, seen = f"{prefix}hidden_states.{(len(stack.layers) + 1) // 2}", {}
-
-    def observe(name, value):
-        if name == middle:
-            seen[name] = value
-
-    last = model.hidden_states(**inputs, observe=observe)
+    last = model.hidden_states(**inputs, observe=SelectiveObserver({middle}, seen.__setitem__))
     return seen[middle], last
