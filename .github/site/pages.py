@@ -1,0 +1,154 @@
+"""Pages of the site, made from the repository: README, lessons, exercises and the reference of the public packages.
+
+Names of files and functions in the text become links: from a lesson to the function, from the function to its paper and
+to its lesson.
+"""
+
+import importlib
+import inspect
+import re
+import tomllib
+from pathlib import Path
+
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = "https://github.com/tinyslm/tinyslm/blob/main"
+PACKAGES = {
+    "tinyslm": "tinyslm",
+    "tinyslm.ops": "operations",
+    "tinyslm.compression.distillation": "distillation",
+    "tinyslm.compression.pruning": "pruning",
+    "tinyslm.compression.quantization": "quantization",
+    "tinyslm.compression.factorization": "factorization",
+    "tinyslm.recipes": "recipes",
+}
+ARXIV = re.compile(r"arXiv[: ]\s*(\d{4}\.\d{4,5})")
+CODE = re.compile(r"<code>([^<>\n]+)</code>")
+LESSON = re.compile(r"lessons/(\d\d_\w+)(?:\.py|\.ipynb)?")
+BLOCK = re.compile(r"(<pre.*?</pre>|<a .*?</a>|<h[1-6].*?</h[1-6]>|<script.*?</script>)", re.DOTALL)
+
+
+def lessons():
+    """Paths of the notebooks in order."""
+    return sorted((ROOT / "lessons").glob("[0-9][0-9]_*.ipynb"))
+
+
+def reference():
+    """{package: [(exported name, dotted path of the definition)]} of functions and classes."""
+    found = {}
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        things = [(name, inspect.unwrap(getattr(module, name))) for name in module.__all__]
+        found[package] = [
+            (name, f"{thing.__module__}.{thing.__qualname__}") for name, thing in things if callable(thing)
+        ]
+    return found
+
+
+REFERENCE = reference()
+PAGE_OF = {}  # exported name, or path of a file: (page, anchor)
+for package, entries in REFERENCE.items():
+    for name, path in entries:
+        PAGE_OF.setdefault(name, (f"reference/{PACKAGES[package]}/", path))
+        file = path.rpartition(".")[0].replace(".", "/") + ".py"
+        PAGE_OF.setdefault(file, (f"reference/{PACKAGES[package]}/", path))
+
+
+def reference_page(package):
+    """The reference of a package: its docstring, and every exported function and class."""
+    module = importlib.import_module(package)
+    lines = [f"# {package}", "", inspect.getdoc(module) if package != "tinyslm" else letters(module), ""]
+    documented = set()
+    for _, path in REFERENCE[package]:
+        if path not in documented:
+            lines += [f"::: {path}", ""]
+        documented.add(path)
+    return "\n".join(lines)
+
+
+def letters(module):
+    """The docstring of the package with its table of letters as preformatted text."""
+    paragraphs = inspect.getdoc(module).split("\n\n")
+    return "\n\n".join(f"```text\n{text}\n```" if text.startswith("    ") else text for text in paragraphs)
+
+
+def exercises_page():
+    """All exercises with their tasks, functions and hints."""
+    text = (ROOT / "tinyslm/coursework/exercises.toml").read_text("utf-8")
+    titles = {path.stem[:2]: path.stem for path in lessons()}
+    lines = [
+        "# Exercises",
+        "",
+        "`tinyslm exercise new NAME` writes a stub and its README; `tinyslm grade FILE` prints the marks, which are the",
+        "property tests of this library.",
+        "",
+    ]
+    for exercise in tomllib.loads(text)["exercise"]:
+        lesson = titles[exercise["lesson"]]
+        functions = ", ".join(f"`{name.rpartition('.')[2]}`" for name in exercise["functions"])
+        lines += [f"## {exercise['title']}", ""]
+        lines += [f"`{exercise['name']}` · [lesson {exercise['lesson']}](lessons/{lesson}.ipynb) · {functions}", ""]
+        lines += [exercise["task"].strip(), ""]
+        if exercise.get("hints"):
+            lines += ['??? note "Hints"', ""]
+            lines += [f"    {number}. {hint}" for number, hint in enumerate(exercise["hints"], 1)] + [""]
+    return "\n".join(lines)
+
+
+def start_page():
+    """The README, with links to files of the repository that the site does not contain."""
+    text = (ROOT / "README.md").read_text("utf-8")
+
+    def target(match):
+        path = match[1]
+        if lesson := re.fullmatch(r"lessons/(\d\d_\w+)\.(?:py|ipynb)", path):
+            return f"](lessons/{lesson[1]}.ipynb)"
+        return match[0] if path.endswith(".png") else f"]({SOURCES}/{path})"
+
+    return re.sub(r"\]\(((?!https?:|#)[^)\s]+)\)", target, text)
+
+
+def on_config(config):
+    """The navigation."""
+    config.nav = [
+        {"Start": "index.md"},
+        {"Lessons": [f"lessons/{path.name}" for path in lessons()]},
+        {"Exercises": "exercises.md"},
+        {"Reference": [{package: f"reference/{page}.md"} for package, page in PACKAGES.items()]},
+    ]
+    return config
+
+
+@event_priority(100)  # before the plugin that reads notebooks
+def on_files(files, config):
+    """Add the pages and the pictures."""
+    texts = {"index.md": start_page(), "exercises.md": exercises_page()}
+    texts |= {f"reference/{page}.md": reference_page(package) for package, page in PACKAGES.items()}
+    for path, text in texts.items():
+        files.append(File.generated(config, path, content=text))
+    pictures = [path for path in (ROOT / "data").glob("*.png")]
+    for path in [*lessons(), *pictures]:
+        relative = path.relative_to(ROOT).as_posix()
+        files.append(File(relative, str(ROOT), config.site_dir, config.use_directory_urls))
+    return files
+
+
+def on_page_content(html, page, config, files):
+    """Links to functions, lessons and papers."""
+    up = "../" * page.url.count("/") if page.url != "./" else ""
+
+    def link(match):
+        text = match[1]
+        name = text.removesuffix("()").removeprefix("tinyslm.").rpartition(".")[2]
+        known = PAGE_OF.get(text) or PAGE_OF.get(name)
+        if lesson := LESSON.fullmatch(text):
+            return f'<a href="{up}lessons/{lesson[1]}/">{match[0]}</a>'
+        return f'<a href="{up}{known[0]}#{known[1]}">{match[0]}</a>' if known else match[0]
+
+    parts = BLOCK.split(html)
+    for index in range(0, len(parts), 2):
+        parts[index] = CODE.sub(link, parts[index])
+        parts[index] = ARXIV.sub(r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>', parts[index])
+    return "".join(parts)
