@@ -1,4 +1,8 @@
-"""Block-by-block calibration: each block is compressed for the inputs that the compressed blocks before it produce."""
+"""Block-by-block calibration: each block is compressed with the inputs from the compressed blocks before it.
+
+Steps: `PruneWanda`, `PruneSparseGPT`, `QuantizeGPTQ`. Lessons: `lessons/07_pruning_weights.py`,
+`lessons/09_quantization.py`.
+"""
 
 from tinyslm.recipes.linear_layers import paths_by_block, replace_layers
 from tinyslm.tree import named_modules

@@ -1,4 +1,4 @@
-"""The linear layers that techniques compress: those inside the blocks."""
+"""Compressible linear layers of a model: the linear layers inside the blocks."""
 
 from tinyslm.compression.pruning import MaskedLinear
 from tinyslm.errors import ConfigError
@@ -6,10 +6,10 @@ from tinyslm.modules import Linear, LinearLayer
 from tinyslm.tree import map_modules, named_modules
 
 
-def is_compressible(path) -> bool:
+def is_compressible(path: str) -> bool:
     """Whether the linear layer at a path is inside a block and is not a router.
 
-    Routers stay exact: they have few weights, and these decide which expert computes a token.
+    Routers are not compressed: they have few weights, which select the experts of each token.
     """
     return "layers" in path.split(".") and not path.endswith(".router")
 
@@ -30,12 +30,12 @@ def paths_by_block(model) -> dict[str, list[str]]:
 
 
 def replace_layers(model, layers):
-    """The model with the layers {path: layer} in place of its own."""
+    """The model with other linear layers at some paths. layers: {path: layer}."""
     return map_modules(lambda path, layer: layers.get(path, layer), model, LinearLayer)
 
 
 def require_dense(model):
-    """Raise ConfigError if a linear layer inside a block is compressed already: the next step would skip it."""
+    """Raise ConfigError if a linear layer inside a block is already compressed, because a step would skip it."""
     for path, layer in compressible_layers(model).items():
         if not isinstance(layer, Linear):
             fold = "FoldMasks between them, " if isinstance(layer, MaskedLinear) else ""

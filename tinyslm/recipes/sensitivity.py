@@ -1,4 +1,7 @@
-"""Sensitivity of the loss to single layers: one layer of a model replaced at a time."""
+"""Sensitivity of the loss to single layers: the loss with one layer compressed at a time.
+
+Steps: `PruneBySensitivity` (`pruning/allocation.py`) and `Factorize` (`factorization/factorize.py`).
+"""
 
 import numpy as np
 
@@ -10,9 +13,9 @@ from tinyslm.recipes.tasks import task_loss
 def single_layer_losses(model, compressed, tasks) -> dict:
     """{path: {level: loss}}: mean loss of the model with only the layer at `path` taken from a compressed model.
 
-    compressed: {level: model}, each the model after a step that replaces its linear layers, such as pruning, quantizing
-    or factorizing. A layer that the step left as it was has the loss of the model.
-    tasks: documents to measure on. Cost: one loss per layer and level, so use few documents.
+    compressed: {level: model}, each the model after a step that replaces its linear layers, such as pruning,
+    quantization or factorization. A layer that the step does not change has the loss of the model itself.
+    tasks: documents for the loss. Cost: one loss per layer and level, so use few documents.
     """
     layers = {level: compressible_layers(each) for level, each in compressed.items()}
     return losses_with_one_replaced(model, compressed, lambda path, level: layers[level][path], tasks)

@@ -1,4 +1,8 @@
-"""Steps that prune single weights (masks) or whole units (smaller arrays)."""
+"""Pruning steps: masks for single weights, and smaller arrays without whole units. One file per method.
+
+Mathematics: `tinyslm/compression/pruning/`. Lessons: `lessons/07_pruning_weights.py` and
+`lessons/08_pruning_structure.py`.
+"""
 
 from tinyslm.recipes.pruning.allocation import PruneBySensitivity
 from tinyslm.recipes.pruning.channels import SliceChannels

@@ -5,8 +5,8 @@ Mathematics: `tinyslm/compression/pruning/allocation.py`. Lesson: `lessons/07_pr
 
 from dataclasses import dataclass
 
+from tinyslm.compression.argument_checks import require_choice, require_count
 from tinyslm.compression.pruning import allocate_sparsity
-from tinyslm.errors import ConfigError
 from tinyslm.recipes.linear_layers import compressible_layers, replace_layers, require_dense
 from tinyslm.recipes.pruning.magnitude import PruneMagnitude
 from tinyslm.recipes.pruning.wanda import PruneWanda
@@ -18,12 +18,36 @@ METHODS = {"magnitude": PruneMagnitude, "wanda": PruneWanda}
 
 @dataclass(frozen=True)
 class PruneBySensitivity:
-    """Remove the fraction `sparsity` of all weights in the blocks, more where the loss feels it less.
+    """Remove a fraction of all weights in the blocks, more from layers to which the loss is less sensitive.
 
-    Every layer is pruned alone to each of the `levels`, and the loss measured on the first `documents` calibration
-    documents; then each gets the level that makes the sum of their losses smallest. method: "magnitude" or "wanda", how
-    the weights of a layer are chosen.
-    Source: the sensitivity scan of Han et al. 2015, section 5, with the layers' sparsities chosen by a program.
+    Each layer alone is pruned to each of the `levels`, and the loss is measured. Then each layer gets one level, such
+    that the sum of the losses is smallest (`allocate_sparsity`).
+
+    Parameters
+    ----------
+    sparsity : float
+        Fraction removed of all weights together, from 0 to 1 and at most the largest level.
+    method : str
+        How weights of a layer are chosen: "magnitude" (default) or "wanda".
+    levels : tuple of float
+        Sparsities to try, default (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9).
+    documents : int
+        Number of calibration documents for the losses, default 16.
+
+    Raises
+    ------
+    ConfigError
+        When applied: for an invalid setting, if a layer is already compressed, or if the largest level does not remove
+        enough.
+
+    References
+    ----------
+    Han et al. 2015, section 5 (sensitivity scan); here the sparsities of the layers are chosen by dynamic programming.
+
+    Examples
+    --------
+    >>> PruneBySensitivity(sparsity=0.5, levels=(0.0, 0.4, 0.8))
+    PruneBySensitivity(sparsity=0.5, method='magnitude', levels=(0.0, 0.4, 0.8), documents=16)
     """
 
     sparsity: float
@@ -32,10 +56,8 @@ class PruneBySensitivity:
     documents: int = 16
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
-        if self.method not in METHODS:
-            raise ConfigError(f"method is {self.method!r}, expected one of {', '.join(METHODS)}")
-        if not (isinstance(self.documents, int) and self.documents >= 1):
-            raise ConfigError(f"documents is {self.documents!r}, expected an integer of at least 1")
+        require_choice("method", self.method, METHODS)
+        require_count("documents", self.documents)
         require_dense(model)
         compressed = {level: METHODS[self.method](level)(model, calibration) for level in self.levels}
         progress(f"measuring {len(compressed)} levels of every layer")

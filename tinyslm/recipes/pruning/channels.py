@@ -1,45 +1,60 @@
-"""Structured pruning of the residual stream applied to a model: a smaller hidden_size everywhere."""
+"""Structured pruning of the residual stream: a smaller hidden_size in all layers.
+
+Mathematics: `tinyslm/compression/pruning/channels.py`. Lesson: `lessons/08_pruning_structure.py`.
+"""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import require_ratio
+from tinyslm.compression.argument_checks import require_choice
 from tinyslm.compression.pruning import most_important, slice_channels, slice_rms_norm
 from tinyslm.models import shape_model
-from tinyslm.modules import Attention, FeedForward, MixtureOfExperts, RMSNorm
+from tinyslm.modules import Attention, FeedForward, LinearLayer, MixtureOfExperts, RMSNorm
 from tinyslm.recipes.linear_layers import require_dense
-from tinyslm.recipes.pruning.importance import (
-    FOR_ALL_UNITS,
-    gather_statistics,
-    minitron_inputs,
-    require_method,
-)
+from tinyslm.recipes.pruning.importance import CHANNEL_METHODS, count_to_keep, minitron_inputs, unit_importance
 from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
-
-CHANNEL_METHODS = ("minitron", *FOR_ALL_UNITS)
 
 
 @dataclass(frozen=True)
 class SliceChannels:
-    """Keep the fraction `ratio` of the channels of the residual stream, the same in every layer.
+    """Remove the least important channels of the residual stream, the same in all layers.
 
-    importance: "minitron" (what the norms give out, summed over layers), "magnitude", "taylor_vector",
-    "taylor_element", "taylor_second" or "random".
-    RMS norms are corrected, so that the result is the model with the other channels at 0; with norms of queries and
-    keys, whose eps has the same place in a configuration, all but for eps. LayerNorm has no such correction: what is
-    left is sliced as it is. Sizes of heads and of feed-forward layers stay.
+    RMS norms are corrected (`slice_rms_norm`), so that the result equals the model with the removed channels set to 0.
+    With query and key norms, which share eps in the configuration, eps is not corrected. LayerNorm has no such
+    correction: its gain and bias are sliced. Head size and `intermediate_size` do not change.
+
+    Parameters
+    ----------
+    ratio : float
+        Fraction of the channels kept, above 0 and up to 1; at least one is kept.
+    importance : str
+        Method, default "minitron" (outputs of the norms, summed over layers): "minitron", "magnitude",
+        "taylor_vector", "taylor_element", "taylor_second" or "random" (see `tinyslm.recipes.pruning.importance`).
+
+    Raises
+    ------
+    ConfigError
+        When applied: for an invalid ratio or method, or if a layer is already compressed.
+
+    References
+    ----------
+    Muralidharan et al. 2024 (Minitron, arXiv 2407.14679).
+
+    Examples
+    --------
+    >>> SliceChannels(ratio=0.75)
+    SliceChannels(ratio=0.75, importance='minitron')
     """
 
     ratio: float
     importance: str = "minitron"
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
-        require_ratio(self.ratio, "channels")
-        require_method(self.importance, CHANNEL_METHODS)
+        count = count_to_keep(self.ratio, model.config.hidden_size, "channels")
+        require_choice("importance", self.importance, CHANNEL_METHODS)
         require_dense(model)
-        count = max(1, round(self.ratio * model.config.hidden_size))
         keep = most_important(channel_scores(model, calibration, self.importance), count)
         return with_channels(model, keep)
 
@@ -47,22 +62,21 @@ class SliceChannels:
 def channel_scores(model, calibration, method):
     """(C,) importance of the channels of the residual stream."""
     if method == "minitron":
-        readers = first_readers(model)
-        return sum(minitron_inputs(model, calibration, readers).values())
-    evidence = gather_statistics(model, calibration, method)
-    return evidence.importance("", model, lambda tree: channel_parts(tree, channel_axes(model.config)))
+        return sum(minitron_inputs(model, calibration, first_readers(model)).values())
+    axes = channel_axes(model.config)
+    return unit_importance(model, calibration, method, {"": model}, lambda tree: channel_parts(tree, axes))[""]
 
 
 def first_readers(model) -> list[str]:
-    """One linear layer behind every norm of the blocks: what enters it is what the norm gives out."""
-    found = [f"{path}.query" for path in named_modules(model, Attention)]
-    mixtures = named_modules(model, MixtureOfExperts)
-    found += [f"{path}.router" for path in mixtures]
-    return found + [f"{path}.up" for path in named_modules(model, FeedForward) if ".experts." not in path]
+    """Paths of linear layers, one behind each norm of the blocks: its input is the output of the norm."""
+    readers = {f"{path}.query" for path in named_modules(model, Attention)}
+    readers |= {f"{path}.router" for path in named_modules(model, MixtureOfExperts)}
+    readers |= {f"{path}.up" for path in named_modules(model, FeedForward) if ".experts." not in path}
+    return [path for path in named_modules(model, LinearLayer) if path in readers]  # in the order of computation
 
 
 def channel_axes(config) -> dict:
-    """{path: axes along which an array has the channels}: those that grow with hidden_size."""
+    """{path: axes along which an array has the channels}: the axes that grow with hidden_size."""
     small, large = (
         named_arrays(shape_model(replace(config, hidden_size=config.hidden_size + more))) for more in (0, 1)
     )
@@ -73,7 +87,7 @@ def channel_axes(config) -> dict:
 
 
 def channel_parts(tree, axes):
-    """All arrays that have channels, channels first; a square one twice."""
+    """All arrays that have channels, channels first; an array with channels along two axes occurs twice."""
     arrays = named_arrays(tree)
     return [np.moveaxis(arrays[path], axis, 0) for path, along in axes.items() for axis in along]
 
@@ -90,7 +104,7 @@ def with_channels(model, keep):
         return array if path in rms_gains else slice_channels(array, axes[path], keep)
 
     def slice_norm(path, norm):
-        if not axes[f"{path}.weight"]:  # of queries or keys
+        if not axes[f"{path}.weight"]:  # a norm of queries or keys
             return norm
         weight, _ = slice_rms_norm(norm.weight, norm.eps, keep, offset=norm.offset)
         return norm.replace(weight=weight, eps=changes.get("norm_eps", norm.eps))
@@ -100,10 +114,10 @@ def with_channels(model, keep):
 
 
 def derive_scales(model, before):
-    """The same function with the factors that families derive from hidden_size, which checkpoints do not hold.
+    """The same function, with the scales that some families derive from hidden_size and do not store in checkpoints.
 
-    The embedding of a Gemma is multiplied by sqrt(C), what a T5 leaves by 1 / sqrt(C). before: the configuration that
-    had more channels. Where they now are different numbers, the table or the last gain makes up for it.
+    A Gemma multiplies its embedding by sqrt(C), a T5 its final hidden states by 1 / sqrt(C). The new C changes these
+    numbers; the embedding table or the gain of the last norm compensates.  before: the configuration before slicing.
     """
     config = model.config
     root, wider = config.hidden_size**0.5, (before.hidden_size / config.hidden_size) ** 0.5
@@ -111,16 +125,16 @@ def derive_scales(model, before):
         table = model.embedding.table * model.embedding.table.dtype.type(wider)
         model = model.replace(
             embedding=model.embedding.replace(table=table),
-            norm=_times(model.norm, 1 / wider) if model.head is None else model.norm,
+            norm=_scaled(model.norm, 1 / wider) if model.head is None else model.norm,
             config=replace(config, embedding_scale=root),
         )
     if getattr(before, "output_scale", 1.0) == before.hidden_size**-0.5:
-        decoder = model.decoder.replace(norm=_times(model.decoder.norm, 1 / wider))
+        decoder = model.decoder.replace(norm=_scaled(model.decoder.norm, 1 / wider))
         model = model.replace(decoder=decoder, config=replace(config, output_scale=config.hidden_size**-0.5))
     return model
 
 
-def _times(norm, factor):
-    """The RMS norm that gives `factor` times as much."""
+def _scaled(norm, factor):
+    """The RMS norm with its outputs multiplied by a factor."""
     factor = norm.weight.dtype.type(factor)
     return norm.replace(weight=norm.weight * factor + norm.weight.dtype.type(norm.offset) * (factor - 1))

@@ -16,9 +16,31 @@ from tinyslm.tree import map_modules, named_modules
 
 @dataclass(frozen=True)
 class SliceExperts:
-    """Keep `count` experts of every mixture. A token still goes to as many experts as before, if there are so many.
+    """Remove the least important experts of each mixture.
 
-    importance: a method of `expert_importance`; "routing" looks at the calibration documents.
+    A token uses the same number of experts as before, or all kept experts if there are fewer.
+
+    Parameters
+    ----------
+    count : int
+        Number of experts kept in each mixture, from 1 to E.
+    importance : str
+        Method of `expert_importance`, default "routing" (mean routing weight on the calibration documents);
+        "magnitude" uses the weights only.
+
+    Raises
+    ------
+    ConfigError
+        When applied: for an invalid count or method, if the model has no mixtures, or if a layer is already compressed.
+
+    References
+    ----------
+    Muzio, Sun & He 2024 (SEER-MoE, arXiv 2404.05089).
+
+    Examples
+    --------
+    >>> SliceExperts(count=4)
+    SliceExperts(count=4, importance='routing')
     """
 
     count: int

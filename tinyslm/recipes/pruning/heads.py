@@ -1,7 +1,11 @@
-"""Structured pruning of attention applied to a model: fewer query heads, or fewer key/value heads."""
+"""Structured pruning of attention: query heads, or key/value heads with their query heads.
+
+Mathematics: `tinyslm/compression/pruning/heads.py`. Lesson: `lessons/08_pruning_structure.py`.
+"""
 
 from dataclasses import dataclass, replace
 
+from tinyslm.compression.argument_checks import require_choice
 from tinyslm.compression.pruning import (
     group_importance,
     most_important,
@@ -9,43 +13,57 @@ from tinyslm.compression.pruning import (
     slice_groups,
     slice_heads,
 )
-from tinyslm.compression.pruning.heads import by_head
+from tinyslm.compression.pruning.heads import by_head, head_norms
+from tinyslm.compression.pruning.importance import minitron_square
 from tinyslm.modules import Attention, CrossAttention, RelativePositions
 from tinyslm.recipes.linear_layers import require_dense
-from tinyslm.recipes.pruning.importance import (
-    FOR_ALL_UNITS,
-    count_to_keep,
-    gather_statistics,
-    minitron_heads,
-    require_method,
-)
+from tinyslm.recipes.pruning.importance import HEAD_METHODS, count_to_keep, minitron_inputs, unit_importance
 from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_modules, named_modules
 
-HEAD_METHODS = ("minitron", *FOR_ALL_UNITS)
 ATTENTION = Attention | CrossAttention
 
 
 @dataclass(frozen=True)
 class SliceHeads:
-    """Keep the fraction `ratio` of the query heads that share each key/value head: as many of every group.
+    """Remove the least important query heads of each key/value head. Each key/value head keeps the same number.
 
-    importance: "minitron" (the norm of what a head gives out), "magnitude", "taylor_vector", "taylor_element",
-    "taylor_second" or "random". Head size, scale and positions stay. Raises ConfigError where nothing would go: where
-    every query head has a key/value head of its own, `SliceGroups` removes both.
+    Head size, scale and positions do not change.
+
+    Parameters
+    ----------
+    ratio : float
+        Fraction of the query heads kept per key/value head, above 0 and up to 1; at least one is kept.
+    importance : str
+        Method, default "minitron": "minitron", "magnitude", "taylor_vector", "taylor_element", "taylor_second" or
+        "random" (see `tinyslm.recipes.pruning.importance`).
+
+    Raises
+    ------
+    ConfigError
+        When applied: for an invalid ratio or method, if a layer is already compressed, or if a ratio below 1 removes no
+        head. If each query head has its own key/value head, use `SliceGroups`.
+
+    References
+    ----------
+    Muralidharan et al. 2024 (Minitron, arXiv 2407.14679). For "minitron", `head_importance` states the difference from
+    NVIDIA Model Optimizer.
+
+    Examples
+    --------
+    >>> SliceHeads(ratio=0.5)
+    SliceHeads(ratio=0.5, importance='minitron')
     """
 
     ratio: float
     importance: str = "minitron"
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
-        require_method(self.importance, HEAD_METHODS)
+        require_choice("importance", self.importance, HEAD_METHODS)
         require_dense(model)
         config = model.config
         H, G, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        count = count_to_keep(
-            self.ratio, H // G, "query heads per key/value head", "; SliceGroups removes whole groups"
-        )
+        count = count_to_keep(self.ratio, H // G, "query heads per key/value head", "SliceGroups removes whole groups")
         importance = head_scores(model, calibration, self.importance, head_parts(D))
 
         def slice_layer(path, layer):
@@ -59,22 +77,42 @@ class SliceHeads:
 
 @dataclass(frozen=True)
 class SliceGroups:
-    """Keep the fraction `ratio` of the key/value heads of every layer, with the query heads that read them.
+    """Remove the least important key/value heads of each layer, with their query heads.
 
-    importance: as of `SliceHeads`, of the whole group. Layers that share a table of relative positions keep the same
-    heads, those that matter most to them together. Raises ConfigError where nothing would go, as in multi-query
-    attention, where all heads read one key/value head.
+    Layers that share a table of relative positions keep the same heads, by the sum of their importance.
+
+    Parameters
+    ----------
+    ratio : float
+        Fraction of the key/value heads kept in each layer, above 0 and up to 1; at least one is kept.
+    importance : str
+        Method for the whole group, default "minitron" (the sum over its query heads), as for `SliceHeads`.
+
+    Raises
+    ------
+    ConfigError
+        When applied: for an invalid ratio or method, if a layer is already compressed, or if a ratio below 1 removes no
+        head. In multi-query attention there is only one key/value head: use `SliceHeads`.
+
+    References
+    ----------
+    Muralidharan et al. 2024 (Minitron, arXiv 2407.14679), as for `SliceHeads`.
+
+    Examples
+    --------
+    >>> SliceGroups(ratio=0.5, importance="magnitude")
+    SliceGroups(ratio=0.5, importance='magnitude')
     """
 
     ratio: float
     importance: str = "minitron"
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
-        require_method(self.importance, HEAD_METHODS)
+        require_choice("importance", self.importance, HEAD_METHODS)
         require_dense(model)
         config = model.config
         H, G, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        count = count_to_keep(self.ratio, G, "key/value heads", "; SliceHeads removes query heads within groups")
+        count = count_to_keep(self.ratio, G, "key/value heads", "SliceHeads removes query heads within groups")
         scores = head_scores(model, calibration, self.importance, group_parts(H // G * D, D))
         if self.importance == "minitron":
             scores = {path: group_importance(of_heads, G) for path, of_heads in scores.items()}
@@ -89,23 +127,27 @@ class SliceGroups:
 
         sliced = map_modules(slice_layer, model, ATTENTION | RelativePositions)
         changes = {"num_attention_heads": H // G * count}
-        if "num_key_value_heads" in vars(config):  # elsewhere it is the number of query heads
+        if "num_key_value_heads" in vars(config):  # otherwise it equals the number of query heads
             changes["num_key_value_heads"] = count
         return sliced.replace(config=replace(config, **changes))
 
 
 def head_scores(model, calibration, method, parts) -> dict:
-    """{path of an attention: importance of its heads (H,)}; of what `parts` says, other than by "minitron"."""
+    """{path of an attention layer: importance of its units}: of query heads (H,) by "minitron", otherwise of `parts`.
+
+    parts: `head_parts` (query heads) or `group_parts` (groups).
+    """
     layers = named_modules(model, ATTENTION)
-    if method == "minitron":
-        norms = minitron_heads(model, calibration, [f"{path}.output" for path in layers])
-        return {path: norms[f"{path}.output"] for path in layers}
-    evidence = gather_statistics(model, calibration, method)
-    return {path: evidence.importance(path, layer, parts) for path, layer in layers.items()}
+    if method != "minitron":
+        return unit_importance(model, calibration, method, layers, parts)
+    outputs = {path: f"{path}.output" for path in layers}
+    D = model.config.head_dim
+    found = minitron_inputs(model, calibration, outputs.values(), lambda rows: minitron_square(head_norms(rows, D)))
+    return {path: found[output] for path, output in outputs.items()}
 
 
 def shared_by_stacks(model, scores) -> dict:
-    """The scores, in their place the sum over all layers where these share relative positions."""
+    """The scores; layers that share relative positions all get the sum of their scores."""
     for stack in named_modules(model, RelativePositions):
         first = _first_attention(stack)
         prefix, _, suffix = first.partition(".layers.0.")
@@ -115,16 +157,17 @@ def shared_by_stacks(model, scores) -> dict:
 
 
 def _first_attention(relative_positions):
+    """Path of the first attention layer of the stack with these relative positions."""
     return relative_positions.rpartition(".")[0] + ".layers.0.attention"
 
 
 def head_parts(head_dim):
-    """A function of an attention: the arrays that only query heads share, heads first."""
+    """A function of an attention layer: the coupled arrays of its query heads, heads first."""
     return lambda layer: by_head([*_rows(layer.query), layer.output.weight.T], head_dim)
 
 
 def group_parts(query_rows, head_dim):
-    """A function of an attention: all its arrays, groups first. query_rows: of one group."""
+    """A function of an attention layer: the coupled arrays of its groups, groups first. query_rows: of one group."""
 
     def parts(layer):
         queries = by_head([*_rows(layer.query), layer.output.weight.T], query_rows)
@@ -134,4 +177,5 @@ def group_parts(query_rows, head_dim):
 
 
 def _rows(linear):
+    """The arrays with one row per output: weight and bias."""
     return [linear.weight] if linear.bias is None else [linear.weight, linear.bias]

@@ -1,82 +1,72 @@
-"""What the calibration documents say about the units of a model: neurons, heads, channels, layers."""
+"""Importance of the units of a model (neurons, heads, channels, layers), measured on calibration documents.
+
+Mathematics: `tinyslm/compression/pruning/importance.py`. Lesson: `lessons/08_pruning_structure.py`.
+
+Methods, by the name that the steps take as `importance`:
+
+- "magnitude": L2 norm of all weights of the unit.
+- "taylor_vector", "taylor_element", "taylor_second": estimated change of the loss, from gradients on the documents
+  (`taylor_importance`).
+- "random": the baseline, from the seed of the calibration.
+- "minitron": size of the activations on the documents (`minitron_importance`); neurons, heads, channels.
+- "activation": mean input of the down projection times the norm of its column (`neuron_importance`); neurons.
+- "peak_to_peak": range of the weights of gate and up (`neuron_importance`); neurons.
+- "influence": angular change of the hidden state (`layer_importance`); layers.
+"""
 
 import zlib
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from tinyslm.compression.argument_checks import require_ratio
 from tinyslm.compression.pruning import magnitude_importance, random_importance, taylor_importance
-from tinyslm.compression.pruning.heads import head_norms
 from tinyslm.compression.pruning.importance import TAYLOR, minitron_square
 from tinyslm.errors import ConfigError
 from tinyslm.recipes.statistics import fisher_information, input_statistics, mean_gradients
 from tinyslm.tree import map_parameters, named_modules
 
 FOR_ALL_UNITS = ("magnitude", *TAYLOR, "random")
+NEURON_METHODS = ("peak_to_peak", "activation", "minitron", *FOR_ALL_UNITS)
+HEAD_METHODS = CHANNEL_METHODS = ("minitron", *FOR_ALL_UNITS)
+LAYER_METHODS = ("influence", *FOR_ALL_UNITS)
 
 
-@dataclass(frozen=True)
-class ImportanceStatistics:
-    """What the methods FOR_ALL_UNITS look at. seed: of "random";  gradients, fishers: {path: module} of trees like the
-    model, of mean gradients and mean squared gradients, where the method asks for them."""
+def unit_importance(model, calibration, method, modules, parts) -> dict:
+    """{path: (n,) importance of the units of one module} by a method of FOR_ALL_UNITS.
 
-    method: str
-    seed: int
-    gradients: dict = field(default_factory=dict)
-    fishers: dict = field(default_factory=dict)
+    modules: {path: module of the model};  parts(module) -> the coupled arrays (n, ...) of its units.
+    """
 
-    def importance(self, path, module, parts):
-        """(n,) of the units of one module; parts(module) -> its coupled arrays (n, ...)."""
-        weights = parts(module)
-        if self.method == "magnitude":
-            return magnitude_importance(weights)
-        if self.method == "random":
-            return random_importance(len(weights[0]), [self.seed, zlib.crc32(path.encode())])
-        fishers = parts(self.fishers[path]) if self.fishers else None
-        return taylor_importance(weights, parts(self.gradients[path]), fishers, method=self.method)
-
-
-def gather_statistics(model, calibration, method) -> ImportanceStatistics:
-    """What a method needs to know; gradients are taken only for those that look at them."""
-
-    def tree(values):
+    def averaged(statistic):
+        """Modules that hold the statistic of each parameter in its place."""
+        values = statistic(model, calibration.sample())
         return named_modules(map_parameters(lambda path, array: values[path], model))
 
-    gradients, fishers = {}, {}
-    if method in TAYLOR:
-        gradients = tree(mean_gradients(model, calibration.sample()))
-    if method == "taylor_second":
-        fishers = tree(fisher_information(model, calibration.sample()))
-    return ImportanceStatistics(method, calibration.seed, gradients, fishers)
+    gradients = averaged(mean_gradients) if method in TAYLOR else {}
+    fishers = averaged(fisher_information) if method == "taylor_second" else {}
+
+    def importance(path, module):
+        weights = parts(module)
+        if method == "magnitude":
+            return magnitude_importance(weights)
+        if method == "random":
+            return random_importance(len(weights[0]), [calibration.seed, zlib.crc32(path.encode())])
+        fisher = parts(fishers[path]) if fishers else None
+        return taylor_importance(weights, parts(gradients[path]), fisher, method=method)
+
+    return {path: importance(path, module) for path, module in modules.items()}
 
 
-def minitron_inputs(model, calibration, paths) -> dict:
-    """{path of a linear layer: `minitron_importance` (in,) of its inputs}."""
-    return _minitron(model, calibration, paths, minitron_square)
-
-
-def minitron_heads(model, calibration, paths) -> dict:
-    """{path of an output projection: `minitron_importance` (H,) of the norms of the heads that it reads}."""
-    D = model.config.head_dim
-    return _minitron(model, calibration, paths, lambda rows: minitron_square(head_norms(rows, D)))
-
-
-def _minitron(model, calibration, paths, statistic):
-    found = input_statistics(model, calibration.sample(), statistic, paths=set(paths))
+def minitron_inputs(model, calibration, paths, statistic=minitron_square) -> dict:
+    """{path of a linear layer: (n,) `minitron_importance` of its inputs}, or of units that `statistic` computes."""
+    found = input_statistics(model, calibration.sample(), statistic, paths=paths)
     return {path: np.sqrt(total) for path, (total, _) in found.items()}
 
 
-def require_method(method, known):
-    """ConfigError unless the method is one of those known for a unit."""
-    if method not in known:
-        raise ConfigError(f"importance is {method!r}, expected one of {', '.join(known)}")
-
-
-def count_to_keep(ratio, total, units, advice) -> int:
-    """How many of a few units a ratio keeps. ConfigError, with advice, where it is less than 1 and yet keeps all."""
+def count_to_keep(ratio, total, units, advice=None) -> int:
+    """Number of units that a ratio keeps, at least 1. With advice, ConfigError if a ratio below 1 removes none."""
     require_ratio(ratio, units)
     count = max(1, round(ratio * total))
-    if ratio < 1 and count == total:
-        raise ConfigError(f"a ratio of {ratio} of {total} {units} removes none{advice}")
+    if advice is not None and ratio < 1 and count == total:
+        raise ConfigError(f"a ratio of {ratio} of {total} {units} removes none; {advice}")
     return count

@@ -1,37 +1,59 @@
-"""Depth pruning applied to a model: whole layers go, those that change the least."""
+"""Depth pruning: removal of whole layers.
+
+Mathematics: `tinyslm/compression/pruning/layers.py`. Lesson: `lessons/08_pruning_structure.py`.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import require_integer
+from tinyslm.compression.argument_checks import require_choice, require_integer
 from tinyslm.compression.pruning import layer_importance, most_important
 from tinyslm.models import layer_stacks
 from tinyslm.modules import Block
 from tinyslm.parallel import map_in_threads
 from tinyslm.recipes.distillation.student import KeepLayers
 from tinyslm.recipes.linear_layers import require_dense
-from tinyslm.recipes.pruning.importance import FOR_ALL_UNITS, gather_statistics, require_method
+from tinyslm.recipes.pruning.importance import LAYER_METHODS, unit_importance
 from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import named_arrays
 
-LAYER_METHODS = ("influence", *FOR_ALL_UNITS)
-BRANCHES = ("attention.output", "cross_attention.output", "feed_forward.output")  # what a block adds
+SUBLAYER_OUTPUTS = ("attention.output", "cross_attention.output", "feed_forward.output")  # added to the residual stream
 
 
 @dataclass(frozen=True)
 class DropLayers:
-    """Drop the `count` least important layers; of an encoder-decoder so many of each stack.
+    """Remove the least important layers. `KeepLayers` instead keeps the layers with given numbers.
 
-    importance: "influence", how much a layer turns the residual stream (`layer_importance`), "magnitude",
-    "taylor_vector", "taylor_element", "taylor_second" or "random". `KeepLayers` keeps those that one names.
+    Parameters
+    ----------
+    count : int
+        Number of layers to remove, from 0 to L - 1; of an encoder-decoder, from each stack.
+    importance : str
+        Method, default "influence" (angular change of the hidden state, `layer_importance`): "influence", "magnitude",
+        "taylor_vector", "taylor_element", "taylor_second" or "random" (see `tinyslm.recipes.pruning.importance`).
+
+    Raises
+    ------
+    ConfigError
+        When applied: for an invalid count or method, or if a layer is already compressed (methods other than
+        "influence").
+
+    References
+    ----------
+    Men et al. 2024, "ShortGPT" (arXiv 2403.03853).
+
+    Examples
+    --------
+    >>> DropLayers(count=1)
+    DropLayers(count=1, importance='influence')
     """
 
     count: int
     importance: str = "influence"
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
-        require_method(self.importance, LAYER_METHODS)
+        require_choice("importance", self.importance, LAYER_METHODS)
         if self.importance != "influence":
             require_dense(model)
         scores = layer_scores(model, calibration, self.importance)
@@ -45,31 +67,29 @@ def layer_scores(model, calibration, method) -> dict:
     """{path of a stack: (L,) importance of its layers}."""
     if method == "influence":
         return influences(model, calibration.sample())
-    evidence = gather_statistics(model, calibration, method)
-
-    def score(path, block):
-        return evidence.importance(path, block, layer_parts)[0]
-
-    return {
-        path: np.array([score(f"{path}.layers.{i}".lstrip("."), block) for i, block in enumerate(stack.layers)])
+    stacks = {
+        path: {f"{path}.layers.{i}".lstrip("."): block for i, block in enumerate(stack.layers)}
         for path, stack in layer_stacks(model).items()
     }
+    blocks = {path: block for layers in stacks.values() for path, block in layers.items()}
+    found = unit_importance(model, calibration, method, blocks, layer_parts)
+    return {path: np.concatenate([found[layer] for layer in layers]) for path, layers in stacks.items()}
 
 
 def layer_parts(block):
-    """The arrays of a layer, as those of one unit."""
-    return [array[None] for array in named_arrays(block).values()]  # (1, ...)
+    """All arrays of a layer as those of one unit, (1, ...)."""
+    return [array[None] for array in named_arrays(block).values()]
 
 
 def influences(model, tasks) -> dict:
     """{path of a stack: (L,) `layer_importance` over all tokens of all tasks}."""
 
     def of_task(task):
-        seen = {}
-        model.hidden_states(**task.inputs, observe=seen.__setitem__)
+        observed = {}
+        model.hidden_states(**task.inputs, observe=observed.__setitem__)
         found = {}
         for path, stack in layer_stacks(model).items():
-            states = layer_states(seen, f"{path}." if path else "", stack.layers)
+            states = layer_states(observed, f"{path}." if path else "", stack.layers)
             found[path] = layer_importance(states), len(states[0])
         return found
 
@@ -81,16 +101,16 @@ def influences(model, tasks) -> dict:
     return means
 
 
-def layer_states(seen, below, layers) -> list:
-    """What enters every layer, and what the last one leaves before the final norm: L + 1 times (N, C).
+def layer_states(observed, prefix, layers) -> list:
+    """L + 1 hidden states (N, C): the input of each layer, and the output of the last layer before the final norm.
 
-    seen: {name: value} that a pass showed;  below: the path of the stack with a dot.
+    observed: {name: value} of a forward pass;  prefix: path of the stack with a dot, or "".
     """
-    states = [seen[f"{below}hidden_states.{i}"] for i in range(len(layers))]
+    states = [observed[f"{prefix}hidden_states.{i}"] for i in range(len(layers))]
     last = len(layers) - 1
     if isinstance(layers[last], Block):
-        added = [seen[name] for branch in BRANCHES if (name := f"{below}layers.{last}.{branch}") in seen]
-        states.append(sum(added, states[last]))
-    else:  # normalized already, as all layers of this kind leave it
-        states.append(seen[f"{below}hidden_states.{last + 1}"])
+        names = [f"{prefix}layers.{last}.{sublayer}" for sublayer in SUBLAYER_OUTPUTS]
+        states.append(sum((observed[name] for name in names if name in observed), states[last]))
+    else:  # a post-norm block: its output is normalized, and there is no final norm
+        states.append(observed[f"{prefix}hidden_states.{last + 1}"])
     return [state.reshape(-1, state.shape[-1]) for state in states]

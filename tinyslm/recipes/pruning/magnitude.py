@@ -7,46 +7,70 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyslm.compression.argument_checks import require_choice
 from tinyslm.compression.pruning import global_magnitude_masks, magnitude_mask, n_m_mask
 from tinyslm.errors import ConfigError
 from tinyslm.recipes.linear_layers import compressible_layers, require_dense
 from tinyslm.recipes.pruning.masked_layers import pattern_of, with_masks
 from tinyslm.recipes.step import ignore_progress
 
+SCOPES = ("layer", "global")
+
 
 @dataclass(frozen=True)
 class PruneMagnitude:
-    """Remove the fraction `sparsity` of the smallest weights, in each linear layer or by one threshold for all.
+    """Remove the weights of smallest magnitude from the linear layers of the blocks.
 
-    pattern: such as "2:4", which keeps 2 of every 4 weights of a row and belongs to sparsity 0.5.
-    Embeddings, head and norms are left alone. The masks hold through later training.
+    Embeddings, head and norms do not change. The masks stay in force during later training.
+
+    Parameters
+    ----------
+    sparsity : float
+        Fraction of the weights removed, from 0 to 1.
+    scope : str
+        "layer" (default): each layer loses this fraction. "global": one threshold for all layers together.
+    pattern : str
+        N:M pattern such as "2:4" (keep 2 of every 4 weights of a row), only with scope "layer" and the sparsity of the
+        pattern. Default "": no pattern.
+
+    Raises
+    ------
+    ConfigError
+        When applied: for an invalid setting, or if a layer is already compressed.
+    DataError
+        When applied: if m of the pattern does not divide the number of inputs of a layer.
+
+    References
+    ----------
+    Han et al. 2015, section 3; See, Luong & Manning 2016 (global threshold); Mishra et al. 2021 (2:4).
+
+    Examples
+    --------
+    >>> PruneMagnitude(sparsity=0.5, pattern="2:4")
+    PruneMagnitude(sparsity=0.5, scope='layer', pattern='2:4')
     """
 
     sparsity: float
-    scope: str = "layer"  # or "global"
+    scope: str = "layer"
     pattern: str = ""
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
-        require_scope(self.scope)
+        require_choice("scope", self.scope, SCOPES)
         pattern = pattern_of(self)
         if pattern and self.scope == "global":
             raise ConfigError(f"a pattern {self.pattern} has the same sparsity everywhere: scope must be 'layer'")
         require_dense(model)
-        if pattern:
-            weights = {path: layer.dense_weight() for path, layer in compressible_layers(model).items()}
-            return with_masks(model, {path: n_m_mask(np.abs(weight), *pattern) for path, weight in weights.items()})
-        return with_masks(model, magnitude_masks(model, self.sparsity, self.scope))
+        return with_masks(model, magnitude_masks(model, self.sparsity, self.scope, pattern))
 
 
-def require_scope(scope):
-    """ "layer" or "global", or ConfigError."""
-    if scope not in ("layer", "global"):
-        raise ConfigError(f"scope is {scope!r}, expected 'layer' or 'global'")
+def magnitude_masks(model, sparsity, scope="layer", pattern=None) -> dict:
+    """{path: mask} by magnitude, per layer, with a global threshold, or per group of a pattern (n, m).
 
-
-def magnitude_masks(model, sparsity, scope) -> dict:
-    """{path: mask} by magnitude, in each layer or by one threshold for all. What was removed goes first: it is 0."""
+    Weights removed earlier are 0, so they are removed first.
+    """
     weights = {path: layer.dense_weight() for path, layer in compressible_layers(model).items()}
     if scope == "global":
         return global_magnitude_masks(weights, sparsity)
+    if pattern:
+        return {path: n_m_mask(np.abs(weight), *pattern) for path, weight in weights.items()}
     return {path: magnitude_mask(weight, sparsity) for path, weight in weights.items()}

@@ -1,4 +1,4 @@
-"""Masked layers of a model: masks put in place, folded into dense weights, or stored in a sparse format.
+"""Masked layers of a model: put in place, folded into dense weights, or stored in a sparse format.
 
 Layers: `tinyslm/compression/pruning/masked_linear.py` and `sparse_linear.py`. Lesson: `lessons/07_pruning_weights.py`.
 """
@@ -8,14 +8,20 @@ from dataclasses import dataclass
 from tinyslm.compression.pruning import BitmapLinear, CsrLinear, MaskedLinear, NMLinear, parse_pattern
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear, LinearLayer
-from tinyslm.recipes.linear_layers import is_compressible
+from tinyslm.recipes.linear_layers import compressible_layers, replace_layers
 from tinyslm.recipes.step import ignore_progress
-from tinyslm.tree import map_modules
+from tinyslm.tree import map_modules, named_modules
 
 
 @dataclass(frozen=True)
 class FoldMasks:
-    """Turn masked layers into dense ones with zeros, when training is over and the masks have done their work."""
+    """Replace masked layers by dense layers with zeros, after training. Later training would change the zeros.
+
+    Examples
+    --------
+    >>> FoldMasks()
+    FoldMasks()
+    """
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
         return map_modules(lambda path, masked: masked.to_linear(), model, MaskedLinear)
@@ -23,10 +29,27 @@ class FoldMasks:
 
 @dataclass(frozen=True)
 class StoreSparse:
-    """Store the linear layers in the blocks without their zeros, when training is over.
+    """Store the linear layers of the blocks in a sparse format, after training.
 
-    form: "csr" (values and their columns), "bitmap" (values and one bit per weight) or a pattern such as "2:4", which
-    the weights must have.
+    The layers can be dense or masked; layers compressed in other ways do not change.
+
+    Parameters
+    ----------
+    form : str
+        "csr" (values and their columns), "bitmap" (default: values and one bit per weight), or an N:M pattern such as
+        "2:4", which the weights must have.
+
+    Raises
+    ------
+    ConfigError
+        When applied: for an unknown format.
+    DataError
+        When applied: if the weights do not have the pattern.
+
+    Examples
+    --------
+    >>> StoreSparse(form="2:4")
+    StoreSparse(form='2:4')
     """
 
     form: str = "bitmap"
@@ -36,16 +59,17 @@ class StoreSparse:
         if store is None:
             parse_pattern(self.form)
 
-        def convert(path, layer):
-            if not is_compressible(path) or not isinstance(layer, Linear | MaskedLinear):
-                return layer
-            return store(layer) if store else NMLinear.from_linear(layer, self.form)
+            def store(layer):
+                return NMLinear.from_linear(layer, self.form)
 
-        return map_modules(convert, model, LinearLayer)
+        layers = compressible_layers(model).items()
+        return replace_layers(
+            model, {path: store(layer) for path, layer in layers if isinstance(layer, Linear | MaskedLinear)}
+        )
 
 
 def pattern_of(step):
-    """(n, m) of a step with a pattern, None without. ConfigError where its sparsity is another one."""
+    """(n, m) of a step's pattern, or None without one. ConfigError if the step has another sparsity."""
     if not step.pattern:
         return None
     n, m = parse_pattern(step.pattern)
@@ -55,9 +79,6 @@ def pattern_of(step):
 
 
 def with_masks(model, masks):
-    """The model with a `MaskedLinear` in place of each layer that has a mask: {path: (out, in) booleans}."""
-
-    def mask(path, layer):
-        return MaskedLinear.from_linear(layer, masks[path]) if path in masks else layer
-
-    return map_modules(mask, model, LinearLayer)
+    """The model with a `MaskedLinear` in place of each layer that has a mask. masks: {path: (out, in) booleans}."""
+    layers = named_modules(model, LinearLayer)
+    return replace_layers(model, {path: MaskedLinear.from_linear(layers[path], mask) for path, mask in masks.items()})

@@ -5,31 +5,46 @@ Mathematics: `tinyslm/compression/pruning/neurons.py`. Lesson: `lessons/08_pruni
 
 from dataclasses import dataclass, replace
 
-from tinyslm.compression.argument_checks import require_ratio
+from tinyslm.compression.argument_checks import require_choice
 from tinyslm.compression.pruning import most_important, neuron_importance, refit_down, slice_neurons
 from tinyslm.compression.pruning.importance import TAYLOR
 from tinyslm.modules import FeedForward
 from tinyslm.recipes.linear_layers import require_dense
-from tinyslm.recipes.pruning.importance import (
-    FOR_ALL_UNITS,
-    gather_statistics,
-    minitron_inputs,
-    require_method,
-)
+from tinyslm.recipes.pruning.importance import NEURON_METHODS, count_to_keep, minitron_inputs, unit_importance
 from tinyslm.recipes.statistics import input_grams, mean_input_magnitudes
 from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import map_modules, named_modules
 
-NEURON_METHODS = ("peak_to_peak", "activation", "minitron", *FOR_ALL_UNITS)
-
 
 @dataclass(frozen=True)
 class SliceNeurons:
-    """Keep the fraction `ratio` of the neurons of every feed-forward layer; the arrays really become smaller.
+    """Remove the least important neurons of each feed-forward layer. The arrays and `intermediate_size` become smaller.
 
-    importance: a method of `neuron_importance`, "minitron", "taylor_vector", "taylor_element", "taylor_second" or
-    "random"; all but "magnitude", "peak_to_peak" and "random" look at the calibration documents.
-    refit: choose the columns of down that are left anew, for the smallest error of the layer's outputs.
+    Parameters
+    ----------
+    ratio : float
+        Fraction of the neurons kept in each layer, above 0 and up to 1; at least one neuron is kept.
+    importance : str
+        Method, default "activation": "peak_to_peak", "activation", "minitron", "magnitude", "taylor_vector",
+        "taylor_element", "taylor_second" or "random" (see `tinyslm.recipes.pruning.importance`). All but
+        "peak_to_peak", "magnitude" and "random" use the calibration documents.
+    refit : bool
+        Whether least squares chooses the kept columns of the down projection, for the smallest output error
+        (`refit_down`). Default False: the columns do not change.
+
+    Raises
+    ------
+    ConfigError
+        When applied: for an invalid ratio or method, or if a layer is already compressed.
+
+    References
+    ----------
+    Muralidharan et al. 2024 (Minitron, arXiv 2407.14679), and the sources of `neuron_importance`.
+
+    Examples
+    --------
+    >>> SliceNeurons(ratio=0.75)
+    SliceNeurons(ratio=0.75, importance='activation', refit=False)
     """
 
     ratio: float
@@ -37,10 +52,9 @@ class SliceNeurons:
     refit: bool = False
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
-        require_ratio(self.ratio, "neurons")
-        require_method(self.importance, NEURON_METHODS)
+        count = count_to_keep(self.ratio, model.config.intermediate_size, "neurons")
+        require_choice("importance", self.importance, NEURON_METHODS)
         require_dense(model)
-        count = max(1, round(self.ratio * model.config.intermediate_size))
         importance = neuron_scores(model, calibration, self.importance)
         downs = {f"{path}.down" for path in importance}
         grams = input_grams(model, calibration.sample(), paths=downs) if self.refit else {}
@@ -60,13 +74,12 @@ class SliceNeurons:
 def neuron_scores(model, calibration, method) -> dict:
     """{path of a feed-forward layer: (F,) importance of its neurons}."""
     layers = named_modules(model, FeedForward)
+    if method in TAYLOR or method == "random":
+        return unit_importance(model, calibration, method, layers, neuron_parts)
     downs = {path: f"{path}.down" for path in layers}
     if method == "minitron":
-        squares = minitron_inputs(model, calibration, downs.values())
-        return {path: squares[down] for path, down in downs.items()}
-    if method in TAYLOR or method == "random":
-        evidence = gather_statistics(model, calibration, method)
-        return {path: evidence.importance(path, layer, neuron_parts) for path, layer in layers.items()}
+        found = minitron_inputs(model, calibration, downs.values())
+        return {path: found[down] for path, down in downs.items()}
     magnitudes = {}
     if method == "activation":
         magnitudes = mean_input_magnitudes(model, calibration.sample(), set(downs.values()))
@@ -83,7 +96,7 @@ def neuron_scores(model, calibration, method) -> dict:
 
 
 def neuron_parts(layer):
-    """The arrays of a feed-forward layer that neurons share, biases among them, neurons first."""
+    """The coupled arrays of the neurons of a feed-forward layer (weights and biases), neurons first."""
     readers = [layer.up] if layer.gate is None else [layer.gate, layer.up]
     biases = [reader.bias for reader in readers if reader.bias is not None]
     return [reader.weight for reader in readers] + biases + [layer.down.weight.T]

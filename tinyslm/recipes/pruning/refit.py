@@ -8,16 +8,34 @@ from dataclasses import dataclass
 from tinyslm.compression.pruning import MaskedLinear, least_squares_refit
 from tinyslm.errors import ConfigError
 from tinyslm.parallel import map_in_threads
-from tinyslm.recipes.linear_layers import compressible_layers
+from tinyslm.recipes.linear_layers import compressible_layers, replace_layers
 from tinyslm.recipes.statistics import input_grams
 from tinyslm.recipes.step import ignore_progress
-from tinyslm.tree import map_modules, named_modules
+from tinyslm.tree import named_modules
 
 
 @dataclass(frozen=True)
 class RefitWeights:
-    """Choose the weights that masks have kept anew, so that every layer computes what the teacher's does on the
-    teacher's inputs, as far as those weights can: least squares. For a model pruned from the teacher, not yet trained.
+    """Replace the kept weights of each masked layer by the least-squares fit to the teacher's layer.
+
+    With the teacher's inputs on the calibration documents, the outputs of each layer come as close to the teacher's
+    outputs as the mask permits. For a model that was pruned from the teacher and not trained since: the weights of the
+    masked layers are computed from the teacher alone.
+
+    Raises
+    ------
+    ConfigError
+        When applied: if the model has no masks, or a masked layer has no counterpart of the same shape in the teacher.
+
+    References
+    ----------
+    Frantar & Alistarh 2023, "SparseGPT" (arXiv 2301.00774), section 3.1: the exact solution that SparseGPT
+    approximates.
+
+    Examples
+    --------
+    >>> RefitWeights()
+    RefitWeights()
     """
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
@@ -35,5 +53,4 @@ class RefitWeights:
             weight = least_squares_refit(teacher[path].dense_weight(), grams[path][0], masked[path].mask)
             return masked[path].replace(weight=weight)
 
-        refitted = dict(zip(masked, map_in_threads(refit, masked), strict=True))
-        return map_modules(lambda path, layer: refitted[path], model, MaskedLinear)
+        return replace_layers(model, dict(zip(masked, map_in_threads(refit, masked), strict=True)))

@@ -1,12 +1,16 @@
-"""Pruning while training: gradually, or in rounds that begin anew."""
+"""Pruning during training: gradual pruning, and iterative pruning with rewinding.
+
+Mathematics: `tinyslm/compression/pruning/schedule.py`. Lesson: `lessons/07_pruning_weights.py`.
+"""
 
 from dataclasses import dataclass
 
+from tinyslm.compression.argument_checks import require_choice, require_count
 from tinyslm.compression.pruning import MaskedLinear, cubic_sparsity, iterative_sparsity
 from tinyslm.errors import ConfigError
 from tinyslm.recipes.distillation.distill import Distill, distillation_loss
 from tinyslm.recipes.linear_layers import require_dense
-from tinyslm.recipes.pruning.magnitude import magnitude_masks, require_scope
+from tinyslm.recipes.pruning.magnitude import SCOPES, magnitude_masks
 from tinyslm.recipes.pruning.masked_layers import with_masks
 from tinyslm.recipes.step import ignore_progress
 from tinyslm.training import State, train
@@ -15,24 +19,56 @@ from tinyslm.tree import named_modules
 
 @dataclass(frozen=True)
 class PruneGradually:
-    """Train for `steps` steps on the teacher's soft targets, while ever more of the smallest weights are removed.
+    """Train on the teacher's soft targets while the magnitude pruning of the linear layers of the blocks increases.
 
-    Every `every` steps the masks are chosen anew, by magnitude, at a sparsity that grows fast at first (cubically) and
-    reaches `sparsity` after the fraction `pruned_by` of the steps; then they are fixed. A weight that is removed stays
-    so. Source: Zhu & Gupta 2017, section 3.
+    Every `every` steps new masks are chosen, at a sparsity that grows by a cubic schedule (`cubic_sparsity`). After the
+    fraction `pruned_by` of the steps the masks are fixed. A removed weight stays removed.
+
+    Parameters
+    ----------
+    sparsity : float
+        Final fraction of the weights removed, from 0 to 1.
+    steps : int
+        Training steps, at least 1.
+    every : int
+        Steps between two choices of masks, default 5.
+    pruned_by : float
+        Fraction of the steps after which the sparsity is final, above 0 and up to 1, default 0.6.
+    scope : str
+        "layer" (default): each layer loses the same fraction. "global": one threshold for all layers together.
+    learning_rate : float
+        Highest learning rate, default 1e-3.
+    batch_size : int
+        Documents per step, default 20.
+
+    Raises
+    ------
+    ConfigError
+        When applied: for an invalid setting, or if a layer is already compressed.
+
+    References
+    ----------
+    Zhu & Gupta 2017, "To prune, or not to prune" (arXiv 1710.01878), section 3.
+
+    Examples
+    --------
+    >>> step = PruneGradually(sparsity=0.8, steps=100)
+    >>> step.every, step.pruned_by, step.scope
+    (5, 0.6, 'layer')
     """
 
     sparsity: float
     steps: int
     every: int = 5
     pruned_by: float = 0.6
-    scope: str = "layer"  # or "global"
+    scope: str = "layer"
     learning_rate: float = 1e-3
-    batch_size: int = 20  # documents
+    batch_size: int = 20
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
-        require_scope(self.scope)
-        _require_counts(self, "steps", "every", "batch_size")
+        require_choice("scope", self.scope, SCOPES)
+        for name in ("steps", "every", "batch_size"):
+            require_count(name, getattr(self, name))
         if not 0 < self.pruned_by <= 1:
             raise ConfigError(f"pruned_by is a fraction of the steps, above 0 and up to 1, found {self.pruned_by!r}")
         require_dense(model)
@@ -44,13 +80,16 @@ class PruneGradually:
             if state.step == last or (state.step < last and state.step % self.every == 0):
                 tighten(state, magnitude_masks(state.model, sparsity, self.scope))
 
-        nothing_removed = with_masks(model, magnitude_masks(model, 0.0, "layer"))
-        recover = Distill(self.steps, self.learning_rate, self.batch_size)
-        return train_on_teacher(nothing_removed, calibration, recover, prune)
+        nothing_removed = with_masks(model, magnitude_masks(model, 0.0))
+        distill = Distill(self.steps, self.learning_rate, self.batch_size)
+        return train_on_teacher(nothing_removed, calibration, distill, prune)
 
 
 def tighten(state, masks):
-    """Put new masks into a training, in place. What is removed loses its momentum too, or it would move once more."""
+    """Put new masks into a training state, in place. The first moments of removed weights become 0.
+
+    Otherwise the momentum would change the removed weights in the next steps.
+    """
     for path, layer in named_modules(state.model, MaskedLinear).items():
         layer.mask[...] = masks[path]
         for array in (layer.weight, state.optimizer.first_moments[f"{path}.weight"]):
@@ -58,7 +97,7 @@ def tighten(state, masks):
 
 
 def train_on_teacher(model, calibration, settings: Distill, after_step):
-    """The model trained as `Distill` would, with after_step(state) after every step."""
+    """The model trained as by `Distill`, with after_step(state) after each step."""
     token_ids, labels = calibration.rows()
     training = settings.training(calibration)
     return train(
@@ -74,40 +113,66 @@ def train_on_teacher(model, calibration, settings: Distill, after_step):
 
 @dataclass(frozen=True)
 class PruneIteratively:
-    """Train, remove the smallest weights, begin the training anew; `rounds` times, and train once more at the end.
+    """Train, prune by magnitude, rewind; `rounds` times, then train once more.
 
-    Every round removes the same share of what is left and trains `steps` steps on the teacher's soft targets.
-    rewind: what begins anew. "weights": those that are left go back to the values they had before the first round, and
-    the schedule of the learning rate with them (Frankle & Carbin 2019; late rewinding: Frankle et al. 2020, since the
-    model that comes in was trained already). "learning_rate": the schedule only (Renda, Frankle & Carbin 2020).
+    Each round trains `steps` steps on the teacher's soft targets, then removes the same fraction of the remaining
+    weights of the linear layers of the blocks (`iterative_sparsity`).
+
+    Parameters
+    ----------
+    sparsity : float
+        Final fraction of the weights removed, from 0 to 1.
+    rounds : int
+        Number of rounds, at least 1.
+    steps : int
+        Training steps per round, at least 1.
+    rewind : str
+        What is reset after each round. "learning_rate" (default): the learning rate schedule; the weights stay trained.
+        "weights": also the kept weights, to their values before the first round. Since the model is already trained
+        then, this is late rewinding.
+    scope : str
+        "global" (default): one threshold for all layers together. "layer": each layer loses the same fraction.
+    learning_rate : float
+        Highest learning rate, default 1e-3.
+    batch_size : int
+        Documents per step, default 20.
+
+    Raises
+    ------
+    ConfigError
+        When applied: for an invalid setting, or if a layer is already compressed.
+
+    References
+    ----------
+    Frankle & Carbin 2019 (weights, arXiv 1803.03635); Frankle et al. 2020 (late rewinding, arXiv 1912.05671); Renda,
+    Frankle & Carbin 2020 (learning rate, arXiv 2003.02389).
+
+    Examples
+    --------
+    >>> step = PruneIteratively(sparsity=0.8, rounds=3, steps=100)
+    >>> step.rewind, step.scope
+    ('learning_rate', 'global')
     """
 
     sparsity: float
     rounds: int
     steps: int
     rewind: str = "learning_rate"
-    scope: str = "global"  # or "layer"
+    scope: str = "global"
     learning_rate: float = 1e-3
-    batch_size: int = 20  # documents
+    batch_size: int = 20
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
-        require_scope(self.scope)
-        _require_counts(self, "rounds", "steps", "batch_size")
-        if self.rewind not in ("weights", "learning_rate"):
-            raise ConfigError(f"rewind is {self.rewind!r}, expected 'weights' or 'learning_rate'")
+        require_choice("scope", self.scope, SCOPES)
+        for name in ("rounds", "steps", "batch_size"):
+            require_count(name, getattr(self, name))
+        require_choice("rewind", self.rewind, ("weights", "learning_rate"))
         require_dense(model)
-        recover = Distill(self.steps, self.learning_rate, self.batch_size)
+        distill = Distill(self.steps, self.learning_rate, self.batch_size)
         current = model
         for number in range(1, self.rounds + 1):
             progress(f"PruneIteratively, round {number} of {self.rounds}")
-            trained = recover(current, calibration, progress)
+            trained = distill(current, calibration, progress)
             masks = magnitude_masks(trained, iterative_sparsity(number, self.sparsity, self.rounds), self.scope)
             current = with_masks(model if self.rewind == "weights" else trained, masks)
-        return recover(current, calibration, progress)
-
-
-def _require_counts(step, *names):
-    for name in names:
-        value = getattr(step, name)
-        if not (isinstance(value, int) and value >= 1):
-            raise ConfigError(f"{name} is {value!r}, expected an integer of at least 1")
+        return distill(current, calibration, progress)

@@ -17,10 +17,36 @@ from tinyslm.recipes.step import ignore_progress
 
 @dataclass(frozen=True)
 class PruneSparseGPT:
-    """Remove the fraction `sparsity` of the weights of every linear layer, and move the others to make up for it.
+    """Remove weights of each linear layer by SparseGPT; the kept weights change to compensate.
 
-    pattern: such as "2:4", with sparsity 0.5. The blocks are pruned in their order, as by `PruneWanda`.
-    Source: Frantar & Alistarh 2023, algorithm 1.
+    The blocks are pruned in order, as in `PruneWanda`. An expert that receives no calibration token is pruned by
+    magnitude. The masks stay in force during later training.
+
+    Parameters
+    ----------
+    sparsity : float
+        Fraction of the weights removed from each layer, from 0 to 1.
+    pattern : str
+        N:M pattern such as "2:4", with the sparsity of the pattern. Default "": no pattern.
+    damping : float
+        Fraction of the mean diagonal that is added to the diagonal of the Hessian, at least 0, default 0.01.
+
+    Raises
+    ------
+    ConfigError
+        When applied: for an invalid setting, or if a layer is already compressed.
+    DataError
+        When applied: if the damped Hessian is not positive definite, or m of the pattern does not divide the number of
+        inputs of a layer.
+
+    References
+    ----------
+    Frantar & Alistarh 2023, "SparseGPT" (arXiv 2301.00774), algorithm 1.
+
+    Examples
+    --------
+    >>> PruneSparseGPT(sparsity=0.5)
+    PruneSparseGPT(sparsity=0.5, pattern='', damping=0.01)
     """
 
     sparsity: float

@@ -17,10 +17,34 @@ from tinyslm.recipes.step import ignore_progress
 
 @dataclass(frozen=True)
 class PruneWanda:
-    """Remove the fraction `sparsity` of the weights of every output row, those whose weight times input is smallest.
+    """Remove the weights with the lowest Wanda scores (magnitude times input norm) from each output row.
 
-    pattern: such as "2:4", with sparsity 0.5. The blocks are pruned in their order: the inputs of a block are those
-    that it gets from the pruned blocks before it. Source: Sun et al. 2024, section 3 and algorithm 1.
+    The blocks are pruned in order: the input norms of a block are measured with the pruned blocks before it. An expert
+    that receives no calibration token is pruned by magnitude. The masks stay in force during later training.
+
+    Parameters
+    ----------
+    sparsity : float
+        Fraction of the weights removed from each row, from 0 to 1.
+    pattern : str
+        N:M pattern such as "2:4", with the sparsity of the pattern. Default "": no pattern.
+
+    Raises
+    ------
+    ConfigError
+        When applied: for an invalid setting, or if a layer is already compressed.
+    DataError
+        When applied: if m of the pattern does not divide the number of inputs of a layer.
+
+    References
+    ----------
+    Sun et al. 2024, "A Simple and Effective Pruning Approach for Large Language Models" (arXiv 2306.11695), section 3
+    and algorithm 1.
+
+    Examples
+    --------
+    >>> PruneWanda(sparsity=0.5)
+    PruneWanda(sparsity=0.5, pattern='')
     """
 
     sparsity: float
