@@ -25,6 +25,7 @@ PACKAGES = {
     "tinyslm.recipes": "recipes",
 }
 ARXIV = re.compile(r"arXiv[: ]\s*(\d{4}\.\d{4,5})")
+TUPLE = re.compile(r"\(ndarray, shape\(([^()<>]*)\)\)")  # a type that was read as a Python expression
 CODE = re.compile(r"<code>([^<>\n]+)</code>")
 LESSON = re.compile(r"lessons/(\d\d_\w+)(?:\.py|\.ipynb)?")
 BLOCK = re.compile(r"(<pre.*?</pre>|<a .*?</a>|<h[1-6].*?</h[1-6]>|<script.*?</script>)", re.DOTALL)
@@ -81,8 +82,8 @@ def exercises_page():
     lines = [
         "# Exercises",
         "",
-        "`tinyslm exercise new NAME` writes a stub and its README; `tinyslm grade FILE` prints the marks, which are the",
-        "property tests of this library.",
+        "`tinyslm exercise new NAME` writes a stub and its README. `tinyslm grade FILE` prints the marks for",
+        "each property test of this library that the file passes.",
         "",
     ]
     for exercise in tomllib.loads(text)["exercise"]:
@@ -128,8 +129,7 @@ def on_files(files, config):
     texts |= {f"reference/{page}.md": reference_page(package) for package, page in PACKAGES.items()}
     for path, text in texts.items():
         files.append(File.generated(config, path, content=text))
-    pictures = [path for path in (ROOT / "data").glob("*.png")]
-    for path in [*lessons(), *pictures]:
+    for path in [*lessons(), *(ROOT / "data").glob("*.png")]:
         relative = path.relative_to(ROOT).as_posix()
         files.append(File(relative, str(ROOT), config.site_dir, config.use_directory_urls))
     return files
@@ -147,7 +147,7 @@ def on_page_content(html, page, config, files):
             return f'<a href="{up}lessons/{lesson[1]}/">{match[0]}</a>'
         return f'<a href="{up}{known[0]}#{known[1]}">{match[0]}</a>' if known else match[0]
 
-    parts = BLOCK.split(html)
+    parts = BLOCK.split(TUPLE.sub(r"ndarray, shape (\1,)", html))
     for index in range(0, len(parts), 2):
         parts[index] = CODE.sub(link, parts[index])
         parts[index] = ARXIV.sub(r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>', parts[index])
