@@ -1,23 +1,24 @@
-"""A model together with its tokenizer: from a directory, or one of those that come with tinyslm."""
+"""Load and save a model together with its tokenizer."""
 
 from pathlib import Path
 
 from tinyslm.checkpoints import load_model, save_model
 from tinyslm.errors import CheckpointError
 from tinyslm.text.tokenizer import load_tokenizer
+from tinyslm.tree import Module
 
 BUILT_IN = ("teacher",)
 
 
 def data_directory() -> Path:
-    """Where the built-in models are: inside an installed package, or the folder `data` of a checkout."""
+    """The directory of the built-in models: inside an installed package, or the folder `data` of a checkout."""
     package = Path(__file__).parent
     installed = package / "_data"
     return installed if installed.is_dir() else package.parent / "data"
 
 
-def find_directory(path) -> Path:
-    """The directory that a path or a built-in name stands for. Raises CheckpointError where there is none."""
+def find_directory(path: str | Path) -> Path:
+    """The directory of a path or of a built-in name. Raises CheckpointError if it does not exist."""
     directory = Path(path)
     if str(path) in BUILT_IN and not directory.exists():
         directory = data_directory() / str(path)
@@ -27,21 +28,75 @@ def find_directory(path) -> Path:
     return directory
 
 
-def load(path, weights="float32"):
-    """(model, tokenizer) of a built-in name or a Hugging Face directory; the tokenizer is None where there is none.
+def load(path: str | Path, weights: str = "float32"):
+    """A model and its tokenizer, from a Hugging Face directory or a built-in name.
 
-    weights: "float32"; "int8", quantized on the way; or "mapped", which leaves them in their file: the last two for
-    models that would not fit in memory, see `checkpoints.load_model`.
-    Raises CheckpointError, ConfigError or DataError (of the tokenizer), naming the file and what was expected of it.
+    Parameters
+    ----------
+    path : str or Path
+        Directory with config.json, one or several safetensors files and, if there is a tokenizer, tokenizer.json; or
+        the name of a built-in model ("teacher").
+    weights : {"float32", "int8", "mapped"}
+        Form of the weights in memory: dense float32 arrays, quantized to 8 bits during loading, or left in the files.
+        The last two are for models that do not fit in memory as float32; see `checkpoints.load_model`.
+
+    Returns
+    -------
+    model : Module
+        Decoder, encoder or encoder-decoder.
+    tokenizer : tokenizers.Tokenizer or None
+        None if the directory has no tokenizer.json.
+
+    Raises
+    ------
+    CheckpointError
+        If a file or tensor is missing, damaged, unknown or of the wrong shape.
+    ConfigError
+        If a value in config.json is wrong or not supported.
+    DataError
+        If tokenizer.json is not a tokenizer.
+
+    Examples
+    --------
+    >>> model, tokenizer = load("teacher", weights="mapped")
+    >>> model.config.num_hidden_layers, tokenizer.get_vocab_size()
+    (6, 1536)
     """
     directory = find_directory(path)
     tokenizer_file = directory / "tokenizer.json"
     return load_model(directory, weights), load_tokenizer(tokenizer_file) if tokenizer_file.exists() else None
 
 
-def save(path, model, tokenizer=None):
-    """Write a directory with config.json, model.safetensors and tokenizer.json, all of it or nothing.
+def save(path: str | Path, model: Module, tokenizer=None) -> None:
+    """Write a directory with config.json, model.safetensors and tokenizer.json, completely or not at all.
 
-    Dense models load in Hugging Face transformers; every model is read back by `load` bit for bit.
+    Hugging Face transformers loads the directory of a dense model. `load` reads every model back bit for bit.
+
+    Parameters
+    ----------
+    path : str or Path
+        The new directory. It may exist if it is empty.
+    model : Module
+        Decoder, encoder or encoder-decoder, dense or compressed.
+    tokenizer : tokenizers.Tokenizer, optional
+        Any object with `save(path)`.
+
+    Raises
+    ------
+    Error
+        If `path` exists and is not empty, or cannot be written.
+    ConfigError, CheckpointError
+        If the files of the model's family cannot hold the model.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from tinyslm.models import random_model
+    >>> from tinyslm.models.tiny_shapes import llama_shape
+    >>> with TemporaryDirectory() as folder:
+    ...     save(f"{folder}/model", random_model(llama_shape(31, 16, 20, 1, 4, 2)))
+    ...     model, tokenizer = load(f"{folder}/model")
+    >>> model.config.hidden_size, tokenizer
+    (16, None)
     """
     save_model(path, model, tokenizer=tokenizer)

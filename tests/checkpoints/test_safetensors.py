@@ -170,8 +170,8 @@ DAMAGED = {
         "its length is 8, expected 12 bytes for F32",
     ),
     "overlap": (raw_file({"a": entry(), "b": entry(offsets=(4, 12))}, bytes(12)), "'b' begins at 4 and overlaps"),
-    "hole": (raw_file({"a": entry(), "b": entry(offsets=(12, 20))}, bytes(20)), "'b' begins at 12 and leaves a hole"),
-    "hole at the start": (raw_file({"a": entry(offsets=(4, 12))}, bytes(12)), "leaves a hole"),
+    "hole": (raw_file({"a": entry(), "b": entry(offsets=(12, 20))}, bytes(20)), "'b' begins at 12 and leaves a gap"),
+    "hole at the start": (raw_file({"a": entry(offsets=(4, 12))}, bytes(12)), "leaves a gap"),
     "bytes left over": (raw_file({"a": entry()}, bytes(9)), "end at byte 8 of the data, found 9"),
 }
 

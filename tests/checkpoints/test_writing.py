@@ -250,7 +250,7 @@ def test_an_existing_directory_is_left_alone(tmp_path):
     model = small_model("llama")
     save_model(tmp_path, model)  # an empty directory may stand there
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(Error, match="exists already; choose another place"):
+    with pytest.raises(Error, match="exists already; choose another path"):
         save_model(tmp_path, small_model("gpt2"))
     with pytest.raises(Error, match="exists already"):
         save_model(tmp_path / "config.json", model)

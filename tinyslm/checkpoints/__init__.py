@@ -1,4 +1,4 @@
-"""Checkpoints in the format of Hugging Face: safetensors files with a config.json beside them."""
+"""Checkpoints in the format of Hugging Face: a directory with config.json and safetensors files."""
 
 from tinyslm.checkpoints.atomic_write import atomic_directory, atomic_file, check_new_directory
 from tinyslm.checkpoints.reading import load_model, outline_model, stored_tensors

@@ -1,7 +1,8 @@
-"""Compressed modules in a checkpoint.
+"""Storage of compressed modules in a checkpoint.
 
-What no family knows is stored under its own path: the arrays of the module at "layers.3.feed_forward.up" as tensors
-"layers.3.feed_forward.up.codes" and so on, bit for bit, and its other fields in config.json:
+A compressed module is stored under its own path, because no family has tensors for it: the arrays of the module at
+"layers.3.feed_forward.up" as tensors "layers.3.feed_forward.up.codes" and so on, bit for bit, its other fields in
+config.json:
 
     "tinyslm": {"replaced": {"layers.3.feed_forward.up": {"kind": "QuantizedLinear", "dynamic_activations": true}}}
 """
@@ -11,7 +12,7 @@ from dataclasses import fields
 import numpy as np
 
 from tinyslm.checkpoints.json_files import shown
-from tinyslm.checkpoints.mask_packing import PACKING
+from tinyslm.checkpoints.mask_packing import pack_mask, unpack_mask
 from tinyslm.compression.factorization.low_rank_linear import LowRankLinear
 from tinyslm.compression.pruning.masked_linear import MaskedLinear
 from tinyslm.compression.pruning.sparse_linear import BitmapLinear, CsrLinear, NMLinear
@@ -27,7 +28,7 @@ from tinyslm.modules import Embedding, Linear
 from tinyslm.tree import is_array, named_arrays
 
 SECTION = "tinyslm"
-SETTINGS = (bool, int, float, str)  # types of fields that config.json holds; all others are arrays
+SETTINGS = (bool, int, float, str)  # types of the fields that config.json holds; all other fields are arrays
 KINDS = {
     kind.__name__: kind
     for kind in (
@@ -48,36 +49,35 @@ KINDS = {
 
 
 def describe(path, module):
-    """(entry of config.json, {name: array}) of a module. Raises CheckpointError for what cannot be stored."""
+    """(entry of config.json, {name: array}) of a module. Raises CheckpointError for a module that cannot be stored."""
     kind = type(module).__name__
     if KINDS.get(kind) is not type(module):
-        raise CheckpointError(f"{path} is a {kind}, which cannot be stored; stored can be {', '.join(KINDS)}")
+        raise CheckpointError(f"{path} is a {kind}, which cannot be stored; expected one of {', '.join(KINDS)}")
     entry, arrays = {"kind": kind}, {}
     for field in fields(module):
         value = getattr(module, field.name)
         if is_array(value):
             arrays[field.name] = value
-        elif value is None or isinstance(value, bool | int | float | str):
+        elif value is None or isinstance(value, SETTINGS):
             entry[field.name] = value
         else:
             raise CheckpointError(f"{path}.{field.name} is a {type(value).__name__}, which cannot be stored")
-    if kind in PACKING:
-        return PACKING[kind].pack(entry, arrays)
-    return entry, arrays
+    return entry, pack_mask(arrays) if kind == "MaskedLinear" else arrays
 
 
 def restore(path, entry, arrays, plain, where):
-    """The module that `describe` saw, in place of `plain`, a Linear or Embedding.
+    """The compressed module of an entry and its arrays, the reverse of `describe`.
 
-    Raises ConfigError or CheckpointError, naming `where`, if something is missing, unknown or does not fit.
+    plain: the Linear or Embedding that it replaces. Raises ConfigError or CheckpointError, naming `where`, for a
+    field or array that is missing, unknown or of the wrong type or shape.
     """
     where = f"{where}: {SECTION}.replaced.{path}"
     kinds = [name for name, kind in KINDS.items() if hasattr(kind, "as_head") == isinstance(plain, Embedding)]
     if not isinstance(entry, dict) or entry.get("kind") not in kinds:
         raise ConfigError(f"{where} is {shown(entry)}, expected an object with a kind of {', '.join(kinds)}")
     kind = KINDS[entry["kind"]]
-    if entry["kind"] in PACKING:
-        entry, arrays = PACKING[entry["kind"]].unpack(entry, arrays, _shape(plain), where)
+    if entry["kind"] == "MaskedLinear":
+        arrays = unpack_mask(arrays, weight_shape(plain), where)
     known = {field.name: field for field in fields(kind)}
     settings = {name: value for name, value in entry.items() if name != "kind"}
     for name in [*settings, *arrays]:
@@ -95,23 +95,23 @@ def restore(path, entry, arrays, plain, where):
     return kind(**settings, **arrays)
 
 
-def _shape(plain):
-    """(out, in) of what a Linear or Embedding multiplies by."""
+def weight_shape(plain) -> tuple[int, int]:
+    """The shape (out, in) of the matrix of a Linear or Embedding."""
     return next(iter(named_arrays(plain).values())).shape
 
 
 def _check_arrays(kind, arrays, settings, path, plain, where):
-    """Raise CheckpointError unless every array is there, of the dtype and shape that the kind of layer asks for."""
+    """Raise CheckpointError unless every array is present and has the dtype and shape of this kind of layer."""
     optional = {field.name: field.default is None for field in fields(kind)}
     try:
-        forms = kind.array_forms(_shape(plain), settings, arrays)
+        forms = kind.array_forms(weight_shape(plain), settings, arrays)
     except Error as problem:
         raise ConfigError(f"{where}: {problem}") from None
     for name, (number, wanted) in forms.items():
         is_null = optional[name] and name in settings
         needed = plain.bias is not None if name == "bias" else not is_null
         if name in arrays and not needed:
-            raise CheckpointError(f"{where}: the tensor {path}.{name} is there, but this layer has none")
+            raise CheckpointError(f"{where}: the tensor {path}.{name} was not expected: this layer has no {name}")
         if name not in arrays and needed:
             raise CheckpointError(f"{where}: the tensor {path}.{name} of a {kind.__name__} is missing")
         if name in arrays and not (np.issubdtype(arrays[name].dtype, number) and arrays[name].shape == wanted):

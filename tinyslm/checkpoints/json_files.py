@@ -1,4 +1,4 @@
-"""Reading JSON that somebody else wrote: whatever is wrong with it becomes one message."""
+"""Validated reading of JSON files. Every error becomes one CheckpointError."""
 
 import json
 import os
@@ -13,11 +13,11 @@ _SHORT.maxstring = _SHORT.maxother = 120
 _SHORT.maxlevel = 3
 LONGEST_SHOWN = 200  # characters
 
-LARGEST_JSON = 100_000_000  # bytes; also the limit of the safetensors library for its header
+LARGEST_JSON = 100_000_000  # bytes; the limit of the safetensors library for its header
 
 
 def parse_json(text, where):
-    """The object in a piece of UTF-8 JSON (bytes). Raises CheckpointError naming `where`."""
+    """The object in UTF-8 encoded JSON (bytes). Raises CheckpointError naming `where`."""
 
     def without_duplicates(pairs):
         found = dict(pairs)
@@ -50,7 +50,7 @@ def read_json(path):
 
 
 def shown(value):
-    """A value for a message: short, whatever it is."""
+    """The repr of a value for a message, shortened to LONGEST_SHOWN characters."""
     text = _SHORT.repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 

@@ -1,59 +1,52 @@
-"""Storing a masked layer in fewer bytes: one bit per weight for the mask, and the kept weights only."""
-
-from typing import Any, NamedTuple
+"""Packed storage of a masked layer: one bit per weight for the mask, and only the kept weights."""
 
 import numpy as np
 
 from tinyslm.errors import CheckpointError
+from tinyslm.tree import Array
+
+PACKED = ("kept_weights", "packed_mask")
 
 
-class Packing(NamedTuple):
-    """How one kind of module is stored, where its arrays as they are would be a waste."""
+def pack_mask(arrays: dict[str, Array]) -> dict[str, Array]:
+    """Replace weight and mask (out, in) by kept_weights (n,) and packed_mask (ceil(out * in / 8),), 8 weights per byte.
 
-    pack: Any  # (entry, arrays) -> (entry, arrays)
-    unpack: Any  # (entry, arrays, shape, where) -> (entry, arrays)
-
-
-def pack_masked(entry, arrays):
-    """weight and mask (out, in) -> kept_weights (n,) and packed_mask (ceil(out * in / 8),), eight weights per byte.
-
-    Left as they are where a removed weight is not 0.0 bit for bit: it could not be read back.
+    Arrays in which a removed weight is not exactly +0.0 are returned as they are: packing would lose the weight.
     """
-    arrays = dict(arrays)
     weight, mask = arrays["weight"], arrays["mask"]
     removed = weight[~mask]
     if np.any(removed) or np.any(np.signbit(removed)):
-        return entry, arrays
-    del arrays["weight"], arrays["mask"]
-    return entry, arrays | {"kept_weights": weight[mask], "packed_mask": np.packbits(mask)}
+        return arrays
+    others = {name: array for name, array in arrays.items() if name not in ("weight", "mask")}
+    return others | {"kept_weights": weight[mask], "packed_mask": np.packbits(mask)}
 
 
-def unpack_masked(entry, arrays, shape, where):
-    """The reverse. shape: (out, in). Raises CheckpointError where the numbers do not fit."""
-    arrays = dict(arrays)
-    kept, packed = arrays.pop("kept_weights", None), arrays.pop("packed_mask", None)
+def unpack_mask(arrays: dict[str, Array], shape: tuple[int, int], where: str) -> dict[str, Array]:
+    """The reverse of `pack_mask`. shape: (out, in). Raises CheckpointError where the arrays do not fit the shape."""
+    kept, packed = (arrays.get(name) for name in PACKED)
     if kept is None and packed is None:
-        return entry, arrays
-    size = shape[0] * shape[1]
-    if packed is None or packed.dtype != np.uint8 or packed.shape != (-(-size // 8),):
+        return arrays
+    num_weights = shape[0] * shape[1]
+    num_bytes = -(-num_weights // 8)
+    if packed is None or packed.dtype != np.uint8 or packed.shape != (num_bytes,):
         found = "missing" if packed is None else f"{packed.dtype}{packed.shape}"
-        raise CheckpointError(f"{where}: packed_mask is {found}, expected uint8({-(-size // 8)},)")
-    mask = np.unpackbits(packed, count=size).astype(bool).reshape(shape)
+        raise CheckpointError(f"{where}: packed_mask is {found}, expected uint8({num_bytes},)")
+    mask = np.unpackbits(packed, count=num_weights).astype(bool).reshape(shape)
     if kept is None or kept.shape != (np.count_nonzero(mask),):
         found = "missing" if kept is None else kept.shape
         raise CheckpointError(f"{where}: kept_weights is {found}, expected ({np.count_nonzero(mask)},)")
     weight = np.zeros(shape, kept.dtype)
     weight[mask] = kept
-    return entry, arrays | {"weight": weight, "mask": mask}
+    return _without_packed(arrays) | {"weight": weight, "mask": mask}
 
 
-def without_packing(arrays, shape):
-    """Arrays in outline (zeros that take no memory) as they would be unpacked. shape: (out, in)."""
-    if not {"kept_weights", "packed_mask"} <= arrays.keys():
+def unpack_outline(arrays: dict[str, Array], shape: tuple[int, int]) -> dict[str, Array]:
+    """`unpack_mask` for an outline, whose arrays are zeros that need no memory. shape: (out, in)."""
+    if not arrays.keys() >= set(PACKED):
         return arrays
-    others = {name: array for name, array in arrays.items() if name not in ("kept_weights", "packed_mask")}
     weight = np.broadcast_to(arrays["kept_weights"].dtype.type(0), shape)
-    return others | {"weight": weight, "mask": np.broadcast_to(np.False_, shape)}
+    return _without_packed(arrays) | {"weight": weight, "mask": np.broadcast_to(np.False_, shape)}
 
 
-PACKING = {"MaskedLinear": Packing(pack_masked, unpack_masked)}
+def _without_packed(arrays):
+    return {name: array for name, array in arrays.items() if name not in PACKED}

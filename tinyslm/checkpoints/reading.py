@@ -1,4 +1,4 @@
-"""Reading a model from a directory: config.json and one or several safetensors files."""
+"""Read a model from a directory with config.json and one or several safetensors files."""
 
 import os
 from dataclasses import replace
@@ -10,55 +10,54 @@ import numpy as np
 from tinyslm.checkpoints.canonical_tensors import (
     is_tied,
     optional_parts,
-    with_bias_of_head,
     with_current_names,
+    with_head_bias,
     without_copies,
     without_head,
 )
-from tinyslm.checkpoints.compressed_modules import SECTION, restore
+from tinyslm.checkpoints.compressed_modules import SECTION, restore, weight_shape
 from tinyslm.checkpoints.families import family_of
 from tinyslm.checkpoints.json_files import read_json, shown
-from tinyslm.checkpoints.mask_packing import without_packing
-from tinyslm.checkpoints.safetensors import FLOATING, read_safetensors
-from tinyslm.checkpoints.tensor_mapping import REPLACEABLE, places
+from tinyslm.checkpoints.mask_packing import unpack_outline
+from tinyslm.checkpoints.safetensors import FLOATING, StoredTensor, read_safetensors
+from tinyslm.checkpoints.tensor_mapping import REPLACEABLE, tensor_mappings
 from tinyslm.checkpoints.weight_formats import FORMS
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import shape_model
 from tinyslm.modules import MixtureOfExperts
 from tinyslm.parallel import map_in_threads
-from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
+from tinyslm.tree import Module, map_arrays, map_modules, named_arrays, named_modules
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
 
-def load_model(path, weights="float32"):
-    """The model in a Hugging Face directory. Files are mapped, and read a few rows at a time.
+def load_model(path: str | Path, weights: str = "float32") -> Module:
+    """The model in a Hugging Face directory. Files are memory-mapped and read a tile of rows at a time.
 
-    weights: how those of linear layers and embeddings are held.
-    "float32": as arrays in memory.
-    "int8": as `recipes.Quantize` leaves them, one byte each. There is never more than that model in memory.
-    "mapped": in their files, which must stay as they are, in the precision they have there; widened when they multiply.
-    Everything else becomes float32: norms, biases, routers of mixtures. Modules that were compressed when they were
-    saved stay as they were.
+    weights: the form of the weights of linear layers and embeddings in memory:
+    "float32": dense arrays.
+    "int8": quantized like `recipes.Quantize` does, one byte each. Loading needs no more memory than the loaded model.
+    "mapped": left in the files, in the stored precision, and upcast when they multiply. The files must not change.
+    Norms, biases and routers of mixtures are always float32. Compressed modules keep the form in which they were saved.
 
-    Raises CheckpointError where a file or tensor is missing, damaged, unknown or of the wrong shape, ConfigError where
-    config.json holds what cannot be honoured.
+    Raises CheckpointError for a file or tensor that is missing, damaged, unknown or of the wrong shape, ConfigError for
+    a value in config.json that is wrong or not supported.
     """
     if weights not in FORMS:
         raise ConfigError(f"weights is {shown(weights)}, expected one of {', '.join(FORMS)}")
     return _read(path, FORMS[weights])
 
 
-def outline_model(path):
-    """The model of `load_model` with zeros that take no memory for its numbers: of the files only headers are read.
+def outline_model(path: str | Path) -> Module:
+    """The outline of a model: `load_model` with zeros that need no memory. Reads only the headers of the files.
 
-    Raises as `load_model`, but for damage that shows only in the numbers. A mask does not tell here what it removes.
+    Raises the errors of `load_model`, except for damaged numbers. The masks of an outline are all False.
     """
     return _read(path)
 
 
 def _read(path, hold=None):
-    """The model with its weights held by one of FORMS, or in outline."""
+    """The model with its weights in one of FORMS, or its outline if `hold` is None."""
     directory = Path(path)
     if not os.path.isdir(directory):
         problem = "is a file, expected a directory" if os.path.exists(directory) else "no such directory"
@@ -68,27 +67,30 @@ def _read(path, hold=None):
     family = family_of(values, where)
     config = family.read_config(values, where)
     family = family.for_config(config)
-    replaced = _replaced_entries(values, where)
+    compressed = _compressed_entries(values, where)
     stored = stored_tensors(directory)
     tensors = without_copies(with_current_names(stored, family), family)
     _check_counts(config, tensors, where)
 
-    dense = [name for name in tensors if name.rpartition(".")[0] not in replaced]
-    bare = not any(name.startswith(family.base) for name in dense)
-    tied = "head" not in replaced and is_tied(tensors, config.tie_word_embeddings, family, bare)
-    config = replace(config, without_prefix=bare, tie_word_embeddings=tied, **optional_parts(tensors, family, bare))
+    dense = [name for name in tensors if name.rpartition(".")[0] not in compressed]
+    without_prefix = not any(name.startswith(family.base) for name in dense)
+    tied = "head" not in compressed and is_tied(tensors, config.tie_word_embeddings, family, without_prefix)
+    flags = optional_parts(tensors, family, without_prefix)
     if family.renamed:
-        config = replace(config, gamma_beta_names=any(name.endswith(tuple(family.renamed)) for name in stored))
-    tensors = (without_head if tied else with_bias_of_head)(tensors, family, bare)
-    return _fill(family, config, replaced, tensors, where, hold)
+        flags["gamma_beta_names"] = any(name.endswith(tuple(family.renamed)) for name in stored)
+    config = replace(config, without_prefix=without_prefix, tie_word_embeddings=tied, **flags)
+    tensors = (without_head if tied else with_head_bias)(tensors, family, without_prefix)
+    return _fill(family, config, compressed, tensors, where, hold)
 
 
-def stored_tensors(directory):
-    """{name: tensor} of all the weight files of a directory, none of them read yet."""
+def stored_tensors(directory: str | Path) -> dict[str, StoredTensor]:
+    """{name: tensor} of all weight files of a directory. Reads only the headers."""
     directory = Path(directory)
     if os.path.exists(directory / WEIGHTS) or not os.path.exists(directory / INDEX):
         if not os.path.exists(directory / WEIGHTS) and any(directory.glob("model-*.safetensors")):
-            raise CheckpointError(f"{directory / INDEX}: no such file, which tells what is in the other weight files")
+            raise CheckpointError(
+                f"{directory / INDEX}: no such file, which lists the tensors of the other weight files"
+            )
         return read_safetensors(directory / WEIGHTS)
     where = directory / INDEX
     files = read_json(where).get("weight_map")
@@ -104,12 +106,15 @@ def stored_tensors(directory):
     tensors = {}
     for name, file in files.items():
         if name not in shards[file]:
-            raise CheckpointError(f"{directory / file}: tensor {shown(name)} is missing, which {INDEX} expects in it")
+            raise CheckpointError(
+                f"{directory / file}: tensor {shown(name)} is missing, but {INDEX} lists it for this file"
+            )
         tensors[name] = shards[file][name]
     return tensors
 
 
-def _replaced_entries(values, where):
+def _compressed_entries(values, where):
+    """{path: entry} of the compressed modules in config.json."""
     section = values.get(SECTION, {})
     entries = section.get("replaced", {}) if isinstance(section, dict) else None
     if not isinstance(entries, dict):
@@ -118,45 +123,44 @@ def _replaced_entries(values, where):
 
 
 def _check_counts(config, tensors, where):
-    """A model with more layers or experts than the files have tensors is a lie, and would fill the memory."""
+    """Guard against configs that claim more layers or experts than are stored, whose modules would fill the memory."""
     parts = (config.num_hidden_layers + config.num_decoder_layers) * max(config.num_experts, 1)
     if parts > len(tensors):
         raise ConfigError(f"{where}: claims {parts} layers or experts, but there are {len(tensors)} tensors in all")
 
 
-def _fill(family, config, replaced, tensors, where, hold):
-    """The model of a configuration with the numbers of the tensors, or in outline (hold is None) with zeros."""
+def _fill(family, config, compressed, tensors, where, hold):
+    """The model of a configuration with the numbers of the tensors, or with zeros if `hold` is None (outline)."""
     skeleton = shape_model(config)
-    plain = named_modules(skeleton, REPLACEABLE)
-    for path in replaced.keys() - plain.keys():
+    replaceable = named_modules(skeleton, REPLACEABLE)
+    for path in compressed.keys() - replaceable.keys():
         raise ConfigError(f"{where}: {SECTION}.replaced names {shown(path)}, which this {config.family} model has not")
-    shapes = {
-        path: array.shape for path, array in named_arrays(skeleton).items() if path.rpartition(".")[0] not in replaced
+    arrays = {
+        path: array for path, array in named_arrays(skeleton).items() if path.rpartition(".")[0] not in compressed
     }
-    outline = hold is None
-    modules, unread = _restored(replaced, plain, tensors, where, outline)
+    shapes = {path: array.shape for path, array in arrays.items()}
+    modules, unread = _restored(compressed, replaceable, tensors, where, is_outline=hold is None)
     stored = {}
-    for name, place in places(family, shapes, config.without_prefix).items():
-        wanted = [shapes[path] for path in place.paths]
-        tensor = _checked(unread.pop(name, None), name, place.stored_shape(wanted), where.parent)
-        stored |= zip(place.paths, place.split(tensor, [shape[0] for shape in wanted]), strict=True)
+    for name, mapping in tensor_mappings(family, shapes, config.without_prefix).items():
+        tensor = _checked(unread.pop(name, None), name, mapping.stored_shape(shapes), where.parent)
+        stored |= mapping.split(tensor, shapes)
     for name, tensor in unread.items():
         if not any(fnmatchcase(name, pattern) for pattern in family.ignored):
             raise CheckpointError(
                 f"{tensor.file}: unknown tensor {shown(name)}, which this {config.family} model has not"
             )
-    arrays = {}
-    if not outline:
+    numbers = {}
+    if hold is not None:
         modules |= _held(hold, skeleton, stored)
-        arrays = {path: tensor.read(np.float32) for path, tensor in stored.items()}
+        numbers = {path: tensor.read(np.float32) for path, tensor in stored.items()}
     model = map_modules(lambda path, module: modules.get(path, module), skeleton, REPLACEABLE)
-    return map_arrays(lambda path, array: arrays.get(path, array), model)
+    return map_arrays(lambda path, array: numbers.get(path, array), model)
 
 
 def _held(hold, skeleton, stored):
-    """{path: module} of the linear layers and embeddings with their weights, which are taken out of `stored`.
+    """{path: module} of linear layers and embeddings in the form of `hold`. Removes their tensors from `stored`.
 
-    Not of routers: their few weights decide everything, and are always float32.
+    Routers are left out: they are small, and rounding them changes which experts are chosen.
     """
     routers = {f"{path}.router" for path in named_modules(skeleton, MixtureOfExperts)}
     plain = {path: module for path, module in named_modules(skeleton, REPLACEABLE).items() if path not in routers}
@@ -169,23 +173,21 @@ def _held(hold, skeleton, stored):
     return dict(zip(tensors, held, strict=True))
 
 
-def _restored(replaced, plain, tensors, where, outline):
-    """({path: what stands in for a plain module}, {name: tensor} of the tensors that no such module needs)."""
-    below, others = {path: {} for path in replaced}, {}
+def _restored(compressed, replaceable, tensors, where, is_outline):
+    """({path: compressed module}, {name: tensor} of the tensors that belong to no compressed module)."""
+    fields, others = {path: {} for path in compressed}, {}
     for name, tensor in tensors.items():
         path, _, field = name.rpartition(".")
-        if path in below:
-            below[path][field] = tensor
+        if path in fields:
+            fields[path][field] = tensor.zeros() if is_outline else tensor.read()
         else:
             others[name] = tensor
     modules = {}
-    for path, entry in replaced.items():
-        if outline:
-            shape = next(iter(named_arrays(plain[path]).values())).shape  # (out, in)
-            arrays = without_packing({field: tensor.zeros() for field, tensor in below[path].items()}, shape)
-        else:
-            arrays = {field: tensor.read() for field, tensor in below[path].items()}
-        modules[path] = restore(path, entry, arrays, plain[path], where)
+    for path, entry in compressed.items():
+        plain, arrays = replaceable[path], fields[path]
+        if is_outline:
+            arrays = unpack_outline(arrays, weight_shape(plain))
+        modules[path] = restore(path, entry, arrays, plain, where)
     return modules, others
 
 

@@ -1,11 +1,11 @@
-"""The safetensors format: a header in JSON, then the numbers of every tensor one after the other.
+"""The safetensors format: a JSON header, then the numbers of all tensors.
 
     8 bytes     n, the length of the header, as a little-endian integer
     n bytes     {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ..., "__metadata__": {...}}
-    the rest    little-endian numbers in row-major order; offsets count from here, without holes or overlaps
+    the rest    little-endian numbers in row-major order; offsets count from here, without gaps or overlaps
 
-Source: https://github.com/huggingface/safetensors, "Format". Reading maps the file into memory, so that a tensor costs
-nothing until it is read. bfloat16 is the upper half of a float32, which is how it is read.
+Source: https://github.com/huggingface/safetensors, "Format". The file is memory-mapped, so a tensor needs memory only
+when it is read. bfloat16 is the upper half of a float32 and is read as float32.
 """
 
 import json
@@ -43,16 +43,16 @@ NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name not in ("
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor of a file, not read yet. `dtype` is the format's name of it, such as "BF16"."""
+    """One tensor of a mapped file, not read yet. `dtype` is the format's name, such as "BF16"."""
 
     file: Path
     name: str
     dtype: str
     shape: tuple[int, ...]
-    bits: np.ndarray  # the numbers, mapped from the file, read-only; bfloat16 and booleans as unsigned integers
+    bits: np.ndarray  # mapped from the file, read-only; bfloat16 and booleans as unsigned integers
 
     def read(self, dtype=None):
-        """The numbers in memory of their own: bfloat16 as float32, all others as stored, or converted to `dtype`."""
+        """The numbers as a new array: converted to `dtype`, or as stored (bfloat16 as float32) if it is None."""
         array = np.empty(self.shape, self.zeros().dtype if dtype is None else dtype)
         stored, out = np.atleast_1d(self.bits, array)
         for rows in row_slices(stored):
@@ -63,28 +63,28 @@ class StoredTensor:
         return array
 
     def zeros(self):
-        """What `read` returns, but all zeros, which take no memory and are not read."""
+        """Zeros with the shape and dtype of `read()` that need no memory. Reads nothing."""
         dtype = {"BF16": np.dtype(np.float32), "BOOL": np.dtype(bool)}.get(self.dtype, self.bits.dtype)
         return np.broadcast_to(np.zeros((), dtype.newbyteorder("=")), self.shape)
 
 
 def upcast_bfloat16(bits):
-    """bfloat16 bits (uint16) as float32, exactly: the same numbers with sixteen more zeros."""
+    """bfloat16 bits (uint16) as float32, exactly: the bits followed by sixteen zeros."""
     return upcast(bits, np.empty(bits.shape, np.float32))
 
 
 def round_to_bfloat16(array):
-    """The nearest bfloat16 of every float32, ties to the even one, as bits (uint16)."""
+    """The nearest bfloat16 of every float32, ties to even, as bits (uint16)."""
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16  # may carry into the exponent, as it should
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16  # a carry into the exponent is correct
     quiet = (bits >> 16) | 0x40  # NaN stays NaN
     return np.where(np.isnan(array), quiet, rounded).astype(np.uint16)
 
 
 def read_safetensors(path) -> dict[str, StoredTensor]:
-    """{name: tensor} of a file, in the order of its header. Nothing but the header is read.
+    """{name: tensor} of a file, in the order of its header. Reads only the header.
 
-    Raises CheckpointError, naming file, tensor, what was found and expected, for every kind of damage.
+    Raises CheckpointError, naming file, tensor, found and expected, for a damaged file.
     """
     path = Path(path)
     check_file(path)
@@ -133,11 +133,11 @@ def _tensor(path, name, entry, data):
 
 
 def _check_coverage(path, header, size):
-    """Every byte of the data belongs to exactly one tensor."""
+    """Raise CheckpointError unless every byte of the data belongs to exactly one tensor."""
     position = 0
     for (begin, end), name in sorted((entry["data_offsets"], name) for name, entry in header.items()):
         if begin != position:
-            problem = "overlaps the tensor before it" if begin < position else "leaves a hole before it"
+            problem = "overlaps the tensor before it" if begin < position else "leaves a gap before it"
             raise CheckpointError(f"{path}: tensor {shown(name)} begins at {begin} and {problem}, expected {position}")
         position = end
     if position != size:
@@ -147,9 +147,9 @@ def _check_coverage(path, header, size):
 def write_safetensors(path, tensors, stored_as=None):
     """Write {name: array} atomically.
 
-    stored_as: {name: "F16" or another floating dtype of the format} for arrays that are stored in another dtype than
-    their own. Raises CheckpointError for a dtype that the format does not have and for numbers too large for the
-    dtype they are stored as, Error if the file cannot be written.
+    stored_as: {name: floating dtype of the format, such as "F16"} for arrays that are converted.
+    Raises CheckpointError for a dtype that the format does not have and for numbers too large for the stored dtype,
+    Error if the file cannot be written.
     """
     arrays = {name: np.asarray(array) for name, array in tensors.items()}
     stored_as = dict(stored_as or {})
@@ -158,7 +158,7 @@ def write_safetensors(path, tensors, stored_as=None):
         if own is None:
             raise CheckpointError(f"{path}: tensor {name!r}: dtype {array.dtype} cannot be stored")
         stored_as.setdefault(name, own)
-    # Larger numbers first: then every tensor begins at a multiple of the size of its numbers.
+    # Larger dtypes first: every tensor then begins at a multiple of its item size.
     order = sorted(arrays, key=lambda name: (-np.dtype(DTYPES[stored_as[name]]).itemsize, name))
     header, position = {"__metadata__": {"format": "pt"}}, 0
     for name in order:

@@ -1,5 +1,6 @@
-"""Which tensor of a checkpoint holds which arrays of a model: the table of a family, applied to one model."""
+"""Tensor mapping: which tensor of a checkpoint holds which arrays of a model."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -8,69 +9,74 @@ import numpy as np
 from tinyslm.checkpoints.families import Family
 from tinyslm.errors import CheckpointError
 from tinyslm.modules import Embedding, Linear
-from tinyslm.tree import named_modules
+from tinyslm.tree import Array, Module, named_modules
 
-REPLACEABLE = Linear | Embedding  # what a compressed module may stand in for
+REPLACEABLE = Linear | Embedding  # modules that a compressed module can replace
 
 
-class Place(NamedTuple):
-    """One tensor of a checkpoint: the arrays at `paths`, joined along their outputs."""
+class TensorMapping(NamedTuple):
+    """One tensor of a checkpoint: the arrays at `paths` of a model, joined along their outputs."""
 
     paths: tuple[str, ...]
     transposed: bool = False  # stored as (in, out)
-    apart: bool = False  # not as the family has it, but under its own path
+    compressed: bool = False  # stored under the array's own path, because the family's layout cannot hold it
 
-    def join(self, arrays):
-        """The tensor as the file holds it, from the model's arrays."""
-        tensor = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)  # (sum of outputs, in)
+    def join(self, arrays: dict[str, Array]) -> Array:
+        """The tensor in the file's layout, from {path: array} of the model."""
+        parts = [arrays[path] for path in self.paths]
+        tensor = parts[0] if len(parts) == 1 else np.concatenate(parts)  # (sum of outputs, in)
         return tensor.T if self.transposed else tensor
 
-    def split(self, tensor, rows):
-        """The reverse, for a stored tensor: one for each number of rows. Nothing is read."""
+    def split(self, tensor, shapes: dict[str, tuple[int, ...]]) -> dict:
+        """{path: StoredTensor}: views of a stored tensor, the reverse of `join`. Reads no numbers."""
         bits = tensor.bits.T if self.transposed else tensor.bits  # (sum of outputs, in)
-        return [replace(tensor, shape=part.shape, bits=part) for part in np.split(bits, np.cumsum(rows)[:-1])]
+        parts = np.split(bits, np.cumsum([shapes[path][0] for path in self.paths])[:-1])
+        return {
+            path: replace(tensor, shape=part.shape, bits=part) for path, part in zip(self.paths, parts, strict=True)
+        }
 
-    def stored_shape(self, shapes):
-        """The shape of the tensor, from the shapes of the model's arrays."""
-        shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+    def stored_shape(self, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+        """The tensor's shape in the file, from {path: shape} of the model's arrays."""
+        shape = (sum(shapes[path][0] for path in self.paths), *shapes[self.paths[0]][1:])
         return shape[::-1] if self.transposed else shape
 
 
-def places(family: Family, paths, bare=False, own=()) -> dict[str, Place]:
-    """{tensor name: place} for the arrays at `paths` of a model.
+def tensor_mappings(
+    family: Family, paths: Iterable[str], without_prefix: bool = False, compressed: Iterable[str] = ()
+) -> dict[str, TensorMapping]:
+    """{tensor name: mapping} for the arrays at `paths` of a model.
 
-    own: modules that the family's layout cannot hold (compressed ones): their arrays keep their path as name. So do
-    those that the file would join with one of them.
+    compressed: paths of modules that the family's layout cannot hold. Their arrays are stored under their own paths,
+    and so are arrays that the file would join with one of them.
     Raises CheckpointError for an array that the family has no tensor for.
     """
-    where = {module: (stored, modules) for modules, stored in family.tensors.items() for module in _several(modules)}
-    own, paths = set(own), list(paths)
-    plain = {path for path in paths if path.rpartition(".")[0] not in own}
-    found = {}
+    layout = {module: (stored, modules) for modules, stored in family.tensors.items() for module in _as_tuple(modules)}
+    compressed, paths = set(compressed), list(paths)
+    dense = {path for path in paths if path.rpartition(".")[0] not in compressed}
+    mappings = {}
     for path in paths:
         module, _, name = path.rpartition(".")
         pattern, numbers = _pattern(module)
-        if path not in plain:
-            found[path] = Place((path,), apart=True)
+        if path not in dense:
+            mappings[path] = TensorMapping((path,), compressed=True)
             continue
-        if pattern not in where:
+        if pattern not in layout:
             raise CheckpointError(f"a {family.model_type} checkpoint has no tensor for {path}")
-        stored, modules = where[pattern]
-        group = tuple(f"{each.format(**numbers)}.{name}" for each in _several(modules))
-        if not plain.issuperset(group):
-            found[path] = Place((path,), apart=True)
+        stored, modules = layout[pattern]
+        group = tuple(f"{each.format(**numbers)}.{name}" for each in _as_tuple(modules))
+        if not dense.issuperset(group):
+            mappings[path] = TensorMapping((path,), compressed=True)
         elif path == group[0]:
             stored_name = f"{stored.format(**numbers)}.{'weight' if name == 'table' else name}"
-            for today, old in family.endings.items():
-                if stored_name.endswith(today):
-                    stored_name = stored_name.removesuffix(today) + old
-            found[stored_name.removeprefix(family.base) if bare else stored_name] = Place(
-                group, stored in family.transposed and name == "weight"
-            )
-    return found
+            for current, old in family.endings.items():
+                if stored_name.endswith(current):
+                    stored_name = stored_name.removesuffix(current) + old
+            stored_name = stored_name.removeprefix(family.base) if without_prefix else stored_name
+            mappings[stored_name] = TensorMapping(group, stored in family.transposed and name == "weight")
+    return mappings
 
 
-def _several(modules):
+def _as_tuple(modules):
     return (modules,) if isinstance(modules, str) else modules
 
 
@@ -84,8 +90,8 @@ def _pattern(module):
     return ".".join(parts), numbers
 
 
-def replaced_modules(model, skeleton) -> dict:
-    """{path: module} where a model has another kind of module than the skeleton of its family: the compressed ones."""
-    theirs = named_modules(model)
-    ours = named_modules(skeleton, REPLACEABLE)
-    return {path: theirs[path] for path, module in ours.items() if type(theirs.get(path)) is not type(module)}
+def compressed_modules(model: Module, skeleton: Module) -> dict[str, Module]:
+    """{path: module} where the type of a module differs from the dense model of its family, `skeleton`."""
+    modules = named_modules(model)
+    dense = named_modules(skeleton, REPLACEABLE)
+    return {path: modules[path] for path, module in dense.items() if type(modules.get(path)) is not type(module)}

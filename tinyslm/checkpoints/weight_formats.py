@@ -1,4 +1,8 @@
-"""In what form the weights of a model are held in memory: what becomes of stored tensors when a model is loaded."""
+"""Forms of the weights in memory: dense float32, 8-bit quantized, or mapped from the file.
+
+Each function makes a module from a Linear or Embedding of the right shape and its stored tensors, {name of the array:
+StoredTensor}.
+"""
 
 import numpy as np
 
@@ -11,12 +15,12 @@ from tinyslm.modules import Embedding
 
 
 def dense(module, tensors):
-    """The Linear or Embedding itself, with the numbers of its tensors: {name of the array: StoredTensor}."""
+    """The Linear or Embedding with its weights as float32 arrays."""
     return module.replace(**{name: tensor.read(np.float32) for name, tensor in tensors.items()})
 
 
 def quantized(module, tensors):
-    """What `recipes.Quantize` makes of the dense module: 8 bits per weight, one scale per output row."""
+    """The module that `recipes.Quantize` makes of the dense one: 8 bits per weight, one scale per output row."""
     if isinstance(module, Embedding):
         return QuantizedEmbedding(*_codes_and_scale(tensors["table"]))
     codes, scale = _codes_and_scale(tensors["weight"])
@@ -24,15 +28,17 @@ def quantized(module, tensors):
 
 
 def mapped(module, tensors):
-    """The module that leaves its weight in the file."""
+    """The module whose weight stays in the file."""
     if isinstance(module, Embedding):
         return MappedEmbedding(tensors["table"].bits)
     return MappedLinear(tensors["weight"].bits, _bias(tensors))
 
 
 def _codes_and_scale(tensor):
-    """The (n, K) int8 codes and (n, 1) float32 scale of a stored matrix. Rows do not depend on each other: a few at a
-    time, so that the matrix is never in memory as float32."""
+    """The (n, K) int8 codes and (n, 1) float32 scale of a stored matrix.
+
+    Rows are independent, so a tile of rows is quantized at a time, and the matrix is never in memory as float32.
+    """
     codes, scale = np.empty(tensor.shape, np.int8), np.empty((len(tensor.bits), 1), np.float32)
     try:
         for rows, tile in upcast_tiles(tensor.bits):

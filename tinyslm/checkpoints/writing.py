@@ -1,61 +1,82 @@
-"""Writing a model as a directory that transformers loads; or only load_model, where parts of it are compressed."""
+"""Write a model as a directory that transformers loads. Compressed models are read back by `load_model` only."""
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tinyslm.checkpoints.atomic_write import atomic_directory, flush_to_disk
 from tinyslm.checkpoints.compressed_modules import SECTION, describe
 from tinyslm.checkpoints.families import find_family
-from tinyslm.checkpoints.mapped_layers import MappedEmbedding, MappedLinear
+from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.checkpoints.reading import CONFIG, WEIGHTS
 from tinyslm.checkpoints.safetensors import write_safetensors
-from tinyslm.checkpoints.tensor_mapping import places, replaced_modules
+from tinyslm.checkpoints.tensor_mapping import compressed_modules, tensor_mappings
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import shape_model
-from tinyslm.tree import named_arrays, named_modules
+from tinyslm.tree import Array, Module, named_arrays, named_modules
 
 STORED_AS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
-def checkpoint_tensors(tree) -> dict:
-    """{tensor name in the family's checkpoint: array}, for a model or for a tree of gradients of the same form.
+def checkpoint_tensors(tree: Module) -> dict[str, Array]:
+    """Arrays of a model or of its gradients, under the tensor names of the family's checkpoint.
 
-    Arrays are joined and transposed as the file holds them. Compressed modules have no place in any family's file:
-    their arrays are named by their paths. Arrays that are None (gradients of what is not trained) are left out.
+    Arrays are joined and transposed as in the file. Arrays of compressed modules, for which no family has a tensor, are
+    named by their paths. Arrays that are None (gradients of fixed arrays) are left out.
+
+    Parameters
+    ----------
+    tree : Module
+        A model, or a tree of gradients of the same form.
+
+    Returns
+    -------
+    dict of str to ndarray
+        {tensor name: array}.
+
+    Raises
+    ------
+    CheckpointError
+        If the family has no tensor for an array, or the weights are mapped from a file.
+
+    Examples
+    --------
+    >>> from tinyslm.models import random_model
+    >>> from tinyslm.models.tiny_shapes import llama_shape
+    >>> tensors = checkpoint_tensors(random_model(llama_shape(31, 16, 20, 1, 4, 2)))
+    >>> tensors["model.layers.0.self_attn.q_proj.weight"].shape
+    (16, 16)
     """
-    _refuse_mapped(tree)
     family, skeleton = _family_and_skeleton(tree)
     arrays = named_arrays(tree)
-    layout = places(family, arrays, tree.config.without_prefix, replaced_modules(tree, skeleton))
-    return {name: place.join([arrays[path] for path in place.paths]) for name, place in layout.items()}
+    mappings = tensor_mappings(family, arrays, tree.config.without_prefix, compressed_modules(tree, skeleton))
+    return {name: mapping.join(arrays) for name, mapping in mappings.items()}
 
 
-def save_model(path, model, tokenizer=None, dtype="float32", records=None):
-    """Write a directory with config.json, model.safetensors and tokenizer.json, all of it or nothing.
+def save_model(
+    path: str | Path, model: Module, tokenizer=None, dtype: str = "float32", records: dict[str, Any] | None = None
+):
+    """Write a directory with config.json, model.safetensors and tokenizer.json, completely or not at all.
 
-    dtype: how the weights are stored: "float32", "float16" or "bfloat16"; compressed modules keep their own dtypes.
-    tokenizer: anything with `save(path)`, or None.  records: {file name: JSON value} of further files, or None.
+    dtype: dtype of the stored weights: "float32", "float16" or "bfloat16"; compressed modules keep their own dtypes.
+    tokenizer: an object with `save(path)`, or None.  records: {file name: JSON value} of further files, or None.
     Raises Error if `path` exists and is not empty or cannot be written, ConfigError or CheckpointError for a model that
     the files of its family cannot hold.
     """
     if dtype not in STORED_AS:
         raise ConfigError(f"dtype is {dtype!r}, expected one of {', '.join(STORED_AS)}")
-    _refuse_mapped(model)
     family, skeleton = _family_and_skeleton(model)
-    config = replace(model.config, tie_word_embeddings=model.head is None)
-    values = family.write_config(config) | {"dtype": dtype}
-    replaced = replaced_modules(model, skeleton)
-    arrays = named_arrays(model)
-    _check_shapes(arrays, named_arrays(skeleton), replaced)
-    layout = places(family, arrays, config.without_prefix, replaced)
-    dense = {name: place for name, place in layout.items() if not place.apart}
-    tensors = {name: place.join([arrays[path] for path in place.paths]) for name, place in dense.items()}
-
-    modules, entries = named_modules(model), {}
-    apart = {path.rpartition(".")[0] for place in layout.values() if place.apart for path in place.paths}
-    for module in sorted(apart):
+    values = family.write_config(skeleton.config) | {"dtype": dtype}
+    arrays, compressed = named_arrays(model), compressed_modules(model, skeleton)
+    _check_shapes(arrays, named_arrays(skeleton), compressed)
+    mappings = tensor_mappings(family, arrays, model.config.without_prefix, compressed)
+    dense = {name: mapping.join(arrays) for name, mapping in mappings.items() if not mapping.compressed}
+    tensors, modules, entries = dict(dense), named_modules(model), {}
+    own_paths = [mapping.paths[0] for mapping in mappings.values() if mapping.compressed]
+    for module in sorted({own_path.rpartition(".")[0] for own_path in own_paths}):
         entries[module], fields = describe(module, modules[module])
         tensors |= {f"{module}.{field}": array for field, array in fields.items()}
     if entries:
@@ -63,36 +84,38 @@ def save_model(path, model, tokenizer=None, dtype="float32", records=None):
 
     with atomic_directory(path) as directory:
         write_safetensors(directory / WEIGHTS, tensors, dict.fromkeys(dense, STORED_AS[dtype]))
-        (directory / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        flush_to_disk(directory / CONFIG)
+        _write_json(directory / CONFIG, values, indent=2)
         if tokenizer is not None:
             tokenizer.save(str(directory / "tokenizer.json"))
             flush_to_disk(directory / "tokenizer.json")
         for name, value in (records or {}).items():
-            (directory / name).write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-            flush_to_disk(directory / name)
+            _write_json(directory / name, value, indent=1)
 
 
-def _refuse_mapped(tree):
-    """A model whose weights stayed in their files is saved already, and to write it again would need them in memory."""
-    for path, module in named_modules(tree, MappedLinear | MappedEmbedding).items():
-        if named_arrays(module):  # in a tree of gradients there are none
+def _write_json(path, value, indent):
+    path.write_text(json.dumps(value, indent=indent) + "\n", encoding="utf-8")
+    flush_to_disk(path)
+
+
+def _family_and_skeleton(tree):
+    """The family of a model or its gradients, and a dense model of the same configuration with shapes only.
+
+    Raises CheckpointError for weights that are mapped from a file.
+    """
+    for path, module in named_modules(tree, MappedLayer).items():
+        if named_arrays(module):  # a tree of gradients has none
             raise CheckpointError(
                 f"{path} is mapped from the file that holds it: copy the directory that this model was loaded from, "
                 'or load it with weights="float32" or "int8"'
             )
-
-
-def _family_and_skeleton(tree):
-    """The family of a model or its gradients, and a model of the family with all shapes but no memory."""
     family = find_family(tree.config.family, "the model's configuration").for_config(tree.config)
     return family, shape_model(replace(tree.config, tie_word_embeddings=tree.head is None))
 
 
-def _check_shapes(arrays, expected, replaced):
-    """A configuration that does not describe its model would make a directory that nobody can read."""
+def _check_shapes(arrays, expected, compressed):
+    """Raise CheckpointError where the model's arrays do not have the shapes of its configuration."""
     for path in expected.keys() | arrays.keys():
-        if path.rpartition(".")[0] in replaced:
+        if path.rpartition(".")[0] in compressed:
             continue
         found, wanted = (np.shape(side[path]) if path in side else "nothing" for side in (arrays, expected))
         if found != wanted:
