@@ -1,13 +1,32 @@
-"""tinyslm: how a small language model works, and how it is made smaller, in NumPy and SciPy.
+"""tinyslm: small language models and their compression, in NumPy and SciPy.
 
-Letters in shape comments, everywhere the same:
+    >>> import numpy as np, tinyslm
+    >>> model, tokenizer = tinyslm.load("teacher")
+    >>> token_ids = np.array([tokenizer.encode("The train to Paris").ids])  # (B, T)
+    >>> continuation = tokenizer.decode(tinyslm.generate(model, token_ids, max_new_tokens=5)[0])
 
-    B  batch                T  tokens of a sequence       S  tokens that can be looked at (cached ones and these)
+load, save              a model and its tokenizer, from and to a Hugging Face directory
+generate                new tokens, with a key/value cache
+compress, footprint     apply a recipe of compression steps; parameters, bits, bytes and multiply-adds of a model
+trace                   all named intermediates of one forward pass
+value_and_grad          loss and gradients of a model, for next_token_loss, masked_token_loss,
+                        sequence_to_sequence_loss or a loss of your own
+differentiable          make an operation of a function with a vector-Jacobian product; check_gradient tests it
+named_arrays            arrays by module path; checkpoint_tensors: by the name in the checkpoint
+sentence_embeddings     vectors of texts
+Error                   base class of CheckpointError, ConfigError and DataError
+
+The operations are in `tinyslm.ops`, the mathematics of compression in `tinyslm.compression`, its steps for models in
+`tinyslm.recipes`.
+
+Letters in shape comments:
+
+    B  batch                T  tokens of a sequence       S  keys: cached tokens and the T new ones
     C  width of the model   V  vocabulary                 F  neurons of a feed-forward layer
     H  query heads          G  key/value heads            D  size of a head
-    E  experts              R  rank, or rotary dimensions N  rows: tokens of a batch, in one line
+    E  experts              R  rank, or rotary dimensions N  rows of a matrix, usually the B T tokens of a batch
 
-Gradients carry the name of what they belong to with a d in front: dx is the gradient of the loss with respect to x.
+The gradient of the loss with respect to x is named dx.
 """
 
 from tinyslm import runtime

@@ -8,10 +8,10 @@ An operation is written once, as a function that returns its output and its vect
             return dy * factor, np.sum(dy * x)         # one gradient per positional input
         return x * factor, vjp
 
-Called with arrays it returns the output and keeps nothing. Called with a value on a tape it also writes one line on
-that tape: (output, inputs, vjp). Because a line can only mention values that exist already, the tape is in topological
-order, and going through it backwards reaches every output before its inputs. A value that was used twice receives two
-gradients, which are added: that is the multivariate chain rule.
+Called with arrays, it returns the output and keeps nothing. Called with a traced value, it also records an entry on the
+tape: (output, inputs, vjp). The inputs of an entry exist before its output, so the tape is in topological order, and
+the backward pass reaches every output before its inputs. A value that is used twice receives two gradients, which are
+added: that is the multivariate chain rule.
 
 Source: Griewank & Walther, Evaluating Derivatives, 2nd ed. 2008, section 3.2 (reverse accumulation).
 """
@@ -25,10 +25,10 @@ from tinyslm.tree import map_parameters
 
 
 class Traced:
-    """An array whose history is being written on a tape. `value` is the array."""
+    """An array whose operations are recorded on a tape. `value` is the array."""
 
     __slots__ = ("tape", "value")
-    __array_ufunc__ = None  # so that `array * traced` comes here, and np.exp(traced) is refused
+    __array_ufunc__ = None  # NumPy then calls __rmul__ for `array * traced`, and np.exp(traced) raises
 
     def __init__(self, value, tape):
         self.value = value
@@ -51,7 +51,7 @@ class Traced:
         return select(self, index=index)
 
     def reshape(self, *shape):
-        """The same numbers in another shape, as `ndarray.reshape`."""
+        """As `ndarray.reshape`."""
         return reshape(self, shape=shape)
 
     def __repr__(self):
@@ -59,15 +59,41 @@ class Traced:
 
 
 def value_of(x):
-    """The array behind a traced value; anything else as it is."""
+    """The array of a traced value; any other value unchanged."""
     return x.value if isinstance(x, Traced) else x
 
 
 def differentiable(function):
-    """Make an operation of a function that returns (output, vjp). See the module's docstring.
+    """Decorator that makes a differentiable operation of a function that returns (output, vjp).
 
-    Positional arguments are inputs, to which vjp gives one gradient each (None where there is none); keyword
-    arguments are settings. `operation.with_vjp` is the function as it was written.
+    Called with arrays, the operation returns the output. Called with traced values, it also records itself on their
+    tape, for `value_and_grad`. Positional arguments are inputs, keyword arguments are settings.
+
+    Parameters
+    ----------
+    function
+        Returns the output and its vector-Jacobian product: vjp(dy) returns one gradient per input, None for an input
+        without a gradient.
+
+    Returns
+    -------
+    callable
+        The operation. Its attribute `with_vjp` is the undecorated function.
+
+    References
+    ----------
+    Griewank & Walther 2008, "Evaluating Derivatives", 2nd ed., section 3.2.
+
+    Examples
+    --------
+    >>> @differentiable
+    ... def square(x):
+    ...     return x * x, lambda dy: (2 * x * dy,)
+    >>> square(np.array([3.0]))
+    array([9.])
+    >>> output, vjp = square.with_vjp(np.array([3.0]))
+    >>> vjp(np.array([1.0]))
+    (array([6.]),)
     """
 
     @functools.wraps(function)
@@ -87,7 +113,7 @@ def differentiable(function):
 def backward(tape, output):
     """Gradients of a scalar `output` with respect to the leaves that it depends on: {Traced: array}.
 
-    Empties the tape, so that what an operation kept for its vjp is released as soon as it was used.
+    Empties the tape, so that the arrays that an operation saved for its vjp are freed after their use.
     """
     gradients = {output: np.ones_like(output.value)}
     while tape:
@@ -102,11 +128,32 @@ def backward(tape, output):
 
 
 def value_and_grad(loss_function):
-    """A function (model, *inputs) -> (loss, gradients), where gradients is a tree like model.
+    """Function that returns the loss and its gradients with respect to the parameters of a model.
 
-    loss_function(model, *inputs) must return a scalar. An array that occurs twice in the model (a tied weight) is one
-    variable: both places of the gradient tree hold the sum. Arrays that are not trained have None there, and trained
-    arrays that the loss does not depend on have zeros.
+    Parameters
+    ----------
+    loss_function
+        loss_function(model, *inputs) returns a scalar. It may use differentiable operations, +, *, indexing and
+        reshape on the arrays of the model.
+
+    Returns
+    -------
+    callable
+        (model, *inputs) -> (loss, gradients). `gradients` is a tree like `model`. An array that occurs twice in the
+        model (a tied weight) is one variable: both entries of the tree are the same sum. Arrays that are not trained
+        have None, and trained arrays on which the loss does not depend have zeros.
+
+    Raises
+    ------
+    Error
+        When called, if the loss is not a scalar.
+
+    Examples
+    --------
+    >>> model = {"weight": np.array([2.0, 3.0])}
+    >>> loss, gradients = value_and_grad(lambda model: model["weight"][0] * model["weight"][1])(model)
+    >>> float(loss), gradients["weight"]
+    (6.0, array([3., 2.]))
     """
 
     def evaluate(model, *inputs, **settings):
@@ -134,7 +181,7 @@ def value_and_grad(loss_function):
 
 
 def sum_to_shape(gradient, shape):
-    """Undo broadcasting: an input that was repeated along an axis receives the sum over that axis."""
+    """Transpose of broadcasting: the gradient of an input is the sum over the axes along which it was repeated."""
     if gradient.shape == shape:
         return gradient
     added = tuple(range(gradient.ndim - len(shape)))
@@ -144,7 +191,7 @@ def sum_to_shape(gradient, shape):
 
 @differentiable
 def add(x, y):
-    """x + y with broadcasting: the residual connection."""
+    """x + y with broadcasting (residual connections)."""
 
     def vjp(dy):
         return sum_to_shape(dy, np.shape(x)), sum_to_shape(dy, np.shape(y))
@@ -154,7 +201,7 @@ def add(x, y):
 
 @differentiable
 def multiply(x, y):
-    """x * y with broadcasting: weighting one loss against another."""
+    """x * y with broadcasting (weights of losses)."""
 
     def vjp(dz):
         return sum_to_shape(dz * y, np.shape(x)), sum_to_shape(dz * x, np.shape(y))
@@ -164,13 +211,13 @@ def multiply(x, y):
 
 @differentiable
 def reshape(x, *, shape):
-    """The same numbers in another shape."""
+    """The array in another shape."""
     return x.reshape(shape), lambda dy: (dy.reshape(x.shape),)
 
 
 @differentiable
 def select(x, *, index):
-    """x[index] for integers and slices. Rows of a table, where one may occur twice, are `ops.embedding`."""
+    """x[index] for integers and slices. For rows of a table, which may occur twice, use `ops.embedding`."""
     if any(isinstance(part, list | np.ndarray) for part in (index if isinstance(index, tuple) else (index,))):
         raise TypeError("a traced array takes integers and slices only; to look up rows use ops.embedding")
 
@@ -182,17 +229,46 @@ def select(x, *, index):
     return x[index], vjp
 
 
-def check_gradient(operation, *inputs, seed=0, step=1e-6, **settings):
-    """Largest relative error of a vjp against central differences, over all inputs to which it gives a gradient.
+def check_gradient(operation, *inputs, seed: int = 0, step: float = 1e-6, **settings) -> float:
+    """Largest relative error of a vjp against central differences, over all inputs with a gradient.
 
-    The output is projected on a random direction (a plain sum has zero gradient for softmax and for norms, and would
-    compare noise). Call it with float64 inputs. Returns max |vjp - difference| / (|vjp| + |difference|), both as
-    vector norms per input; 1e-7 is usual for correct code, 1e-2 and more for a mistake.
+    The output is projected on a random direction. A plain sum would not do: its gradient is zero for softmax and for
+    norms, so that only rounding errors would be compared.
+
+    Parameters
+    ----------
+    operation
+        A differentiable operation.
+    inputs : ndarray of float64
+        Inputs of the operation. None and integer arrays have no gradient.
+    seed
+        Seed of the direction.
+    step
+        Step of the differences.
+    settings
+        Keyword arguments of the operation.
+
+    Returns
+    -------
+    float
+        max ||vjp - difference|| / (||vjp|| + ||difference||) over the inputs. About 1e-7 or less for correct code, and
+        1e-2 or more for most mistakes.
+
+    Raises
+    ------
+    AssertionError
+        If a gradient has another shape or dtype than its input.
+
+    Examples
+    --------
+    >>> from tinyslm import ops
+    >>> check_gradient(ops.silu, np.linspace(-2, 2, 5)) < 1e-7
+    True
     """
     output, vjp = operation.with_vjp(*inputs, **settings)
     direction = np.random.default_rng(seed).standard_normal(np.shape(output))
     worst = 0.0
-    for position, (x, gradient) in enumerate(zip(inputs, vjp(direction), strict=False)):  # a bias may be left out
+    for position, (x, gradient) in enumerate(zip(inputs, vjp(direction), strict=False)):  # without omitted inputs
         if gradient is None or x is None:
             continue
         if gradient.shape != x.shape or gradient.dtype != x.dtype:

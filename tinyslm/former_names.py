@@ -1,4 +1,4 @@
-"""Former names of steps, settings and layers, for files that were written with them."""
+"""Former names of steps, settings and layers, for error messages about files that use them."""
 
 FORMER_NAMES = {
     "Recover": "Distill",
@@ -9,6 +9,6 @@ FORMER_NAMES = {
 }
 
 
-def rename_hint(name) -> str:
-    """What to add to a message about an unknown name: the name it has now, or nothing."""
+def rename_hint(name: str) -> str:
+    """Hint for a message about an unknown name: the current name, or "" for other names."""
     return f"; {name} is now called {FORMER_NAMES[name]}" if name in FORMER_NAMES else ""

@@ -1,24 +1,26 @@
-"""Several cores, used as Python threads with one BLAS thread each.
+"""Parallel work in Python threads with one BLAS thread each.
 
-NumPy releases the interpreter's lock inside its loops and matrix products, so threads over shards of a batch put the
-element-wise work on all cores, which BLAS threads alone do not.
+NumPy releases the interpreter's lock in its loops and matrix products. So threads that process shards of a batch use
+all cores for the elementwise operations too, which BLAS threads do not.
 """
 
 import functools
 import itertools
 import os
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 from tinyslm.runtime import available_cores, default_threads, set_threads, single_threaded_blas, use_threads
 
-WORTH_SHARING = 2**20  # array elements read: smaller work ends before another thread has started
+WORTH_SHARING = 2**20  # array elements to read: less work ends before another thread has started
 
 
-def map_in_threads(function, items, threads=None) -> list:
-    """[function(item) for item in items], several at a time; the results keep the order of the items.
+def map_in_threads(function: Callable, items: Iterable, threads: int | None = None) -> list:
+    """[function(item) for item in items] on several threads; the results keep the order of the items.
 
-    threads: how many at a time, all cores if None. What `function` calls must bear being called from several threads;
-    it has one core there, and its own work is not spread again.
+    threads: number of threads, None for `default_threads`. `function` must be thread-safe. Inside it, `map_shares` and
+    `map_in_threads` use one thread.
     """
     threads = threads or default_threads()
     if threads == 1:
@@ -29,19 +31,19 @@ def map_in_threads(function, items, threads=None) -> list:
 
 
 @functools.cache
-def _kept_threads():
+def _thread_pool():
     return ThreadPoolExecutor(available_cores(), initializer=set_threads, initargs=(1,))
 
 
 if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
-    os.register_at_fork(after_in_child=_kept_threads.cache_clear)
+    os.register_at_fork(after_in_child=_thread_pool.cache_clear)
 
 
-def map_shares(function, count, work=WORTH_SHARING):
-    """Call function(slice) for as many even shares of range(count) as there are cores, at the same time.
+def map_shares(function: Callable[[slice], Any], count: int, work: int = WORTH_SHARING) -> None:
+    """Split range(count) into one even share per thread, and call function(slice) for all shares at the same time.
 
-    For work of a millisecond, for which starting threads would take too long: these are kept. What `function` does is
-    not spread again. work: how many numbers are read in all; where they are few, it is called once, for everything.
+    For work of about a millisecond: the threads are started once and reused. Inside `function`, one thread is used.
+    work: number of array elements to read in total. Below WORTH_SHARING, function(slice(0, count)) is called directly.
     """
     shares = min(default_threads(), count) if work >= WORTH_SHARING else 1
     if shares < 2:
@@ -49,7 +51,7 @@ def map_shares(function, count, work=WORTH_SHARING):
         return
     bounds = [count * i // shares for i in range(shares + 1)]
     with single_threaded_blas:
-        futures = [_kept_threads().submit(function, slice(*pair)) for pair in itertools.pairwise(bounds)]
-        wait(futures)  # all of them, also where one fails: nobody works on when this returns
+        futures = [_thread_pool().submit(function, slice(*pair)) for pair in itertools.pairwise(bounds)]
+        wait(futures)  # for all, also if one fails: no thread is still working after the return
     for future in futures:
         future.result()

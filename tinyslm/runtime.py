@@ -27,7 +27,7 @@ IDLE_BYTES = 2**29  # freed memory that the process keeps
 LARGEST_KEPT = 2**25  # bytes of an array; larger ones, such as weights of a large model, are returned to the system
 
 
-def configure():
+def configure() -> None:
     """Apply both settings, unless TINYSLM_RUNTIME is "off". Called once, before NumPy is loaded."""
     if os.environ.get(SWITCH, "").lower() != "off":
         os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", SPIN_CYCLES)
@@ -56,14 +56,14 @@ def default_threads() -> int:
     return getattr(_chosen, "count", None) or available_cores()
 
 
-def set_threads(count):
+def set_threads(count: int | None) -> None:
     """Set `default_threads` of the calling thread; None restores one per core."""
     _chosen.count = count
 
 
 @contextmanager
 def use_threads(count: int):
-    """Spread the work of this thread over `count` threads inside the block, so that several jobs share a machine."""
+    """Inside the block, distribute the work of this thread over `count` threads, so that jobs can share a machine."""
     before = getattr(_chosen, "count", None)
     set_threads(count)
     try:

@@ -1,10 +1,11 @@
-"""A model is a tree of arrays: modules are dataclasses whose fields are arrays, other modules, or plain settings.
+"""Models as trees of arrays: modules are dataclasses whose fields are arrays, other modules, or plain settings.
 
-Nothing hides in a module: no gradient, no train/eval flag, no cache. A new model is made by rebuilding the tree with
-other leaves (`map_arrays`, `map_modules`), and the gradient of a loss is a tree of the same form.
+A module has no hidden state: no gradient, no train/eval flag, no cache. `map_arrays` and `map_modules` make a new model
+with other leaves. The gradient of a loss is a tree of the same form.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, dataclass_transform
 
@@ -14,20 +15,20 @@ Array = np.ndarray
 
 
 def constant(**options):
-    """A dataclass field whose array belongs to the model but is never trained: codes, masks, scales."""
+    """A dataclass field whose array is part of the model and never trained: codes, masks, scales."""
     return field(metadata={"constant": True}, **options)
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(constant,))
 class Module:
-    """A node of the tree. Sub-classes are turned into dataclasses, compared by identity."""
+    """A node of the tree. Each subclass becomes a dataclass, compared by identity."""
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
         dataclass(eq=False, repr=False)(cls)
 
     def replace(self, **changes):
-        """A copy with some fields exchanged; the module itself stays as it is."""
+        """A copy with other values of some fields. The module itself does not change."""
         return replace(self, **changes)
 
     def __repr__(self):
@@ -36,25 +37,25 @@ class Module:
 
 
 def _describe(value):
-    """An array as its shape and dtype, a list as its length, anything else as it is."""
+    """dtype and shape of an array, length of a list, `repr` of other values."""
     if is_array(value):
         return f"{value.dtype}{list(value.shape)}"
     return f"[{len(value)} x {type(value[0]).__name__}]" if isinstance(value, list) and value else repr(value)
 
 
 def is_array(value) -> bool:
-    """True for arrays and for values on a tape, which look the same from outside."""
+    """True for arrays and for traced values."""
     return hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, np.generic)
 
 
 @functools.cache
 def _fields_of(kind):
-    """The (name, is_constant) of a module's fields, which `dataclasses.fields` would look up at every walk."""
+    """(name, is_constant) of the fields of a class of modules, cached because `dataclasses.fields` is slow."""
     return [(f.name, f.metadata.get("constant", False)) for f in fields(kind)]
 
 
 def _entries(node):
-    """The (name, value, is_constant) of everything directly below a node of the tree."""
+    """(name, value, is_constant) of the children of a node."""
     if isinstance(node, Module):
         return [(name, getattr(node, name), is_constant) for name, is_constant in _fields_of(type(node))]
     if isinstance(node, dict):
@@ -65,7 +66,7 @@ def _entries(node):
 
 
 def _rebuild(node, values):
-    """The same node with other values below it, in the order of `_entries`."""
+    """A copy of the node with other children, in the order of `_entries`."""
     if isinstance(node, Module):
         return type(node)(*values)
     if isinstance(node, dict):
@@ -74,6 +75,7 @@ def _rebuild(node, values):
 
 
 def _walk(function, node, path, is_constant):
+    """The tree with function(path, array, is_constant) in place of every array. Nodes without arrays are shared."""
     if is_array(node):
         return function(path, node, is_constant)
     entries = _entries(node)
@@ -85,7 +87,7 @@ def _walk(function, node, path, is_constant):
     )
 
 
-def map_arrays(function, tree) -> Any:
+def map_arrays(function: Callable[[str, Array], Any], tree) -> Any:
     """The tree with `function(path, array)` in place of every array."""
     return _walk(lambda path, array, _: function(path, array), tree, "", False)
 
@@ -93,7 +95,7 @@ def map_arrays(function, tree) -> Any:
 def map_parameters(function, tree, otherwise=lambda path, array: array) -> Any:
     """The tree with `function(path, array)` in place of every trainable array, `otherwise` in place of the rest.
 
-    Trainable is what holds floating-point numbers and is not declared `constant()`.
+    Trainable arrays have a floating-point dtype and are not in a `constant()` field.
     """
 
     def choose(path, array, is_constant):
@@ -104,21 +106,37 @@ def map_parameters(function, tree, otherwise=lambda path, array: array) -> Any:
 
 
 def named_arrays(tree) -> dict[str, Array]:
-    """{path: array} of every array of a tree, such as "layers.0.attention.query.weight", in the order of the fields."""
+    """All arrays of a model, or of its gradients, by module path.
+
+    Parameters
+    ----------
+    tree
+        A module, or a list, tuple or dict of modules and arrays.
+
+    Returns
+    -------
+    dict
+        {path: array} in the order of the fields, with paths such as "layers.0.attention.query.weight".
+
+    Examples
+    --------
+    >>> named_arrays({"layers": [np.zeros(2), np.ones(1)]})
+    {'layers.0': array([0., 0.]), 'layers.1': array([1.])}
+    """
     found = {}
     map_arrays(lambda path, array: found.setdefault(path, array), tree)
     return found
 
 
 def named_parameters(tree) -> dict[str, Array]:
-    """{path: array} of the trainable arrays only."""
+    """{path: array} of the trainable arrays."""
     found = {}
     map_parameters(lambda path, array: found.setdefault(path, array), tree)
     return found
 
 
-def named_modules(tree, kind=Module, path="") -> dict[str, Module]:
-    """{path: module} of every module of a kind, parents before children."""
+def named_modules(tree, kind=Module, path: str = "") -> dict[str, Module]:
+    """{path: module} of every module of class `kind`, parents before children."""
     found = {path: tree} if isinstance(tree, kind) else {}
     below = f"{path}." if path else ""
     for name, value, _ in _entries(tree):
@@ -127,10 +145,10 @@ def named_modules(tree, kind=Module, path="") -> dict[str, Module]:
     return found
 
 
-def map_modules(function, tree, kind=Module, path="") -> Any:
-    """The tree with `function(path, module)` in place of every module of a kind.
+def map_modules(function: Callable[[str, Module], Any], tree, kind=Module, path: str = "") -> Any:
+    """The tree with `function(path, module)` in place of every module of class `kind`.
 
-    What is below an exchanged module is not visited: the function answers for the whole of it.
+    Modules below a replaced module are not visited.
     """
     if isinstance(tree, kind):
         return function(path, tree)

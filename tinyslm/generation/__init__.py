@@ -1,4 +1,4 @@
-"""From a model that predicts one token to text: the key/value cache, sampling, and the loop that joins them."""
+"""Text generation: the key/value cache, sampling, and the loop over tokens."""
 
 from tinyslm.generation.cache import KeyValueCache
 from tinyslm.generation.generate import end_tokens, generate, stream

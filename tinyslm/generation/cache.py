@@ -1,4 +1,4 @@
-"""The key/value cache: what earlier tokens look like to later ones never changes, so it is computed once.
+"""Key/value cache: keys and values of past tokens are constant, so they are computed once.
 
 A pass over T new tokens then costs T rows of attention instead of S.
 Source: Shazeer 2019 (Fast Transformer Decoding), section 2.4.
@@ -7,14 +7,15 @@ Source: Shazeer 2019 (Fast Transformer Decoding), section 2.4.
 import numpy as np
 
 from tinyslm.errors import DataError
+from tinyslm.tree import Array
 
 
 class KeyValueCache:
-    """Keys (already turned by their positions) and values of the first `length` tokens, for every layer.
+    """Keys (after the rotation) and values of the first `length` tokens, for every layer.
 
     keys, values: {layer: (B, capacity, G, D)}, allocated when the layer is first computed, so that sizes and dtype are
-    those of the model as it is, pruned and quantized ones too. Setting `length` back forgets the tokens after it.
-    source: {layer: (keys, values)} of what cross attention looks at (encoder-decoders), which does not grow.
+    those of the model, also after pruning or quantization. Setting `length` to less discards the tokens after it.
+    source: {layer: (keys, values)} of cross attention (encoder-decoders), which does not grow.
     For passes without gradients only.
     """
 
@@ -25,8 +26,8 @@ class KeyValueCache:
         self.values = {}
         self.source = {}
 
-    def extend(self, layer, key, value):
-        """Store the keys and values of T new tokens of one layer; returns those of all S tokens so far.
+    def extend(self, layer: int, key: Array, value: Array) -> tuple[Array, Array]:
+        """Store the keys and values of T new tokens of one layer; returns those of all S tokens.
 
         key, value: (B, T, G, D);  returns two views (B, S, G, D) with S = length + T.
         """
@@ -39,23 +40,23 @@ class KeyValueCache:
             store[layer][:, start:stop] = new
         return self.keys[layer][:, :stop], self.values[layer][:, :stop]
 
-    def keep(self, layer, compute):
-        """The keys and values of the source: `compute()` in the first pass, the same again in all others."""
+    def keep(self, layer: int, compute) -> tuple[Array, Array]:
+        """Keys and values of the source: `compute()` in the first pass, the stored result in all later ones."""
         if layer not in self.source:
             self.source[layer] = compute()
         return self.source[layer]
 
-    def advance(self, count):
-        """Count `count` new tokens as seen: called once per pass, when every layer has stored them."""
+    def advance(self, count: int) -> None:
+        """Add `count` to the length: called once per pass, after every layer stored its new tokens."""
         self.length += count
 
     def num_bytes(self) -> int:
-        """What it takes in memory, for the tokens to come as well."""
+        """Bytes in memory, for the full capacity."""
         pairs = [array for pair in self.source.values() for array in pair]
         return sum(array.nbytes for array in [*self.keys.values(), *self.values.values(), *pairs])
 
-    def repeat(self, times):
-        """A cache for `times` continuations of every sequence: row b becomes rows b * times and on."""
+    def repeat(self, times: int) -> "KeyValueCache":
+        """A cache for `times` continuations of each sequence: row b becomes rows b * times to (b + 1) * times - 1."""
         repeated = KeyValueCache(self.capacity)
         repeated.length = self.length
         repeated.keys = {layer: np.repeat(key, times, axis=0) for layer, key in self.keys.items()}

@@ -1,4 +1,4 @@
-"""What has been read so far, and what follows it: the one question of generation, for each kind of model."""
+"""Incremental decoding state, per architecture: the tokens so far, and the logits of the next one."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from tinyslm.generation.cache import KeyValueCache
 from tinyslm.generation.quantized_cache import QuantizedKeyValueCache
 from tinyslm.models import DecoderConfig, EncoderDecoderConfig
 
-CACHES = {"exact": KeyValueCache, "int8": QuantizedKeyValueCache}  # how keys and values are stored
+CACHES = {"exact": KeyValueCache, "int8": QuantizedKeyValueCache}
 
 
 class DecoderState:
-    """A decoder that has read a prompt, and reads the tokens that follow it."""
+    """Decoding state of a decoder: the prompt and the tokens that follow it, (B, length)."""
 
     def __init__(self, model, token_ids, max_new_tokens, attention_mask=None, make_cache=KeyValueCache):
         self.model = model
@@ -36,28 +36,28 @@ class DecoderState:
         self.cache = make_cache(capacity)
 
     def next_logits(self):
-        """Logits of the token that follows: (B, V)."""
+        """Logits of the next token: (B, V)."""
         mask = self.mask[:, : self.length]
         if _rotation_changes(self.model.config, int(mask.sum(axis=1).max())):
-            self.cache = self.make_cache(self.cache.capacity)  # its keys were turned by other angles
+            self.cache = self.make_cache(self.cache.capacity)  # its keys were rotated by other angles
         unread = self.sequence[:, self.cache.length : self.length]  # (B, n): the prompt, later one token
-        seen_mask = mask if self.has_padding else None
-        return self.model(unread, seen_mask, cache=self.cache, last_only=True)[:, 0]
+        attention_mask = mask if self.has_padding else None
+        return self.model(unread, attention_mask, cache=self.cache, last_only=True)[:, 0]
 
     def read(self, tokens):
-        """Take (B,) tokens as what followed."""
+        """Append one token per row, (B,)."""
         self.sequence[:, self.length] = tokens
         self.length += 1
 
 
 def _rotation_changes(config, length):
-    """True if a sequence of `length` tokens turns its keys by other angles than one of length - 1: longrope changes its
-    factors once, for all positions (Ding et al. 2024; the moment is that of Hugging Face transformers)."""
+    """True if keys are rotated by other angles in `length` tokens than in length - 1 tokens: longrope changes its
+    factors once, for all positions (Ding et al. 2024; at the same length as Hugging Face transformers)."""
     return any(rope and rope.scaling == "longrope" and length == rope.original_length + 1 for rope in config.ropes)
 
 
 class EncoderDecoderState:
-    """An encoder-decoder that has read a source, and reads the text that it writes itself, from the start token on."""
+    """Decoding state of an encoder-decoder: the encoded source and the decoder's tokens, from the start token on."""
 
     def __init__(self, model, token_ids, max_new_tokens, attention_mask=None, make_cache=KeyValueCache):
         self.model = model
@@ -67,27 +67,26 @@ class EncoderDecoderState:
         self.cache = make_cache(max_new_tokens)
 
     def next_logits(self):
-        """Logits of the token that follows: (B, V)."""
+        """Logits of the next token: (B, V)."""
         return self.model.decode(self.unread[:, None], self.states, self.attention_mask, cache=self.cache)[:, 0]
 
     def read(self, tokens):
-        """Take (B,) tokens as what followed."""
+        """Append one token per row, (B,)."""
         self.unread = tokens
 
 
-READERS = {DecoderConfig: DecoderState, EncoderDecoderConfig: EncoderDecoderState}
+STATES = {DecoderConfig: DecoderState, EncoderDecoderConfig: EncoderDecoderState}
 
 
 def start_decoding(model, token_ids, max_new_tokens, attention_mask=None, cache="exact"):
-    """The reader for a model, before the first of its new tokens. cache: one of CACHES.
+    """Decoding state of a model before its first new token. cache: one of CACHES.
 
-    Raises ConfigError for a model that does not predict what follows, or an unknown cache, and DataError, before
-    anything is computed, for tokens that the model cannot read or if it could not read all of the prompt and all but
-    the last of the new tokens.
+    Raises ConfigError for an encoder or an unknown cache. Raises DataError, before anything is computed, for invalid
+    tokens, or if the prompt and all new tokens but the last do not fit in the context.
     """
-    reader = READERS.get(type(model.config))
-    if reader is None:
-        raise ConfigError(f"a {model.config.family} model cannot generate: it does not predict what follows a text")
+    make_state = STATES.get(type(model.config))
+    if make_state is None:
+        raise ConfigError(f"a {model.config.family} model cannot generate: it does not predict the next token")
     if cache not in CACHES:
         raise ConfigError(f"cache is {cache!r}, expected one of {', '.join(CACHES)}")
-    return reader(model, token_ids, max_new_tokens, attention_mask, CACHES[cache])
+    return make_state(model, token_ids, max_new_tokens, attention_mask, CACHES[cache])

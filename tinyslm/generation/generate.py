@@ -1,72 +1,117 @@
-"""Generation: predict the next token, read it, repeat."""
+"""Autoregressive generation: predict the next token, append it, repeat."""
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from tinyslm.errors import ConfigError
 from tinyslm.generation.decoding_state import start_decoding
 from tinyslm.generation.sampling import check_sampling, sample
+from tinyslm.tree import Array, Module
 
 
 def generate(
-    model,
-    token_ids,
-    max_new_tokens,
+    model: Module,
+    token_ids: Array,
+    max_new_tokens: int,
     *,
-    temperature=0.0,
-    top_k=None,
-    top_p=None,
-    seed=None,
-    attention_mask=None,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    attention_mask: Array | None = None,
     stop_tokens=(),
-    cache="exact",
-):
-    """All that is generated, at once: (B, T) integers -> (B, max_new_tokens) new tokens only.
+    cache: str = "exact",
+) -> Array:
+    """Generate new tokens with a key/value cache.
 
-    The options are those of `stream`. A row that met one of its stop_tokens repeats that token to the end.
+    A decoder continues `token_ids`. An encoder-decoder reads them as its source and generates the target text, which
+    is returned without the start token.
+
+    Parameters
+    ----------
+    model
+        A decoder or an encoder-decoder.
+    token_ids : ndarray of integers, shape (B, T)
+        Prompts of different length are padded on the left, sources on either side.
+    max_new_tokens
+        Number of tokens to generate.
+    temperature
+        Divides the logits. 0 is greedy decoding.
+    top_k
+        Sample only from the k most probable tokens.
+    top_p
+        Sample only from the smallest set of most probable tokens with a total probability of at least p.
+    seed
+        Seed of the sampling, for reproducible tokens.
+    attention_mask : ndarray, shape (B, T), optional
+        0 for padding.
+    stop_tokens
+        A row that generated one of these repeats it. Generation ends when all rows have one. By default nothing stops;
+        `generation.end_tokens(model.config)` are the end tokens of the model.
+    cache
+        Storage of keys and values: "exact", or "int8" with one byte per number.
+
+    Returns
+    -------
+    ndarray of integers, shape (B, max_new_tokens)
+        The new tokens only.
+
+    Raises
+    ------
+    ConfigError
+        For invalid options, or an encoder.
+    DataError
+        For invalid tokens, or if they do not fit in the context of the model.
+
+    References
+    ----------
+    Fan et al. 2018 (arXiv 1805.04833), section 5.1, for top-k; Holtzman et al. 2020 (arXiv 1904.09751), section 3.1,
+    for top-p.
+
+    Examples
+    --------
+    >>> from tinyslm.models import DecoderConfig, random_model
+    >>> config = DecoderConfig("llama", 11, 8, 16, 1, 2, 1, 4, 32)  # a vocabulary of 11 tokens, one layer
+    >>> generate(random_model(config), np.array([[1, 2, 3]]), 4).shape
+    (1, 4)
     """
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "cache": cache}
     steps = list(
         stream(model, token_ids, max_new_tokens, attention_mask=attention_mask, stop_tokens=stop_tokens, **options)
     )
-    steps += steps[-1:] * (max_new_tokens - len(steps))  # every row had ended: repeat its stop token
+    steps += steps[-1:] * (max_new_tokens - len(steps))  # all rows stopped early: repeat their stop tokens
     return np.stack(steps, axis=1)
 
 
 def stream(
-    model,
-    token_ids,
-    max_new_tokens,
+    model: Module,
+    token_ids: Array,
+    max_new_tokens: int,
     *,
-    temperature=0.0,
-    top_k=None,
-    top_p=None,
-    seed=None,
-    attention_mask=None,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    attention_mask: Array | None = None,
     stop_tokens=(),
-    cache="exact",
-):
+    cache: str = "exact",
+) -> Iterator[Array]:
     """Yield the tokens of one step at a time, (B,) integers, at most max_new_tokens times.
 
-    token_ids: (B, T) integers, with attention_mask (B, T) 0 for padding. A decoder continues them; of different length,
-    they are padded on the left. An encoder-decoder reads them as its source, padded on either side, and what is yielded
-    is the text it writes, without the start token.
-    temperature 0 is greedy; top_k and top_p as in `next_token_probabilities`; the same seed gives the same tokens.
-    stop_tokens: a row that produced one of them repeats it, and generation ends when every row has; by default nothing
-    stops (`end_tokens(model.config)` is what a model was trained to end with).
-    cache: how keys and values of earlier tokens are stored: "exact" as they are, "int8" in one byte per number.
-    Raises, when the first step is asked for, ConfigError for bad options, otherwise as `start_decoding`.
+    Arguments and errors are those of `generate`. The errors are raised when the first step is requested.
     """
     if not (isinstance(max_new_tokens, int | np.integer) and max_new_tokens >= 1):
         raise ConfigError(f"max_new_tokens is {max_new_tokens}, expected an integer of at least 1")
     check_sampling(temperature, top_k, top_p, seed)
     generator = np.random.default_rng(seed)
     stop_tokens = np.asarray(stop_tokens, np.int64)
-    reader = start_decoding(model, token_ids, max_new_tokens, attention_mask, cache)
+    state = start_decoding(model, token_ids, max_new_tokens, attention_mask, cache)
     tokens, finished = None, False
     for step in range(max_new_tokens):
         if step:
-            reader.read(tokens)
-        drawn = sample(reader.next_logits(), generator, temperature, top_k, top_p)  # (B,)
+            state.read(tokens)
+        drawn = sample(state.next_logits(), generator, temperature, top_k, top_p)  # (B,)
         tokens = np.where(finished, tokens, drawn) if step else drawn
         yield tokens.copy()
         finished = finished | np.any(tokens[:, None] == stop_tokens, axis=1)
@@ -75,6 +120,6 @@ def stream(
 
 
 def end_tokens(config) -> tuple[int, ...]:
-    """The tokens with which a model says that it has finished: none, one, or several."""
+    """Token ids that end a text of this model: none, one, or several."""
     ends = config.eos_token_id
     return () if ends is None else tuple(np.atleast_1d(ends).tolist())

@@ -1,4 +1,4 @@
-"""The key/value cache in one byte per number, with one scale per token and head."""
+"""Key/value cache in 8 bits, with one scale per token and head."""
 
 import numpy as np
 
@@ -7,12 +7,12 @@ from tinyslm.generation.cache import KeyValueCache
 
 
 class QuantizedKeyValueCache:
-    """What behaves like a `KeyValueCache` and stores codes: a number is off by at most half a step of its token's head.
+    """Same methods as `KeyValueCache`, with integer codes: the error is at most half a quantization step.
 
-    codes: (B, capacity, G, D) int8, scale and, where it is not symmetric, zero_point: (B, capacity, G, 1), each of them
-    in a `KeyValueCache` of its own. What it gives back is what it stored, for new tokens too: a text read in pieces
-    gives the same numbers as one read at once.
-    symmetric: zero point 0; otherwise the range of each head is used in full, for one byte more per token and head.
+    codes: (B, capacity, G, D) int8, scale and, if asymmetric, zero_point: (B, capacity, G, 1), each in its own
+    `KeyValueCache`. It returns the dequantized codes for new tokens too, so a text that is processed in pieces gives
+    the same numbers as in one pass.
+    symmetric: zero point 0. Otherwise the range of each head is used in full, with one more byte per token and head.
     Source: Sheng et al. 2023 (FlexGen), section 5; there in 4 bits, in groups of 64 numbers.
     """
 
@@ -23,7 +23,7 @@ class QuantizedKeyValueCache:
 
     @property
     def length(self) -> int:
-        """How many tokens are stored. Setting it back forgets those after it."""
+        """Number of stored tokens. Setting it to less discards the tokens after it."""
         return self.parts["codes"].length
 
     @length.setter
@@ -33,37 +33,37 @@ class QuantizedKeyValueCache:
 
     def extend(self, layer, key, value):
         """As `KeyValueCache.extend`: (B, T, G, D) twice -> (B, S, G, D) twice, rounded."""
-        key, value = self._rounded(key), self._rounded(value)
-        return self._widened({name: part.extend(layer, key[name], value[name]) for name, part in self.parts.items()})
+        key, value = self._quantize(key), self._quantize(value)
+        return self._dequantize({name: part.extend(layer, key[name], value[name]) for name, part in self.parts.items()})
 
     def keep(self, layer, compute):
-        """As `KeyValueCache.keep`: the keys and values of the source, computed once and rounded."""
+        """As `KeyValueCache.keep`: keys and values of the source, computed once and rounded."""
         if layer not in self.parts["codes"].source:
-            key, value = (self._rounded(array) for array in compute())
+            key, value = (self._quantize(array) for array in compute())
             for name, part in self.parts.items():
                 part.source[layer] = key[name], value[name]
-        return self._widened({name: part.source[layer] for name, part in self.parts.items()})
+        return self._dequantize({name: part.source[layer] for name, part in self.parts.items()})
 
     def advance(self, count):
-        """Count `count` new tokens as seen."""
+        """Add `count` to the length."""
         self.length += count
 
     def repeat(self, times):
-        """As `KeyValueCache.repeat`: row b becomes rows b * times and on."""
+        """As `KeyValueCache.repeat`."""
         repeated = QuantizedKeyValueCache(self.capacity, symmetric="zero_point" not in self.parts)
         repeated.parts = {name: part.repeat(times) for name, part in self.parts.items()}
         return repeated
 
     def num_bytes(self) -> int:
-        """What it takes in memory, scales included."""
+        """Bytes in memory, including the scales."""
         return sum(part.num_bytes() for part in self.parts.values())
 
-    def _rounded(self, array):
-        """{name of a part: array} of keys or values (..., D); a zero point is itself a code, so it fits in a byte."""
+    def _quantize(self, array):
+        """{name of a part: array} of keys or values (..., D). A zero point is a code too, so it fits in a byte."""
         rounded = quantize(array, symmetric="zero_point" not in self.parts, group_size=array.shape[-1])
         return {"codes": rounded.codes, "scale": rounded.scale, "zero_point": rounded.zero_point.astype(np.int8)}
 
-    def _widened(self, pairs):
+    def _dequantize(self, pairs):
         """Keys and values from {name of a part: (its keys, its values)}."""
         zero = np.zeros((1, 1, 1, 1), np.int8)
         return tuple(

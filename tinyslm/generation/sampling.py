@@ -1,4 +1,4 @@
-"""From logits to a token: temperature, then top-k, then top-p (the order of Hugging Face transformers)."""
+"""Sampling of the next token: temperature, then top-k, then top-p (the order of Hugging Face transformers)."""
 
 import math
 
@@ -6,10 +6,11 @@ import numpy as np
 import scipy
 
 from tinyslm.errors import ConfigError
+from tinyslm.tree import Array
 
 
-def check_sampling(temperature, top_k, top_p, seed=None):
-    """Raise ConfigError for settings that mean nothing."""
+def check_sampling(temperature: float, top_k: int | None, top_p: float | None, seed: int | None = None) -> None:
+    """Raise ConfigError for invalid sampling settings."""
     if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
         raise ConfigError(f"seed is {seed}, expected an integer of at least 0, or None")
     if not (math.isfinite(temperature) and temperature >= 0):
@@ -20,18 +21,20 @@ def check_sampling(temperature, top_k, top_p, seed=None):
         raise ConfigError(f"top_p is {top_p}, expected a number in (0, 1], or None")
 
 
-def next_token_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
+def next_token_probabilities(
+    logits: Array, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Array:
     """softmax(logits / temperature), restricted to the k most probable tokens and to the smallest set of mass >= p.
 
-    logits: (..., V);  returns (..., V) float64, rows sum to 1, exactly 0 for what is excluded. top_p applies to the
-    probabilities that top_k left, and keeps a token if those above it have less than p together, so never fewer than
-    one. Equal logits: the lower token id counts as the more probable, so that never more than k are kept.
-    temperature must be positive: greedy decoding is `sample`'s limit for 0.
+    logits: (..., V);  returns (..., V) float64, rows sum to 1, exactly 0 for excluded tokens. top_p applies to the
+    probabilities after top_k. It keeps a token if the more probable ones have less than p in total, so at least one
+    token. Of equal logits, the lower token id counts as more probable, so never more than k are kept.
+    temperature must be positive. For 0 use `sample`, which is then greedy.
     Sources: Fan et al. 2018 (top-k); Holtzman et al. 2020, section 3.1 (top-p, "nucleus").
     """
     check_sampling(temperature, top_k, top_p)
     if temperature == 0:
-        raise ConfigError("temperature is 0: there is nothing to sample, take the largest logit")
+        raise ConfigError("temperature is 0, expected a positive number; use sample, which is then greedy")
     order = np.argsort(-logits, axis=-1, kind="stable")  # (..., V) token ids, most probable first
     ranked = np.take_along_axis(logits, order, axis=-1).astype(np.float64)
     ranked -= ranked[..., :1]  # the largest becomes 0, so that no temperature overflows
@@ -40,7 +43,7 @@ def next_token_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
         ranked[..., top_k:] = -np.inf
     ranked = scipy.special.softmax(ranked, axis=-1)
     if top_p is not None:
-        mass_above = np.cumsum(ranked, axis=-1)[..., :-1]  # of all but the first, which is always kept
+        mass_above = np.cumsum(ranked, axis=-1)[..., :-1]  # (..., V - 1): of all but the first, which is always kept
         ranked[..., 1:][mass_above >= top_p] = 0
         ranked /= np.sum(ranked, axis=-1, keepdims=True)
     probabilities = np.empty_like(ranked)
@@ -48,10 +51,16 @@ def next_token_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
     return probabilities
 
 
-def sample(logits, generator, temperature=1.0, top_k=None, top_p=None):
-    """One token per row, drawn with `next_token_probabilities` from a NumPy random generator.
+def sample(
+    logits: Array,
+    generator: np.random.Generator,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Array:
+    """One token per row, drawn from `next_token_probabilities` with a NumPy random generator.
 
-    logits: (B, V);  returns (B,) integers. Temperature 0 is greedy: the largest logit, the lowest id if several are.
+    logits: (B, V);  returns (B,) integers. Temperature 0 is greedy: the largest logit, of equal ones the lowest id.
     """
     if temperature == 0:
         return np.argmax(logits, axis=-1)

@@ -1,4 +1,4 @@
-"""Making a loss small: AdamW, a learning-rate schedule, and a loop over batches that can be stopped and resumed."""
+"""Training: AdamW, a learning-rate schedule, and a loop over batches that can be interrupted and resumed."""
 
 from tinyslm.training.adamw import AdamW
 from tinyslm.training.loop import Settings, State, train

@@ -1,4 +1,4 @@
-"""A training on disk: everything that is needed to go on as if it had never stopped."""
+"""Training checkpoints: a state on disk, from which a run resumes bit for bit."""
 
 import numpy as np
 
@@ -7,22 +7,22 @@ from tinyslm.errors import CheckpointError
 from tinyslm.training.loop import State
 
 
-def save_state(path, state: State):
-    """Write a state to one file, which is replaced as a whole: a kill at any moment leaves the old one or the new."""
+def save_state(path, state: State) -> None:
+    """Write a state to one file, atomically: after a crash the file is the old one or the new one."""
     write_safetensors(path, _arrays(state) | _progress(state))
 
 
 def restore_state(path, state: State) -> State:
-    """Fill a fresh state (`State.start` with the same model and settings) with what `save_state` wrote.
+    """Fill a new state (`State.start` with the same model and settings) with a file of `save_state`.
 
-    Raises CheckpointError, with the state as it was, if the file is missing or damaged, or of another model.
+    Raises CheckpointError, and leaves the state unchanged, if the file is missing, damaged, or of another model.
     """
     tensors = {name: tensor.read() for name, tensor in read_safetensors(path).items()}
     expected = _arrays(state) | _progress(state)
     for name in sorted(expected.keys() | tensors.keys()):
         found, wanted = (_kind(side.get(name), name) for side in (tensors, expected))
         if found != wanted:
-            raise CheckpointError(f"{path}: {name} is {found}, expected {wanted}; it is of another training")
+            raise CheckpointError(f"{path}: {name} is {found}, expected {wanted}; the file is from another run")
     for name, array in _arrays(state).items():
         array[...] = tensors[name]
     state.step = state.optimizer.steps = int(tensors["step"][0])
@@ -32,7 +32,7 @@ def restore_state(path, state: State) -> State:
 
 
 def _arrays(state):
-    """{name in the file: array} of all that a step changes in place."""
+    """{name in the file: array} of the parameters and their moments, which a step changes in place."""
     optimizer = state.optimizer
     kinds = {
         "parameter": optimizer.parameters,
@@ -43,7 +43,7 @@ def _arrays(state):
 
 
 def _progress(state):
-    """How far the training is, as arrays of one axis."""
+    """Step, seconds and losses as arrays with one axis."""
     return {
         "step": np.array([state.step], np.int64),
         "seconds": np.array([state.seconds]),
@@ -52,7 +52,7 @@ def _progress(state):
 
 
 def _kind(array, name):
-    """What must agree between a file and a state. There may be any number of losses."""
+    """Dtype and shape, which must agree between file and state. The number of losses is free."""
     if array is None:
         return "missing"
     return f"{array.dtype}[n]" if name == "losses" else f"{array.dtype}{list(array.shape)}"

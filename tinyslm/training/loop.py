@@ -1,8 +1,8 @@
-"""The training loop: gradients of micro-batches on several threads, one AdamW step per batch.
+"""Training loop: gradients of micro-batches on several threads, one AdamW step per batch.
 
-The order of the data follows from the seed and the step alone, and gradients are added in a fixed order. Hence the same
-seed and number of threads give the same bits, and a training that was stopped and resumed ends where an uninterrupted
-one does.
+The order of the data depends only on the seed and the step, and gradients are added in a fixed order. Hence the same
+seed and number of threads give the same bits, and an interrupted and resumed run ends with the same bits as an
+uninterrupted one.
 """
 
 import math
@@ -19,12 +19,12 @@ from tinyslm.parallel import map_in_threads
 from tinyslm.runtime import default_threads, use_threads
 from tinyslm.training.adamw import AdamW, clip_by_global_norm
 from tinyslm.training.schedule import warmup_cosine
-from tinyslm.tree import map_arrays, named_parameters
+from tinyslm.tree import Array, Module, map_arrays, named_parameters
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. Rates are per step; sizes are in rows of the training data, which are documents."""
+    """Training settings. Rates are per step. Sizes are in rows of the training data, which are documents."""
 
     steps: int
     batch_size: int = 40
@@ -33,48 +33,55 @@ class Settings:
     warmup_steps: int = 50
     final_rate: float = 0.05  # last learning rate as a fraction of the peak
     weight_decay: float = 0.1
-    gradient_limit: float = 1.0  # on the joint norm
+    gradient_limit: float = 1.0  # on the global norm
     seed: int = 0
     threads: int = field(default_factory=default_threads)
 
 
 @dataclass
 class State:
-    """A training after some steps: all that is needed to go on. The model's arrays belong to it and change."""
+    """Training state after `step` steps. It owns the arrays of the model, which each step changes in place."""
 
-    model: object
+    model: Module
     optimizer: AdamW
     step: int = 0
     losses: list[float] = field(default_factory=list)  # mean loss of each step, nats per token
     seconds: float = 0.0
 
     @classmethod
-    def start(cls, model, settings: Settings):
-        """Step 0, with a copy of the model, in which no array may occur twice."""
+    def start(cls, model: Module, settings: Settings) -> "State":
+        """State at step 0, with a copy of the model. No array may occur twice in the model."""
         model = map_arrays(lambda path, array: np.array(array), model)
         return cls(model, AdamW(named_parameters(model), weight_decay=settings.weight_decay))
 
 
-def batch_rows(step, count, settings: Settings):
-    """Which rows of the data the batch of a step consists of: every row once per epoch, in an order from the seed."""
+def batch_rows(step: int, count: int, settings: Settings) -> Array:
+    """Row indices (batch_size,) of the batch of a step: each of `count` rows once per epoch, in random order."""
     positions = np.arange(step * settings.batch_size, (step + 1) * settings.batch_size)
-    epochs, places = np.divmod(positions, count)
+    epochs, ranks = np.divmod(positions, count)
     orders = {epoch: np.random.default_rng([settings.seed, epoch]).permutation(count) for epoch in np.unique(epochs)}
-    return np.array([orders[epoch][place] for epoch, place in zip(epochs, places, strict=True)])
+    return np.array([orders[epoch][rank] for epoch, rank in zip(epochs, ranks, strict=True)])
 
 
-def count_next_tokens(token_ids, labels) -> int:
-    """How many tokens of some rows a decoder predicts: all but the first of each."""
+def count_next_tokens(token_ids: Array, labels: Array) -> int:
+    """Number of tokens that a decoder predicts: in each row, all labels but the first."""
     return np.count_nonzero(labels[:, 1:] != IGNORED)
 
 
-def batch_gradients(loss_function, model, token_ids, labels, settings: Settings, count_predicted=count_next_tokens):
-    """Loss of a batch and its gradients {path: array}, from micro-batches shared among the threads.
+def batch_gradients(
+    loss_function,
+    model: Module,
+    token_ids: Array,
+    labels: Array,
+    settings: Settings,
+    count_predicted=count_next_tokens,
+) -> tuple[float, dict[str, Array]]:
+    """Loss of a batch and its gradients {path: array}, from micro-batches that are distributed over threads.
 
-    Rows of similar length form a micro-batch, without the padding that all of them have. Each weighs by its predicted
-    tokens, of which there are count_predicted(token_ids, labels), so that the sum is the mean over the batch's tokens.
-    Thread i takes the i-th shortest and the i-th longest micro-batch of every 2 * threads, and adds them in that order;
-    the threads' sums are added in their order.
+    Rows of similar length form a micro-batch, and the padding that all of them share is cut off. The weight of a
+    micro-batch is its number of predicted tokens, count_predicted(token_ids, labels), so that the sum is the mean over
+    the tokens of the batch. Thread i computes the i-th shortest and the i-th longest micro-batch of every 2 * threads
+    and adds them in that order. Then the sums of the threads are added in the order of the threads.
     """
     lengths = np.max((labels != IGNORED) * np.arange(1, labels.shape[1] + 1), axis=1)  # (B,) without right padding
     order = np.argsort(lengths, kind="stable")
@@ -92,43 +99,39 @@ def batch_gradients(loss_function, model, token_ids, labels, settings: Settings,
     differentiate = value_and_grad(weighted_loss)
 
     def run_thread(thread):
-        total_loss, total = 0.0, None
         first, last = thread, 2 * settings.threads - 1 - thread
-        for shard in shards[first :: 2 * settings.threads] + shards[last :: 2 * settings.threads]:
-            loss, gradients = differentiate(model, *shard)
-            gradients = named_parameters(gradients)
-            total_loss += float(loss)
-            if total is None:
-                total = gradients
-            else:
-                for path, gradient in gradients.items():
-                    total[path] = total[path] + gradient
-        return total_loss, total
+        own = shards[first :: 2 * settings.threads] + shards[last :: 2 * settings.threads]
+        return _sum_in_order(differentiate(model, *shard) for shard in own)
 
-    results = map_in_threads(run_thread, range(min(settings.threads, len(shards))), settings.threads)
-    (loss, gradients), *others = results
-    for other_loss, other in others:
-        loss += other_loss
-        gradients = {path: gradient + other[path] for path, gradient in gradients.items()}
-    return loss, gradients
+    return _sum_in_order(map_in_threads(run_thread, range(min(settings.threads, len(shards))), settings.threads))
+
+
+def _sum_in_order(results):
+    """Sum of the losses and sum of the gradients {path: array} of an iterable of (loss, gradients)."""
+    total_loss, total = 0.0, {}
+    for loss, gradients in results:
+        total_loss += float(loss)
+        for path, gradient in named_parameters(gradients).items():
+            total[path] = total[path] + gradient if path in total else gradient
+    return total_loss, total
 
 
 def train(
     state: State,
-    token_ids,
-    labels,
+    token_ids: Array,
+    labels: Array,
     settings: Settings,
     *,
     loss_function=next_token_loss,
     count_predicted=count_next_tokens,
     after_step=None,
-):
-    """Train until `settings.steps`; returns the state, which is changed on the way.
+) -> State:
+    """Train until `settings.steps`; changes and returns the state.
 
     token_ids, labels: (N, T) rows as `document_rows` makes them. loss_function(model, token_ids, labels) -> mean loss
     per predicted token, of which there are count_predicted(token_ids, labels). after_step(state) is called after every
-    step: the place for progress, checkpoints and stopping early (by an exception).
-    Raises Error, with the state of the step before, if gradients are infinite or not numbers: training has diverged.
+    step, for progress, checkpoints and stopping early (by an exception).
+    Raises Error, and leaves the state of the previous step, if gradients are infinite or NaN: the training diverged.
     """
     while state.step < settings.steps:
         began = time.perf_counter()

@@ -1,12 +1,12 @@
-"""The learning rate over time."""
+"""Learning-rate schedule: linear warm-up and cosine decay."""
 
 import math
 
 
-def warmup_cosine(step, steps, warmup_steps, final=0.1) -> float:
-    """The fraction of the peak learning rate at `step` (0 .. steps - 1): up linearly, then down along half a cosine.
+def warmup_cosine(step: int, steps: int, warmup_steps: int, final: float = 0.1) -> float:
+    """Learning rate at `step` (0 .. steps - 1) as a fraction of its peak: linear warm-up, then half a cosine.
 
-    Reaches 1 at step warmup_steps - 1 and `final` at the end. Source: Loshchilov & Hutter 2017, eq. 5, with warm-up.
+    It is 1 at step warmup_steps - 1 and `final` at the last step. Source: Loshchilov & Hutter 2017, eq. 5.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
