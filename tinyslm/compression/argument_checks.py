@@ -103,8 +103,7 @@ def integer(low, high) -> Callable:
     """Check of a whole number from low to high. A bound may name an axis or an integer argument checked earlier."""
 
     def check(name, value, sizes):
-        require_integer(name, value, sizes.get(low, low), sizes.get(high, high))
-        sizes[name] = value
+        sizes[name] = require_integer(name, value, sizes.get(low, low), sizes.get(high, high))
         return value
 
     return check
@@ -112,22 +111,12 @@ def integer(low, high) -> Callable:
 
 def index_of(axis) -> Callable:
     """Check of an index into a named axis: a whole number from 0 to its size - 1."""
-
-    def check(name, value, sizes):
-        require_integer(name, value, 0, sizes[axis] - 1)
-        return value
-
-    return check
+    return lambda name, value, sizes: require_integer(name, value, 0, sizes[axis] - 1)
 
 
 def one_of(*choices) -> Callable:
     """Check of a setting with a few possible values, such as the name of a method."""
-
-    def check(name, value, sizes):
-        require_choice(name, value, choices)
-        return value
-
-    return check
+    return lambda name, value, sizes: require_choice(name, value, choices)
 
 
 def at_least(low) -> Callable:
@@ -156,9 +145,10 @@ def fraction(name, value, sizes):
 
 
 def require_integer(name: str, value, low, high):
-    """Raise ConfigError unless value is a whole number with low <= value <= high."""
+    """The value. Raises ConfigError unless it is a whole number with low <= value <= high."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not low <= value <= high:
         raise ConfigError(f"{name} must be a whole number from {low} to {high}, found {value!r}")
+    return value
 
 
 def require_count(name: str, value):
@@ -168,9 +158,10 @@ def require_count(name: str, value):
 
 
 def require_choice(name: str, value, choices):
-    """Raise ConfigError unless value is one of the choices."""
+    """The value. Raises ConfigError unless it is one of the choices."""
     if value not in choices:
         raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+    return value
 
 
 def require_ratio(ratio, units: str = "parameters"):

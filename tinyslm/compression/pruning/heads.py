@@ -11,13 +11,7 @@ import numpy as np
 
 from tinyslm.compression.argument_checks import array, checked, integer, matrix, one_of
 from tinyslm.compression.pruning.importance import magnitude_importance, minitron_importance
-from tinyslm.compression.pruning.slicing import (
-    most_important,
-    require_ascending,
-    take_inputs,
-    take_outputs,
-    weight_of,
-)
+from tinyslm.compression.pruning.slicing import most_important, require_ascending, take_inputs, take_outputs, weight_of
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear
 

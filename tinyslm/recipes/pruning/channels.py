@@ -62,7 +62,7 @@ class SliceChannels:
 def channel_scores(model, calibration, method):
     """(C,) importance of the channels of the residual stream."""
     if method == "minitron":
-        return sum(minitron_inputs(model, calibration, first_readers(model)).values())
+        return sum(minitron_inputs(model, calibration, {path: path for path in first_readers(model)}).values())
     axes = channel_axes(model.config)
     return unit_importance(model, calibration, method, {"": model}, lambda tree: channel_parts(tree, axes))[""]
 

@@ -59,10 +59,7 @@ class SliceHeads:
     importance: str = "minitron"
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
-        require_choice("importance", self.importance, HEAD_METHODS)
-        require_dense(model)
-        config = model.config
-        H, G, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        H, G, D = attention_sizes(self, model)
         count = count_to_keep(self.ratio, H // G, "query heads per key/value head", "SliceGroups removes whole groups")
         importance = head_scores(model, calibration, self.importance, head_parts(D))
 
@@ -72,7 +69,7 @@ class SliceHeads:
             return layer.replace(query=query, output=output)
 
         sliced = map_modules(slice_layer, model, ATTENTION)
-        return sliced.replace(config=replace(config, num_attention_heads=count * G))
+        return sliced.replace(config=replace(model.config, num_attention_heads=count * G))
 
 
 @dataclass(frozen=True)
@@ -108,10 +105,7 @@ class SliceGroups:
     importance: str = "minitron"
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
-        require_choice("importance", self.importance, HEAD_METHODS)
-        require_dense(model)
-        config = model.config
-        H, G, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        H, G, D = attention_sizes(self, model)
         count = count_to_keep(self.ratio, G, "key/value heads", "SliceHeads removes query heads within groups")
         scores = head_scores(model, calibration, self.importance, group_parts(H // G * D, D))
         if self.importance == "minitron":
@@ -127,9 +121,16 @@ class SliceGroups:
 
         sliced = map_modules(slice_layer, model, ATTENTION | RelativePositions)
         changes = {"num_attention_heads": H // G * count}
-        if "num_key_value_heads" in vars(config):  # otherwise it equals the number of query heads
+        if "num_key_value_heads" in vars(model.config):  # otherwise it equals the number of query heads
             changes["num_key_value_heads"] = count
-        return sliced.replace(config=replace(config, **changes))
+        return sliced.replace(config=replace(model.config, **changes))
+
+
+def attention_sizes(step, model) -> tuple[int, int, int]:
+    """Query heads H, key/value heads G, head size D. ConfigError for an unknown method or compressed layers."""
+    require_choice("importance", step.importance, HEAD_METHODS)
+    require_dense(model)
+    return model.config.num_attention_heads, model.config.num_key_value_heads, model.config.head_dim
 
 
 def head_scores(model, calibration, method, parts) -> dict:
@@ -142,8 +143,7 @@ def head_scores(model, calibration, method, parts) -> dict:
         return unit_importance(model, calibration, method, layers, parts)
     outputs = {path: f"{path}.output" for path in layers}
     D = model.config.head_dim
-    found = minitron_inputs(model, calibration, outputs.values(), lambda rows: minitron_square(head_norms(rows, D)))
-    return {path: found[output] for path, output in outputs.items()}
+    return minitron_inputs(model, calibration, outputs, lambda rows: minitron_square(head_norms(rows, D)))
 
 
 def shared_by_stacks(model, scores) -> dict:
@@ -168,12 +168,8 @@ def head_parts(head_dim):
 
 def group_parts(query_rows, head_dim):
     """A function of an attention layer: the coupled arrays of its groups, groups first. query_rows: of one group."""
-
-    def parts(layer):
-        queries = by_head([*_rows(layer.query), layer.output.weight.T], query_rows)
-        return queries + by_head(_rows(layer.key) + _rows(layer.value), head_dim)
-
-    return parts
+    queries = head_parts(query_rows)
+    return lambda layer: queries(layer) + by_head(_rows(layer.key) + _rows(layer.value), head_dim)
 
 
 def _rows(linear):

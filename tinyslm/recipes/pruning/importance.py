@@ -57,10 +57,13 @@ def unit_importance(model, calibration, method, modules, parts) -> dict:
     return {path: importance(path, module) for path, module in modules.items()}
 
 
-def minitron_inputs(model, calibration, paths, statistic=minitron_square) -> dict:
-    """{path of a linear layer: (n,) `minitron_importance` of its inputs}, or of units that `statistic` computes."""
-    found = input_statistics(model, calibration.sample(), statistic, paths=paths)
-    return {path: np.sqrt(total) for path, (total, _) in found.items()}
+def minitron_inputs(model, calibration, readers, statistic=minitron_square) -> dict:
+    """{name: (n,) `minitron_importance` of the inputs of a linear layer}. readers: {name: path of a linear layer}.
+
+    statistic(rows (N, in)) -> (n,): the squares to add up over documents, one per unit.
+    """
+    found = input_statistics(model, calibration.sample(), statistic, paths=readers.values())
+    return {name: np.sqrt(found[path][0]) for name, path in readers.items()}
 
 
 def count_to_keep(ratio, total, units, advice=None) -> int:

@@ -93,12 +93,12 @@ def influences(model, tasks) -> dict:
             found[path] = layer_importance(states), len(states[0])
         return found
 
-    each = map_in_threads(of_task, tasks)
-    means = {}
-    for path in layer_stacks(model):
-        values, tokens = zip(*(found[path] for found in each), strict=True)
-        means[path] = np.average(values, axis=0, weights=tokens)
-    return means
+    def mean(each):
+        values, tokens = zip(*each, strict=True)
+        return np.average(values, axis=0, weights=tokens)
+
+    found = map_in_threads(of_task, tasks)
+    return {path: mean(each[path] for each in found) for path in layer_stacks(model)}
 
 
 def layer_states(observed, prefix, layers) -> list:

@@ -78,11 +78,10 @@ def neuron_scores(model, calibration, method) -> dict:
         return unit_importance(model, calibration, method, layers, neuron_parts)
     downs = {path: f"{path}.down" for path in layers}
     if method == "minitron":
-        found = minitron_inputs(model, calibration, downs.values())
-        return {path: found[down] for path, down in downs.items()}
+        return minitron_inputs(model, calibration, downs)
     magnitudes = {}
     if method == "activation":
-        magnitudes = mean_input_magnitudes(model, calibration.sample(), set(downs.values()))
+        magnitudes = mean_input_magnitudes(model, calibration.sample(), downs.values())
     return {
         path: neuron_importance(
             layer.up.weight,

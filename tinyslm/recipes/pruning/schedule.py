@@ -66,9 +66,7 @@ class PruneGradually:
     batch_size: int = 20
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
-        require_choice("scope", self.scope, SCOPES)
-        for name in ("steps", "every", "batch_size"):
-            require_count(name, getattr(self, name))
+        distill = distill_step(self, "every")
         if not 0 < self.pruned_by <= 1:
             raise ConfigError(f"pruned_by is a fraction of the steps, above 0 and up to 1, found {self.pruned_by!r}")
         require_dense(model)
@@ -80,9 +78,25 @@ class PruneGradually:
             if state.step == last or (state.step < last and state.step % self.every == 0):
                 tighten(state, magnitude_masks(state.model, sparsity, self.scope))
 
-        nothing_removed = with_masks(model, magnitude_masks(model, 0.0))
-        distill = Distill(self.steps, self.learning_rate, self.batch_size)
-        return train_on_teacher(nothing_removed, calibration, distill, prune)
+        token_ids, labels = calibration.rows()
+        settings = distill.training(calibration)
+        return train(
+            State.start(with_masks(model, magnitude_masks(model, 0.0)), settings),
+            token_ids,
+            labels,
+            settings,
+            loss_function=distillation_loss(calibration, distill),
+            count_predicted=calibration.count_targets,
+            after_step=prune,
+        ).model
+
+
+def distill_step(step, *counts) -> Distill:
+    """The training of a pruning step. Raises ConfigError for an invalid scope, or counts below 1."""
+    require_choice("scope", step.scope, SCOPES)
+    for name in ("steps", "batch_size", *counts):
+        require_count(name, getattr(step, name))
+    return Distill(step.steps, step.learning_rate, step.batch_size)
 
 
 def tighten(state, masks):
@@ -94,21 +108,6 @@ def tighten(state, masks):
         layer.mask[...] = masks[path]
         for array in (layer.weight, state.optimizer.first_moments[f"{path}.weight"]):
             array[~masks[path]] = 0
-
-
-def train_on_teacher(model, calibration, settings: Distill, after_step):
-    """The model trained as by `Distill`, with after_step(state) after each step."""
-    token_ids, labels = calibration.rows()
-    training = settings.training(calibration)
-    return train(
-        State.start(model, training),
-        token_ids,
-        labels,
-        training,
-        loss_function=distillation_loss(calibration, settings),
-        count_predicted=calibration.count_targets,
-        after_step=after_step,
-    ).model
 
 
 @dataclass(frozen=True)
@@ -163,12 +162,9 @@ class PruneIteratively:
     batch_size: int = 20
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
-        require_choice("scope", self.scope, SCOPES)
-        for name in ("rounds", "steps", "batch_size"):
-            require_count(name, getattr(self, name))
+        distill = distill_step(self, "rounds")
         require_choice("rewind", self.rewind, ("weights", "learning_rate"))
         require_dense(model)
-        distill = Distill(self.steps, self.learning_rate, self.batch_size)
         current = model
         for number in range(1, self.rounds + 1):
             progress(f"PruneIteratively, round {number} of {self.rounds}")

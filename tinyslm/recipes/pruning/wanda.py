@@ -54,11 +54,8 @@ class PruneWanda:
         pattern = pattern_of(self)
         require_dense(model)
 
-        def squares(rows):
-            return np.sum(np.square(rows, dtype=np.float64), axis=0)  # (in,)
-
-        def prune(linear, squared_norms, tokens):
-            norms = np.sqrt(squared_norms) if tokens else np.ones(linear.in_features)
+        def prune(linear, squares, tokens):
+            norms = np.sqrt(squares) if tokens else np.ones(linear.in_features)
             if pattern:
                 mask = n_m_mask(wanda_scores(linear.weight, norms), *pattern)
             else:
@@ -66,6 +63,11 @@ class PruneWanda:
             return MaskedLinear.from_linear(linear, mask)
 
         def gather(current, paths):
-            return input_statistics(current, calibration.sample(), squares, paths=paths)
+            return input_statistics(current, calibration.sample(), squared_norms, paths=paths)
 
         return compress_block_by_block(model, gather, prune, lambda block: progress(f"PruneWanda, {block}"))
+
+
+def squared_norms(rows):
+    """Squared L2 norm of each input feature: (N, in) -> (in,), float64. Squares of documents are added."""
+    return np.sum(np.square(rows, dtype=np.float64), axis=0)
