@@ -1,47 +1,35 @@
 # %% [markdown]
-# # Low rank
+# # Low-rank factorization
 #
-# A matrix of 256 by 256 has 65,536 numbers. If its rows were all multiples of one row, 512 would do. Real weights are
-# not so simple, but perhaps nearly: **a sum of a few simple matrices may be close enough.** This lesson replaces
-# weights by the product of two thin matrices, finds out when that saves anything at all, and lets the model say which
-# layers can be thin.
+# A 256 by 256 matrix has 65,536 numbers. If all rows were multiples of one row, 512 numbers would be enough: the matrix
+# would have rank 1. Trained weight matrices have full rank, but **a product of two smaller matrices may approximate
+# them well enough.** This lesson factorizes weight matrices, computes when this reduces the number of parameters, and
+# learns the rank of each layer.
 #
-# You need: lesson 02 (linear layers), lesson 03 (gradients), lesson 06 (a teacher), lesson 07 (the Hessian `X^T X`).
+# After this lesson you can
+#
+# - factorize a weight matrix by SVD, and compute the break-even rank;
+# - explain the weighted forms FWSVD, ASVD and SVD-LLM, and which error each minimizes;
+# - allocate ranks to layers uniformly, greedily, or by training rank masks (LLRC).
+#
+# You need: lesson 02 (linear layers), lesson 03 (gradients), lesson 06 (distillation), lesson 07 (the Hessian `X^T X`).
 
 # %%
-import matplotlib.pyplot as plt
-import numpy as np
+from setup_lesson import exercise, median_milliseconds, np, numbered_source, plt, show, show_lines
+from setup_lesson import show_matrix, summary, tinyslm, town_corpus, validation_loss
+from tinyslm.recipes import Calibration
 
-import tinyslm
-from tinyslm.evaluation import measure_loss
-from tinyslm.recipes import Calibration, Factorize, LearnRanks, Distill, compress
-from tinyslm.reporting.pictures import (
-    show_lines,
-    show_matrix,
-    use_lesson_style,
-)
-from tinyslm.reporting.source import numbered_source
-from tinyslm.reporting.summary import summary
-from tinyslm.text.corpus import town_corpus
-
-use_lesson_style()
 model, tokenizer = tinyslm.load("teacher")
 corpus = town_corpus(tokenizer, end_id=0, training=200, validation=40)
 calibration = Calibration(corpus.training, model, statistics_documents=48)
 print(summary({"dense": model}, corpus))
 
-
-def loss_of(each):
-    """Nats per token on the validation documents."""
-    return measure_loss(each, corpus.validation).nats
-
-
 # %% [markdown]
-# ## Look at the numbers
+# ## Singular values of trained weights
 #
-# Every matrix is a sum of *components*: a column times a row, times a *singular value* that says how large the
-# component is. The singular value decomposition (SVD) finds them, largest first. How quickly do they fall in a trained
-# model? Beside three layers stands a matrix of random numbers, which has no structure at all.
+# Every matrix is a sum of *components*: the outer product of a column and a row, times a *singular value*, the size of
+# the component. The singular value decomposition (SVD) computes them in descending order. The figures show the singular
+# values of three layers, and of a random matrix for comparison.
 
 # %%
 from tinyslm.compression.factorization import svd_components
@@ -54,31 +42,23 @@ weights = {
     "random": np.random.default_rng(0).standard_normal((256, 256)),
 }
 values = {name: svd_components(each).singular_values for name, each in weights.items()}
-figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.2))
-show_lines(
-    left,
-    {name: each / each[0] for name, each in values.items()},
-    "component",
-    "singular value / largest",
-)
+relative = {name: each / each[0] for name, each in values.items()}
 energy = {name: np.cumsum(each**2) / np.sum(each**2) for name, each in values.items()}
-show_lines(
-    right,
-    {name: 100 * each for name, each in energy.items()},
-    "components kept",
-    "% of the sum of squares",
-)
-plt.show()
-print("components that hold 90 % of the sum of squares, of", len(values["query"]))
+percent = {name: 100 * each for name, each in energy.items()}
+figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.2))
+show_lines(left, relative, "component", "singular value / largest")
+show_lines(right, percent, "components kept", "% of the sum of squares")
+show()
+print("components for 90 % of the sum of squares, of", len(values["query"]))
 for name, each in energy.items():
     print(f"{name:17} {np.argmax(each >= 0.9) + 1}")
 
 # %% [markdown]
-# A few components of the query stand out, and the attention output falls faster than chance. But none of the matrices
-# is of low rank: to hold nine tenths of the sum they need about as many components as random numbers do. That is what
-# makes this technique harder than pruning and quantization.
+# The query has a few large singular values, and those of the attention output decrease faster than those of the random
+# matrix. But none of the matrices has low rank: for nine tenths of the sum of squares they need about as many
+# components as the random matrix. This makes factorization harder than pruning and quantization.
 #
-# ## The idea, on a matrix of 4 by 4
+# ## The idea, on a 4 by 4 matrix
 
 # %%
 from tinyslm.compression.factorization import truncated_svd
@@ -92,56 +72,57 @@ figure, axes = plt.subplots(1, 5, figsize=(8.4, 2.0))
 show_matrix(axes[0], small, "weights")
 for i in range(2):
     one = components.keep([i], small.dtype)
-    show_matrix(
-        axes[1 + i],
-        one[0] @ one[1],
-        f"component {i}: {components.singular_values[i]:.2f}",
-        limit=0.9,
-    )
-show_matrix(axes[3], left @ right, "the two together", limit=0.9)
+    title = f"component {i}: {components.singular_values[i]:.2f}"
+    show_matrix(axes[1 + i], one[0] @ one[1], title, limit=0.9)
+show_matrix(axes[3], left @ right, "sum of both", limit=0.9)
 show_matrix(axes[4], left @ right - small, "error", limit=0.9)
-plt.show()
+show()
+removed = components.singular_values[2:]
 print("singular values", np.round(components.singular_values, 3))
 print(f"error {np.linalg.norm(left @ right - small):.3f}, "
-      f"root of the dropped squares "
-      f"{np.linalg.norm(components.singular_values[2:]):.3f}")  # fmt: skip
+      f"norm of the removed singular values {np.linalg.norm(removed):.3f}")  # fmt: skip
 
 # %% [markdown]
-# The two thin matrices have 4 x 2 and 2 x 4 numbers: as many as the matrix itself. Nothing was saved, and that is the
-# rule rather than the exception.
+# The factors have 4 x 2 and 2 x 4 numbers, as many as the matrix itself. So nothing is saved at this rank.
+
+# %%
+from diagrams import low_rank
+
+low_rank()
+
+# %% [markdown]
+# ## The break-even rank
 #
-# ## Why the SVD can make a model larger
-#
-# Rank $k$ costs $k(m + n)$ numbers in place of $mn$. Up to the *break-even rank* $mn / (m + n)$ that is less. For a
-# square matrix it is half of the full rank.
+# Rank $R$ costs $R(m + n)$ numbers instead of $mn$. The factors are smaller only below the *break-even rank* $mn / (m +
+# n)$. For a square matrix it is half of the full rank.
 
 # %%
 from tinyslm.compression.factorization import break_even_rank, rank_for_ratio
 
-shapes = {"square (query)": (256, 256), "twice as long (up)": (512, 256)}
-shares = np.linspace(0, 1, 50)
-figure, axes = plt.subplots()
+shapes = {"square (query)": (256, 256), "twice as many rows (up)": (512, 256)}
+fractions = np.linspace(0, 1, 50)
 costs = {
-    f"{name}, {m} x {n}": 100 * shares * min(m, n) * (m + n) / (m * n)
+    f"{name}, {m} x {n}": 100 * fractions * min(m, n) * (m + n) / (m * n)
     for name, (m, n) in shapes.items()
 }
-show_lines(axes, costs, "rank, % of the full rank", "parameters, % of dense", 100 * shares)
+figure, axes = plt.subplots()
+show_lines(axes, costs, "rank, % of the full rank", "parameters, % of dense", 100 * fractions)
 axes.axhline(100, color="#555555", linewidth=1)
-axes.annotate("as large as before", (1, 103), ha="left", fontsize=8, color="#555555")
-plt.show()
+axes.annotate("same size as dense", (1, 103), ha="left", fontsize=8, color="#555555")
+show()
 print("shape          full rank   break-even   rank for half of the parameters")
 for m, n in shapes.values():
-    print(
-        f"{m:4} x {n:4} {min(m, n):11} {break_even_rank((m, n)):12} "
-        f"{rank_for_ratio((m, n), 0.5):12}"
-    )
+    cells = f"{min(m, n):11} {break_even_rank((m, n)):12} {rank_for_ratio((m, n), 0.5):12}"
+    print(f"{m:4} x {n:4} {cells}")
 
 # %% [markdown]
-# To halve the parameters of a square matrix, three quarters of its components have to go. Look back at the spectra:
-# there is much in them. (A matrix that is twice as wide, such as keys and values here, costs the same as one twice as
-# long.)
+# To halve the parameters of a square matrix, three quarters of its components must be removed. The spectra above show
+# that these contain a large part of the sum of squares. (A matrix with twice as many columns as rows has the same cost
+# as one with twice as many rows.)
 #
-# ## The library's function, taken apart
+# ## The library's functions
+#
+# `tinyslm/compression/factorization/svd.py` and `tinyslm/compression/factorization/components.py`:
 
 # %%
 from tinyslm.compression.factorization import factorize_linear
@@ -152,10 +133,10 @@ for function in (svd_components, balanced_components, Components.first, factoriz
     print()
 
 # %% [markdown]
-# The decomposition is computed in float64, whatever the weight is. `balanced_components` gives each factor the root of
-# the singular value, so that both have entries of similar size. `factorize_linear` leaves a layer alone where two
-# factors would be larger than the matrix. That no other matrix of this rank is closer is the theorem of Eckart and
-# Young. A check against other subspaces, each with the best weights for it:
+# The decomposition is computed in float64 for every dtype of the weight. `balanced_components` multiplies each factor
+# by the root of the singular value, so that both have entries of similar size. `factorize_linear` returns the dense
+# layer if two factors would be larger than the matrix. By the theorem of Eckart and Young no other matrix of this rank
+# is closer. A comparison with random subspaces, each with the optimal weights for it:
 
 # %%
 rng = np.random.default_rng(0)
@@ -163,82 +144,83 @@ errors = []
 for _ in range(20_000):
     basis, _ = np.linalg.qr(rng.standard_normal((4, 2)))
     errors.append(np.linalg.norm(small - basis @ (basis.T @ small)))
-print(
-    f"SVD {np.linalg.norm(left @ right - small):.3f}, "
-    f"the best of the random subspaces {min(errors):.3f}"
-)
+of_svd = np.linalg.norm(left @ right - small)
+print(f"error of the SVD {of_svd:.3f}, of the best random subspace {min(errors):.3f}")
 
 # %% [markdown]
 # **In a debugger**: set a breakpoint in `svd_components` (`tinyslm/compression/factorization/svd.py`), at its last
-# line, and look at `S`, at `U.T @ U`, and at `np.abs(U * S @ Vt - weight).max()`.
+# line. Inspect `S`, `U.T @ U`, and `np.abs(U * S @ Vt - weight).max()`.
 #
-# ## How much is too much: a sensitivity scan
+# ## Sensitivity of single layers
 #
-# Each kind of layer alone is factorized to a share of its parameters.
+# The next cell factorizes one layer at a time to a fraction of its parameters. The matrix shows the mean over the
+# layers of each kind.
 
 # %%
+from tinyslm.recipes import Factorize
 from tinyslm.recipes.sensitivity import single_layer_losses
 
 levels = (0.8, 0.6, 0.4)
 sample = calibration.sample()[:3]
-thin = {level: Factorize(level)(model, calibration) for level in levels}
-alone = single_layer_losses(model, thin, sample)  # {path: {level: loss}}
+factorized = {level: Factorize(level)(model, calibration) for level in levels}
+alone = single_layer_losses(model, factorized, sample)  # {path: {level: loss}}
 kinds = list(dict.fromkeys(path.split(".")[-1] for path in alone))
 table = np.array(
     [
-        [np.mean([alone[p][level] for p in alone if p.endswith(kind)]) for level in levels]
+        [np.mean([alone[path][level] for path in alone if path.endswith(kind)]) for level in levels]
         for kind in kinds
     ]
 )
 dense = np.mean([tinyslm.next_token_loss(model, task.inputs["token_ids"]) for task in sample])
 figure, axes = plt.subplots(figsize=(4.6, 3.2))
-show_matrix(axes, 1000 * (table - dense), "loss above dense, thousandths of a nat", "{:.0f}", kinds,
-            [f"{level:.0%} kept" for level in levels])  # fmt: skip
-plt.show()
+title = "increase of the loss, thousandths of a nat"
+columns = [f"{level:.0%} kept" for level in levels]
+show_matrix(axes, 1000 * (table - dense), title, "{:.0f}", kinds, columns)
+show()
 
 # %% [markdown]
-# One layer at a time, 60 % of the parameters are nearly enough. Below that, "down" and "value" suffer most. The whole
-# model is another matter, as below.
+# For a single layer, 60 % of the parameters are nearly enough. Below that, "down" and "value" have the largest
+# increase. For the whole model the increase is larger, as shown below.
 #
-# ## Three questions that the plain SVD does not ask
+# ## Weighted SVD
 #
-# It makes the error of the *weights* small. That is not what counts.
+# The plain SVD minimizes the error of the *weights*. Three methods minimize other errors:
 #
-# - **Fisher weights**: where does the *loss* feel an error? The mean of the squared gradients says it for each weight.
-#   Summed over the outputs, that is one number per input feature, and the SVD is taken of the matrix with its columns
-#   scaled by the root.
-# - **Activations** (ASVD): which inputs are *large*? Their mean magnitudes scale the columns.
-# - **Whitening** (SVD-LLM): which *outputs* come out wrong? With $X^T X = L L^T$, the error of the outputs is
-#   $\|X (W - W')^T\| = \|(W - W') L\|$, so the SVD of $W L$ makes exactly that the smallest possible.
+# - **Fisher-weighted SVD** (FWSVD, `tinyslm/compression/factorization/fwsvd.py`) weights errors by their effect on the
+#   *loss*, estimated by the mean squared gradient of each weight. The sums over the outputs give one number per input
+#   feature; the SVD is computed of the matrix with its columns scaled by the square roots.
+# - **ASVD** (`tinyslm/compression/factorization/asvd.py`) scales the columns by the mean magnitudes of the *input
+#   features*.
+# - **SVD-LLM** (whitening, `tinyslm/compression/factorization/svd_llm.py`) minimizes the error of the *outputs*. With
+#   $X^T X = L L^T$ the error of the outputs is $\|X (W - W')^T\| = \|(W - W') L\|$, so the truncated SVD of $W L$
+#   minimizes it exactly.
 #
-# On the small matrix, with inputs that depend on each other:
+# On the small matrix, with correlated inputs:
 
 # %%
 from tinyslm.compression.factorization import fisher_weighted_svd, whitened_svd
 
 rng = np.random.default_rng(3)
-inputs = rng.standard_normal((500, 4)) @ np.diag([0.2, 0.3, 2.0, 1.0]) + rng.standard_normal(
-    (500, 1)
-)
-gram = inputs.T @ inputs
-fisher = np.tile([1.0, 1.0, 1.0, 25.0], (4, 1))  # as if the loss felt the last input most
+inputs = rng.standard_normal((500, 4)) @ np.diag([0.2, 0.3, 2.0, 1.0])
+inputs += rng.standard_normal((500, 1))
+fisher = np.tile([1.0, 1.0, 1.0, 25.0], (4, 1))  # the loss is most sensitive to the last column
 candidates = {
     "plain SVD": truncated_svd(small, 2),
     "Fisher weights": fisher_weighted_svd(small, fisher, 2),
-    "whitened": whitened_svd(small, gram, 2),
+    "whitened": whitened_svd(small, inputs.T @ inputs, 2),
 }
 figure, axes = plt.subplots(1, 3, figsize=(6.4, 2.3))
 whole = np.linalg.norm(inputs @ small.T)
 print("rank 2            error of: weights   weights by Fisher   outputs")
-for place, (name, (left, right)) in zip(axes, candidates.items(), strict=True):
+for panel, (name, (left, right)) in zip(axes, candidates.items(), strict=True):
     error = left @ right - small
-    show_matrix(place, error, f"error, {name}", "{:.2f}", limit=0.4)
+    show_matrix(panel, error, f"error, {name}", "{:.2f}", limit=0.4)
     print(f"{name:16} {np.linalg.norm(error):18.3f} {np.sqrt(np.sum(fisher * error**2)):19.3f} "
           f"{np.linalg.norm(inputs @ error.T) / whole:9.3f}")  # fmt: skip
-plt.show()
+show()
 
 # %% [markdown]
-# Each is the best in its own column. Which column is the one that matters, only the loss of the model can say:
+# Each method has the smallest error in its own column. Which error predicts the loss of the model must be measured:
 
 # %%
 from tinyslm.recipes.factorization.components import model_components
@@ -248,59 +230,53 @@ ratios = (0.5, 0.65, 0.8, 0.9)
 losses = {}
 for name in ("none", "fisher", "activation", "whitened"):
     found = model_components(model, calibration, name)  # {path: components}
-    losses[name] = [
-        loss_of(with_ranks(model, found, uniform_ranks(found, ratio))) for ratio in ratios
-    ]
+    models = [with_ranks(model, found, uniform_ranks(found, ratio)) for ratio in ratios]
+    losses[name] = [validation_loss(each, corpus) for each in models]
 figure, axes = plt.subplots()
-show_lines(
-    axes,
-    losses,
-    "parameters kept, as a share",
-    "loss, nats per token",
-    ratios,
-    corpus.floor.nats,
-    True,
-)
-plt.show()
+labels = "fraction of the parameters kept", "loss, nats per token"
+show_lines(axes, losses, *labels, ratios, corpus.floor.nats, markers=True)
+show()
 print("kept        " + "".join(f"{ratio:8.0%}" for ratio in ratios))
 for name, each in losses.items():
     print(f"{name:12}" + "".join(f"{loss:8.3f}" for loss in each))
 
 # %% [markdown]
-# Whitening is ahead everywhere, and the more so the less is kept. ASVD helps a little. The Fisher weights make this
-# model *worse* than the plain SVD, which is not what the paper reports: there, models had been tuned to one task
-# before, and were trained again afterwards.
+# Whitening has the lowest loss at every ratio, with the largest difference at small ratios. ASVD is slightly better
+# than the plain SVD. With Fisher weights the loss is *higher* than with the plain SVD. The paper reports the opposite
+# for models that were fine-tuned to one task before the factorization, and trained again afterwards.
 #
-# What whitening knows, and the two others do not, is how inputs depend on each other. For one layer:
+# Only whitening uses the correlations of the inputs. For one layer:
 
 # %%
 from tinyslm.recipes.statistics import input_grams
 
 path = "layers.2.feed_forward.up"
-correlation = input_grams(model, calibration.sample(), {path})[path][0]
-size = np.sqrt(np.diag(correlation))
-correlation = correlation / np.outer(size, size)
-eigenvalues = np.linalg.eigvalsh(correlation)[::-1]
+products = input_grams(model, calibration.sample(), {path})[path][0]  # X^T X
+norms = np.sqrt(np.diag(products))
+cosines = products / np.outer(norms, norms)
+eigenvalues = np.linalg.eigvalsh(cosines)[::-1]
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.0))
-show_matrix(left, correlation[:48, :48], "48 inputs of one layer: cosines (dark is 1)", limit=1)
-share = 100 * np.cumsum(eigenvalues) / np.sum(eigenvalues)
-show_lines(right, {"inputs": share}, "directions", "% of the inputs' squares")
+show_matrix(left, cosines[:48, :48], "48 inputs of one layer: cosines (dark is 1)", limit=1)
+percent = 100 * np.cumsum(eigenvalues) / np.sum(eigenvalues)
+show_lines(right, {"inputs": percent}, "eigenvectors", "% of the sum of squares")
 right.set_ylim(0, 101)
-plt.show()
-print(
-    f"{np.argmax(share >= 90) + 1} of {len(share)} directions hold 90 % of what enters this layer"
-)
+show()
+count = np.argmax(percent >= 90) + 1
+print(f"{count} of {len(percent)} eigenvectors contain 90 % of the inputs' sum of squares")
 
 # %% [markdown]
-# Two single inputs hardly depend on each other. All together they do: half of the directions hold nine tenths of it.
-# What the weights do in the other half matters less, and that is where whitening puts the error.
+# Pairs of input features are only weakly correlated, but half of the eigenvectors contain nine tenths of the sum of
+# squares. Errors of the weights in the other directions have little effect on the outputs; whitening moves the error
+# into these directions.
 #
-# ## Which layer gets which rank: learned ranks
+# ## Learned ranks
 #
-# So far every layer kept the same share. **Learned ranks** (LLRC) put a mask on the components of every layer and train
-# only the masks: one number per component, its *logit*, which says keep (above 0) or drop. Noise on the logits makes
-# every step try another selection; the gradient passes the step function as if it were a sigmoid. The loss wants the
-# hidden states to stay what they were, and a second term pulls all logits down until the budget is met.
+# So far every layer kept the same fraction of its parameters. **LLRC** (learned ranks,
+# `tinyslm/compression/factorization/llrc.py`, `tinyslm/recipes/factorization/llrc.py`) multiplies the components of
+# every layer by a mask and trains only the masks. Each component has one trained number, its *logit*; the component is
+# kept if the logit is positive. Noise on the logits changes the selection in every step. The gradient of the step
+# function is replaced by that of a sigmoid (straight-through). The loss compares the hidden states with those of the
+# dense model; a second term decreases all logits until the parameter budget is met.
 
 # %%
 from tinyslm.compression.factorization import rank_mask
@@ -309,19 +285,25 @@ print(numbered_source(rank_mask))
 
 # %%
 from tinyslm.modules import LinearLayer
+from tinyslm.recipes import LearnRanks
 from tinyslm.tree import named_modules
 
 budget = 0.6
-learned = LearnRanks(budget, steps=40, batch_size=4, period=20, learning_rate=0.2)(
-    model, calibration
-)
-uniform = Factorize(budget, "whitened")(model, calibration)
-greedy = Factorize(budget, "whitened", "greedy")(model, calibration)
+learn_ranks = LearnRanks(budget, steps=40, batch_size=4, period=20, learning_rate=0.2)
+allocations = {
+    "uniform": Factorize(budget, "whitened")(model, calibration),
+    "greedy": Factorize(budget, "whitened", "greedy")(model, calibration),
+    "learned": learn_ranks(model, calibration),
+}
+for name, each in allocations.items():
+    count = tinyslm.footprint(each).parameters
+    print(f"{name:8} {count:,} parameters, loss {validation_loss(each, corpus):.3f}")
 
 
-def ranks_of(each):
-    """(kinds, layers): the rank of every layer; the full one where it stayed dense."""
-    layers = named_modules(each, LinearLayer)
+# %%
+def ranks_of(model):
+    """(kinds, layers): the rank of every layer; the full rank for a dense layer."""
+    layers = named_modules(model, LinearLayer)
     return [
         [getattr(layer, "rank", min(layer.in_features, layer.out_features))
          for path, layer in layers.items() if path.endswith(f".{kind}")]
@@ -330,82 +312,80 @@ def ranks_of(each):
 
 
 figure, axes = plt.subplots(1, 3, figsize=(9.0, 3.0), sharey=True)
-for place, (name, each) in zip(
-    axes, {"uniform": uniform, "greedy": greedy, "learned": learned}.items(), strict=True
-):
-    show_matrix(
-        place, ranks_of(each), f"rank, {name}", "{:.0f}", kinds, range(len(model.layers)), limit=256
-    )
-    place.set_xlabel("layer")
-plt.show()
-for name, each in {"uniform": uniform, "greedy": greedy, "learned": learned}.items():
-    print(f"{name:8} {tinyslm.footprint(each).parameters:,} parameters, loss {loss_of(each):.3f}")
+columns = range(len(model.layers))
+for panel, (name, each) in zip(axes, allocations.items(), strict=True):
+    show_matrix(panel, ranks_of(each), f"rank, {name}", "{:.0f}", kinds, columns, limit=256)
+    panel.set_xlabel("layer")
+show()
 
 # %% [markdown]
-# The three models have the same number of parameters, up to the rounding of ranks. A number in the pictures that is the
-# full rank (128 for keys and values, 256 for all others) means that the layer stayed dense.
+# The three models have the same number of parameters, up to the rounding of ranks. A full rank (128 for keys and
+# values, 256 for all others) means that the layer is dense.
 #
-# "Greedy" takes the components that are worth most per parameter, with the error of each layer relative to its size. It
-# keeps keys and values dense, because they cost little, and gains nothing over the same share for everybody: it adds up
-# errors of layers as if they had nothing to do with each other. The learned ranks saw the whole model. They keep nearly
-# all of the first layer, whose errors pass through all others, and make the later layers thin. No weight was trained
-# for this, and it is by far the best.
+# "Greedy" selects the components with the largest reduction of error per parameter, with the error of each layer
+# relative to its norm (`tinyslm/compression/factorization/rank_allocation.py`). It keeps keys and values dense, because
+# they have few parameters. Its loss is not lower than that of uniform ranks, because the sum of the layers' errors does
+# not predict the loss of the model. The learned ranks are optimized for the whole model. They keep nearly all of the
+# first layer, whose errors affect all later layers, and have low ranks in the later layers. No weight was trained, and
+# the loss is by far the lowest.
 #
-# ## Distill
+# ## Distillation after factorization
 #
-# Both factors can be trained, and a short training with the dense model as the teacher repairs much of what the plain
-# SVD broke. Where less was broken, there is less to repair in so few steps.
+# Both factors can be trained. A short training with the dense model as teacher removes much of the plain SVD's increase
+# of the loss. For the learned ranks the increase was smaller, and so is the improvement.
 
 # %%
-recover = Distill(steps=15, learning_rate=1e-3, batch_size=8)
+from tinyslm.recipes import Distill, compress
+
+distill = Distill(steps=15, learning_rate=1e-3, batch_size=8)
 plain, _ = compress(model, [Factorize(budget)], calibration)
-plain_recovered, _ = compress(plain, [recover], calibration)
-learned_recovered, _ = compress(learned, [recover], calibration)
+plain_distilled, _ = compress(plain, [distill], calibration)
+learned_distilled, _ = compress(allocations["learned"], [distill], calibration)
 
 # %% [markdown]
-# ## The table
+# ## Comparison
 
 # %%
 models = {
     "dense": model,
     "SVD": plain,
-    "SVD, recovered": plain_recovered,
-    "whitened": uniform,
-    "whitened, greedy": greedy,
-    "learned ranks": learned,
-    "learned, recovered": learned_recovered,
+    "SVD, distilled": plain_distilled,
+    "whitened": allocations["uniform"],
+    "whitened, greedy": allocations["greedy"],
+    "learned ranks": allocations["learned"],
+    "learned, distilled": learned_distilled,
 }
 print(summary(models, corpus))
 
 # %%
 figure, axes = plt.subplots(figsize=(6.4, 2.8))
-bars = axes.barh(list(models), [loss_of(each) for each in models.values()], 0.6, color="#0072b2")
+heights = [validation_loss(each, corpus) for each in models.values()]
+bars = axes.barh(list(models), heights, 0.6, color="#0072b2")
 axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
 axes.axvline(corpus.floor.nats, color="black", linestyle="--", linewidth=1)
 axes.set_xlabel("loss, nats per token (dashed: the floor)")
 axes.invert_yaxis()
-plt.show()
+show()
 
 # %% [markdown]
-# ## What people ask
+# ## Questions
 #
-# **Why did the SVD make my model larger?** Because the rank was above the break-even rank. A naive replacement at three
-# quarters of the full rank, and what the library does:
+# **Why did the SVD make the model larger?** The rank was above the break-even rank. Two factors at three quarters of
+# the full rank, and the result of the library's function:
 
 # %%
 query = model.layers[0].attention.query
 rank = 192
-thin_left, thin_right = truncated_svd(query.weight, rank)
+left, right = truncated_svd(query.weight, rank)
 print(f"dense {query.weight.size:,} parameters; "
-      f"two factors of rank {rank}: {thin_left.size + thin_right.size:,}; "
+      f"two factors of rank {rank}: {left.size + right.size:,}; "
       f"break-even rank {break_even_rank(query.weight.shape)}")  # fmt: skip
 print("factorize_linear at this rank returns a", type(factorize_linear(query, rank)).__name__)
 
 # %% [markdown]
-# **I kept 90 % of the energy. Why is the model hardly smaller?** Energy is the sum of the squared singular values. The
-# rank that holds 90 % of it is above the break-even rank in most layers, and those stay dense. Where it begins to save,
-# the error is large already: 80 % of the energy is an error of almost half of the norm, in one layer on top of the
-# other.
+# **Why is the model hardly smaller with 90 % of the energy?** Energy is the sum of the squared singular values. In most
+# layers the rank for 90 % of the energy is above the break-even rank, so these layers stay dense. At the ranks that
+# save parameters the error is large: 80 % of the energy is an error of almost half of the norm, in every layer.
 
 # %%
 from tinyslm.compression.factorization import rank_for_energy
@@ -417,49 +397,61 @@ for energy in (0.95, 0.9, 0.8, 0.7):
     each = with_ranks(model, found, ranks)
     print(f"energy kept {energy:.0%}: error of the weights {np.sqrt(1 - energy):.2f} of the norm, "
           f"{tinyslm.footprint(each).parameters / whole:.0%} of the parameters, "
-          f"loss {loss_of(each):.3f}")  # fmt: skip
+          f"loss {validation_loss(each, corpus):.3f}")  # fmt: skip
 
 # %% [markdown]
-# **Is it faster?** Fewer multiplications are fewer multiplications, and NumPy needs no special format for two products
-# in place of one. But each product has a fixed cost, and very thin matrices use the processor badly: small matrices
-# gain less than their size says.
+# **Is a factorized model faster?** It needs fewer multiplications, and no special format. But each product has a fixed
+# overhead, and products with small matrices use the processor less efficiently. So the time decreases less than the
+# number of multiplications, most of all for small matrices:
 
 # %% tags=["measured"]
-import time
-
 from tinyslm.modules import Linear
 
 rng = np.random.default_rng(0)
-
-
-def microseconds(layer, x):
-    """The median of 25 calls."""
-    times = []
-    for _ in range(25):
-        began = time.perf_counter()
-        layer(x)
-        times.append(1e6 * (time.perf_counter() - began))
-    return np.median(times)
-
-
 print("64 tokens         dense    half of the parameters    a quarter    microseconds")
 for width in (256, 1024):
     dense_layer = Linear(rng.standard_normal((width, width)).astype(np.float32))
     x = rng.standard_normal((64, width)).astype(np.float32)
     layers = [dense_layer] + [factorize_linear(dense_layer, width // part) for part in (4, 8)]
-    cells = [microseconds(layer, x) for layer in layers]
-    print(f"{width:4} x {width:4} {cells[0]:12.0f} {cells[1]:25.0f} {cells[2]:12.0f}")
+    times = [1000 * median_milliseconds(lambda: layer(x), calls=25) for layer in layers]
+    print(f"{width:4} x {width:4} {times[0]:12.0f} {times[1]:25.0f} {times[2]:12.0f}")
 
 # %% [markdown]
-# ## Exercises
+# ## Summary
 #
-# 1. `tinyslm exercise new truncated-svd`: the closest matrix of a rank.
-# 2. `tinyslm exercise new rank-budget`: what a rank costs, and the rank for a ratio.
-# 3. `tinyslm exercise new fisher-svd` and `tinyslm exercise new whitened-svd`: the two weighted forms.
-# 4. Gather the statistics of the whitened SVD from 4 documents (`Factorize(0.65, "whitened", documents=4)`). Compare
+# - Two factors of rank R have R (out + in) parameters; below the break-even rank this is less than the dense matrix.
+#   For a square matrix the break-even rank is half of the full rank.
+# - Trained matrices are not of low rank, so the error is large: with 60 % of the parameters and without training, the
+#   plain SVD had a loss of 1.435 nats per token, the dense model 0.733.
+# - Whitening minimizes the error of the outputs and had the lowest loss of the four weightings at every ratio.
+# - Learned ranks had a loss of 0.919 at nearly the same size as uniform ranks with 1.308.
+#
+# The code: `tinyslm/compression/factorization/svd.py`, `tinyslm/compression/factorization/fwsvd.py`,
+# `tinyslm/compression/factorization/asvd.py`, `tinyslm/compression/factorization/svd_llm.py`,
+# `tinyslm/compression/factorization/llrc.py`; the steps in `tinyslm/recipes/factorization/factorize.py` and
+# `tinyslm/recipes/factorization/llrc.py`.
+#
+# ## Exercises
+
+# %% tags=["exercise"]
+exercise("rank-budget")
+
+# %% tags=["exercise"]
+exercise("truncated-svd")
+
+# %% tags=["exercise"]
+exercise("fisher-svd")
+
+# %% tags=["exercise"]
+exercise("whitened-svd")
+
+# %% [markdown]
+# Further exercises, without marks:
+#
+# 1. Compute the statistics of the whitened SVD from 4 documents (`Factorize(0.65, "whitened", documents=4)`). Compare
 #    the error of the outputs on those documents and on others.
-# 5. `LearnRanks(..., components="first")` keeps as many components as were learned, but the first ones. Is the choice
-#    of *which* components worth anything beyond the choice of *how many*?
+# 2. `LearnRanks(..., components="first")` keeps the learned number of components, but always the first ones. How much
+#    of the improvement comes from *which* components are kept, how much from *how many*?
 #
 # ## Sources
 #

@@ -1,53 +1,51 @@
 # %% [markdown]
-# # Putting them together: the frontier
+# # Combining techniques: the Pareto frontier
 #
-# Four techniques, each with a knob. Which of them, how strongly, and in which order? **There is no best model, only
-# models that no other beats in both size and loss**: the frontier. This lesson writes recipes, runs a small grid of
-# them as `tinyslm sweep` does, and measures what composes and what does not.
+# Each of the four techniques has parameters. Which techniques should be combined, how strongly, and in which order?
+# **No single model is best. A model is Pareto-optimal if no other model is better in both size and loss; these models
+# form the Pareto frontier.** This lesson writes recipes, runs a small grid of them as `tinyslm sweep` does, and
+# measures which steps can be combined.
+#
+# After this lesson you can
+#
+# - write recipes in Python and TOML, with grids of settings;
+# - predict which steps can be combined, and in which order;
+# - read a Pareto frontier for bytes and for multiply-adds, and compare models on the same documents.
 #
 # You need: lessons 06 to 10.
 
 # %%
-import textwrap
-
-import matplotlib.pyplot as plt
-import numpy as np
-
-import tinyslm
-from tinyslm.evaluation.loss import document_nats
-from tinyslm.recipes import (
-    STEPS,
-    Calibration,
-    Factorize,
-    FoldMasks,
-    PruneWanda,
-    Quantize,
-    Recipe,
-    Distill,
-    SliceNeurons,
-    compress,
+from setup_lesson import (
+    np,
+    numbered_source,
+    plt,
+    show,
+    show_frontier,
+    summary,
+    tinyslm,
+    town_corpus,
 )
-from tinyslm.reporting.pictures import show_frontier, use_lesson_style
-from tinyslm.reporting.source import numbered_source
-from tinyslm.reporting.summary import summary
-from tinyslm.text.corpus import town_corpus
+from tinyslm.recipes import Calibration
 
-use_lesson_style()
 model, tokenizer = tinyslm.load("teacher")
 corpus = town_corpus(tokenizer, end_id=0, training=200, validation=40)
 calibration = Calibration(corpus.training, model, statistics_documents=16)
 print(summary({"dense": model}, corpus))
 
 # %% [markdown]
-# ## A recipe is a list
+# ## A recipe is a list of steps
 #
-# A step takes a model and returns another one. A recipe is a list of steps, and `compress` applies one after the other,
-# with a measurement after each. This is all of it:
+# A step takes a model and returns a new one. A recipe is a list of steps. `compress` applies the steps in order and
+# measures the model after each (`tinyslm/recipes/recipe.py`):
 
 # %%
+from tinyslm.recipes import compress
+
 print(numbered_source(compress))
 
 # %%
+from tinyslm.recipes import Distill, Quantize, SliceNeurons
+
 recipe = [
     SliceNeurons(0.75),
     Distill(steps=10, learning_rate=5e-4, batch_size=8),
@@ -56,24 +54,26 @@ recipe = [
 combined, records = compress(model, recipe, calibration)
 print("after             parameters   stored bytes   multiply-adds")
 for record in records:
-    print(
-        f"{record['step']:15} {record['parameters']:12,} {record['bits'] // 8:14,} "
-        f"{record['multiply_adds']:15,}"
-    )
+    sizes = f"{record['parameters']:12,} {record['bits'] // 8:14,} {record['multiply_adds']:15,}"
+    print(f"{record['step']:15} {sizes}")
 
 # %% [markdown]
-# Look at the columns. Slicing changes all three. Training changes none. Quantizing changes the bytes only: there are as
-# many multiplications as before. Size is not one number, and a frontier of bytes is not a frontier of time.
+# Slicing reduces all three sizes. Training changes none. Quantization reduces only the bytes; the number of
+# multiply-adds stays the same. So there are several measures of size, and each has its own Pareto frontier.
 #
-# **In a debugger**: set a breakpoint in `compress` (`tinyslm/recipes/recipe.py`), at the line that calls `step`, and
-# look at `step`, at `model.layers[0]` before and after, and at `records`.
+# **In a debugger**: set a breakpoint in `compress` (`tinyslm/recipes/recipe.py`), at the line that calls `step`.
+# Inspect `step`, `model.layers[0]` before and after, and `records`.
 #
-# ## What does not compose
+# ## Steps that cannot be combined
 #
-# Some steps refuse each other, because they would silently do nothing or something else. Others need a step between
-# them.
+# Some steps raise an error after certain others, because they would have no effect or the wrong one. Some need another
+# step between them.
 
 # %%
+import textwrap
+
+from tinyslm.recipes import Factorize, FoldMasks, PruneWanda
+
 attempts = {
     "quantize, then prune": [Quantize(), PruneWanda(0.5)],
     "factorize, then quantize": [Factorize(0.7), Quantize()],
@@ -83,110 +83,95 @@ attempts = {
 }
 for name, steps in attempts.items():
     try:
-        made, _ = compress(model, steps, calibration)
-    except tinyslm.ConfigError as problem:
-        said = f"{name:28} refused: {problem}"
-        print(textwrap.fill(said, 96, subsequent_indent=" " * 29))
+        result, _ = compress(model, steps, calibration)
+    except tinyslm.ConfigError as error:
+        line = f"{name:28} error: {error}"
+        print(textwrap.fill(line, 96, subsequent_indent=" " * 29))
     else:
-        size = tinyslm.footprint(made)
-        print(
-            f"{name:28} {size.non_zeros / size.parameters:.0%} of "
-            f"{size.parameters:,} numbers are not zero"
-        )
+        size = tinyslm.footprint(result)
+        share = size.non_zeros / size.parameters
+        print(f"{name:28} {share:.0%} of {size.parameters:,} numbers are not zero")
 
 # %% [markdown]
-# The last two lines show the difference between "runs" and "makes sense". Zeros survive rounding, because 0 is always a
-# code (lesson 09). They do not survive the SVD, which mixes all entries: the pruning was for nothing.
+# The last two combinations run, but only the first is useful. Quantization preserves zeros, because 0 is always one of
+# the levels (lesson 09). The SVD does not, because every entry of a factor depends on all weights: the pruning has no
+# benefit.
 #
-# ## Do the damages add up?
+# ## Are the increases of the loss additive?
 #
-# Each of four steps alone, without recovery, and each pair of them. If they were independent, a pair would cost the
-# sum.
+# The next cells measure the increase of the loss for four steps alone, without training, and for pairs of them. If the
+# increases were additive, a pair would cost the sum.
 
 # %%
+from tinyslm.evaluation.loss import document_nats
+
 alone = {
     "prune": [PruneWanda(0.5), FoldMasks()],
     "slice": [SliceNeurons(0.875)],
     "factorize": [Factorize(0.9, "whitened")],
     "quantize": [Quantize(bits=3, group_size=32)],
 }
+pairs = [("slice", "prune"), ("slice", "factorize"), ("slice", "quantize"), ("prune", "quantize")]
+pairs += [("prune", "factorize")]
 dense_nats, tokens = document_nats(model, corpus.validation)
 
 
-def damage(steps):
-    """Nats per token above the dense model, on the same documents."""
-    made, _ = compress(model, steps, calibration)
-    nats, _ = document_nats(made, corpus.validation)
-    return np.sum(nats - dense_nats) / np.sum(tokens)
+def loss_increase(steps):
+    """Increase of the loss on the same documents, in thousandths of a nat per token."""
+    result, _ = compress(model, steps, calibration)
+    nats, _ = document_nats(result, corpus.validation)
+    return 1000 * np.sum(nats - dense_nats) / np.sum(tokens)
 
 
-names = list(alone)
-single = {name: damage(steps) for name, steps in alone.items()}
-pairs = [
-    ("slice", "prune"),
-    ("slice", "factorize"),
-    ("slice", "quantize"),
-    ("prune", "quantize"),
-    ("prune", "factorize"),
-]
-together = {(one, other): damage(alone[one] + alone[other]) for one, other in pairs}
-figure, axes = plt.subplots(figsize=(6.4, 2.8))
-places = np.arange(len(pairs))
-axes.barh(
-    places + 0.2,
-    [1000 * together[pair] for pair in pairs],
-    0.36,
-    color="#0072b2",
-    label="both steps",
-)
-sums = [1000 * (single[one] + single[other]) for one, other in pairs]
-axes.barh(places - 0.2, sums, 0.36, color="white", edgecolor="black", hatch="///",
-          label="sum of each alone")  # fmt: skip
-axes.set_yticks(places, [f"{one}, then {other}" for one, other in pairs])
-axes.set_xlabel("loss above dense, thousandths of a nat")
-axes.invert_yaxis()
-axes.legend(fontsize=8)
-plt.show()
+single = {name: loss_increase(steps) for name, steps in alone.items()}
+together = {(one, other): loss_increase(alone[one] + alone[other]) for one, other in pairs}
 for name, value in single.items():
-    print(f"{name:10} alone {1000 * value:5.0f} thousandths")
-
-# %% [markdown]
-# No pair costs less than the sum of its parts. With rounding it is not much more: rounding disturbs everything a
-# little, whatever was done before. Factorizing after another step costs far more than the sum. A loss that was measured
-# for one technique on the dense model therefore says little about the same technique at the end of a recipe.
-#
-# ## In which order?
-#
-# Training belongs after the damage, and rounding at the end: codes cannot be trained, only what is left in floating
-# point, such as the gains of the norms.
+    print(f"{name:10} alone {value:5.0f} thousandths")
 
 # %%
-cut = SliceNeurons(0.5)
-recover = Distill(steps=12, learning_rate=5e-4, batch_size=8)
+figure, axes = plt.subplots(figsize=(6.4, 2.8))
+rows = np.arange(len(pairs))
+axes.barh(rows + 0.2, list(together.values()), 0.36, color="#0072b2", label="both steps")
+sums = [single[one] + single[other] for one, other in pairs]
+axes.barh(rows - 0.2, sums, 0.36, color="white", edgecolor="black", hatch="///",
+          label="sum of each alone")  # fmt: skip
+axes.set_yticks(rows, [f"{one}, then {other}" for one, other in pairs])
+axes.set_xlabel("increase of the loss, thousandths of a nat")
+axes.invert_yaxis()
+axes.legend(fontsize=8)
+show()
+
+# %% [markdown]
+# No pair costs less than the sum. With quantization it costs only slightly more: rounding adds small errors that are
+# independent of the previous step. Factorization after another step costs far more than the sum. So the loss of a
+# technique on the dense model does not predict its loss at the end of a recipe.
+#
+# ## The order of the steps
+#
+# Training should follow the step that increases the loss, and quantization should be last: integer codes cannot be
+# trained, only the parameters that remain in floating point, such as the gains of the norms.
+
+# %%
+slicing = SliceNeurons(0.5)
+distill = Distill(steps=12, learning_rate=5e-4, batch_size=8)
 rounding = Quantize(bits=4, group_size=32)
 orders = {
-    "cut, round": [cut, rounding],
-    "cut, round, train": [cut, rounding, recover],
-    "cut, train, round": [cut, recover, rounding],
+    "slice, quantize": [slicing, rounding],
+    "slice, quantize, distill": [slicing, rounding, distill],
+    "slice, distill, quantize": [slicing, distill, rounding],
 }
 ordered = {name: compress(model, steps, calibration)[0] for name, steps in orders.items()}
 print(summary({"dense": model} | ordered, corpus))
 
 # %% [markdown]
-# Three models of the same size. The order alone makes the difference between the last two.
+# The three models have the same size. The last two differ only in the order of their steps.
 #
-# ## A grid
+# ## A grid of recipes
 #
-# In a file, a recipe is TOML, and a *grid* stands for one recipe for each combination of its values. This is what
-# `tinyslm sweep my.toml` reads:
+# In a file, recipes are written in TOML. A *grid* expands into one recipe per combination of its values
+# (`tinyslm/recipes/recipe_files.py`). `tinyslm sweep my.toml` reads such a file:
 
 # %%
-import tempfile
-from functools import partial
-from pathlib import Path
-
-from tinyslm.recipes.recipe_files import read_recipes
-
 text = """
 [[recipe]]
 name = "{bits} bits"
@@ -208,6 +193,14 @@ name = "whitened {ratio}"
 grid.ratio = [0.8, 0.6]
 step = [{use = "Factorize", ratio = "{ratio}", weighting = "whitened", documents = 16}]
 """
+
+# %%
+import tempfile
+from pathlib import Path
+
+from tinyslm.recipes import STEPS
+from tinyslm.recipes.recipe_files import read_recipes
+
 folder = tempfile.TemporaryDirectory()
 file = Path(folder.name) / "my.toml"
 file.write_text(text)
@@ -215,8 +208,8 @@ recipes = read_recipes(file, STEPS)
 print(len(recipes), "recipes:", "; ".join(each.name for each in recipes))
 
 # %% [markdown]
-# A sweep is many independent jobs, each of which is a recipe with a seed. What is done is a line in a file, so a sweep
-# that was stopped goes on where it was:
+# A sweep consists of independent jobs; each job is a recipe with a seed. Every finished job is a line in a file, so an
+# interrupted sweep can be resumed (`tinyslm/recipes/sweep.py`):
 
 # %%
 from tinyslm.recipes.sweep import sweep
@@ -224,24 +217,22 @@ from tinyslm.recipes.sweep import sweep
 print(numbered_source(sweep))
 
 # %% [markdown]
-# What a job does is a function that takes plain values and returns plain values, so that it can run in another process
-# or on another machine. This one makes the model of a recipe, and measures it beside the dense one:
+# The work of a job is a function of plain values that returns plain values, so that it can run in another process or on
+# another machine. The function below applies a recipe, and measures the model on the same documents as the dense one:
 
 # %%
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
-from tinyslm.recipes.recipe_files import make_step, recipe_entry
-from tinyslm.reporting.frontier import format_frontier, spots
+from tinyslm.recipes.recipe_files import make_step
 from tinyslm.text.loss_estimate import estimate_loss
 
 
-def work(job):
-    """One point of the grid: what the recipe's model costs, and its loss."""
+def measure_recipe(job):
+    """One point of the grid: the sizes and the loss of the recipe's model."""
     steps = [make_step(step, STEPS, job["name"]) for step in job["step"]]
-    made, records = compress(model, steps, calibration)
-    nats, _ = document_nats(made, corpus.validation)
-    size = tinyslm.footprint(made)
+    result, records = compress(model, steps, calibration)
+    nats, _ = document_nats(result, corpus.validation)
+    size = tinyslm.footprint(result)
     measured = {
         "bits": size.bits,
         "parameters": size.parameters,
@@ -252,55 +243,61 @@ def work(job):
     return {"name": job["name"], "steps": records, "measured": measured}
 
 
+# %%
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from tinyslm.recipes import Recipe
+from tinyslm.recipes.recipe_files import recipe_entry
+from tinyslm.reporting.frontier import format_frontier
+
 jobs = {each.name: recipe_entry(each) for each in [Recipe("dense", ()), *recipes]}
 points_file = Path(folder.name) / "points.jsonl"
 workers = partial(ThreadPoolExecutor, 1)
-points = sweep(jobs, work, workers, points_file)
+points = sweep(jobs, measure_recipe, workers, points_file)
 print(format_frontier(points.values()))
 
 # %% [markdown]
-# `tinyslm sweep` hands the same function `sweep` a work of its own, which can also take the exam and writes a sample,
-# and an executor of processes or of a cluster. Run again, it has nothing left to do, because every point is in the
-# file:
+# The command `tinyslm sweep` calls the same function `sweep`. Its jobs can also measure the exam and generate a sample,
+# and run in processes or on a cluster. A second run has nothing to do, because the file contains every point:
 
 # %%
-again = sweep(jobs, work, workers, points_file)
+again = sweep(jobs, measure_recipe, workers, points_file)
 print("the same points:", again == points)
 print("lines in the file:", len(points_file.read_text().splitlines()))
 
 # %% [markdown]
-# ## The frontier of bytes, and that of multiplications
+# ## Two frontiers: bytes and multiply-adds
 
 # %%
+from tinyslm.reporting.frontier import spots
+
 found = spots(points.values())
 figure, axes = plt.subplots(figsize=(7.0, 4.2))
-show_frontier(axes, {spot.name: (spot.bits / 8e6, spot.loss) for spot in found},
-              "stored, millions of bytes (logarithmic)", floor=corpus.floor.nats)  # fmt: skip
-plt.show()
-figure, axes = plt.subplots(figsize=(7.0, 3.6))
-others = (
-    "8 bits",
-    "4 bits",
-    "3 bits",
-    "slice 0.75, 4 bits",
-    "slice 0.5, 4 bits",
-)  # as many products
-no_bits = {
-    spot.name: (spot.multiply_adds / 1e6, spot.loss) for spot in found if spot.name not in others
+by_bytes = {spot.name: (spot.bits / 8e6, spot.loss) for spot in found}
+show_frontier(axes, by_bytes, "stored, MB (logarithmic)", floor=corpus.floor.nats)
+show()
+# Quantization does not change the multiply-adds, so each number is shown once.
+same_products = ("8 bits", "4 bits", "3 bits", "slice 0.75, 4 bits", "slice 0.5, 4 bits")
+by_products = {
+    spot.name: (spot.multiply_adds / 1e6, spot.loss)
+    for spot in found
+    if spot.name not in same_products
 }
-show_frontier(axes, no_bits, "multiply-adds per token, millions", floor=corpus.floor.nats)
-plt.show()
+figure, axes = plt.subplots(figsize=(7.0, 3.6))
+show_frontier(axes, by_products, "multiply-adds per token, millions", floor=corpus.floor.nats)
+show()
 
 # %% [markdown]
-# In bytes, rounding to 4 bits comes first and costs next to nothing; smaller models begin where rounding ends. (The
-# dense model has a star for a difference to 8 bits that the printed digits do not show.) In multiplications rounding
-# does not exist, and slicing and factorizing share the frontier among themselves, the latter here without recovery. The
-# first question is therefore not "which technique", but "what is scarce".
+# For bytes, quantization to 4 bits is the first choice and hardly increases the loss; slicing is on the frontier only
+# at smaller sizes. (The dense model has a star because its loss differs from that with 8 bits in digits that are not
+# printed.) For multiply-adds quantization has no effect, and slicing and factorization share the frontier; the
+# factorized models were not trained. So the first question is which resource is limited: memory or computation.
 #
-# ## What people ask
+# ## Questions
 #
-# **Is one point of the frontier really better than another?** Both were measured on the same documents, so take the
-# difference document by document: how hard a document is cancels out.
+# **Is one point of the frontier significantly better than another?** Both models were measured on the same documents.
+# So compute the difference for each document; the difficulty of the document cancels out.
 
 # %%
 print("                         loss            change against dense, same documents")
@@ -313,28 +310,43 @@ for name in ("4 bits", "3 bits", "slice 0.75, 8 bits"):
     )
 
 # %% [markdown]
-# The uncertainty of a loss is mostly that of the documents, and the uncertainty of a change is much smaller. Two error
-# bars that overlap say little about two models that read the same text.
+# Most of the uncertainty of a loss is the variation between documents. The uncertainty of the difference is much
+# smaller. Overlapping error bars therefore do not show that two models measured on the same text are equal.
 #
-# **Does the grid need seeds?** Steps without training give the same model whatever the seed is. Those with training do
-# not, and `tinyslm sweep --seeds 0 1 2` shows by how much. A point that wins by less than that has not won.
+# **Does a grid need several seeds?** Steps without training give the same model for every seed. Steps with training do
+# not; `tinyslm sweep --seeds 0 1 2` shows the variation. A difference smaller than this variation is not significant.
 #
-# **Is it cheating to choose on the validation documents?** A little: the best of many points looks better than it is.
-# Choose on some documents and report on others.
+# **Is it wrong to select on the validation documents?** The selected point looks better than it is, because the best of
+# many is partly best by chance. Select on one set of documents and report the loss on another.
+#
+# ## Summary
+#
+# - A recipe is a list of steps. Slicing and factorization reduce parameters and multiply-adds, quantization reduces
+#   bytes.
+# - The increases of the loss are not additive: no pair of steps cost less than the sum, and factorization after another
+#   step cost far more.
+# - The order matters: slice, distill, quantize had a loss of 0.989 nats per token; slice, quantize, distill 1.274, at
+#   the same size.
+# - Each measure of size has its own Pareto frontier. For bytes, 4 bits (2.62 MB, loss 0.734) and 3 bits (2.18 MB, loss
+#   0.744) are on it.
+# - Models should be compared by the difference on the same documents: 3 bits increased the loss by 0.011 ± 0.002.
+#
+# The code: `tinyslm/recipes/recipe.py`, `tinyslm/recipes/recipe_files.py`, `tinyslm/recipes/sweep.py`,
+# `tinyslm/reporting/frontier.py`.
 #
 # ## Exercises
 #
-# 1. Add `PruneSparseGPT`, `FoldMasks` and 4 bits to the grid. Where does it lie on the frontier of stored bytes, and
-#    why does `StoreSparse` not help after rounding?
-# 2. Save the text above as `my.toml`, and run `tinyslm sweep my.toml --seeds 0 1 2`. Which points of the frontier stay
-#    on it?
-# 3. Replace the recovery of 12 steps by one of 100 in the points with `slice 0.5`. How far does it move, and what did
-#    it cost?
-# 4. The dense model is on the frontier of multiplications. Find a recipe with fewer multiplications and no higher loss.
+# 1. Add `PruneSparseGPT`, `FoldMasks` and 4 bits to the grid. Is the point on the frontier of bytes? Why does
+#    `StoreSparse` not help after quantization?
+# 2. Save the text above as `my.toml`, and run `tinyslm sweep my.toml --seeds 0 1 2`. Which points are on the frontier
+#    for every seed?
+# 3. Replace the 12 steps of distillation by 100 in the points with `slice 0.5`. How much does the loss decrease, and
+#    how long does it take?
+# 4. The dense model is on the frontier of multiply-adds. Find a recipe with fewer multiply-adds and no higher loss.
 #
 # ## Sources
 #
-# - Kim & Rush 2016, *Sequence-level knowledge distillation*, section 5: distilling and pruning together.
+# - Kim & Rush 2016, *Sequence-level knowledge distillation*, section 5: distillation and pruning combined.
 # - Han, Mao & Dally 2016, *Deep compression*: pruning, quantization and coding, in this order.
 # - Dietterich 1998, *Approximate statistical tests for comparing supervised classification learning algorithms*: paired
 #   tests.
