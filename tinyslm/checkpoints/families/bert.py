@@ -28,33 +28,20 @@ TENSORS = {
     "masked_lm_head": "cls.predictions",
     "head": "cls.predictions.decoder",
 }
-DEFAULTS = {
-    "vocab_size": 30522,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "gelu",
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-    "layer_norm_eps": 1e-12,
-    "tie_word_embeddings": True,
-    "pad_token_id": 0,
-}
 
 
 FIELDS = {
-    "vocab_size": ("vocab_size", ConfigReader.count),
-    "hidden_size": ("hidden_size", ConfigReader.count),
-    "intermediate_size": ("intermediate_size", ConfigReader.count),
-    "num_hidden_layers": ("num_hidden_layers", ConfigReader.layers),
-    "num_attention_heads": ("num_attention_heads", ConfigReader.count),
-    "max_position_embeddings": ("max_position_embeddings", ConfigReader.count),
-    "type_vocab_size": ("type_vocab_size", ConfigReader.count),
-    "norm_eps": ("layer_norm_eps", ConfigReader.norm_eps),
-    "activation": ("hidden_act", ConfigReader.activation),
-    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag),
-    "pad_token_id": ("pad_token_id", ConfigReader.token),
+    "vocab_size": ("vocab_size", ConfigReader.count, 30522),
+    "hidden_size": ("hidden_size", ConfigReader.count, 768),
+    "intermediate_size": ("intermediate_size", ConfigReader.count, 3072),
+    "num_hidden_layers": ("num_hidden_layers", ConfigReader.layers, 12),
+    "num_attention_heads": ("num_attention_heads", ConfigReader.count, 12),
+    "max_position_embeddings": ("max_position_embeddings", ConfigReader.count, 512),
+    "type_vocab_size": ("type_vocab_size", ConfigReader.count, 2),
+    "norm_eps": ("layer_norm_eps", ConfigReader.norm_eps, 1e-12),
+    "activation": ("hidden_act", ConfigReader.activation, "gelu"),
+    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag, True),
+    "pad_token_id": ("pad_token_id", ConfigReader.token, 0),
 }
 
 
@@ -71,7 +58,6 @@ def write(config: EncoderConfig) -> dict:
 FAMILY = Family(
     model_type="bert",
     architecture="BertForMaskedLM",
-    defaults=DEFAULTS,
     tensors=TENSORS,
     fields=FIELDS,
     read=read,

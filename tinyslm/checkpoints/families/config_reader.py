@@ -120,15 +120,16 @@ class ConfigReader:
         return tuple(token for i in range(len(value)) if (token := entries.token(i)) is not None)
 
 
-FieldTable = dict[str, tuple[str, Callable[[ConfigReader, str], Any]]]  # {field: (key of config.json, its reader)}
+# {field of the configuration: (key of config.json, its reader, default of the class in transformers)}
+FieldTable = dict[str, tuple[str, Callable[[ConfigReader, str], Any], Any]]
 
 
 def read_fields(keys: ConfigReader, table: FieldTable) -> dict[str, Any]:
     """{field of the configuration: value} from the keys of a config.json."""
-    return {field: read(keys, key) for field, (key, read) in table.items()}
+    return {field: read(keys, key) for field, (key, read, _) in table.items()}
 
 
 def write_fields(config, table: FieldTable) -> dict[str, Any]:
     """{key of config.json: value} from the fields of a configuration. Tuples become lists."""
-    values = {key: getattr(config, field) for field, (key, _) in table.items()}
+    values = {key: getattr(config, field) for field, (key, *_) in table.items()}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

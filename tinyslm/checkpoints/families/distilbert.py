@@ -25,29 +25,18 @@ TENSORS = {
     "head": "vocab_projector",
 }
 NORM_EPS = 1e-12
-DEFAULTS = {
-    "vocab_size": 30522,
-    "dim": 768,
-    "hidden_dim": 3072,
-    "n_layers": 6,
-    "n_heads": 12,
-    "activation": "gelu",
-    "max_position_embeddings": 512,
-    "tie_word_embeddings": True,
-    "pad_token_id": 0,
-}
 
 
 FIELDS = {
-    "vocab_size": ("vocab_size", ConfigReader.count),
-    "hidden_size": ("dim", ConfigReader.count),
-    "intermediate_size": ("hidden_dim", ConfigReader.count),
-    "num_hidden_layers": ("n_layers", ConfigReader.layers),
-    "num_attention_heads": ("n_heads", ConfigReader.count),
-    "max_position_embeddings": ("max_position_embeddings", ConfigReader.count),
-    "activation": ("activation", ConfigReader.activation),
-    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag),
-    "pad_token_id": ("pad_token_id", ConfigReader.token),
+    "vocab_size": ("vocab_size", ConfigReader.count, 30522),
+    "hidden_size": ("dim", ConfigReader.count, 768),
+    "intermediate_size": ("hidden_dim", ConfigReader.count, 3072),
+    "num_hidden_layers": ("n_layers", ConfigReader.layers, 6),
+    "num_attention_heads": ("n_heads", ConfigReader.count, 12),
+    "max_position_embeddings": ("max_position_embeddings", ConfigReader.count, 512),
+    "activation": ("activation", ConfigReader.activation, "gelu"),
+    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag, True),
+    "pad_token_id": ("pad_token_id", ConfigReader.token, 0),
 }
 
 
@@ -64,7 +53,6 @@ def write(config: EncoderConfig) -> dict:
 FAMILY = Family(
     model_type="distilbert",
     architecture="DistilBertForMaskedLM",
-    defaults=DEFAULTS,
     tensors=TENSORS,
     fields=FIELDS,
     read=read,

@@ -18,7 +18,8 @@ NOT_IN_CONFIG = ("without_prefix", "gamma_beta_names", "masked_head", "pooler") 
 class Family:
     """One checkpoint layout.
 
-    fields: the table of configuration fields that have a key of their own; `read` and `write` add the others.
+    fields: the table of configuration fields that have a key of their own; `read` and `write` add the others. defaults
+    has the default values of other keys, and overrides those of the table.
     tensors: {module path: tensor name in the file without ".weight" or ".bias"}; {i} is the layer, {e} the expert. A
     tuple of modules shares one tensor, which joins their arrays along the outputs in this order.
     base: the prefix of all tensor names except the head's; files that were saved without the head lack it.
@@ -27,12 +28,14 @@ class Family:
 
     model_type: str  # the key of this name in config.json
     architecture: str  # the class in transformers
-    defaults: dict[str, Any]  # of the class in transformers, for keys that a config.json leaves out
     tensors: dict[str | tuple[str, ...], str]
     fields: FieldTable
     base: str
     read: Callable[[ConfigReader], dict[str, Any]] = lambda keys: {}  # config.json -> fields outside the table
     write: Callable[[Any], dict[str, Any]] = lambda config: {}  # the reverse
+    defaults: dict[str, Any] = field(
+        default_factory=dict
+    )  # {key: default} beside the table
     config: type = DecoderConfig
     transposed: frozenset[str] = frozenset()  # tensors whose weight is stored as (in, out)
     ignored: tuple[str, ...] = ()  # patterns of tensors that hold no parameters
@@ -49,7 +52,8 @@ class Family:
 
         Raises ConfigError, naming `where`, key, found and expected, for values that are wrong or not supported.
         """
-        keys = ConfigReader(values, self.defaults, where)
+        defaults = {key: default for key, _, default in self.fields.values()} | self.defaults
+        keys = ConfigReader(values, defaults, where)
         for key, supported in (FIXED_EVERYWHERE | self.fixed).items():
             if keys.values.get(key, supported) != supported:
                 keys.refuse(key, f"{supported!r} (nothing else is supported)")

@@ -17,7 +17,6 @@ DEFAULTS = llama.DEFAULTS | {
     "num_attention_heads": 16,
     "num_key_value_heads": 16,
     "head_dim": 256,
-    "hidden_act": "gelu_pytorch_tanh",
     "max_position_embeddings": 8192,
     "tie_word_embeddings": True,
     "bos_token_id": 2,
@@ -32,7 +31,7 @@ def read_activation(keys: ConfigReader, key: str) -> str:
     return "gelu_pytorch_tanh" if activation == "gelu" else activation
 
 
-FIELDS = llama.FIELDS | {"activation": ("hidden_act", read_activation)}
+FIELDS = llama.FIELDS | {"activation": ("hidden_act", read_activation, "gelu_pytorch_tanh")}
 
 
 def read_shared(keys: ConfigReader) -> dict:

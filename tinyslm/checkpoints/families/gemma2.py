@@ -14,15 +14,13 @@ DEFAULTS = gemma.DEFAULTS | {
     "num_hidden_layers": 26,
     "num_attention_heads": 8,
     "num_key_value_heads": 4,
-    "hidden_activation": "gelu_pytorch_tanh",
     "query_pre_attn_scalar": 256,
     "sliding_window": 4096,
-    "final_logit_softcapping": 30.0,
     "attn_logit_softcapping": 50.0,
 }
 FIELDS = gemma.FIELDS | {
-    "activation": ("hidden_activation", gemma.read_activation),
-    "logit_softcap": ("final_logit_softcapping", ConfigReader.optional_number),
+    "activation": ("hidden_activation", gemma.read_activation, "gelu_pytorch_tanh"),
+    "logit_softcap": ("final_logit_softcapping", ConfigReader.optional_number, 30.0),
 }
 POST_NORMS = {
     "layers.{i}.attention_output_norm": "model.layers.{i}.post_attention_layernorm",

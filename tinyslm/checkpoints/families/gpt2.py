@@ -22,20 +22,6 @@ OTHERS = {
     "norm": "transformer.ln_f",
     "head": "lm_head",
 }
-DEFAULTS = {
-    "vocab_size": 50257,
-    "n_positions": 1024,
-    "n_embd": 768,
-    "n_layer": 12,
-    "n_head": 12,
-    "n_inner": None,
-    "activation_function": "gelu_new",
-    "layer_norm_epsilon": 1e-5,
-    "tie_word_embeddings": True,
-    "bos_token_id": 50256,
-    "eos_token_id": 50256,
-    "pad_token_id": None,
-}
 
 
 def read_intermediate_size(keys: ConfigReader, key: str) -> int:
@@ -44,18 +30,18 @@ def read_intermediate_size(keys: ConfigReader, key: str) -> int:
 
 
 FIELDS = {
-    "vocab_size": ("vocab_size", ConfigReader.count),
-    "max_position_embeddings": ("n_positions", ConfigReader.count),
-    "hidden_size": ("n_embd", ConfigReader.count),
-    "num_hidden_layers": ("n_layer", ConfigReader.layers),
-    "num_attention_heads": ("n_head", ConfigReader.count),
-    "intermediate_size": ("n_inner", read_intermediate_size),
-    "activation": ("activation_function", ConfigReader.activation),
-    "norm_eps": ("layer_norm_epsilon", ConfigReader.norm_eps),
-    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag),
-    "bos_token_id": ("bos_token_id", ConfigReader.token),
-    "eos_token_id": ("eos_token_id", ConfigReader.tokens),
-    "pad_token_id": ("pad_token_id", ConfigReader.token),
+    "vocab_size": ("vocab_size", ConfigReader.count, 50257),
+    "max_position_embeddings": ("n_positions", ConfigReader.count, 1024),
+    "hidden_size": ("n_embd", ConfigReader.count, 768),
+    "num_hidden_layers": ("n_layer", ConfigReader.layers, 12),
+    "num_attention_heads": ("n_head", ConfigReader.count, 12),
+    "intermediate_size": ("n_inner", read_intermediate_size, None),
+    "activation": ("activation_function", ConfigReader.activation, "gelu_new"),
+    "norm_eps": ("layer_norm_epsilon", ConfigReader.norm_eps, 1e-5),
+    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag, True),
+    "bos_token_id": ("bos_token_id", ConfigReader.token, 50256),
+    "eos_token_id": ("eos_token_id", ConfigReader.tokens, 50256),
+    "pad_token_id": ("pad_token_id", ConfigReader.token, None),
 }
 
 
@@ -74,7 +60,6 @@ def read(keys: ConfigReader) -> dict:
 FAMILY = Family(
     model_type="gpt2",
     architecture="GPT2LMHeadModel",
-    defaults=DEFAULTS,
     tensors=LINEAR | OTHERS,
     fields=FIELDS,
     read=read,

@@ -23,24 +23,7 @@ FEED_FORWARD = {
     "layers.{i}.feed_forward.up": "model.layers.{i}.mlp.up_proj",
     "layers.{i}.feed_forward.down": "model.layers.{i}.mlp.down_proj",
 }
-DEFAULTS = {
-    "vocab_size": 32000,
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": None,
-    "hidden_act": "silu",
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 10000.0,
-    "tie_word_embeddings": False,
-    "attention_bias": False,
-    "mlp_bias": False,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": None,
-}
+DEFAULTS = {"rope_theta": 10000.0, "attention_bias": False, "mlp_bias": False}
 
 
 def read_key_value_heads(keys: ConfigReader, key: str) -> int:
@@ -54,20 +37,20 @@ def read_head_dim(keys: ConfigReader, key: str = "head_dim") -> int:
 
 
 FIELDS = {
-    "vocab_size": ("vocab_size", ConfigReader.count),
-    "hidden_size": ("hidden_size", ConfigReader.count),
-    "intermediate_size": ("intermediate_size", ConfigReader.count),
-    "num_hidden_layers": ("num_hidden_layers", ConfigReader.layers),
-    "num_attention_heads": ("num_attention_heads", ConfigReader.count),
-    "num_key_value_heads": ("num_key_value_heads", read_key_value_heads),
-    "head_dim": ("head_dim", read_head_dim),
-    "max_position_embeddings": ("max_position_embeddings", ConfigReader.count),
-    "norm_eps": ("rms_norm_eps", ConfigReader.norm_eps),
-    "activation": ("hidden_act", ConfigReader.activation),
-    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag),
-    "bos_token_id": ("bos_token_id", ConfigReader.token),
-    "eos_token_id": ("eos_token_id", ConfigReader.tokens),
-    "pad_token_id": ("pad_token_id", ConfigReader.token),
+    "vocab_size": ("vocab_size", ConfigReader.count, 32000),
+    "hidden_size": ("hidden_size", ConfigReader.count, 4096),
+    "intermediate_size": ("intermediate_size", ConfigReader.count, 11008),
+    "num_hidden_layers": ("num_hidden_layers", ConfigReader.layers, 32),
+    "num_attention_heads": ("num_attention_heads", ConfigReader.count, 32),
+    "num_key_value_heads": ("num_key_value_heads", read_key_value_heads, None),
+    "head_dim": ("head_dim", read_head_dim, None),
+    "max_position_embeddings": ("max_position_embeddings", ConfigReader.count, 2048),
+    "norm_eps": ("rms_norm_eps", ConfigReader.norm_eps, 1e-6),
+    "activation": ("hidden_act", ConfigReader.activation, "silu"),
+    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag, False),
+    "bos_token_id": ("bos_token_id", ConfigReader.token, 1),
+    "eos_token_id": ("eos_token_id", ConfigReader.tokens, 2),
+    "pad_token_id": ("pad_token_id", ConfigReader.token, None),
 }
 
 

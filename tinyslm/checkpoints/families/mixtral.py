@@ -11,8 +11,6 @@ DEFAULTS = mistral.DEFAULTS | {
     "rms_norm_eps": 1e-5,
     "rope_theta": 1e6,
     "sliding_window": None,
-    "num_local_experts": 8,
-    "num_experts_per_tok": 2,
 }
 EXPERTS = {
     "layers.{i}.feed_forward.router": "model.layers.{i}.block_sparse_moe.gate",
@@ -33,8 +31,8 @@ def read_experts_per_token(keys: ConfigReader, key: str) -> int:
 
 
 FIELDS = llama.FIELDS | {
-    "num_experts": ("num_local_experts", read_experts),
-    "experts_per_token": ("num_experts_per_tok", read_experts_per_token),
+    "num_experts": ("num_local_experts", read_experts, 8),
+    "experts_per_token": ("num_experts_per_tok", read_experts_per_token, 2),
 }
 
 

@@ -62,22 +62,7 @@ FEED_FORWARDS = {  # value of feed_forward_proj: (activation, gated)
     **{f"gated-{name}": (name, True) for name in ACTIVATIONS},
     "gated-gelu": ("gelu_new", True),
 }
-DEFAULTS = {
-    "vocab_size": 32128,
-    "d_model": 512,
-    "d_kv": 64,
-    "d_ff": 2048,
-    "num_layers": 6,
-    "num_decoder_layers": None,
-    "num_heads": 8,
-    "relative_attention_num_buckets": 32,
-    "relative_attention_max_distance": 128,
-    "layer_norm_epsilon": 1e-6,
-    "feed_forward_proj": "relu",
-    "tie_word_embeddings": True,
-    "pad_token_id": 0,
-    "eos_token_id": 1,
-}
+DEFAULTS = {"feed_forward_proj": "relu"}
 
 
 def read_head_dim(keys: ConfigReader, key: str) -> int:
@@ -102,20 +87,20 @@ def read_start_token(keys: ConfigReader, key: str) -> int:
 
 
 FIELDS = {
-    "vocab_size": ("vocab_size", ConfigReader.count),
-    "hidden_size": ("d_model", ConfigReader.count),
-    "head_dim": ("d_kv", read_head_dim),
-    "intermediate_size": ("d_ff", ConfigReader.count),
-    "num_hidden_layers": ("num_layers", ConfigReader.layers),
-    "num_decoder_layers": ("num_decoder_layers", read_decoder_layers),
-    "num_attention_heads": ("num_heads", ConfigReader.count),
-    "relative_attention_num_buckets": ("relative_attention_num_buckets", ConfigReader.count),
-    "relative_attention_max_distance": ("relative_attention_max_distance", ConfigReader.count),
-    "norm_eps": ("layer_norm_epsilon", ConfigReader.norm_eps),
-    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag),
-    "decoder_start_token_id": ("decoder_start_token_id", read_start_token),
-    "eos_token_id": ("eos_token_id", ConfigReader.tokens),
-    "pad_token_id": ("pad_token_id", read_pad_token),
+    "vocab_size": ("vocab_size", ConfigReader.count, 32128),
+    "hidden_size": ("d_model", ConfigReader.count, 512),
+    "head_dim": ("d_kv", read_head_dim, 64),
+    "intermediate_size": ("d_ff", ConfigReader.count, 2048),
+    "num_hidden_layers": ("num_layers", ConfigReader.layers, 6),
+    "num_decoder_layers": ("num_decoder_layers", read_decoder_layers, None),
+    "num_attention_heads": ("num_heads", ConfigReader.count, 8),
+    "relative_attention_num_buckets": ("relative_attention_num_buckets", ConfigReader.count, 32),
+    "relative_attention_max_distance": ("relative_attention_max_distance", ConfigReader.count, 128),
+    "norm_eps": ("layer_norm_epsilon", ConfigReader.norm_eps, 1e-6),
+    "tie_word_embeddings": ("tie_word_embeddings", ConfigReader.flag, True),
+    "decoder_start_token_id": ("decoder_start_token_id", read_start_token, None),
+    "eos_token_id": ("eos_token_id", ConfigReader.tokens, 1),
+    "pad_token_id": ("pad_token_id", read_pad_token, 0),
 }
 
 
