@@ -9,17 +9,16 @@ from typing import ClassVar
 import numpy as np
 
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.argument_checks import at_least, checked
 from tinyslm.compression.quantization.affine import quantize
 from tinyslm.compression.quantization.integer_matmul import integer_matmul, quantize_tokens
 from tinyslm.compression.quantization.quantized_linear import CodesLinear, output_and_vjp
+from tinyslm.errors import ConfigError
 from tinyslm.modules import LinearLayer
 from tinyslm.tree import Array, constant
 
 THRESHOLD = 6.0  # Dettmers et al. 2022, section 3.2
 
 
-@checked(threshold=at_least(0))
 def outlier_features(maxima: Array, threshold: float = THRESHOLD) -> Array:
     """Which features are outliers.
 
@@ -28,7 +27,7 @@ def outlier_features(maxima: Array, threshold: float = THRESHOLD) -> Array:
     maxima : ndarray, shape (in,)
         Largest magnitude of each feature.
     threshold : float
-        At least 0.
+        At least 0, may be infinite.
 
     Returns
     -------
@@ -45,6 +44,8 @@ def outlier_features(maxima: Array, threshold: float = THRESHOLD) -> Array:
     >>> outlier_features(np.array([0.5, 8.0, 6.0]))
     array([False,  True, False])
     """
+    if not threshold >= 0:
+        raise ConfigError(f"threshold must be at least 0, found {threshold!r}")
     return np.asarray(maxima > threshold)
 
 

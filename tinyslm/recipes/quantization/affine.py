@@ -1,4 +1,4 @@
-"""Affine quantization of a model: weights rounded to the nearest code, without calibration.
+"""Affine quantization of a model: weights rounded to the nearest code, without calibration (Jacob et al. 2018).
 
 Mathematics: `tinyslm/compression/quantization/affine.py`. Lesson: `lessons/09_quantization.py`.
 """
@@ -8,20 +8,46 @@ from dataclasses import dataclass
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear, linear_from_codes, quantize
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Embedding, Linear
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import is_compressible, require_dense
 from tinyslm.recipes.step import ignore_progress
-from tinyslm.tree import map_modules
+from tinyslm.tree import Module, map_modules
 
 
 @dataclass(frozen=True)
 class Quantize:
-    """Store the weights of linear layers and embeddings as integers; norms, biases and routers stay as they are.
+    """Quantize the weights of linear layers and embeddings to the nearest code.
 
-    bits: 2 to 8, of the linear layers in the blocks: what lies outside of them always has 8;  symmetric: zero point 0,
-    otherwise the range of each row is used in full;  per_channel: one scale per output row, otherwise one per matrix;
-    group_size: in the blocks one scale per so many neighbours in a row, which it must divide;  dynamic_activations:
-    activations are rounded too, to 8 bits per token, and the linear layers multiply integers (W8A8), otherwise weights
-    are widened when they are used.
+    Norms, biases and routers are unchanged.
+
+    Parameters
+    ----------
+    bits : int, default 8
+        Bits per weight of the linear layers in the blocks, 2 to 8. Layers outside the blocks always have 8.
+    symmetric : bool, default True
+        Whether the zero point is 0. Otherwise the codes cover exactly the range of each row.
+    per_channel : bool, default True
+        One scale per output row, otherwise one per matrix.
+    group_size : int, optional
+        In the blocks: one scale per `group_size` neighbouring weights of a row, whose length it must divide.
+    dynamic_activations : bool, default False
+        Dynamic activation quantization (W8A8): activations are rounded to 8 bits per token at run time, and the linear
+        layers multiply integers. Otherwise each product dequantizes the weights.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range, `dynamic_activations` is combined with `group_size`, or a layer in the blocks is
+        already compressed.
+
+    References
+    ----------
+    Jacob et al. 2018 (arXiv 1712.05877), section 2 and 3.
+
+    Examples
+    --------
+    >>> Quantize(bits=4, group_size=32)
+    Quantize(bits=4, symmetric=True, per_channel=True, group_size=32, dynamic_activations=False)
     """
 
     bits: int = 8
@@ -30,29 +56,24 @@ class Quantize:
     group_size: int | None = None
     dynamic_activations: bool = False
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(self, model: Module, calibration: Calibration | None = None, progress=ignore_progress) -> Module:
         require_dense(model)
         if self.dynamic_activations and self.group_size is not None:
-            raise ConfigError("dynamic_activations need one scale per row: leave out group_size")
+            raise ConfigError("dynamic activation quantization needs one scale per row: leave out group_size")
 
         def quantize_linear(path, linear):
             if path.endswith(".router"):
                 return linear
-            inside = is_compressible(path)
-            weight = quantize(
-                linear.weight,
-                bits=self.bits if inside else 8,
-                symmetric=self.symmetric,
-                axis=0 if self.per_channel and not (inside and self.group_size) else None,
-                group_size=self.group_size if inside else None,
-            )
+            bits, group_size = (self.bits, self.group_size) if is_compressible(path) else (8, None)
+            axis = 0 if self.per_channel and not group_size else None
+            weight = quantize(linear.weight, bits=bits, symmetric=self.symmetric, axis=axis, group_size=group_size)
             return linear_from_codes(weight, linear.bias, dynamic_activations=self.dynamic_activations)
 
         return quantize_others(map_modules(quantize_linear, model, Linear))
 
 
-def quantize_others(model):
-    """8-bit weights for embeddings and for linear layers that are still dense: those outside the blocks."""
+def quantize_others(model: Module) -> Module:
+    """The model with 8-bit weights in embeddings and in linear layers that are still dense (outside the blocks)."""
 
     def quantize_dense(path, layer):
         if isinstance(layer, Embedding):

@@ -9,18 +9,51 @@ import numpy as np
 
 from tinyslm.compression.quantization import gptq, linear_from_codes
 from tinyslm.recipes.block_by_block import compress_block_by_block
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.quantization.affine import quantize_others
 from tinyslm.recipes.statistics import input_grams
 from tinyslm.recipes.step import ignore_progress
+from tinyslm.tree import Module
 
 
 @dataclass(frozen=True)
 class QuantizeGPTQ:
-    """GPTQ, block after block: every layer is rounded for the inputs that it gets from the blocks rounded before it.
+    """GPTQ, block by block: each block is calibrated on the outputs of the quantized blocks before it.
 
-    bits, symmetric, group_size, damping, act_order, static_groups: as in `gptq`. Outside the blocks there are 8 bits,
-    and routers stay exact. Source: Frantar et al. 2023, section 5, "Setup".
+    An expert that no calibration token reached is rounded to the nearest code. Layers outside the blocks get 8-bit
+    weights. Routers are unchanged.
+
+    Parameters
+    ----------
+    bits : int, default 4
+        Bits per weight in the blocks, 2 to 8.
+    symmetric : bool, default True
+        Whether the zero point is 0.
+    group_size : int, optional
+        One scale per `group_size` neighbouring weights of a row, whose length it must divide.
+    damping : float, default 0.01
+        At least 0: this fraction of the mean of H's diagonal is added to the diagonal.
+    act_order : bool, default False
+        Round the columns with the largest diag H first. With `group_size` it needs `static_groups`.
+    static_groups : bool, default False
+        Whether the range of a group is that of its original weights, see `gptq`.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range, or a layer in the blocks is already compressed.
+    DataError
+        If a damped Hessian is not positive definite.
+
+    References
+    ----------
+    Frantar et al. 2023 (arXiv 2210.17323), section 5, "Setup".
+
+    Examples
+    --------
+    >>> QuantizeGPTQ(bits=3)
+    QuantizeGPTQ(bits=3, symmetric=True, group_size=None, damping=0.01, act_order=False, static_groups=False)
     """
 
     bits: int = 4
@@ -30,7 +63,7 @@ class QuantizeGPTQ:
     act_order: bool = False
     static_groups: bool = False
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(self, model: Module, calibration: Calibration | None = None, progress=ignore_progress) -> Module:
         require_dense(model)
         tasks, settings = calibration.sample(), asdict(self)
 
@@ -38,7 +71,7 @@ class QuantizeGPTQ:
             return input_grams(current, tasks, paths)
 
         def quantize(linear, gram, tokens):
-            hessian = gram if tokens else np.eye(len(gram))  # an expert that no token reached: plain rounding
+            hessian = gram if tokens else np.eye(len(gram))  # the identity means rounding to the nearest code
             return linear_from_codes(gptq(linear.weight, hessian, **settings), linear.bias)
 
         compressed = compress_block_by_block(model, gather, quantize, lambda block: progress(f"QuantizeGPTQ, {block}"))
