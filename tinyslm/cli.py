@@ -1,12 +1,12 @@
 """The command line. Each command is a module of `tinyslm.commands`."""
 
-import argparse
 import importlib
 import os
 import sys
 
 import tinyslm
-from tinyslm.errors import ConfigError, Error
+from tinyslm.commands.parser import Parser
+from tinyslm.errors import Error
 
 COMMANDS = {
     "compress": "apply compression recipes to a model, and measure size, speed and loss of the results",
@@ -23,13 +23,6 @@ COMMANDS = {
     "grade": "grade a solution, or a directory of solutions, with the library's property tests",
     "grade-tests": "grade property tests by the classic mistakes that they detect",
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that reports errors as ConfigError, in one line."""
-
-    def error(self, message):
-        raise ConfigError(f"{message}; see {self.prog} --help")
 
 
 def main(argv: list[str] | None = None) -> int:

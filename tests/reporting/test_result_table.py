@@ -69,7 +69,7 @@ def test_three_digits_and_a_prefix(value, text):
 
 @pytest.mark.parametrize("share, text", [(0.0384, "+3.8 %"), (-0.0384, "−3.8 %"), (0.0001, "0.0 %"), (-1e-9, "0.0 %")])
 def test_signed_percent_has_no_negative_zero(share, text):
-    assert number_format.percent(share, digits=1, signed=True) == text
+    assert number_format.signed_percent(share) == text
 
 
 def test_a_name_is_cut_by_columns_not_by_letters():

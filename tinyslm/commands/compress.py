@@ -8,14 +8,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 import tinyslm
-from tinyslm.checkpoints import atomic_file, check_new_directory, save_model
+from tinyslm.checkpoints import check_new_directory, save_model
 from tinyslm.commands.compression_inputs import (
     QUESTIONS_PER_SUBJECT,
     TRAINING_DOCUMENTS,
     CompressionInputs,
     CompressionOptions,
 )
-from tinyslm.commands.loading import add_model_argument, check_minimum
+from tinyslm.commands.parser import check_minimum, write_text
 from tinyslm.evaluation import measure_speeds
 from tinyslm.recipes import STEPS, compress, default_recipes
 from tinyslm.recipes.default_recipes import select_recipes
@@ -26,23 +26,13 @@ from tinyslm.reporting.html_template import write_page
 
 def add_arguments(parser):
     """The options of the command."""
-    add_model_argument(parser)
-    parser.add_argument("--text", nargs="+", metavar="FILE", help="your own text, for calibration and validation")
-    parser.add_argument(
-        "--recipe",
-        nargs="+",
-        metavar="NAME",
-        help="only these built-in recipes (and the dense model); also recipe files (.toml), or the results.json of "
-        "another run, to repeat it",
-    )
-    parser.add_argument(
-        "--out",
-        default="compressed",
-        metavar="DIR",
-        help="output directory for models and report (default: compressed)",
-    )
-    parser.add_argument("--thorough", action="store_true", help="ten times the training, five times the exam questions")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the order of training documents (default: 0)")
+    parser.model()
+    parser.text("for calibration and validation")
+    recipes = "only these built-in recipes, recipe files (.toml), or recipes in the results.json of another run"
+    parser.option("--recipe", None, recipes, "NAME", nargs="+")
+    parser.option("--out", "compressed", "output directory for models and report", "DIR")
+    parser.flag("--thorough", "ten times the training, five times the exam questions")
+    parser.option("--seed", 0, "seed of the order of training documents")
 
 
 def run(arguments) -> int:
@@ -84,8 +74,7 @@ def run(arguments) -> int:
         row["prompt_speed"], row["generation_speed"] = map(asdict, speeds)
     bar.close()
     results = _results(arguments, inputs, rows, time.perf_counter() - began)
-    with atomic_file(out / "results.json") as file:
-        file.write((json.dumps(results, indent=1) + "\n").encode())
+    write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
     print(format_table(results), write_page(out / "report.html", render_page, results), sep="\n\n")
     return 0
 

@@ -1,6 +1,6 @@
 """tinyslm corpus: documents of the built-in corpus, or statistics of its splits."""
 
-from tinyslm.commands.loading import check_minimum
+from tinyslm.commands.parser import check_minimum
 from tinyslm.reporting.terminal_table import table_lines
 from tinyslm.text import town
 from tinyslm.text.town.digest import DOCUMENTS, QUESTIONS_PER_SUBJECT, exam_digest, split_digest
@@ -8,13 +8,10 @@ from tinyslm.text.town.digest import DOCUMENTS, QUESTIONS_PER_SUBJECT, exam_dige
 
 def add_arguments(parser):
     """The options of the command."""
-    splits = ("train", "validation", "test")
-    parser.add_argument("--split", default="train", choices=splits, help="split of the corpus (default: train)")
-    parser.add_argument("--start", type=int, default=0, metavar="I", help="index of the first document (default: 0)")
-    parser.add_argument("--count", type=int, default=3, metavar="N", help="number of documents (default: 3)")
-    parser.add_argument(
-        "--summary", action="store_true", help="print size, entropy and SHA-256 of every split, and no documents"
-    )
+    parser.option("--split", "train", "split of the corpus", choices=("train", "validation", "test"))
+    parser.option("--start", 0, "index of the first document", "I")
+    parser.option("--count", 3, "number of documents", "N")
+    parser.flag("--summary", "print size, entropy and SHA-256 of every split, and no documents")
 
 
 def run(arguments) -> int:

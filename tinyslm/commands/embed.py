@@ -9,7 +9,8 @@ import numpy as np
 
 from tinyslm.checkpoints import atomic_file
 from tinyslm.checkpoints.json_files import read_json
-from tinyslm.commands.loading import check_minimum, load_with_tokenizer
+from tinyslm.commands.loading import load_with_tokenizer
+from tinyslm.commands.parser import check_minimum
 from tinyslm.errors import ConfigError, DataError, Error
 from tinyslm.models import Encoder, sentence_embeddings
 from tinyslm.ops import IGNORED
@@ -24,13 +25,11 @@ MOST_LISTED = 10  # line numbers in a message
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.add_argument("model", metavar="MODEL", help="directory with a BERT or DistilBERT model")
-    parser.add_argument("file", metavar="FILE", help='texts (UTF-8), one per line; "-" is standard input')
-    parser.add_argument("--out", metavar="FILE", help="write the vectors to this .npy file, one row per text")
-    parser.add_argument(
-        "--similarity", action="store_true", help=f"print the cosine similarities of at most {MOST_COMPARED} texts"
-    )
-    parser.add_argument("--batch", type=int, default=32, metavar="N", help="texts per pass (default: 32)")
+    parser.argument("model", "directory with a BERT or DistilBERT model")
+    parser.argument("file", 'texts (UTF-8), one per line; "-" is standard input')
+    parser.option("--out", None, "write the vectors to this .npy file, one row per text", "FILE")
+    parser.flag("--similarity", f"print the cosine similarities of at most {MOST_COMPARED} texts")
+    parser.option("--batch", 32, "texts per pass", "N")
 
 
 def run(arguments) -> int:

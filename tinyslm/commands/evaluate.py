@@ -3,7 +3,8 @@
 import numpy as np
 
 from tinyslm.commands.compression_inputs import CompressionOptions, end_of_document, open_corpus
-from tinyslm.commands.loading import add_model_argument, add_weights_option, check_minimum, load_with_tokenizer
+from tinyslm.commands.loading import load_with_tokenizer
+from tinyslm.commands.parser import check_minimum
 from tinyslm.evaluation import take_exam
 from tinyslm.evaluation.loss import document_nats
 from tinyslm.models import Decoder
@@ -12,20 +13,12 @@ from tinyslm.text.loss_estimate import estimate_loss
 
 def add_arguments(parser):
     """The options of the command."""
-    add_model_argument(parser)
-    parser.add_argument(
-        "--text", nargs="+", metavar="FILE", help="your own text instead of the town: its validation tenth, no exam"
-    )
-    parser.add_argument(
-        "--documents", type=int, default=2000, metavar="N", help="validation documents of the town (default: 2000)"
-    )
-    parser.add_argument(
-        "--questions", type=int, default=200, metavar="N", help="exam questions per subject (default: 200)"
-    )
-    parser.add_argument(
-        "--per-token", action="store_true", help="score an option by its mean log-probability per token, not the sum"
-    )
-    add_weights_option(parser)
+    parser.model()
+    parser.text("of which a tenth is for validation; without an exam")
+    parser.option("--documents", 2000, "validation documents of the town", "N")
+    parser.option("--questions", 200, "exam questions per subject", "N")
+    parser.flag("--per-token", "score an option by its mean log-probability per token, not the sum")
+    parser.weights()
 
 
 def run(arguments) -> int:

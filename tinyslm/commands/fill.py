@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tinyslm.commands.loading import MASKS, check_minimum, encode_text, load_with_tokenizer
+from tinyslm.commands.loading import MASKS, encode_text, load_with_tokenizer
+from tinyslm.commands.parser import check_minimum
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.models import Encoder
 from tinyslm.ops import log_softmax
@@ -10,13 +11,9 @@ from tinyslm.ops import log_softmax
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.add_argument(
-        "model", metavar="MODEL", help="directory with a BERT or DistilBERT model that has a masked-LM head"
-    )
-    parser.add_argument("text", metavar="TEXT", help="text with one or several mask tokens, such as [MASK]")
-    parser.add_argument(
-        "--top", type=int, default=5, metavar="K", help="number of most probable tokens to print (default: 5)"
-    )
+    parser.argument("model", "directory of a BERT or DistilBERT model with a masked-LM head")
+    parser.argument("text", "text with one or several mask tokens, such as [MASK]")
+    parser.option("--top", 5, "number of most probable tokens to print", "K")
 
 
 def run(arguments) -> int:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyslm.commands.loading import MODEL_HELP, add_weights_option, encode_text, load_with_tokenizer
+from tinyslm.commands.loading import encode_text, load_with_tokenizer
 from tinyslm.generation import end_tokens, stream
 from tinyslm.generation.decoding_state import CACHES
 from tinyslm.models import Decoder, EncoderDecoder
@@ -10,31 +10,17 @@ from tinyslm.models import Decoder, EncoderDecoder
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.add_argument("prompts", nargs="+", metavar="TEXT", help="prompt; several prompts form one batch")
-    parser.add_argument("--model", default="teacher", help=MODEL_HELP)
-    parser.add_argument(
-        "--tokens",
-        type=int,
-        default=80,
-        metavar="N",
-        help="maximum number of new tokens; fewer at the end of the context or of the document (default: 80)",
-    )
-    parser.add_argument("--temperature", type=float, default=0.0, help="sampling temperature; 0 is greedy (default: 0)")
-    parser.add_argument("--top-k", type=int, metavar="K", help="sample from the K most probable tokens")
-    parser.add_argument(
-        "--top-p",
-        type=float,
-        metavar="P",
-        help="sample from the smallest set of tokens with total probability P (nucleus sampling)",
-    )
-    parser.add_argument("--seed", type=int, help="random seed; the same seed gives the same text (default: random)")
-    parser.add_argument(
-        "--cache",
-        choices=tuple(CACHES),
-        default="exact",
-        help="storage of the key/value cache (default: exact)",
-    )
-    add_weights_option(parser)
+    parser.argument("prompts", "prompt; several prompts form one batch", nargs="+", metavar="TEXT")
+    parser.model("--model")
+    most = "maximum number of new tokens; fewer at the end of the context or of the document"
+    parser.option("--tokens", 80, most, "N")
+    parser.option("--temperature", 0.0, "sampling temperature; 0 is greedy")
+    parser.option("--top-k", None, "sample from the K most probable tokens", type=int, metavar="K")
+    nucleus = "sample from the smallest set of tokens with total probability P (nucleus sampling)"
+    parser.option("--top-p", None, nucleus, type=float, metavar="P")
+    parser.option("--seed", None, "random seed; the same seed gives the same text (default: random)", type=int)
+    parser.option("--cache", "exact", "storage of the key/value cache", choices=tuple(CACHES))
+    parser.weights()
 
 
 def run(arguments) -> int:

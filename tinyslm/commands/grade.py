@@ -4,8 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from tinyslm.checkpoints.atomic_write import atomic_file
-from tinyslm.commands.loading import check_minimum
+from tinyslm.commands.parser import check_minimum, write_text
 from tinyslm.coursework.classroom import as_csv, grade_class
 from tinyslm.coursework.grading import GIGABYTES, SECONDS, as_text, grade
 from tinyslm.errors import ConfigError
@@ -13,25 +12,14 @@ from tinyslm.errors import ConfigError
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.add_argument(
-        "path", metavar="FILE|DIR", help="a solution, or a directory of solutions: CSV with one line each"
-    )
-    parser.add_argument(
-        "--exercise", metavar="NAME", help="name of the exercise (default: all whose functions the file defines)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random test inputs (default: 0)")
-    parser.add_argument(
-        "--seconds", type=float, default=SECONDS, help=f"processor time limit of each property (default: {SECONDS:g})"
-    )
-    parser.add_argument(
-        "--gigabytes", type=float, default=GIGABYTES, help=f"memory limit of each property (default: {GIGABYTES:g})"
-    )
-    parser.add_argument(
-        "--out", metavar="FILE", help="write the result to this file: JSON for a solution, CSV for a directory"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="number of solutions graded in parallel (default: 1)"
-    )
+    parser.argument("path", "a solution, or a directory of solutions: CSV with one line each", metavar="FILE|DIR")
+    name = "name of the exercise (default: all whose functions the file defines)"
+    parser.option("--exercise", None, name, "NAME")
+    parser.option("--seed", 0, "seed of the random test inputs")
+    parser.option("--seconds", SECONDS, "processor time limit of each property", type=float)
+    parser.option("--gigabytes", GIGABYTES, "memory limit of each property", type=float)
+    parser.option("--out", None, "write the result as JSON, of a directory as CSV", "FILE")
+    parser.option("--workers", 1, "number of solutions graded in parallel", "N")
 
 
 def run(arguments) -> int:
@@ -56,6 +44,5 @@ def run(arguments) -> int:
         print(as_text(result))
         text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
     if arguments.out:
-        with atomic_file(Path(arguments.out)) as file:
-            file.write(text.encode())
+        write_text(arguments.out, text)
     return 0

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tinyslm.checkpoints.atomic_write import atomic_file
+from tinyslm.commands.parser import write_text
 from tinyslm.coursework.exercises import exercises, find_exercise
 from tinyslm.coursework.mistakes import grade_tests
 from tinyslm.errors import ConfigError
@@ -11,10 +11,10 @@ from tinyslm.errors import ConfigError
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.add_argument("path", metavar="FILE", help="file of property tests")
-    parser.add_argument("--exercise", metavar="NAME", help="name of the exercise (default: from the name of the file)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random test inputs (default: 0)")
-    parser.add_argument("--out", metavar="FILE", help="write the result to this file as JSON")
+    parser.argument("path", "file of property tests", metavar="FILE")
+    parser.option("--exercise", None, "name of the exercise (default: from the name of the file)", "NAME")
+    parser.option("--seed", 0, "seed of the random test inputs")
+    parser.option("--out", None, "write the result to this file as JSON", "FILE")
 
 
 def run(arguments) -> int:
@@ -34,6 +34,5 @@ def run(arguments) -> int:
     result = grade_tests(path, exercise, seed=arguments.seed)
     print(result.as_text())
     if arguments.out:
-        with atomic_file(Path(arguments.out)) as file:
-            file.write((json.dumps(result.as_json(), indent=1, ensure_ascii=False) + "\n").encode())
+        write_text(arguments.out, json.dumps(result.as_json(), indent=1, ensure_ascii=False) + "\n")
     return 0

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tinyslm.checkpoints import outline_model, stored_tensors
+from tinyslm.commands.parser import check_minimum
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.evaluation.model_summary import inspect_model, inspect_stored
 from tinyslm.load_save import BUILT_IN, find_directory
@@ -19,21 +20,12 @@ DEFAULT_CONTEXT = 512  # tokens, for a model without a longest context
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.add_argument(
-        "models",
-        nargs="*",
-        metavar="MODEL",
-        help="model directory, built-in model or published shape; without MODEL, a list of them",
-    )
-    parser.add_argument("--compare", action="store_true", help="a table with one column per model")
-    parser.add_argument(
-        "--context",
-        type=int,
-        metavar="N",
-        help="context length in tokens for attention and cache (default: the model's longest; with --compare, the "
-        "shortest of these)",
-    )
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    models = "model directory, built-in model or published shape; without MODEL, a list of them"
+    parser.argument("models", models, nargs="*", metavar="MODEL")
+    parser.flag("--compare", "a table with one column per model")
+    context = "tokens, for attention and cache (default: the longest context; with --compare, the shortest of these)"
+    parser.option("--context", None, context, type=int, metavar="N")
+    parser.flag("--json", "print the numbers as JSON")
     parser.epilog = f"Published shapes: {', '.join(CATALOGUE)}."
 
 
@@ -46,6 +38,7 @@ def run(arguments) -> int:
         return 0
     if len(names) > 1 and not arguments.compare and not arguments.json:
         raise ConfigError(f"{len(names)} models are given, expected one; use --compare to compare several")
+    check_minimum(arguments, context=1)
     opened = {name: _open(name) for name in names}
     limits = {name: getattr(model.config, "max_position_embeddings", None) for name, (model, _) in opened.items()}
     context = _context(arguments.context, limits, together=arguments.compare)
@@ -77,8 +70,6 @@ def _open(name):
 
 def _context(asked, limits, together):
     """The context length of all models, or None for the longest of each."""
-    if asked is not None and asked < 1:
-        raise ConfigError(f"--context is {asked}, expected at least 1 token")
     for name, longest in limits.items():
         if asked is not None and longest is not None and asked > longest:
             raise ConfigError(f"--context is {asked}, but the longest context of {name} is {longest}")

@@ -1,8 +1,5 @@
-"""Options, checks and model loading that several commands share."""
+"""A model with its tokenizer, and the tokens of a text, for the commands."""
 
-import math
-
-from tinyslm.checkpoints.weight_formats import FORMS
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.load_save import load
 from tinyslm.models import Decoder, Encoder, EncoderDecoder
@@ -13,31 +10,6 @@ KINDS = {
     Encoder: "an encoder (BERT or DistilBERT)",
     EncoderDecoder: "an encoder-decoder (T5)",
 }
-MODEL_HELP = "built-in model or model directory (default: teacher)"
-
-
-def add_model_argument(parser):
-    """MODEL, which may be left out."""
-    parser.add_argument("model", nargs="?", default="teacher", metavar="MODEL", help=MODEL_HELP)
-
-
-def add_weights_option(parser):
-    """--weights, for models that do not fit in memory as float32."""
-    parser.add_argument(
-        "--weights",
-        choices=FORMS,
-        default="float32",
-        help="weights in memory: float32 is exact and fast (default); int8 needs a quarter of the memory; mapped reads "
-        "them from the file when needed, exact and slow",
-    )
-
-
-def check_minimum(arguments, **minimum):
-    """Raise ConfigError for an option that is given and below its minimum, or not finite."""
-    for name, least in minimum.items():
-        value = getattr(arguments, name)
-        if value is not None and not least <= value < math.inf:
-            raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected at least {least}")
 
 
 def load_with_tokenizer(path, kinds, purpose, weights="float32"):

@@ -19,7 +19,7 @@ from tinyslm.commands.compression_inputs import (
     digest_of_files,
     open_inputs,
 )
-from tinyslm.commands.loading import MODEL_HELP, check_minimum
+from tinyslm.commands.parser import check_minimum
 from tinyslm.errors import ConfigError
 from tinyslm.recipes import STEPS, Recipe, compress
 from tinyslm.recipes.recipe_files import make_step, read_recipes, recipe_entry
@@ -33,37 +33,19 @@ POINTS = "points.jsonl"
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.add_argument("recipes", nargs="+", metavar="FILE", help="recipe files (.toml), with or without grids")
-    parser.add_argument("--model", default="teacher", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("--text", nargs="+", metavar="FILE", help="your own text, for calibration and validation")
-    parser.add_argument(
-        "--out",
-        default="sweep",
-        metavar="DIR",
-        help="output directory; run again to continue an interrupted sweep (default: sweep)",
-    )
-    parser.add_argument(
-        "--seeds", nargs="+", type=int, default=[0], help="seeds; each recipe is run with each (default: 0)"
-    )
-    parser.add_argument(
-        "--documents",
-        type=int,
-        default=TRAINING_DOCUMENTS,
-        help=f"training documents of the town (default: {TRAINING_DOCUMENTS})",
-    )
-    parser.add_argument(
-        "--validation",
-        type=int,
-        default=VALIDATION_DOCUMENTS,
-        help=f"validation documents of the town (default: {VALIDATION_DOCUMENTS})",
-    )
-    parser.add_argument("--questions", type=int, default=0, help="exam questions per subject of the town (default: 0)")
+    parser.argument("recipes", "recipe files (.toml), with or without grids", nargs="+", metavar="FILE")
+    parser.model("--model")
+    parser.text("for calibration and validation")
+    parser.option("--out", "sweep", "output directory; run again to continue an interrupted sweep", "DIR")
+    parser.option("--seeds", [0], "seeds of each recipe", nargs="+", type=int)
+    parser.option("--documents", TRAINING_DOCUMENTS, "training documents of the town")
+    parser.option("--validation", VALIDATION_DOCUMENTS, "validation documents of the town")
+    parser.option("--questions", 0, "exam questions per subject of the town")
     workers = parser.add_mutually_exclusive_group()
     workers.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
-    workers.add_argument(
-        "--scheduler", metavar="ADDRESS", help="address of a running Dask cluster, such as tcp://host:8786"
-    )
-    parser.add_argument("--threads", action="store_true", help="use threads instead of processes")
+    cluster = "address of a running Dask cluster, such as tcp://host:8786"
+    workers.add_argument("--scheduler", metavar="ADDRESS", help=cluster)
+    parser.flag("--threads", "use threads instead of processes")
 
 
 def run(arguments) -> int:

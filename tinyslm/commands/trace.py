@@ -2,18 +2,11 @@
 
 import scipy
 
-from tinyslm.commands.loading import MASKS, add_model_argument, encode_text, load_with_tokenizer
+from tinyslm.commands.loading import MASKS, encode_text, load_with_tokenizer
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation import end_tokens, generate
 from tinyslm.models import Encoder, EncoderDecoder, trace
-from tinyslm.reporting.trace_report import (
-    format_head,
-    format_legend,
-    format_likely,
-    format_steps,
-    format_tokens,
-    piece,
-)
+from tinyslm.reporting.trace_report import format_head, format_legend, format_likely, format_steps, format_tokens, piece
 from tinyslm.tree import Module
 
 GENERATED_TOKENS = 8  # decoder input of an encoder-decoder without --target
@@ -21,16 +14,13 @@ GENERATED_TOKENS = 8  # decoder input of an encoder-decoder without --target
 
 def add_arguments(parser):
     """The options of the command."""
-    add_model_argument(parser)
-    parser.add_argument(
-        "text", metavar="TEXT", help="input text; for an encoder, with [MASK] at a position to be predicted"
-    )
-    parser.add_argument("--layer", type=int, default=0, metavar="L", help="layer to print (default: 0)")
-    parser.add_argument("--head", type=int, default=0, metavar="H", help="attention head to draw (default: 0)")
-    parser.add_argument("--all", action="store_true", help="print the arrays of every layer")
-    parser.add_argument(
-        "--target", metavar="TEXT", help="decoder input of an encoder-decoder (default: its own first tokens)"
-    )
+    parser.model()
+    parser.argument("text", "input text; for an encoder, with [MASK] at a position to be predicted")
+    parser.option("--layer", 0, "layer to print", "L")
+    parser.option("--head", 0, "attention head to draw", "H")
+    parser.flag("--all", "print the arrays of every layer")
+    target = "decoder input of an encoder-decoder (default: its own first tokens)"
+    parser.option("--target", None, target, "TEXT")
 
 
 def run(arguments) -> int:
@@ -50,10 +40,7 @@ def run(arguments) -> int:
     if inputs:
         _print_section("Decoder input:", format_tokens(decoder, inputs["decoder_token_ids"][0]))
     layers = "" if arguments.all else f" (of layer {arguments.layer}; for others use --layer or --all)"
-    _print_section(
-        f"Intermediate arrays{layers}:",
-        format_steps(steps, None if arguments.all else arguments.layer),
-    )
+    _print_section(f"Intermediate arrays{layers}:", format_steps(steps, None if arguments.all else arguments.layer))
     for name, attention in steps.items():
         kind, _, layer = name.rpartition(".")
         if kind.endswith("attentions") and int(layer) == arguments.layer:

@@ -7,14 +7,14 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from tinyslm.checkpoints import atomic_directory, atomic_file, check_new_directory, save_model
-from tinyslm.commands.loading import check_minimum
+from tinyslm.checkpoints import atomic_directory, check_new_directory, save_model
+from tinyslm.commands.parser import check_minimum, write_text
 from tinyslm.errors import ConfigError, DataError, Error
 from tinyslm.evaluation import measure_loss
 from tinyslm.models import random_model
@@ -22,7 +22,7 @@ from tinyslm.models.tiny_shapes import TINY_SHAPES, tiny_config
 from tinyslm.ops import IGNORED
 from tinyslm.runtime import default_threads
 from tinyslm.text import document_rows, load_tokenizer, read_documents, town, train_tokenizer
-from tinyslm.text.corpus import text_corpus, town_corpus
+from tinyslm.text.corpus import Corpus, text_corpus, town_corpus
 from tinyslm.training import Settings, State, train
 from tinyslm.training.checkpoint import restore_state, save_state
 
@@ -39,32 +39,22 @@ RECORD = "training.json"  # options and results, beside the weights
 
 def add_arguments(parser):
     """The options of the command."""
-
-    def option(name, default, help_text, **details):
-        shown = "" if default is None else f" (default: {default})"
-        parser.add_argument(name, default=default, help=help_text + shown, **details)
-
-    option(
-        "--text",
-        None,
-        "your own text: UTF-8 with one document per paragraph, or .jsonl with a text key",
-        nargs="+",
-        metavar="FILE",
-    )
-    option("--out", "trained", "output directory", metavar="DIR")
-    parser.add_argument("--resume", action="store_true", help="resume an interrupted training to DIR, bit for bit")
-    option("--shape", "small", "size of the model", choices=TINY_SHAPES)
-    option("--vocabulary", 1536, "maximum size of the vocabulary", type=int, metavar="V")
-    option("--documents", 20_000, "training documents of the built-in corpus", type=int, metavar="N")
-    option("--context", 256, "tokens per training row, and the model's context length", type=int, metavar="T")
-    option("--steps", None, "training steps (default: two passes over the data)", type=int)
-    option("--batch", 40, "documents per step", type=int, metavar="N")
-    option("--rate", 2e-3, "peak learning rate", type=float)
-    option("--warmup", 50, "warmup steps of the learning rate, at most a tenth of all steps", type=int, metavar="STEPS")
-    option("--seed", 0, "seed of the initial weights and the order of the data", type=int)
-    option("--threads", None, "number of threads (default: the number of cores)", type=int)
-    option("--dtype", "float32", "dtype of the stored weights", choices=("float32", "float16"))
-    option("--checkpoint-seconds", 60, "time between checkpoints", type=float, metavar="S")
+    text = "your own text: UTF-8 with one document per paragraph, or .jsonl with a text key"
+    parser.option("--text", None, text, nargs="+", metavar="FILE")
+    parser.option("--out", "trained", "output directory", "DIR")
+    parser.flag("--resume", "resume an interrupted training to DIR, bit for bit")
+    parser.option("--shape", "small", "size of the model", choices=TINY_SHAPES)
+    parser.option("--vocabulary", 1536, "maximum size of the vocabulary", "V")
+    parser.option("--documents", 20_000, "training documents of the built-in corpus", "N")
+    parser.option("--context", 256, "tokens per training row, and the model's context length", "T")
+    parser.option("--steps", None, "training steps (default: two passes over the data)", type=int)
+    parser.option("--batch", 40, "documents per step", "N")
+    parser.option("--rate", 2e-3, "peak learning rate")
+    parser.option("--warmup", 50, "warmup steps of the learning rate, at most a tenth of all steps", "STEPS")
+    parser.option("--seed", 0, "seed of the initial weights and the order of the data")
+    parser.option("--threads", None, "number of threads (default: the number of cores)", type=int)
+    parser.option("--dtype", "float32", "dtype of the stored weights", choices=("float32", "float16"))
+    parser.option("--checkpoint-seconds", 60, "time between checkpoints", type=float, metavar="S")
 
 
 def run(arguments) -> int:
@@ -88,7 +78,8 @@ def run(arguments) -> int:
     if arguments.resume:
         tokenizer = load_tokenizer(directory / "tokenizer.json")
     else:
-        tokenizer = train_tokenizer(texts or _town_texts(TOKENIZER_DOCUMENTS), options["vocabulary"])
+        tokenizer_texts = texts or [text for _, text, _ in town.documents("train", 0, TOKENIZER_DOCUMENTS)]
+        tokenizer = train_tokenizer(tokenizer_texts, options["vocabulary"])
     if texts:
         corpus = text_corpus(tokenizer, END_ID, texts)
     else:
@@ -126,27 +117,26 @@ def run(arguments) -> int:
     return 0
 
 
+@dataclass
 class Progress:
     """Called after each step: updates the progress bar, and regularly validates and writes a checkpoint."""
 
-    def __init__(self, settings, corpus, tokens_per_document, state_path, checkpoint_seconds):
-        self.settings = settings
-        self.corpus = corpus
-        self.tokens_per_step = settings.batch_size * tokens_per_document
-        self.state_path = state_path
-        self.checkpoint_seconds = checkpoint_seconds
-        self.validate_every = max(settings.steps // 25, 1)
-        self.saved = time.monotonic()
-        self.bar = None
+    settings: Settings
+    corpus: Corpus
+    tokens_per_document: float
+    state_path: Path
+    checkpoint_seconds: float
+    bar: tqdm | None = None
+    saved: float = field(default_factory=time.monotonic)
 
     def __call__(self, state):
         recent = state.losses[-50:]
-        speed = state.step * self.tokens_per_step / state.seconds
+        speed = state.step * self.settings.batch_size * self.tokens_per_document / state.seconds
         line = f"loss {sum(recent) / len(recent):.3f}, {speed:,.0f} tokens/s"
         floor = self.corpus.floor
         self.bar.set_postfix_str(line if floor is None else f"{line}, floor {floor.nats:.3f}", refresh=False)
         self.bar.update()
-        if state.step % self.validate_every == 0:
+        if state.step % max(self.settings.steps // 25, 1) == 0:
             validation = measure_loss(state.model, self.corpus.validation)
             self.bar.write(
                 f"step {state.step} of {self.settings.steps}: {line}, validation {validation.nats:.3f}"
@@ -161,10 +151,6 @@ class Progress:
 def _compared(floor, loss):
     """The floor and the relative distance of the loss from it, where it is known."""
     return "" if floor is None else f", floor {floor.nats:.3f} ({100 * (loss.nats / floor.nats - 1):+.1f} %)"
-
-
-def _town_texts(count):
-    return [text for _, text, _ in town.documents("train", 0, count)]
 
 
 def _settings(options, rows):
@@ -200,9 +186,8 @@ def _new_record(arguments, directory):
 def _begin(path, record, tokenizer, state):
     """Write everything that --resume needs, atomically: a killed process leaves nothing or a complete directory."""
     with atomic_directory(path) as directory:
-        for name, text in (("tokenizer.json", tokenizer.to_str(pretty=True)), (RECORD, json.dumps(record, indent=1))):
-            with atomic_file(directory / name) as file:
-                file.write(text.encode())
+        write_text(directory / "tokenizer.json", tokenizer.to_str(pretty=True))
+        write_text(directory / RECORD, json.dumps(record, indent=1))
         save_state(directory / "state.safetensors", state)
 
 

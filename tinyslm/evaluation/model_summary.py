@@ -1,5 +1,7 @@
 """Summary of a model from its shapes: sizes, costs and attention patterns."""
 
+from collections import Counter
+
 from tinyslm.evaluation.context_cost import attention_multiply_adds, cached_numbers
 from tinyslm.evaluation.footprint import multiply_adds
 from tinyslm.evaluation.parameters import (
@@ -54,17 +56,14 @@ def inspect_model(model, context: int) -> dict:
 
 def inspect_stored(tensors, model) -> dict:
     """Contents of the weight files. tensors: {name: StoredTensor};  model: the model of these tensors."""
-    dtypes, replaced = {}, {}
+    dtypes = Counter()
     for tensor in tensors.values():
-        dtypes[tensor.dtype] = dtypes.get(tensor.dtype, 0) + tensor.bits.nbytes
-    for module in replaced_layers(model).values():
-        kind = type(module).__name__
-        replaced[kind] = replaced.get(kind, 0) + 1
+        dtypes[tensor.dtype] += tensor.bits.nbytes
     return {
         "files": len({tensor.file for tensor in tensors.values()}),
         "tensors": len(tensors),
-        "dtypes": dtypes,
-        "replaced": replaced,
+        "dtypes": dict(dtypes),
+        "replaced": dict(Counter(type(layer).__name__ for layer in replaced_layers(model).values())),
     }
 
 

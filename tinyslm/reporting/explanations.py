@@ -1,6 +1,6 @@
 """Explanations of surprising measurements, as questions and answers."""
 
-from tinyslm.reporting.number_format import is_number, loss, percent, relative_size, scaled, size, speed, times
+from tinyslm.reporting.number_format import is_number, loss, percent, relative_size, scaled, size, speed
 from tinyslm.reporting.plain_text import joined
 from tinyslm.reporting.recipe_techniques import setting, techniques, was_trained
 from tinyslm.reporting.result_sentences import is_significant, loss_change, quoted, speed_change
@@ -9,7 +9,7 @@ from tinyslm.reporting.result_sentences import is_significant, loss_change, quot
 def explanations(results: dict) -> list[tuple[str, str]]:
     """(question, answer) of each case that occurs in the rows of this run."""
     dense, *rows = results["rows"]
-    cases = [_zeros, _weight_quantization, _integer_products, _two_matrices, _fewer_operations, _lower_loss, _errors]
+    cases = [_zeros, _weight_quantization, _integer_products, _two_matrices, _lower_loss, _errors]
     pairs = [explain(dense, rows) for explain in cases]
     return [pair for pair in pairs if pair]
 
@@ -66,20 +66,6 @@ def _two_matrices(dense, rows):
         "+ n). The factors stay separate; their product would have m·n elements again. Each layer computes two small "
         f"products instead of one: {relative_size(row['multiply_adds'], dense['multiply_adds'])} of the multiply-adds. "
         f"{_measured(row, dense)}",
-    )
-
-
-def _fewer_operations(dense, rows):
-    rows = [row for row in rows if row["multiply_adds"] < 0.95 * dense["multiply_adds"]]
-    row = min(rows, key=lambda row: _speedup(row, dense) * row["multiply_adds"], default=None)
-    if row is None or _speedup(row, dense) >= 0.9 * dense["multiply_adds"] / row["multiply_adds"]:
-        return None
-    return (
-        "Why is the speedup smaller than the reduction in multiply-adds?",
-        f"{quoted(row)} does {relative_size(row['multiply_adds'], dense['multiply_adds'])} of the dense model's "
-        "multiply-adds. If nothing else took time it would be "
-        f"{times(dense['multiply_adds'] / row['multiply_adds'])} as fast. {_measured(row, dense)} The remaining time "
-        "is spent outside the products: starting each operation, attention, norms, choosing a token.",
     )
 
 

@@ -84,7 +84,7 @@ def name_of(row) -> str:
 
 def set_scale(axes, axis, values):
     """Set limits with a margin; use a logarithmic scale, and return True, if the values span over a factor of 4."""
-    from matplotlib.ticker import FixedLocator, NullLocator
+    from matplotlib.ticker import FixedLocator
 
     low, high = min(values), max(values)
     if low <= 0 or high < 4 * low:
@@ -95,10 +95,17 @@ def set_scale(axes, axis, values):
     ticks = [digit * 10.0**power for power in range(-12, 16) for digit in (1, 1.5, 2, 3, 5, 7)]
     ticks = [tick for tick in ticks if low / margin <= tick <= high * margin]
     axes.set(**{f"{axis}scale": "log", f"{axis}lim": (low / margin, high * margin)})
-    getattr(axes, f"{axis}axis").set_major_locator(FixedLocator(ticks[:: 1 + len(ticks) // 10]))
-    getattr(axes, f"{axis}axis").set_minor_locator(NullLocator())
-    getattr(axes, f"{axis}axis").set_major_formatter(lambda value, position: f"{value:g}")
+    use_plain_ticks(getattr(axes, f"{axis}axis"), FixedLocator(ticks[:: 1 + len(ticks) // 10]))
     return True
+
+
+def use_plain_ticks(axis, locator):
+    """Ticks of a logarithmic axis at the positions of a locator, labelled with ordinary numbers."""
+    from matplotlib.ticker import NullLocator
+
+    axis.set_major_locator(locator)
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, position: f"{value:g}")
 
 
 def label_points(axes, points, obstacles=()):

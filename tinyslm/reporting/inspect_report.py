@@ -20,14 +20,10 @@ def format_inspection(title, model, found, stored=None) -> str:
 
     model: only its shapes are used;  found: the result of `inspect_model`;  stored: that of `inspect_stored`, or None.
     """
-    sections = wrapped(title), format_outline(model), format_parts(found), format_costs(found, stored)
+    outline_rows = [(line.name, line.shape, f"{line.parameters:,}", line.note) for line in outline(model)]
+    tree = table_lines([("module", "shape (+ bias)", "parameters", ""), *outline_rows], right=(2,))
+    sections = wrapped(title), tree, format_parts(found), format_costs(found, stored)
     return "\n\n".join("\n".join(lines) for lines in (*sections, format_attention(found)))
-
-
-def format_outline(model) -> list[str]:
-    """The module tree."""
-    rows = [(line.name, line.shape, f"{line.parameters:,}", line.note) for line in outline(model)]
-    return table_lines([("module", "shape (+ bias)", "parameters", ""), *rows], right=(2,))
 
 
 def format_parts(found) -> list[str]:

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 
-from tinyslm.reporting.figure_style import STYLE, label_points, set_scale
+from tinyslm.reporting.figure_style import STYLE, label_points, set_scale, use_plain_ticks
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#000000")
 LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
@@ -74,8 +74,7 @@ def show_histogram(axes, arrays, label, bins=60, limit=None):
     for (name, array), colour, line in styles:
         counts, _ = np.histogram(array, edges)
         axes.stairs(100 * counts / np.size(array), edges, label=name, color=colour, linestyle=line, linewidth=1.4)
-    axes.set_xlabel(label)
-    axes.set_ylabel("% of the values")
+    axes.set(xlabel=label, ylabel="% of the values")
     if len(arrays) > 1:
         axes.legend(fontsize=8)
 
@@ -90,8 +89,7 @@ def show_lines(axes, lines, x_label, y_label, x=None, floor=None, markers=False)
         positions = np.arange(len(values)) if x is None else x
         axes.plot(positions, values, color=colour, linestyle=line, marker=marker if markers else None, label=name)
     show_floor(axes, floor)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set(xlabel=x_label, ylabel=y_label)
     if len(lines) > 1:
         axes.legend(fontsize=8)
 
@@ -111,8 +109,7 @@ def show_frontier(axes, points, x_label, y_label="loss, nats per token", floor=N
     ):
         axes.plot(x, y, marker, color=colour, markersize=7, markeredgecolor="white")
     show_floor(axes, floor)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set(xlabel=x_label, ylabel=y_label)
     left, right = axes.get_xlim()
     obstacles = [] if floor is None else [((left, floor), (right, floor), 8)]
     label_points(axes, [(x, y, name) for name, (x, y) in points.items()], obstacles)
@@ -128,14 +125,11 @@ def show_floor(axes, floor):
 
 def use_powers(axes, which="xy"):
     """Logarithmic axes ("x", "y" or both) with ordinary numbers as labels: 0.001, 1, 100; 1e-06 far from 1."""
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.ticker import LogLocator
 
     for name in which:
         axes.set(**{f"{name}scale": "log"})
-        axis = getattr(axes, f"{name}axis")
-        axis.set_major_locator(LogLocator(numticks=9))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(lambda value, position: f"{value:g}")
+        use_plain_ticks(getattr(axes, f"{name}axis"), LogLocator(numticks=9))
 
 
 def show_bars(axes, bars, names, label, floor=None):

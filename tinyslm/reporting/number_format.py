@@ -45,13 +45,22 @@ def loss(measured, spread=True) -> str:
     return f"{measured['nats']:.3f}" + (f" ±{measured['standard_error']:.3f}" if spread else "")
 
 
-def percent(share, digits=0, signed=False) -> str:
+def percent(share, digits=0) -> str:
     """A fraction as a percentage: 0.914 is "91 %"."""
+    return _percent(share, f",.{digits}f")
+
+
+def signed_percent(share) -> str:
+    """A fraction as a signed percentage: 0.0384 is "+3.8 %". 0 has no sign."""
+    return _percent(share, "+,.1f")
+
+
+def _percent(share, form):
     if not is_number(share):
         return DASH
-    text = f"{100 * share:{'+' if signed else ''},.{digits}f}"
-    negative_zero = float(text.replace(",", "")) == 0
-    return (text.replace("-", "").replace("+", "") if negative_zero else text.replace("-", "−")) + " %"
+    text = f"{100 * share:{form}}"
+    is_zero = float(text.replace(",", "")) == 0
+    return (text.lstrip("+-") if is_zero else text.replace("-", "−")) + " %"
 
 
 def relative_size(part, whole) -> str:

@@ -101,10 +101,8 @@ def exam_by_subject(results) -> str | None:
             for x, subject in enumerate(subjects):
                 _cell(axes, x, y, exam["by_subject"].get(subject), asked)
             _cell(axes, len(subjects) + 0.25, y, exam["accuracy"], exam["asked"])
-        axes.set_xlim(-0.5, len(subjects) + 0.75)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        slant = {} if len(subjects) <= 7 else {"rotation": 30, "ha": "left"}  # more do not fit side by side
-        axes.set_xticks([*range(len(subjects)), len(subjects) + 0.25], [*names, "all"], **slant)
+        axes.set(xlim=(-0.5, len(subjects) + 0.75), ylim=(len(rows) - 0.5, -0.5))
+        axes.set_xticks([*range(len(subjects)), len(subjects) + 0.25], [*names, "all"])
         axes.set_yticks(range(len(rows)), [name_of(row) for row in rows])
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, labelsize=8.5)
         axes.grid(False)

@@ -24,7 +24,7 @@ def result_sentences(results: dict) -> list[str]:
             _same_loss(dense, compressed),
             *sentences,
         ]
-        sentences += [_highest_loss(dense, compressed), _exam(dense, compressed), _weakest_subject(dense, compressed)]
+        sentences += [_exam(dense, compressed), _weakest_subject(dense, compressed)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -100,17 +100,6 @@ def _same_loss(dense, rows):
         f"{quoted(row)} ({relative_size(row['disk_bytes'], dense['disk_bytes'])} of the dense file)" for row in near
     )
     return f"No significant difference from the dense model's loss (95 %): {joined(sizes)}."
-
-
-def _highest_loss(dense, rows):
-    worst = max(rows, key=lambda row: row["loss"]["nats"])
-    if worst["loss"]["nats"] <= dense["loss"]["nats"] or not is_significant(worst):
-        return None
-    return (
-        f"The highest loss is that of {quoted(worst)}: {loss_change(worst, dense)} the dense model's, with "
-        f"{relative_size(worst['disk_bytes'], dense['disk_bytes'])} of its file size and "
-        f"{relative_size(worst['multiply_adds'], dense['multiply_adds'])} of its multiply-adds."
-    )
 
 
 def _exam(dense, rows):

@@ -51,11 +51,7 @@ def piece(tokenizer, token_id: int) -> str:
 def format_tokens(pieces, token_ids, columns=None) -> list[str]:
     """Positions, pieces and ids of the tokens, in blocks as wide as the terminal."""
     shown = [shorten(text, LONGEST_PIECE) for text in pieces[:MOST_TOKENS]]
-    rows = [
-        ("position", *map(str, range(len(shown)))),
-        ("piece", *shown),
-        ("id", *map(str, token_ids[: len(shown)])),
-    ]
+    rows = [("position", *map(str, range(len(shown)))), ("piece", *shown), ("id", *map(str, token_ids[: len(shown)]))]
     lines = _in_blocks(rows, (), columns or min(terminal_width() - INDENT, 98))
     if len(pieces) > MOST_TOKENS:
         lines.append(f"(the first {MOST_TOKENS} of {len(pieces)} tokens)")

@@ -1,0 +1,60 @@
+"""Command-line parser with the options and checks that several commands share."""
+
+import argparse
+import math
+
+from tinyslm.checkpoints import atomic_file
+from tinyslm.checkpoints.weight_formats import FORMS
+from tinyslm.errors import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports errors as ConfigError, in one line."""
+
+    def error(self, message):
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+    def argument(self, name, help_text, **details):
+        """A positional argument, named in capital letters in the help."""
+        self.add_argument(name, help=help_text, **{"metavar": name.upper()} | details)
+
+    def option(self, name, default, help_text, metavar=None, **details):
+        """An option whose help states its default, if it has one, and whose type is that of the default."""
+        if default is not None:
+            help_text += f" (default: {default})"
+            details = {"type": type(default)} | details
+        self.add_argument(name, default=default, help=help_text, metavar=metavar, **details)
+
+    def flag(self, name, help_text):
+        """An option without a value."""
+        self.add_argument(name, action="store_true", help=help_text)
+
+    def model(self, name="model"):
+        """The option --model, or by default the optional argument MODEL: the teacher if not given."""
+        details = {} if name.startswith("-") else {"nargs": "?"}
+        self.option(name, "teacher", "built-in model or model directory", "MODEL", **details)
+
+    def text(self, use):
+        """--text, files of the user's own text."""
+        self.option("--text", None, f"your own text instead of the town, {use}", "FILE", nargs="+")
+
+    def weights(self):
+        """--weights, for models that do not fit in memory as float32."""
+        text = (
+            "weights in memory: float32 is exact and fast; int8 needs a quarter of the memory; mapped reads them from "
+        )
+        self.option("--weights", "float32", text + "the file when needed, exact and slow", choices=FORMS)
+
+
+def check_minimum(arguments, **minimum):
+    """Raise ConfigError for an option that is given and below its minimum, or not finite."""
+    for name, least in minimum.items():
+        value = getattr(arguments, name)
+        if value is not None and not least <= value < math.inf:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected at least {least}")
+
+
+def write_text(path, text):
+    """Write a text file atomically, as UTF-8."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
