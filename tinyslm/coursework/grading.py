@@ -1,4 +1,15 @@
-"""Marks for a student's file: the properties of its exercises, run in another process and added up."""
+"""Grading of a student's file: runs the property tests of its exercises in another process and adds up the marks.
+
+Gradescope: in the autograder's `run_autograder`, call
+
+    tinyslm grade /autograder/submission/magnitude_mask.py --seed 7 --out /autograder/results/results.json
+
+The file has the fields that Gradescope reads: `score`, `max_score`, and `tests` with `name`, `score`, `output`, `status`.
+
+nbgrader: a solution cell begins with `%%writefile magnitude_mask.py` and holds the stub, with the function bodies between
+`### BEGIN SOLUTION` and `### END SOLUTION`. The test cell is worth as many points as the exercise has marks, imports `grade`
+from this module, and ends with `grade("magnitude_mask.py")["score"]`. nbgrader takes this number as partial credit.
+"""
 
 import ast
 import json
@@ -14,15 +25,15 @@ from pathlib import Path
 from tinyslm.coursework.exercises import Exercise, exercises, find_exercise, tests_directory
 from tinyslm.errors import ConfigError
 
-SECONDS, GIGABYTES = 30.0, 4.0  # of the processor, and of memory, that one property may take
-PATIENCE = 10  # times the limit of processor time, for a property that waits, on a machine that is busy
-STARTING_SECONDS = 300.0  # that reading the file may take, and what surrounds the properties
-LONGEST_NOTE = 1000  # characters of what went wrong as a whole
+SECONDS, GIGABYTES = 30.0, 4.0  # limits per property: processor time and memory
+PATIENCE = 10  # the limit of elapsed time is this multiple of the limit of processor time
+STARTING_SECONDS = 300.0  # limit for importing the file and starting pytest
+LONGEST_NOTE = 1000  # characters of an error message that concerns the whole file
 
 
 @dataclass(frozen=True)
 class Property:
-    """A property of an exercise: `file::name`, what it counts, and its name as a sentence."""
+    """A property test of an exercise: `file::name`, and the marks that it is worth."""
 
     file: str
     name: str
@@ -30,12 +41,12 @@ class Property:
 
     @property
     def sentence(self) -> str:
-        """ "test_masks_are_nested" says "masks are nested"."""
+        """The name as words: `test_masks_are_nested` becomes "masks are nested"."""
         return self.name.removeprefix("test_").replace("_", " ")
 
 
 def properties_of(exercise: Exercise) -> list[Property]:
-    """The properties that mark an exercise, in their order, read from the files without running them."""
+    """The property tests that grade an exercise, in the order of the files, found without importing them."""
     found = []
     for wanted in exercise.properties:
         file, _, only = wanted.partition("::")
@@ -50,13 +61,13 @@ def properties_of(exercise: Exercise) -> list[Property]:
 
 
 def exercises_in(path) -> list[Exercise]:
-    """The exercises whose functions a file defines, found without running it.
+    """The exercises whose functions a file defines, found without importing it.
 
-    Raises ConfigError if there are none, or if the file is not Python.
+    Raises ConfigError if there are none, or if the file is not valid Python.
     """
     try:
         tree = ast.parse(Path(path).read_text("utf-8"))
-    except (SyntaxError, ValueError) as error:  # ValueError: not text, or with null bytes
+    except (SyntaxError, ValueError) as error:  # ValueError: not UTF-8, or null bytes
         raise ConfigError(f"{path} is not a Python file: {error}") from None
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     found = [e for e in exercises().values() if not e.writes_tests and defined & set(e.names)]
@@ -66,11 +77,11 @@ def exercises_in(path) -> list[Exercise]:
 
 
 def grade(path, *, exercise=None, seed=0, seconds=SECONDS, gigabytes=GIGABYTES) -> dict:
-    """Marks of a file, as Gradescope reads them: score, max_score, output, and tests with name, score and output.
+    """The result of a file in Gradescope's format: score, max_score, output, and tests with name, score and output.
 
-    exercise: its name, by default found from the functions in the file;  seed: which inputs are drawn;  seconds,
-    gigabytes: limits of each property, of processor time, so that a busy machine gives the same marks. The same file,
-    seed and versions do.
+    exercise: name of the exercise; by default the exercises whose functions the file defines.  seed: determines the
+    drawn inputs.  seconds, gigabytes: limits per property. Seconds are processor time, so that the result does not
+    depend on the load of the machine. It is the same for the same file, seed and versions.
     """
     chosen = [find_exercise(exercise)] if exercise else exercises_in(path)
     if any(each.writes_tests for each in chosen):
@@ -92,7 +103,7 @@ def grade(path, *, exercise=None, seed=0, seconds=SECONDS, gigabytes=GIGABYTES) 
 
 
 def marked(found: Property, records, note) -> dict:
-    """One line of the result: a property with parameters counts only if all of its cases passed."""
+    """The entry of one property in the result. A parametrized property passes only if all of its cases pass."""
     failed = next((record for record in records if record["outcome"] != "passed"), None)
     passed = bool(records) and failed is None
     if failed is None:
@@ -111,7 +122,7 @@ def marked(found: Property, records, note) -> dict:
 
 
 def run_properties(path, wanted, required, seed, seconds, gigabytes):
-    """({(file, property): records}, what went wrong as a whole or ""). required: names that the file has to define."""
+    """({(file, property): records}, error of the whole file or ""). required: names that the file must define."""
     folder = tests_directory() / "properties"
     with tempfile.TemporaryDirectory() as directory:
         results = Path(directory) / "results.jsonl"
@@ -136,7 +147,7 @@ def run_properties(path, wanted, required, seed, seconds, gigabytes):
 
 
 def run_pytest(arguments, seconds, program=("-m", "pytest")):
-    """(exit status, or None when it took longer than `seconds`; what it said) of pytest in a process of its own."""
+    """(exit status, output) of pytest in a new process; the status is None if it took longer than `seconds`."""
     root = tests_directory().parent
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {
@@ -166,14 +177,14 @@ def run_pytest(arguments, seconds, program=("-m", "pytest")):
     return process.returncode, said
 
 
-def last_lines(said) -> str:
-    """The end of what pytest said, without its decoration."""
-    lines = [line for line in said.strip().splitlines() if line.strip() and not line.startswith(("=", "-"))]
+def last_lines(output) -> str:
+    """The last lines of pytest's output, without separators."""
+    lines = [line for line in output.strip().splitlines() if line.strip() and not line.startswith(("=", "-"))]
     return "\n".join(lines[-5:])[-LONGEST_NOTE:]
 
 
 def as_text(result) -> str:
-    """A result for a terminal: a line per property, and below it what a failed one says."""
+    """A result for the terminal: one line per property, followed by the message of a failed one."""
     lines = []
     for test in result["tests"]:
         mark = "✓" if test["status"] == "passed" else "✗"
