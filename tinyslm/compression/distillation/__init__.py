@@ -1,4 +1,7 @@
-"""Knowledge distillation: a student learns from what a teacher says (soft targets) and from what it thinks (states)."""
+"""Knowledge distillation: losses on the teacher's output distribution and on its intermediate features.
+
+On models: `tinyslm/recipes/distillation`. Lesson: `lessons/06_distillation.py`.
+"""
 
 from tinyslm.compression.distillation.attention_maps import (
     attention_relation_loss,

@@ -1,4 +1,7 @@
-"""Attention: the student's tokens look where the teacher's do."""
+"""Attention losses: scores (TinyBERT; Jiao et al. 2020) and probabilities (MiniLM; Wang et al. 2020).
+
+On models: `tinyslm/recipes/distillation/feature_losses.py`. Lesson: `lessons/06_distillation.py`.
+"""
 
 import numpy as np
 
@@ -9,11 +12,29 @@ from tinyslm.errors import DataError
 
 
 @differentiable
-def attention_scores(query, key, *, scale):
-    """scale * q k^T, before cap, mask and softmax.
+def attention_scores(query: np.ndarray, key: np.ndarray, *, scale: float) -> np.ndarray:
+    """Scaled dot products of queries and keys, before cap, mask and softmax.
 
-    query: (B, T, H, D);  key: (B, S, G, D), query head h uses key head h // (H / G);  returns (B, H, T, S).
-    Source: Vaswani et al. 2017, eq. 1.
+    Parameters
+    ----------
+    query : ndarray, shape (B, T, H, D)
+    key : ndarray, shape (B, S, G, D)
+        Query head h uses key head h // (H / G).
+    scale : float
+
+    Returns
+    -------
+    ndarray, shape (B, H, T, S)
+        ``scale * q k^T``, dtype of `query`.
+
+    References
+    ----------
+    Vaswani et al. 2017, eq. 1.
+
+    Examples
+    --------
+    >>> attention_scores(np.ones((1, 1, 2, 4)), np.ones((1, 3, 1, 4)), scale=0.5)[0, 0]
+    array([[2., 2., 2.]])
     """
     (B, T, H, D), (S, G) = query.shape, key.shape[1:3]
     scale = query.dtype.type(scale)
@@ -30,7 +51,7 @@ def attention_scores(query, key, *, scale):
 
 
 def _pairs(student_scores, teacher_scores, mask):
-    """mask as booleans of the scores' shape (..., T, S), all of them if None, or DataError if shapes do not fit."""
+    """The mask as booleans (..., T, S), all True for None. Raises DataError if shapes do not match."""
     require_same_shape("teacher_scores", teacher_scores, student_scores.shape)
     if mask is None:
         return np.ones(student_scores.shape, bool)
@@ -41,14 +62,39 @@ def _pairs(student_scores, teacher_scores, mask):
 
 
 @differentiable
-def attention_transfer_loss(student_scores, teacher_scores, *, mask=None):
-    """Mean squared difference of unnormalized scores, over all heads and all pairs of tokens that count.
+def attention_transfer_loss(
+    student_scores: np.ndarray, teacher_scores: np.ndarray, *, mask: np.ndarray | None = None
+) -> float:
+    """Mean squared difference of attention scores, over all heads and all pairs of tokens that count.
 
-    student_scores, teacher_scores: (..., T, S), such as (B, H, T, S) of `attention_scores`, with as many heads on both
-    sides;  mask: broadcast to them, 0 for a pair (query, key) that does not count: a key that is padding or that the
-    query may not see, and every key of a query that is padding;  returns a scalar, dtype of the student, 0 if no pair
-    counts. The teacher receives no gradient.
-    Source: Jiao et al. 2020 (TinyBERT), eq. 7: the scores before the softmax, since those taught faster.
+    The teacher receives no gradient.
+
+    Parameters
+    ----------
+    student_scores, teacher_scores : ndarray, shape (..., T, S)
+        Such as (B, H, T, S) of `attention_scores`. Both have the same number of heads.
+    mask : ndarray, optional
+        Broadcast to the scores; 0 for a pair (query, key) that does not count: a padding key, a key that is not visible
+        to the query, and every key of a padding query. By default all count.
+
+    Returns
+    -------
+    float
+        dtype of the student; 0 if no pair counts.
+
+    Raises
+    ------
+    DataError
+        If shapes do not match.
+
+    References
+    ----------
+    Jiao et al. 2020, "TinyBERT" (arXiv 1909.10351), eq. 7: scores before the softmax train faster than probabilities.
+
+    Examples
+    --------
+    >>> float(attention_transfer_loss(np.array([[1.0, 2.0]]), np.array([[1.0, 5.0]]), mask=np.array([[1, 0]])))
+    0.0
     """
     pairs = _pairs(student_scores, teacher_scores, mask)
     teacher_scores = teacher_scores.astype(student_scores.dtype, copy=False)
@@ -59,11 +105,40 @@ def attention_transfer_loss(student_scores, teacher_scores, *, mask=None):
 
 
 @differentiable
-def attention_relation_loss(student_scores, teacher_scores, *, mask=None):
+def attention_relation_loss(
+    student_scores: np.ndarray, teacher_scores: np.ndarray, *, mask: np.ndarray | None = None
+) -> float:
     """Mean over heads and queries of KL(softmax(teacher's scores) || softmax(student's scores)), in nats.
 
-    Arguments as `attention_transfer_loss`. The softmax is over the keys that count; a query without such a key does
-    not count itself. Source: Wang et al. 2020 (MiniLM), eq. 6: of the last layer.
+    The softmax is over the keys that count. A query without such a key does not count. The teacher receives no
+    gradient.
+
+    Parameters
+    ----------
+    student_scores, teacher_scores : ndarray, shape (..., T, S)
+        Such as (B, H, T, S) of `attention_scores`. Both have the same number of heads.
+    mask : ndarray, optional
+        Broadcast to the scores; 0 for a pair (query, key) that does not count: a padding key, a key that is not visible
+        to the query, and every key of a padding query. By default all count.
+
+    Returns
+    -------
+    float
+        dtype of the student; 0 if no pair counts.
+
+    Raises
+    ------
+    DataError
+        If shapes do not match.
+
+    References
+    ----------
+    Wang et al. 2020, "MiniLM" (arXiv 2002.10957), eq. 6: for the last layer.
+
+    Examples
+    --------
+    >>> round(float(attention_relation_loss(np.array([[0.0, 0.0]]), np.array([[2.0, 0.0]]))), 4)
+    0.3278
     """
     pairs = _pairs(student_scores, teacher_scores, mask)
     lowest = np.finfo(student_scores.dtype).min / 2  # its exponential is 0

@@ -1,4 +1,7 @@
-"""Directions: the student's states point where the teacher's do, of whatever length."""
+"""Cosine loss: angle between hidden states (DistilBERT; Sanh et al. 2019, arXiv 1910.01108).
+
+On models: `tinyslm/recipes/distillation/distill.py`. Lesson: `lessons/06_distillation.py`.
+"""
 
 import numpy as np
 
@@ -8,7 +11,7 @@ from tinyslm.compression.distillation.masked_positions import restore_positions,
 
 
 def _directions(rows):
-    """rows (n, C) divided by their lengths, and the lengths (n, 1); a row of zeros stays zero, with length inf."""
+    """Rows (n, C) divided by their norms, and the norms (n, 1). A row of zeros is unchanged and has norm inf."""
     largest = np.max(np.abs(rows), axis=-1, keepdims=True, initial=0)  # (n, 1): squares must not overflow
     rows = rows / np.where(largest > 0, largest, 1)
     length = np.sqrt(np.sum(np.square(rows), axis=-1, keepdims=True))  # (n, 1)
@@ -17,14 +20,37 @@ def _directions(rows):
 
 
 @differentiable
-def cosine_loss(student, teacher, *, mask=None):
+def cosine_loss(student: np.ndarray, teacher: np.ndarray, *, mask: np.ndarray | None = None) -> float:
     """Mean over positions of 1 - cos(student, teacher): 0 for the same direction, 2 for the opposite one.
 
-    student, teacher: (..., C) of the same width;  mask: (...), 0 where a position does not count;  returns a scalar
-    without unit, dtype of the student, 0 if no position counts. A state of zeros has no direction: its cosine counts
-    as 0, and it receives no gradient. Neither does the teacher.
-    Source: Sanh et al. 2019 (DistilBERT), section 2; in their code of the last states, at all tokens that are
-    no padding.
+    The cosine of a zero state counts as 0, and a zero state receives no gradient. The teacher receives no gradient.
+
+    Parameters
+    ----------
+    student, teacher : ndarray, shape (..., C)
+        Hidden states of the same width.
+    mask : ndarray, shape (...), optional
+        0 at positions that do not count, such as padding. By default all count.
+
+    Returns
+    -------
+    float
+        Without unit, dtype of the student; 0 if no position counts.
+
+    Raises
+    ------
+    DataError
+        If shapes do not match.
+
+    References
+    ----------
+    Sanh et al. 2019, "DistilBERT" (arXiv 1910.01108), section 2. Their code applies it to the final states of all
+    tokens except padding.
+
+    Examples
+    --------
+    >>> float(cosine_loss(np.array([[2.0, 0.0]]), np.array([[0.0, 3.0]])))
+    1.0
     """
     require_same_shape("teacher", teacher, student.shape)
     student_rows, student_length = _directions(select_positions(student, mask))  # (n, C), (n, 1)
@@ -33,7 +59,7 @@ def cosine_loss(student, teacher, *, mask=None):
     count = student.dtype.type(max(cosine.size, 1))
 
     def vjp(dloss):
-        across = cosine[:, None] * student_rows - teacher_rows  # (n, C), at a right angle to the student
+        across = cosine[:, None] * student_rows - teacher_rows  # (n, C), orthogonal to the student
         return restore_positions(across / student_length * (dloss / count), mask, student.shape), None
 
     return np.sum(np.maximum(1 - cosine, 0)) / count, vjp

@@ -1,4 +1,7 @@
-"""Inner states: the student's activations approach the teacher's."""
+"""Hidden-state loss: mean squared error between hidden states (TinyBERT; Jiao et al. 2020, arXiv 1909.10351).
+
+On models: `tinyslm/recipes/distillation/feature_losses.py`. Lesson: `lessons/06_distillation.py`.
+"""
 
 import numpy as np
 
@@ -8,18 +11,42 @@ from tinyslm.errors import DataError
 
 
 @differentiable
-def hidden_state_loss(student, teacher, *, mask=None):
-    """Mean squared difference per element of the positions that count.
+def hidden_state_loss(student: np.ndarray, teacher: np.ndarray, *, mask: np.ndarray | None = None) -> float:
+    """Mean squared difference per element, over the positions that count.
 
-    student, teacher: (..., C) of the same width;  mask: (...), 0 where a position does not count;  returns a scalar in
-    squared units of the states, dtype of the student, 0 if no position counts. The teacher receives no gradient.
-    Source: Jiao et al. 2020 (TinyBERT), section 3.1: MSE(H_S W_h, H_T). W_h is an ordinary Linear from the student's
-    width to the teacher's, applied by the caller, trained together with the student and dropped afterwards.
+    The teacher receives no gradient. If the widths differ, the caller applies a `Linear` to the student's states
+    first; it is trained with the student and removed afterwards.
+
+    Parameters
+    ----------
+    student, teacher : ndarray, shape (..., C)
+        Hidden states of the same width.
+    mask : ndarray, shape (...), optional
+        0 at positions that do not count, such as padding. By default all count.
+
+    Returns
+    -------
+    float
+        In squared units of the states, dtype of the student; 0 if no position counts.
+
+    Raises
+    ------
+    DataError
+        If shapes do not match.
+
+    References
+    ----------
+    Jiao et al. 2020, "TinyBERT" (arXiv 1909.10351), section 3.1: MSE(H_S W_h, H_T).
+
+    Examples
+    --------
+    >>> float(hidden_state_loss(np.array([[1.0, 2.0]]), np.array([[1.0, 4.0]])))
+    2.0
     """
     if student.shape != teacher.shape:
         raise DataError(
             f"hidden states must have the same shape, found student {student.shape} and teacher {teacher.shape}; "
-            "bring the student to the teacher's width with a Linear"
+            "project the student to the teacher's width with a Linear"
         )
     difference = select_positions(student, mask) - select_positions(teacher.astype(student.dtype, copy=False), mask)
     count = student.dtype.type(max(difference.size, 1))  # elements

@@ -1,4 +1,7 @@
-"""The generalized Jensen-Shannon divergence: between forward and reverse, and never large."""
+"""Generalized Jensen-Shannon divergence: a bounded distillation loss (GKD; Agarwal et al. 2024, arXiv 2306.13649).
+
+On models: `tinyslm/recipes/distillation/soft_targets.py`. Lesson: `lessons/06_distillation.py`.
+"""
 
 import math
 
@@ -11,17 +14,54 @@ from tinyslm.errors import ConfigError
 
 
 @differentiable
-def jensen_shannon_loss(student_logits, teacher_logits, beta=0.5, temperature=1.0, *, mask=None):
+def jensen_shannon_loss(
+    student_logits: np.ndarray,
+    teacher_logits: np.ndarray,
+    beta: float = 0.5,
+    temperature: float = 1.0,
+    *,
+    mask: np.ndarray | None = None,
+) -> float:
     """T^2 * mean over positions of b KL(P_T || M) + (1 - b) KL(P_S || M) with M = b P_T + (1 - b) P_S, in nats.
 
-    Other arguments, mask, reduction and T^2 as in `soft_target_loss`; P_T and P_S are the teacher's and the student's
-    probabilities at temperature T. M is a mixture of probabilities (not of their logarithms). At T = 1 the loss is at
-    most the entropy of (b, 1 - b), so at most log 2. Its gradient with respect to the student's logits is (1 - b) times
-    that of KL(P_S || M) with M held fixed.
-    beta: strictly between 0 and 1, else ConfigError. At 0 and 1 the definition is 0 for all P; only divided by b or by
-    1 - b it tends to the forward or the reverse divergence. Some libraries return those at the ends, which jumps:
-    here they have names of their own, `soft_target_loss` and `reverse_kl_loss`.
-    Source: Agarwal et al. 2024 (GKD), section 2, eq. 1.
+    P_T and P_S are the probabilities of teacher and student at temperature T; M is the mixture of these probabilities,
+    not of their logarithms. At T = 1 the loss is at most the entropy of (b, 1 - b), hence at most log 2. Its gradient
+    with respect to the student's logits is (1 - b) times that of KL(P_S || M) with constant M.
+    For b = 0 and b = 1 the definition is 0 for all P. Divided by b or by 1 - b, it tends to the forward or the reverse
+    divergence. Some libraries return those at the ends, which makes the loss discontinuous in b. Here they are separate
+    functions, `soft_target_loss` and `reverse_kl_loss`.
+
+    Parameters
+    ----------
+    student_logits, teacher_logits : ndarray, shape (..., V)
+        Finite.
+    beta : float
+        b, strictly between 0 and 1.
+    temperature : float
+        T, above 0.
+    mask : ndarray, shape (...), optional
+        0 at positions that do not count, such as padding. By default all count.
+
+    Returns
+    -------
+    float
+        dtype of the student; 0 if no position counts.
+
+    Raises
+    ------
+    ConfigError
+        If beta or temperature is out of range.
+    DataError
+        If shapes do not match.
+
+    References
+    ----------
+    Agarwal et al. 2024, "On-Policy Distillation of Language Models" (GKD, arXiv 2306.13649), section 2, eq. 1.
+
+    Examples
+    --------
+    >>> round(float(jensen_shannon_loss(np.array([[0.0, 0.0]]), np.array([[2.0, 0.0]]))), 4)
+    0.0895
     """
     if not 0 < beta < 1:
         raise ConfigError(

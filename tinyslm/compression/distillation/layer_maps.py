@@ -1,7 +1,9 @@
-"""Layer maps: which layer of the teacher each layer of the student begins with, or learns from."""
+"""Layer maps: the teacher layer that each student layer is initialized from, or compared with.
 
-from tinyslm.compression.argument_checks import require_integer
-from tinyslm.errors import ConfigError
+Steps: `KeepLayers` and `Distill` in `tinyslm/recipes/distillation`. Lesson: `lessons/06_distillation.py`.
+"""
+
+from tinyslm.compression.argument_checks import require_choice, require_integer
 
 LAYER_MAPS = {
     "uniform": lambda m, M, N: (m + 1) * N // M - 1,
@@ -11,16 +13,39 @@ LAYER_MAPS = {
 }
 
 
-def layer_map(strategy, student_layers, teacher_layers) -> tuple[int, ...]:
-    """The teacher's layer for each layer of the student, ascending, both counted from 0.
+def layer_map(strategy: str, student_layers: int, teacher_layers: int) -> tuple[int, ...]:
+    """Index of the teacher's layer for each layer of the student, ascending from 0.
 
-    "uniform": the last of each of M equal parts of the N layers, g(m) = m N / M counted from 1, rounded down: the
-    outputs agree in depth. "spread": evenly from the first to the last: without those two a model falls apart, so
-    these are the layers to keep. "top": the last M. "bottom": the first M.
-    Raises ConfigError for another strategy, or a student with more layers than the teacher.
-    Source: Jiao et al. 2020 (TinyBERT), section 3.1 and the ablation in section 4.
+    Parameters
+    ----------
+    strategy : str
+        For M student layers and N teacher layers: "uniform", the last layer of each of M equal parts, g(m) = m N / M
+        counted from 1 and rounded down, so that outputs correspond in depth; "spread", evenly from the first to the
+        last layer, for students that keep teacher layers (without the first or last layer the loss increases most);
+        "top", the last M; "bottom", the first M.
+    student_layers : int
+        M, from 1 to `teacher_layers`.
+    teacher_layers : int
+        N.
+
+    Returns
+    -------
+    tuple of int, length M
+
+    Raises
+    ------
+    ConfigError
+        For an unknown strategy, or a student with more layers than the teacher.
+
+    References
+    ----------
+    Jiao et al. 2020, "TinyBERT" (arXiv 1909.10351), section 3.1 and the ablation in section 4.
+
+    Examples
+    --------
+    >>> layer_map("uniform", 4, 12), layer_map("spread", 4, 12)
+    ((2, 5, 8, 11), (0, 3, 7, 11))
     """
-    if strategy not in LAYER_MAPS:
-        raise ConfigError(f"a layer map is {strategy!r}, expected one of {', '.join(LAYER_MAPS)}")
+    require_choice("the strategy of a layer map", strategy, LAYER_MAPS)
     require_integer("student_layers", student_layers, 1, teacher_layers)
     return tuple(LAYER_MAPS[strategy](m, student_layers, teacher_layers) for m in range(student_layers))

@@ -1,4 +1,4 @@
-"""Which positions count: padding and unlabelled tokens must not take part in a mean."""
+"""Masks of positions: padding and positions without a label do not take part in a mean."""
 
 import numpy as np
 
@@ -16,9 +16,15 @@ def select_positions(array, mask):
 
 
 def restore_positions(rows, mask, shape):
-    """The vjp of `select_positions`: the rows back in their places, zeros elsewhere. rows: (n, C);  returns shape."""
+    """The vjp of `select_positions`: rows (n, C) at their positions in an array of this shape, zeros elsewhere."""
     if mask is None:
         return rows.reshape(shape)
     array = np.zeros(shape, rows.dtype)
     array[np.asarray(mask) != 0] = rows
     return array
+
+
+def unmasked_pairs(mask):
+    """Pairs (query, key) of tokens that both count: mask (B, T) -> (B, 1, T, T) booleans."""
+    real = np.asarray(mask) != 0
+    return (real[:, :, None] & real[:, None, :])[:, None]

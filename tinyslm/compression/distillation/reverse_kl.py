@@ -1,4 +1,7 @@
-"""Reverse divergence: the student may leave out what the teacher says, but must not say what the teacher would not."""
+"""Reverse KL divergence: mode-seeking distillation loss (MiniLLM; Gu et al. 2024, arXiv 2306.08543).
+
+On models: `tinyslm/recipes/distillation/soft_targets.py`. Lesson: `lessons/06_distillation.py`.
+"""
 
 import numpy as np
 
@@ -7,21 +10,54 @@ from tinyslm.compression.distillation.divergence import mean_divergence
 
 
 def reverse_divergence(student, log_student, log_other):
-    """KL(student || other) of each row, and its gradient q_i (log(q_i / p_i) - KL) with respect to the student's
-    logits, whose entries sum to 0. student, log_student, log_other: (n, V);  returns (n,) and (n, V)."""
+    """KL(student || other) of each row (n,), and its gradient (n, V) with respect to the student's logits.
+
+    student, log_student, log_other: (n, V). The gradient is q_i (log(q_i / p_i) - KL); its rows sum to 0.
+    """
     log_ratio = log_student - log_other  # (n, V)
     divergence = np.vecdot(student, log_ratio)  # (n,)
     return divergence, student * (log_ratio - divergence[:, None])
 
 
 @differentiable
-def reverse_kl_loss(student_logits, teacher_logits, temperature=1.0, *, mask=None):
+def reverse_kl_loss(
+    student_logits: np.ndarray, teacher_logits: np.ndarray, temperature: float = 1.0, *, mask: np.ndarray | None = None
+) -> float:
     """T^2 * mean over positions of KL(softmax(student / T) || softmax(teacher / T)), in nats.
 
-    Arguments, mask, reduction and T^2 as in `soft_target_loss`. It seeks a mode: a student too small for all that the
-    teacher says learns a part of it well, which makes better text and a higher cross entropy. This is the token's part
-    of the divergence of sequences; the effect of a token on later ones is left out (no gradient through sampling).
-    Source: Gu et al. 2024 (MiniLLM), section 2.1.
+    It is mode-seeking: the student may ignore modes of the teacher, but is penalized for tokens that are improbable
+    under the teacher. Small students then generate better text, with a higher cross entropy. This is the per-token term
+    of the divergence between sequences; it ignores the effect of a token on later tokens (sampling has no gradient).
+
+    Parameters
+    ----------
+    student_logits, teacher_logits : ndarray, shape (..., V)
+        Finite.
+    temperature : float
+        T, above 0.
+    mask : ndarray, shape (...), optional
+        0 at positions that do not count, such as padding. By default all count.
+
+    Returns
+    -------
+    float
+        dtype of the student; 0 if no position counts.
+
+    Raises
+    ------
+    ConfigError
+        If temperature is not positive and finite.
+    DataError
+        If shapes do not match.
+
+    References
+    ----------
+    Gu et al. 2024, "MiniLLM: Knowledge Distillation of Large Language Models" (arXiv 2306.08543), section 2.1.
+
+    Examples
+    --------
+    >>> round(float(reverse_kl_loss(np.array([[0.0, 0.0]]), np.array([[2.0, 0.0]]))), 4)
+    0.4338
     """
 
     def reverse_kl(student, log_student, teacher, log_teacher):

@@ -1,23 +1,51 @@
-"""A teacher's targets in a small space: its k most probable tokens, and all others as one."""
+"""Top-k soft targets: the teacher's k most probable tokens, and one bucket for all others.
+
+On models: `tinyslm/recipes/distillation/soft_targets.py`. Lesson: `lessons/06_distillation.py`.
+"""
 
 import numpy as np
 
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.argument_checks import require_integer, require_same_shape
-from tinyslm.compression.distillation.divergence import require_temperature, softmax
+from tinyslm.compression.argument_checks import checked, positive, require_integer, require_same_shape
+from tinyslm.compression.distillation.divergence import softmax
 from tinyslm.compression.distillation.masked_positions import restore_positions, select_positions
 from tinyslm.errors import DataError
 from tinyslm.ops import log_softmax
 
 
-def top_k_targets(teacher_logits, k, temperature=1.0):
-    """The k most probable tokens of each position, and their log-probabilities at a temperature, in nats.
+@checked(temperature=positive)
+def top_k_targets(teacher_logits: np.ndarray, k: int, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """The k most probable tokens of each position and their log-probabilities, in nats.
 
-    teacher_logits: (..., V);  1 <= k <= V;  returns tokens (..., k) integers, most probable first (the lower id where
-    they are equal), and log-probabilities (..., k), dtype of the logits. These sum to less than 1: what is missing is
-    the probability of all other tokens, which `top_k_target_loss` puts into one bucket.
+    The probabilities sum to less than 1. The rest is the probability of all other tokens, the bucket of
+    `top_k_target_loss`.
+
+    Parameters
+    ----------
+    teacher_logits : ndarray, shape (..., V)
+    k : int
+        From 1 to V.
+    temperature : float
+        T, above 0.
+
+    Returns
+    -------
+    tokens : ndarray of int, shape (..., k)
+        Most probable first; of equally probable tokens, the lower id first.
+    log_probabilities : ndarray, shape (..., k)
+        At temperature T, dtype of the logits.
+
+    Raises
+    ------
+    ConfigError
+        If k or temperature is out of range.
+
+    Examples
+    --------
+    >>> tokens, log_probabilities = top_k_targets(np.log([[0.2, 0.5, 0.3]]), 2)
+    >>> tokens, np.exp(log_probabilities)
+    (array([[1, 2]]), array([[0.5, 0.3]]))
     """
-    require_temperature(temperature)
     require_integer("k", k, 1, teacher_logits.shape[-1])
     log_probabilities = log_softmax(teacher_logits / teacher_logits.dtype.type(temperature))  # (..., V)
     tokens = np.argsort(-log_probabilities, axis=-1, kind="stable")[..., :k]  # (..., k)
@@ -25,15 +53,50 @@ def top_k_targets(teacher_logits, k, temperature=1.0):
 
 
 @differentiable
-def top_k_target_loss(student_logits, tokens, log_probabilities, temperature=1.0, *, mask=None):
-    """T^2 * mean over positions of KL(teacher || student), both over k tokens and one bucket for all others, in nats.
+@checked(temperature=positive)
+def top_k_target_loss(
+    student_logits: np.ndarray,
+    tokens: np.ndarray,
+    log_probabilities: np.ndarray,
+    temperature: float = 1.0,
+    *,
+    mask: np.ndarray | None = None,
+) -> float:
+    """T^2 * mean over positions of KL(teacher || student) over k tokens and one bucket for all others, in nats.
 
-    student_logits: (..., V);  tokens, log_probabilities: (..., k) of `top_k_targets` at the same temperature;  mask:
-    (...), 0 where a position does not count;  returns a scalar, dtype of the student, 0 if no position counts. With
-    k = V it is `soft_target_loss`, otherwise at most that. Without the bucket the probabilities would not sum to 1 and
-    the student would be taught to give nothing to all other tokens; here it may share their part as it likes.
+    With k = V it equals `soft_target_loss`; otherwise it is at most that. Without the bucket the targets would not sum
+    to 1 and would train the student to give all other tokens the probability 0. With it, the student may distribute
+    their probability freely.
+
+    Parameters
+    ----------
+    student_logits : ndarray, shape (..., V)
+    tokens, log_probabilities : ndarray, shape (..., k)
+        Of `top_k_targets` at the same temperature.
+    temperature : float
+        T, above 0.
+    mask : ndarray, shape (...), optional
+        0 at positions that do not count, such as padding. By default all count.
+
+    Returns
+    -------
+    float
+        dtype of the student; 0 if no position counts.
+
+    Raises
+    ------
+    ConfigError
+        If temperature is not positive and finite.
+    DataError
+        If shapes do not match, or `tokens` are not k different tokens of the vocabulary.
+
+    Examples
+    --------
+    >>> logits = np.log([[0.2, 0.5, 0.3]])
+    >>> tokens, log_probabilities = top_k_targets(logits, 1)
+    >>> abs(round(float(top_k_target_loss(np.log([[0.1, 0.5, 0.4]]), tokens, log_probabilities)), 6))
+    0.0
     """
-    require_temperature(temperature)
     k, V = tokens.shape[-1], student_logits.shape[-1]
     require_same_shape("tokens", tokens, (*student_logits.shape[:-1], k))
     require_same_shape("log_probabilities", log_probabilities, tokens.shape)
@@ -56,7 +119,7 @@ def top_k_target_loss(student_logits, tokens, log_probabilities, temperature=1.0
     count = T.dtype.type(max(len(rows), 1))
 
     def vjp(dloss):
-        drows = student - others * (teacher_rest / student_rest)[:, None]  # the bucket's part is shared as it was
+        drows = student - others * (teacher_rest / student_rest)[:, None]  # the student's own shares within the bucket
         np.put_along_axis(drows, tokens, np.take_along_axis(student, tokens, axis=-1) - teacher, axis=-1)
         return restore_positions(drows * (T / count * dloss), mask, student_logits.shape), None, None, None
 
@@ -64,7 +127,7 @@ def top_k_target_loss(student_logits, tokens, log_probabilities, temperature=1.0
 
 
 def _require_tokens(tokens, vocab_size):
-    """Different tokens of the vocabulary in every row, or DataError. tokens: (n, k)."""
+    """Raise DataError unless every row holds different tokens of the vocabulary. tokens: (n, k)."""
     if not np.issubdtype(tokens.dtype, np.integer):
         raise DataError(f"tokens must be integers, found {tokens.dtype}")
     ordered = np.sort(tokens, axis=-1)

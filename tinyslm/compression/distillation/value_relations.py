@@ -1,32 +1,63 @@
-"""Value relations: which tokens' values resemble each other, in heads of any width."""
+"""Value-relation loss: similarities between the values of tokens (MiniLM; Wang et al. 2020, arXiv 2002.10957).
+
+On models: `tinyslm/recipes/distillation/feature_losses.py`. Lesson: `lessons/06_distillation.py`.
+"""
 
 import numpy as np
 
 from tinyslm.autodiff import differentiable
 from tinyslm.compression.argument_checks import require_same_shape
 from tinyslm.compression.distillation.attention_maps import attention_relation_loss, attention_scores
+from tinyslm.compression.distillation.masked_positions import unmasked_pairs
 from tinyslm.errors import DataError
 
 
 @differentiable
-def value_relation_loss(student_values, teacher_values, *, mask=None):
+def value_relation_loss(
+    student_values: np.ndarray, teacher_values: np.ndarray, *, mask: np.ndarray | None = None
+) -> float:
     """Mean over heads and tokens of KL(softmax(V_T V_T^T / sqrt(D_T)) || softmax(V_S V_S^T / sqrt(D_S))), in nats.
 
-    student_values: (B, T, G, D_S);  teacher_values: (B, T, G, D_T): the same number of heads, of any widths;  mask:
-    (B, T), 0 for padding, which is compared with nothing;  returns a scalar, dtype of the student, 0 if nothing
-    counts. Turning the values of a head by an orthogonal matrix changes nothing. The teacher receives no gradient.
-    Source: Wang et al. 2020 (MiniLM), eqs. 7 to 9: of the last layer.
+    Head sizes may differ. The loss is invariant to an orthogonal transformation of the values of a head. The teacher
+    receives no gradient.
+
+    Parameters
+    ----------
+    student_values : ndarray, shape (B, T, G, D_S)
+    teacher_values : ndarray, shape (B, T, G, D_T)
+    mask : ndarray, shape (B, T), optional
+        0 for padding. By default all tokens count.
+
+    Returns
+    -------
+    float
+        dtype of the student; 0 if no token counts.
+
+    Raises
+    ------
+    DataError
+        If shapes do not match.
+
+    References
+    ----------
+    Wang et al. 2020, "MiniLM" (arXiv 2002.10957), eqs. 7 to 9: for the last layer.
+
+    Examples
+    --------
+    >>> values = np.array([[[[1.0, 0.0]], [[0.0, 1.0]]]])  # two tokens, one head
+    >>> float(value_relation_loss(values, values[..., ::-1]))
+    0.0
     """
     if student_values.ndim != 4 or teacher_values.shape[:-1] != student_values.shape[:-1]:
         raise DataError(
-            f"values must be (B, T, G, D) and agree in all but D, found student {student_values.shape} and teacher "
-            f"{teacher_values.shape}"
+            f"values must have shape (B, T, G, D) and differ only in D, found student {student_values.shape} "
+            f"and teacher {teacher_values.shape}"
         )
     pairs = None
     if mask is not None:
         real = np.asarray(mask) != 0
         require_same_shape("mask", real, student_values.shape[:2])
-        pairs = (real[:, :, None] & real[:, None, :])[:, None]  # (B, 1, T, T)
+        pairs = unmasked_pairs(real)  # (B, 1, T, T)
         student_values = np.where(real[:, :, None, None], student_values, student_values.dtype.type(0))
     teacher_values = teacher_values.astype(student_values.dtype, copy=False)
     student_scores, scores_vjp = _relations.with_vjp(student_values)  # (B, G, T, T)

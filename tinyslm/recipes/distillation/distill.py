@@ -1,4 +1,7 @@
-"""Recovery: a short training of the compressed model, with the dense one as its teacher."""
+"""The step `Distill`: training of a student on the outputs of its teacher.
+
+Losses: `tinyslm/compression/distillation`. Lesson: `lessons/06_distillation.py`.
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,39 +10,92 @@ from typing import Any
 import numpy as np
 
 from tinyslm import ops
-from tinyslm.compression.argument_checks import require_integer
+from tinyslm.compression.argument_checks import require_choice, require_count
 from tinyslm.compression.distillation import cosine_loss
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear
-from tinyslm.recipes.distillation.feature_losses import MAPS, inner_losses, observer, real_positions, require_comparable
+from tinyslm.recipes.distillation.feature_losses import (
+    FEATURE_LOSSES,
+    MATCHES,
+    feature_losses,
+    feature_observer,
+    new_projection,
+    real_positions,
+    require_comparable,
+)
 from tinyslm.recipes.distillation.soft_targets import DIVERGENCES, soft_loss
-from tinyslm.recipes.distillation.training_text import TEXTS, Writer
+from tinyslm.recipes.distillation.training_text import TEXTS, TrainingText
 from tinyslm.recipes.step import ignore_progress
 from tinyslm.training import Settings, State, train
 from tinyslm.tree import Module
 
-LONGEST = 10**9  # steps, rows of a batch
-INNER_WEIGHTS = ("hidden_weight", "attention_weight", "relation_weight", "value_weight")
-
 
 @dataclass(frozen=True)
 class Distill:
-    """Train for `steps` steps on soft targets of the teacher and, with 1 - soft_weight, on the text itself; the task
-    is that of the kind of model (see `tasks`).
+    """Train the model for some steps, with the model before compression (`Calibration.teacher`) as its teacher.
 
-    L = soft_weight * T^2 divergence(teacher, student) + (1 - soft_weight) * cross entropy + what is below, each with a
-    weight of its own. Sources: Hinton, Vinyals & Dean 2015, section 2, and those of the losses.
+    The task is that of the kind of model, see `tinyslm.recipes.tasks`. The loss is
 
-    What the teacher says. divergence: "forward", "reverse" or "jensen_shannon", with `beta` for the last;  top_k: only
-    so many of the teacher's tokens, and all others as one (forward only; None: all).
-    What it thinks. cosine_weight: direction of the last states (DistilBERT). Of the layers that `layers` matches,
-    "last" or a strategy of `layer_map`: hidden_weight, their states, of which the last are those after the final norm,
-    through a learned projection where widths differ, which is trained together with the student and dropped;
-    attention_weight, scores (TinyBERT);  relation_weight, where attention goes (MiniLM);  value_weight, relations of
-    values (MiniLM). These three need the same number of heads.
-    On whose text. text: "documents", "teacher" (its greedy continuation of their first halves: sequence-level; Kim &
-    Rush 2016, section 3.2) or "student" (its own samples, through which no gradient goes: on-policy; Agarwal et al.
-    2024, algorithm 1);  text_share: the probability of such a batch, otherwise it is of the documents.
+        L = soft_weight * T^2 * divergence(teacher, student) + (1 - soft_weight) * cross entropy
+
+    plus the feature losses below, each times its weight.
+
+    Parameters
+    ----------
+    steps, batch_size : int
+        Training steps, and documents per step.
+    learning_rate : float
+        Largest learning rate, after a warmup in the first tenth of the steps.
+    temperature : float
+        T, above 0.
+    soft_weight : float
+        From 0 (cross entropy only) to 1 (soft targets only).
+    divergence : str
+        "forward", "reverse" or "jensen_shannon".
+    beta : float
+        Of the Jensen-Shannon divergence.
+    top_k : int, optional
+        Number of teacher tokens with an own probability; all others share one. None for all. "forward" only.
+    cosine_weight : float
+        Weight of the cosine distance between the final hidden states (DistilBERT).
+    hidden_weight : float
+        Weight of the squared error of the hidden states of matched layers. If widths differ, a projection to the
+        teacher's width is trained with the student and removed afterwards.
+    attention_weight : float
+        Weight of the squared error of the attention scores of matched layers (TinyBERT). Same number of heads only.
+    relation_weight : float
+        Weight of the divergence of the attention probabilities of matched layers (MiniLM). Same number of heads only.
+    value_weight : float
+        Weight of the divergence of the value relations of matched layers (MiniLM). Same number of heads only.
+    layers : str
+        The matched layers: "last", or a strategy of `layer_map`.
+    text : str
+        Training text: "documents"; "teacher", the teacher's greedy continuation of their first halves (sequence-level
+        distillation); "student", the student's own samples, without a gradient (on-policy distillation).
+    text_share : float
+        Probability that a batch is generated text. Otherwise it is documents.
+
+    Raises
+    ------
+    ConfigError
+        When called: for a setting out of range, or a loss that cannot compare the two models.
+
+    References
+    ----------
+    Hinton, Vinyals & Dean 2015, "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531), section 2.
+    Sequence-level: Kim & Rush 2016 (arXiv 1606.07947), section 3.2. On-policy: Agarwal et al. 2024 (GKD, arXiv
+    2306.13649), algorithm 1. The losses name their own sources.
+
+    Examples
+    --------
+    >>> from tinyslm.models import random_model
+    >>> from tinyslm.models.tiny_shapes import llama_shape
+    >>> from tinyslm.recipes import Calibration, KeepLayers
+    >>> teacher = random_model(llama_shape(50, 16, 32, 2, 2, 2, 20))
+    >>> calibration = Calibration([np.arange(1, 9), np.arange(11, 18)], teacher)
+    >>> student = Distill(steps=2)(KeepLayers((0,))(teacher), calibration)
+    >>> len(student.layers)
+    1
     """
 
     steps: int
@@ -61,24 +117,23 @@ class Distill:
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
         self.check()
-        projection = require_comparable(self, model, calibration)
-        token_ids, labels = calibration.rows()
+        require_comparable(self, model, calibration)
         settings = self.training(calibration)
-        writer = Writer(self, calibration, settings, token_ids, labels)
-        distil = distillation_loss(calibration, self)
+        text = TrainingText(self, calibration, settings, *calibration.rows())
+        loss_of = distillation_loss(calibration, self)
 
         def loss_function(learner, token_ids, labels):
-            return distil(learner.student, token_ids, labels, learner.projection)
+            return loss_of(learner.student, token_ids, labels, learner.projection)
 
         def after_step(state):
             progress(f"Distill, step {state.step} of {self.steps}, loss {state.losses[-1]:.3f}")
             if state.step < self.steps:
-                writer.prepare(state.step, state.model.student)
+                text.prepare(state.step, state.model.student)
 
-        state = State.start(Learner(model, projection), settings)
-        writer.prepare(0, state.model.student)
+        state = State.start(Learner(model, new_projection(self, model, calibration)), settings)
+        text.prepare(0, state.model.student)
         functions = {"loss_function": loss_function, "count_predicted": calibration.count_targets}
-        state = train(state, writer.token_ids, writer.labels, settings, **functions, after_step=after_step)
+        state = train(state, text.token_ids, text.labels, settings, **functions, after_step=after_step)
         return state.model.student
 
     def training(self, calibration) -> Settings:
@@ -93,17 +148,16 @@ class Distill:
         )
 
     def check(self):
-        """ConfigError for settings that mean nothing."""
-        require_integer("steps", self.steps, 1, LONGEST)
-        require_integer("batch_size", self.batch_size, 1, LONGEST)
-        choices = {"divergence": DIVERGENCES, "layers": MAPS, "text": TEXTS}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
+        """Raise ConfigError for a setting out of range."""
+        require_count("steps", self.steps)
+        require_count("batch_size", self.batch_size)
+        require_choice("divergence", self.divergence, DIVERGENCES)
+        require_choice("layers", self.layers, MATCHES)
+        require_choice("text", self.text, TEXTS)
         for name in ("soft_weight", "text_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, expected a number from 0 to 1")
-        for name in ("cosine_weight", *INNER_WEIGHTS):
+        for name in ("cosine_weight", *FEATURE_LOSSES):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, expected a number of at least 0")
         if self.top_k is not None and self.divergence != "forward":
@@ -111,37 +165,40 @@ class Distill:
 
 
 class Learner(Module):
-    """What is trained: the student and, where its width is not the teacher's, a projection to that width."""
+    """The trained parts: the student and, if its width is not the teacher's, a projection to the teacher's width."""
 
     student: Any
     projection: Linear | None = None
 
 
 def distillation_loss(calibration, settings: Distill):
-    """loss_function(student, token_ids, labels, projection=None) -> what `Distill` describes."""
+    """The loss of `Distill` as loss_function(student, token_ids, labels, projection=None)."""
     teacher = calibration.teacher
-    looks_inside = any(getattr(settings, weight) for weight in INNER_WEIGHTS)
-    needs_teacher = looks_inside or settings.soft_weight > 0 or settings.cosine_weight > 0
-    watch = observer if looks_inside else lambda seen: None
+    uses_features = any(getattr(settings, weight) for weight in FEATURE_LOSSES)
+    uses_teacher = uses_features or settings.soft_weight > 0 or settings.cosine_weight > 0
+
+    def states_of(model, inputs):
+        """Final hidden states (B, T, C), and {name: feature} if a loss needs features."""
+        seen = {}
+        observer = feature_observer(model, seen) if uses_features else None
+        return model.hidden_states(**inputs, observe=observer), seen
 
     def loss_function(student, token_ids, labels, projection=None):
         inputs, targets = calibration.task(token_ids, labels)
-        seen_student, seen_teacher = {}, {}
-        states = student.hidden_states(**inputs, observe=watch(seen_student))  # (B, T, C)
+        states, seen = states_of(student, inputs)
         logits = student.predict(states)  # (B, T, V)
         terms = []  # (weight, loss)
         if settings.soft_weight < 1:
             terms.append((1 - settings.soft_weight, ops.cross_entropy(logits, targets)))
-        if needs_teacher:
-            teacher_states = teacher.hidden_states(**inputs, observe=watch(seen_teacher))  # (B, T, C)
+        if uses_teacher:
+            teacher_states, teacher_seen = states_of(teacher, inputs)
         if settings.soft_weight > 0:
             terms.append((settings.soft_weight, soft_loss(settings, logits, teacher.predict(teacher_states), targets)))
         if settings.cosine_weight > 0:
             real = real_positions(student, inputs, targets)
             terms.append((settings.cosine_weight, cosine_loss(states, teacher_states, mask=real)))
-        if looks_inside:
-            seen = seen_student, seen_teacher
-            terms += inner_losses(settings, student, teacher, *seen, inputs, targets, projection)
+        if uses_features:
+            terms += feature_losses(settings, student, teacher, seen, teacher_seen, inputs, targets, projection)
         return sum(loss * np.float32(weight) for weight, loss in terms)
 
     return loss_function

@@ -1,6 +1,9 @@
-"""What student and teacher think: their states, attention and values, layer by layer."""
+"""Losses on intermediate features of student and teacher: hidden states, attention and values of matched layers.
 
-import re
+Mathematics: `tinyslm/compression/distillation`. Lesson: `lessons/06_distillation.py`.
+"""
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,43 +16,58 @@ from tinyslm.compression.distillation import (
     value_relation_loss,
 )
 from tinyslm.compression.distillation.layer_maps import LAYER_MAPS
+from tinyslm.compression.distillation.masked_positions import unmasked_pairs
 from tinyslm.errors import ConfigError
 from tinyslm.models import Encoder, layer_stacks
-from tinyslm.modules import Linear
+from tinyslm.modules import Attention, Linear, SelectiveObserver
 from tinyslm.ops import IGNORED
 from tinyslm.ops.attention import allowed_keys
 
-MAPS = ("last", *LAYER_MAPS)
-USED = re.compile(r"hidden_states\.\d+$|\.attention\.(queries|keys|values)$")
+MATCHES = ("last", *LAYER_MAPS)
 
 
-def observer(seen):
-    """An observer that keeps what the losses below compare."""
+class Features(NamedTuple):
+    """Intermediates of one layer: its output (B, T, C), queries (B, T, H, D), keys and values (B, T, G, D)."""
 
-    def observe(name, value):
-        if USED.search(name):
-            seen[name] = value
+    hidden_state: Any
+    queries: Any
+    keys: Any
+    values: Any
+    attention: Attention
 
-    return observe
+    def scores(self):
+        """The attention scores (B, H, T, T), without cap, position bias or mask: of queries and keys only."""
+        return attention_scores(self.queries, self.keys, scale=self.attention.scale)
 
 
-def matched_layers(strategy, student, teacher):
-    """The pairs (layer of the student, layer of the teacher) of two stacks: those of `layer_map`, or the last only."""
+def feature_names(path, layer) -> list[str]:
+    """Names of the observed `Features` of a layer, in their order. path: of the stack, see `layer_stacks`."""
+    prefix = f"{path}." if path else ""
+    attention = f"{prefix}layers.{layer}.attention"
+    return [f"{prefix}hidden_states.{layer + 1}", f"{attention}.queries", f"{attention}.keys", f"{attention}.values"]
+
+
+def feature_observer(model, seen) -> SelectiveObserver:
+    """Observer that stores the features of all layers in the dictionary `seen`."""
+    stacks = layer_stacks(model).items()
+    names = {name for path, stack in stacks for i in range(len(stack.layers)) for name in feature_names(path, i)}
+    return SelectiveObserver(names, seen.__setitem__)
+
+
+def matched_layers(strategy, student, teacher) -> list[tuple[int, int]]:
+    """Pairs (student layer, teacher layer) of two stacks, by `layer_map`; "last" is the pair of the last layers."""
     M, N = len(student.layers), len(teacher.layers)
     return [(M - 1, N - 1)] if strategy == "last" else list(enumerate(layer_map(strategy, M, N)))
 
 
-def real_positions(model, inputs, targets, prefix=""):
-    """The positions of a stack that are no padding: (B, T) booleans. A decoder's are those that predict something."""
-    reads = isinstance(model, Encoder) or prefix == "encoder."
+def real_positions(model, inputs, targets, path=""):
+    """Positions of a stack without padding, (B, T) booleans. For a decoder: those with a target."""
+    reads = isinstance(model, Encoder) or path == "encoder"
     return inputs["attention_mask"] != 0 if reads else targets != IGNORED
 
 
 def require_comparable(settings, model, calibration):
-    """A projection from the student's states to the teacher's width, None where none is needed.
-
-    Raises ConfigError if the settings of a `Distill` compare what cannot be compared.
-    """
+    """Raise ConfigError if a loss in the settings of `Distill` cannot compare this student with the teacher."""
     teacher = calibration.teacher
     if type(model) is not type(teacher):
         raise ConfigError(f"a {type(model).__name__} cannot learn from a {type(teacher).__name__}")
@@ -61,63 +79,70 @@ def require_comparable(settings, model, calibration):
         if found != expected and any(getattr(settings, weight) for weight in weights):
             raise ConfigError(f"{' and '.join(weights)} compare head with head: {heads} is {found}, not {expected}")
     width, target = model.config.hidden_size, teacher.config.hidden_size
-    if width == target:
-        return None
-    if settings.cosine_weight:
+    if settings.cosine_weight and width != target:
         raise ConfigError(f"cosine_weight compares states of one width, found {width}, the teacher has {target}")
-    if not settings.hidden_weight:
+
+
+def new_projection(settings, model, calibration) -> Linear | None:
+    """Random projection from the student's width to the teacher's, for `hidden_weight`; None for equal widths."""
+    width, target = model.config.hidden_size, calibration.teacher.config.hidden_size
+    if width == target or not settings.hidden_weight:
         return None
     rng = np.random.default_rng(calibration.seed)
     return Linear((rng.standard_normal((target, width)) * width**-0.5).astype(np.float32))
 
 
-def inner_losses(settings, student, teacher, seen_student, seen_teacher, inputs, targets, projection=None):
-    """[(weight, loss)] of the states, scores, attention and values of all matched layers, each a mean over layers.
+def _hidden_loss(student, teacher, real):
+    return hidden_state_loss(student.hidden_state, teacher.hidden_state, mask=real)
 
-    Attention is compared without T5's bias of distances and without a cap on scores: only by queries and keys.
+
+def _attention_loss(student, teacher, real):
+    return attention_transfer_loss(student.scores(), teacher.scores(), mask=_visible_pairs(student.attention, real))
+
+
+def _relation_loss(student, teacher, real):
+    return attention_relation_loss(student.scores(), teacher.scores(), mask=_visible_pairs(student.attention, real))
+
+
+def _value_loss(student, teacher, real):
+    return value_relation_loss(student.values, teacher.values, mask=real)
+
+
+FEATURE_LOSSES = {  # by the setting of `Distill` that is the weight
+    "hidden_weight": _hidden_loss,
+    "attention_weight": _attention_loss,
+    "relation_weight": _relation_loss,
+    "value_weight": _value_loss,
+}
+
+
+def feature_losses(settings, student, teacher, seen_student, seen_teacher, inputs, targets, projection=None):
+    """[(weight, loss)] of all matched layers; the weight of each kind of loss is divided by the number of layers.
+
+    seen_student, seen_teacher: stored by `feature_observer`.
     """
+
+    def features(seen, path, stack, layer):
+        return Features(*(seen[name] for name in feature_names(path, layer)), stack.layers[layer].attention)
+
     terms = []
     for path, stack in layer_stacks(student).items():
-        other = layer_stacks(teacher)[path]
-        prefix = f"{path}." if path else ""
-        real = real_positions(student, inputs, targets, prefix)  # (B, T)
-        pairs = matched_layers(settings.layers, stack, other)
-
-        def compare(weight, compute, pairs=pairs):
+        teacher_stack = layer_stacks(teacher)[path]
+        real = real_positions(student, inputs, targets, path)  # (B, T)
+        pairs = []
+        for m, n in matched_layers(settings.layers, stack, teacher_stack):
+            one = features(seen_student, path, stack, m)
+            if projection is not None:
+                one = one._replace(hidden_state=projection(one.hidden_state))
+            pairs.append((one, features(seen_teacher, path, teacher_stack, n)))
+        for name, loss in FEATURE_LOSSES.items():
+            weight = getattr(settings, name) / len(pairs)
             if weight > 0:
-                terms.extend((weight / len(pairs), compute(m, n)) for m, n in pairs)
-
-        def hidden(m, n, prefix=prefix, real=real):
-            states = seen_student[f"{prefix}hidden_states.{m + 1}"]  # what layer m leaves
-            states = states if projection is None else projection(states)
-            return hidden_state_loss(states, seen_teacher[f"{prefix}hidden_states.{n + 1}"], mask=real)
-
-        def values(m, n, prefix=prefix, real=real):
-            found = (seen[f"{prefix}layers.{i}.attention.values"] for seen, i in ((seen_student, m), (seen_teacher, n)))
-            return value_relation_loss(*found, mask=real)
-
-        def scores(loss, prefix=prefix, stack=stack, other=other, real=real):
-            def compute(m, n):
-                seen = _scores(seen_student, prefix, stack, m), _scores(seen_teacher, prefix, other, n)
-                return loss(*seen, mask=_visible_pairs(stack.layers[m].attention, real))
-
-            return compute
-
-        compare(settings.hidden_weight, hidden)
-        compare(settings.attention_weight, scores(attention_transfer_loss))
-        compare(settings.relation_weight, scores(attention_relation_loss))
-        compare(settings.value_weight, values)
+                terms += [(weight, loss(*pair, real)) for pair in pairs]
     return terms
 
 
-def _scores(seen, prefix, stack, layer):
-    """The unnormalized attention scores of a layer: (B, H, T, T)."""
-    name = f"{prefix}layers.{layer}.attention"
-    return attention_scores(seen[f"{name}.queries"], seen[f"{name}.keys"], scale=stack.layers[layer].attention.scale)
-
-
 def _visible_pairs(attention, real):
-    """Which pairs of tokens count: neither is padding, and the query may see the key. real: (B, T) -> (B, 1, T, T)."""
+    """Pairs (query, key) that count: no padding, and the key is visible to the query. real: (B, T) -> (B, 1, T, T)."""
     slots = np.arange(real.shape[1])
-    allowed = allowed_keys(slots, slots, attention.causal, attention.window)  # (T, T)
-    return (real[:, :, None] & real[:, None, :] & allowed)[:, None]
+    return unmasked_pairs(real) & allowed_keys(slots, slots, attention.causal, attention.window)  # (T, T)

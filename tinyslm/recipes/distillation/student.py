@@ -1,4 +1,7 @@
-"""A smaller student: some of the teacher's own layers, or a new model of its kind."""
+"""The steps `KeepLayers` and `FreshStudent`: a student with some layers of the teacher, or with random weights.
+
+Mathematics: `tinyslm/compression/distillation/layer_maps.py`. Lesson: `lessons/06_distillation.py`.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -10,11 +13,33 @@ from tinyslm.recipes.step import ignore_progress
 
 @dataclass(frozen=True)
 class KeepLayers:
-    """Keep these layers, drop the others: the student begins with the teacher's own weights, and learns fastest so.
+    """Keep some layers of the model and remove the others: a student that starts from the teacher's weights.
 
-    decoder_layers: those of the decoder of an encoder-decoder, of which `layers` are the encoder's; by default the same
-    numbers in both. Source: Sanh et al. 2019 (DistilBERT), section 3: every second layer. The distillation itself is
-    `Distill`; `layer_map` knows the usual choices.
+    `layer_map` gives the usual choices; `Distill` trains the student.
+
+    Parameters
+    ----------
+    layers : tuple of int
+        Ascending layer indices. For an encoder-decoder, those of the encoder.
+    decoder_layers : tuple of int, optional
+        For an encoder-decoder, those of the decoder; by default the same as `layers`.
+
+    Raises
+    ------
+    ConfigError
+        When called: if an index is out of range, or the indices are not ascending.
+
+    References
+    ----------
+    Sanh et al. 2019, "DistilBERT" (arXiv 1910.01108), section 3: every second layer.
+
+    Examples
+    --------
+    >>> from tinyslm.models.tiny_shapes import llama_shape
+    >>> model = random_model(llama_shape(50, 16, 32, 3, 2, 2, 20))
+    >>> student = KeepLayers((0, 2))(model)
+    >>> student.layers[1].attention.query is model.layers[2].attention.query
+    True
     """
 
     layers: tuple[int, ...]
@@ -32,11 +57,32 @@ class KeepLayers:
 
 @dataclass(frozen=True)
 class FreshStudent:
-    """A new model of the teacher's kind with random weights: fewer layers, and other widths where they are given.
+    """A new model of the same kind with random weights, fewer layers, and other sizes where given.
 
-    layers: of each stack, at most the teacher's;  hidden_size, intermediate_size, num_attention_heads,
-    num_key_value_heads: the teacher's if None. What a decoder's configuration says about each layer comes from the
-    teacher's layers in a "uniform" map. Some families can only be saved where the heads fill the width.
+    For decoders, the settings of each layer (rotary embedding, attention window) are those of the teacher's layers in
+    the "uniform" `layer_map`. Some checkpoint formats require that the heads fill the hidden size.
+
+    Parameters
+    ----------
+    layers : int
+        Number of layers of each stack, at most the teacher's.
+    hidden_size, intermediate_size, num_attention_heads, num_key_value_heads : int, optional
+        By default the teacher's.
+    seed : int
+        Of the random weights.
+
+    Raises
+    ------
+    ConfigError
+        When called: for sizes that do not fit together, or more layers than the teacher has.
+
+    Examples
+    --------
+    >>> from tinyslm.models.tiny_shapes import llama_shape
+    >>> teacher = random_model(llama_shape(50, 16, 32, 3, 2, 2, 20))
+    >>> student = FreshStudent(1, intermediate_size=24)(teacher)
+    >>> len(student.layers), student.layers[0].feed_forward.down.weight.shape
+    (1, (16, 24))
     """
 
     layers: int
@@ -56,7 +102,7 @@ class FreshStudent:
 
 
 def _config_of_layers(model, layers, decoder_layers=None):
-    """The configuration of a model with these of its layers only. Raises ConfigError for numbers that it has not."""
+    """Configuration of a model with some of its layers. Raises ConfigError for indices out of range."""
     changes = {"num_hidden_layers": len(layers)}
     if isinstance(model, EncoderDecoder):
         decoder_layers = layers if decoder_layers is None else decoder_layers
@@ -66,7 +112,7 @@ def _config_of_layers(model, layers, decoder_layers=None):
     if decoder_layers is not None:
         raise ConfigError(f"decoder_layers belong to an encoder-decoder, this is a {type(model).__name__}")
     _require_layers(model, layers)
-    if isinstance(model, Decoder):  # its configuration says something about each layer
+    if isinstance(model, Decoder):  # its configuration has one entry per layer
         for field in ("ropes", "windows"):
             changes[field] = tuple(getattr(model.config, field)[i] for i in layers)
     return replace(model.config, **changes)
@@ -79,5 +125,5 @@ def _require_layers(stack, layers):
 
 
 def _keep(stack, layers):
-    """A model or one of its stacks with these of its layers."""
+    """A model or stack with some of its layers."""
     return stack.replace(layers=[stack.layers[i] for i in layers])
