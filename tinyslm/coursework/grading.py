@@ -4,11 +4,13 @@ Gradescope: in the autograder's `run_autograder`, call
 
     tinyslm grade /autograder/submission/magnitude_mask.py --seed 7 --out /autograder/results/results.json
 
-The file has the fields that Gradescope reads: `score`, `max_score`, and `tests` with `name`, `score`, `output`, `status`.
+The file has the fields that Gradescope reads: `score`, `max_score`, and `tests` with `name`, `score`, `output` and
+`status`.
 
-nbgrader: a solution cell begins with `%%writefile magnitude_mask.py` and holds the stub, with the function bodies between
-`### BEGIN SOLUTION` and `### END SOLUTION`. The test cell is worth as many points as the exercise has marks, imports `grade`
-from this module, and ends with `grade("magnitude_mask.py")["score"]`. nbgrader takes this number as partial credit.
+nbgrader: a solution cell begins with `%%writefile magnitude_mask.py` and contains the stub, with the function bodies
+between `### BEGIN SOLUTION` and `### END SOLUTION`. The test cell is worth as many points as the exercise has marks. It
+imports `grade` from this module, and ends with `grade("magnitude_mask.py")["score"]`. nbgrader takes this number as
+partial credit.
 """
 
 import ast
