@@ -1,4 +1,4 @@
-"""Packed codes come back exactly, take the bytes they should, and row by row."""
+"""Bit packing: exact round trip, packed size, rows that can be read separately."""
 
 import numpy as np
 import pytest

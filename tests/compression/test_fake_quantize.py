@@ -1,4 +1,4 @@
-"""Training with rounded weights: gradients, and that what was trained is what is stored."""
+"""Quantization-aware training: gradients, and equality of the trained and the stored layer."""
 
 import numpy as np
 import pytest
@@ -56,12 +56,12 @@ def test_the_gradient_is_the_identity_inside_and_zero_outside(rng, bits, symmetr
 
 @given(generators(), every_bits, st.booleans())
 def test_the_gradients_are_those_of_the_surrogate_that_only_adds_the_rounding(rng, bits, symmetric):
-    """round(v) as v plus what it adds here, held fixed: its finite differences, over sqrt(N * largest code)."""
+    """The surrogate round(v) = v + constant: its finite differences, divided by sqrt(N * largest code)."""
     x, scale, zero_point, low, high = draw(rng, bits, symmetric)
     added = np.round(x / scale) - x / scale
     edges = np.array([low, high]) - zero_point  # (out, 2)
     near = np.abs(x[..., None] / scale[..., None] - edges[:, None]).min(axis=-1) < 0.2
-    x = np.where(near, 0.3 * scale, x)  # no number where a difference could cross the border
+    x = np.where(near, 0.3 * scale, x)  # so that no finite difference crosses an edge
     added = np.where(near, np.round(0.3) - 0.3, added)
 
     @differentiable

@@ -1,4 +1,4 @@
-"""GPTQ: the identity and the bound of its error, and a plain loop as the oracle."""
+"""GPTQ: the identity and the bound of its output error, and a plain loop as the oracle."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ OUT, IN = 5, 12
 
 
 def draw(rng, tokens=40):
-    """A weight and the Gram matrix of inputs that are correlated and of different sizes."""
+    """A weight and X^T X of correlated inputs of different sizes."""
     mixing = rng.standard_normal((IN, IN)) * np.exp(rng.standard_normal(IN))
     x = rng.standard_normal((tokens, IN)) @ mixing
     return rng.standard_normal((OUT, IN)), x.T @ x
@@ -26,7 +26,7 @@ def damped(hessian, damping=0.01):
 
 
 def by_elimination(weight, hessian, scale, zero_point, rounding):
-    """The definition: after each column the best move of those left, with the inverse of their Hessian alone.
+    """The definition: after each column the optimal update of the remaining ones, from their own inverse Hessian.
 
     scale, zero_point: (out, in). Optimal brain surgeon: dw = -(w_q - q) / [H^-1]_qq * [H^-1]_q.
     """
@@ -63,7 +63,7 @@ def test_every_column_is_followed_by_the_best_move_of_the_others(rng, bits, symm
 
 @given(generators(), every_bits, st.booleans(), st.sampled_from([3, 6]), st.sampled_from([1, 4, 7, 128]))
 def test_a_group_has_the_range_of_its_columns_when_their_turn_comes(rng, bits, symmetric, group_size, block_size):
-    """For each group: the columns after the ones before it, moved by the errors E = (W - Q) R with H = R R^T."""
+    """For each group: its columns after the updates for the errors E = (W - Q) R of earlier columns, with H = R R^T."""
     weight, hessian = draw(rng)
     q = gptq(weight, hessian, bits=bits, symmetric=symmetric, group_size=group_size, block_size=block_size)
     root = linalg.cholesky(damped(hessian)[::-1, ::-1], lower=True)[::-1, ::-1]
@@ -124,7 +124,7 @@ def test_and_q10c_the_error_is_that_of_its_columns_and_bounded_before_rounding(r
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_it_beats_plain_rounding(bits):
-    """Always here, and by more than half in the median; no theorem says always."""
+    """For all draws here, and by more than half in the median. No theorem guarantees it for all inputs."""
     ratios = []
     for seed in range(100):
         rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""LLM.int8(): which features are outliers, and what the layer stores."""
+"""LLM.int8(): the choice of outlier features, and the arrays that the layer stores."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def maxima_of(x):
 
 
 def by_hand(linear, stored, x, threshold):
-    """Feature by feature: outliers with what is stored of their weights, the others as products of rounded numbers."""
+    """Feature by feature: outliers times their stored weights, the others as products of rounded numbers."""
     rows, weight = x.reshape(-1, 7), linear.weight
     large = (np.abs(rows) > threshold).any(axis=0)
     rounded_weight = quantize(np.where(stored, 0, weight), axis=0).dequantize()
@@ -53,7 +53,7 @@ def by_hand(linear, stored, x, threshold):
 @given(generators(), thresholds, st.booleans())
 def test_outliers_are_multiplied_as_they_are_and_the_rest_as_integers(rng, threshold, biased):
     linear, x = draw(rng, biased=biased)
-    calibration = maxima_of(rng.standard_normal((2, 3, 7)) * 2)  # other documents: some of the outliers are new
+    calibration = maxima_of(rng.standard_normal((2, 3, 7)) * 2)  # of other documents: x has new outliers
     layer = OutlierLinear.from_linear(linear, calibration, threshold=threshold)
     np.testing.assert_array_equal(layer.columns, np.flatnonzero(calibration > threshold))
     np.testing.assert_allclose(layer(x), by_hand(linear, calibration > threshold, x, threshold), rtol=1e-10, atol=1e-10)
@@ -69,7 +69,7 @@ def test_a_threshold_of_zero_is_exact(rng, biased):
 
 @given(generators(), st.booleans())
 def test_an_infinite_threshold_is_vector_wise_int8(rng, biased):
-    """And so is any other without outliers: an empty set of them is legal."""
+    """The same holds for any threshold if no feature exceeds it: the set of outliers may be empty."""
     linear, x = draw(rng, biased=biased)
     plain = QuantizedLinear.from_linear(linear, dynamic_activations=True)(x)
     for threshold in (np.inf, 2 * np.max(np.abs(x))):
@@ -80,7 +80,7 @@ def test_an_infinite_threshold_is_vector_wise_int8(rng, biased):
 
 @given(generators())
 def test_without_stored_columns_outliers_meet_rounded_weights(rng):
-    """What remains when only activations are decomposed: threshold 0 is then the product with the rounded weight."""
+    """Without stored columns, threshold 0 gives the product of unrounded activations with the rounded weight."""
     linear, x = draw(rng)
     layer = OutlierLinear.from_linear(linear, np.zeros(7)).replace(threshold=0.0)
     expected = x @ quantize(linear.weight, axis=0).dequantize().T + linear.bias
@@ -111,7 +111,7 @@ def test_one_outlier_spoils_the_others_unless_it_is_taken_out():
 
 
 def test_a_tokens_result_depends_on_the_outliers_of_the_others():
-    """Why the decomposition is not invariant under batching, as rounding per token alone would be."""
+    """So the decomposition is not invariant under batching; rounding per token alone would be."""
     rng = np.random.default_rng(1)
     layer = OutlierLinear.from_linear(Linear(rng.standard_normal((5, 7))), np.zeros(7), threshold=6.0)
     x = rng.standard_normal((2, 7))
@@ -144,7 +144,7 @@ def test_what_the_layer_stores():
     assert layer.num_bits() == 35 * 8 + 5 * 32 + count * 32 + 5 * count * 32 + 5 * 32
     assert layer.num_parameters() == 40 and layer.multiply_adds() == 35
     assert (layer.out_features, layer.in_features) == (5, 7)
-    assert not np.any(layer.codes[:, layer.columns])  # the steps of the others are theirs alone
+    assert not np.any(layer.codes[:, layer.columns])  # so outlier weights do not enlarge the scales of the others
     for dtype in (np.float32, np.float64):
         assert layer(x.astype(dtype)).dtype == dtype and layer(x[:0].astype(dtype)).shape == (0, 3, 5)
 

@@ -1,4 +1,4 @@
-"""4-bit formats: their levels, the nearest of them, and scales that are quantized themselves."""
+"""Non-uniform 4-bit formats: levels, rounding to the nearest level, double quantization of the scales."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Layers in few bits: packed integers with groups, and 16 levels with scales in 8 bits."""
+"""Layers with packed weights: integers of 2 to 8 bits with groups, and 16 levels with 8-bit scales."""
 
 import numpy as np
 import pytest
@@ -105,7 +105,7 @@ def test_gradients_reach_the_input_and_the_bias_and_nothing_else(kind):
         weight = quantize(linear.weight, bits=3, axis=0)
         layer = linear_from_codes(weight, linear.bias, dynamic_activations=kind == "integers")
     assert list(named_parameters(layer)) == ["bias"]
-    before = Linear(rng.standard_normal((8, 4)))  # its gradient shows what arrives at the layer's input
+    before = Linear(rng.standard_normal((8, 4)))  # its gradient depends on the gradient of the layer's input
     x, y = rng.standard_normal((3, 4)), rng.standard_normal((3, 5))
 
     def loss(layers, x):

@@ -1,4 +1,4 @@
-"""The 8-bit embedding: rows of a rounded table, and the same table as the head."""
+"""The 8-bit embedding: lookup in a rounded table, and the same table as the output head."""
 
 import numpy as np
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The layer with 8-bit weights: exact products, bytes, gradients, tiles."""
+"""The layer with 8-bit weights: definitions, stored bytes, gradients, tiles."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -37,7 +37,7 @@ def test_weight_only_is_the_product_with_the_dequantized_weight(rng, biased, set
 
 @variants
 @given(rng=generators(), biased=st.booleans())
-def test_integer_products_are_the_product_of_the_two_dequantized(rng, biased, settings):
+def test_dynamic_activation_quantization_is_the_product_of_the_two_dequantized(rng, biased, settings):
     linear = draw_linear(rng, biased=biased)
     layer = QuantizedLinear.from_linear(linear, dynamic_activations=True, **settings)
     x = rng.standard_normal((2, 3, 7))
@@ -59,7 +59,7 @@ def test_integer_products_are_the_product_of_the_two_dequantized(rng, biased, se
     biased=st.booleans(),
 )
 def test_the_fast_form_equals_the_definition(fast, definition, rng, tokens, shape, dtype, biased, settings):
-    """Up to the rounding of floating-point sums, which are bounded by the sums of magnitudes."""
+    """Up to the rounding of floating-point sums, whose bound is proportional to the sum of the magnitudes."""
     layer = QuantizedLinear.from_linear(draw_linear(rng, dtype, biased, shape), **settings)
     arguments = (layer.codes, layer.scale, layer.zero_point, layer.bias)
     x = rng.standard_normal((2, tokens, shape[1])).astype(dtype)
@@ -73,7 +73,7 @@ def test_the_fast_form_equals_the_definition(fast, definition, rng, tokens, shap
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("dynamic_activations", [True, False])
 def test_stored_bytes_and_types(settings, dtype, dynamic_activations):
-    """One byte per weight, and the parameters of the rounding per row or once."""
+    """One byte per weight; scale and zero point per row or one for the matrix."""
     rng = np.random.default_rng(0)
     layer = QuantizedLinear.from_linear(draw_linear(rng, dtype), dynamic_activations=dynamic_activations, **settings)
     assert layer.codes.dtype == np.int8 and layer.codes.nbytes == 35
@@ -126,7 +126,7 @@ def test_tiles_change_nothing(settings, tile_rows, monkeypatch):
     np.testing.assert_allclose(tiled_vjp(dy)[0], dx, rtol=1e-12, atol=1e-13)
 
 
-def test_a_large_layer_is_widened_in_tiles_and_by_several_threads_at_once():
+def test_a_large_layer_is_dequantized_in_tiles_and_by_several_threads_at_once():
     rng = np.random.default_rng(4)
     layer = QuantizedLinear.from_linear(draw_linear(rng, np.float32, shape=(1500, 1024)), symmetric=False)
     inputs = [rng.standard_normal((8, 1024)).astype(np.float32) for _ in range(8)]

@@ -1,4 +1,4 @@
-"""Ranges for codes: what each method promises, against brute force."""
+"""Calibration of ranges: each method against brute force."""
 
 import math
 
@@ -57,7 +57,7 @@ def test_numbers_beyond_a_range_are_off_by_their_distance_from_it_and_half_a_ste
 
 @given(st.floats(1e-6, 1e6), st.integers(2, 8))
 def test_a_range_that_is_as_wide_below_zero_as_above_has_its_zero_on_a_code(end, bits):
-    """Half way between two codes: rounding may choose either, but what is used is a whole number."""
+    """Half way between two codes: rounding may choose either, but the zero point is a whole number."""
     x = np.array([-end, 0.0, end])
     scale, zero_point = affine_parameters(x[0], x[2], bits=bits, symmetric=False)
     assert zero_point.dtype == np.int32 and zero_point in (-1, 0)
@@ -100,7 +100,7 @@ def test_ranges_of_batches_join_to_that_of_all(rng):
 
 
 def plain_divergence(counts, i, levels):
-    """The definition, one bin after the other."""
+    """The definition, bin by bin."""
     p = list(counts[:i])
     p[-1] += sum(counts[i:])
     q = [0.0] * i

@@ -1,4 +1,4 @@
-"""Integer-only requantization: against exact rational arithmetic, and never more than one step from it."""
+"""Integer-only requantization: within one step of exact rational arithmetic."""
 
 from fractions import Fraction
 from math import floor
@@ -46,7 +46,7 @@ def test_factors_at_the_borders():
 
 
 def many(rng):
-    """int32 of all sizes and signs, among them those of few set bits, whose products lie between two integers."""
+    """int32 of all sizes and signs, some with few set bits, whose products lie half way between two integers."""
     sizes = rng.integers(0, 32, 200)
     drawn = [int(rng.integers(-(2**size), 2**size)) for size in sizes]
     halves = [sign * odd * 2**power for sign in (1, -1) for odd in (1, 3, 5) for power in range(13, 18)]
@@ -55,7 +55,7 @@ def many(rng):
 
 @given(generators())
 def test_the_high_multiply_is_the_rounded_product(rng):
-    """Half goes upwards: 1.5 to 2, -1.5 to -1."""
+    """Halves are rounded upwards: 1.5 to 2, -1.5 to -1."""
     x, y = rng.permutation(many(rng)), rng.permutation(many(rng))
     exact = [
         min(floor(Fraction(int(a) * int(b), 2**31) + Fraction(1, 2)), 2**31 - 1) for a, b in zip(x, y, strict=True)
@@ -100,7 +100,7 @@ def test_a_larger_accumulator_never_has_a_smaller_code(values, factor, zero_poin
 
 @given(generators())
 def test_a_quantized_layer_in_integers_from_end_to_end(rng):
-    """Codes of inputs and weights, accumulator, codes of outputs: against the product of what the codes stand for."""
+    """Codes of inputs and weights, accumulator, codes of outputs: against the product of the dequantized arrays."""
     x, w = rng.standard_normal((4, 9)), rng.standard_normal((3, 9))
     inputs, weights = quantize(x, symmetric=False), quantize(w, axis=0)
     outputs = quantize(x @ w.T, symmetric=False)

@@ -1,4 +1,4 @@
-"""The layer that multiplies integers with a fixed range of its inputs."""
+"""Static quantization: integer products with a fixed range of the inputs."""
 
 import numpy as np
 from hypothesis import given
@@ -13,14 +13,14 @@ ends = st.tuples(st.floats(-3, 0), st.floats(0.1, 3))
 
 
 def rounded_inputs(x, lowest, highest):
-    """What 8 bits make of x within a range."""
+    """x quantized to 8 bits with a fixed range, and dequantized."""
     scale, zero_point = affine_parameters(np.float64(lowest), np.float64(highest), symmetric=False)
     return scale * (encode(x, scale, zero_point, symmetric=False).astype(float) - zero_point)
 
 
 @given(rng=generators(), ends=ends, biased=st.booleans())
 def test_it_is_the_product_of_rounded_inputs_and_rounded_weights(rng, ends, biased):
-    """Also where inputs lie beyond the range: they count as its end."""
+    """Inputs beyond the range are clipped to its end."""
     linear = draw_linear(rng, biased=biased)
     layer = StaticQuantizedLinear.from_linear(linear, *ends)
     x = 2 * rng.standard_normal((2, 3, 7))
@@ -37,7 +37,7 @@ def test_a_token_does_not_depend_on_the_others(rng, ends):
 
 @given(rng=generators(), ends=ends)
 def test_zero_inputs_give_the_bias_exactly(rng, ends):
-    """0 has a code of its own, and the correction takes its product away in integers."""
+    """0 has a code of its own, and the integer correction subtracts its product exactly."""
     linear = draw_linear(rng)
     layer = StaticQuantizedLinear.from_linear(linear, *ends)
     np.testing.assert_array_equal(layer(np.zeros((1, 7)))[0], linear.bias)

@@ -1,4 +1,4 @@
-"""Exact products of codes: equal to plain integer arithmetic, also at the largest sums."""
+"""Exact products of codes: equal to the definition in integer arithmetic, also for the largest sums."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_a_large_product_on_several_threads_is_the_same():
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 def test_the_longest_block_is_exact_and_a_longer_one_is_not(dtype):
-    """The largest products, and one of 1 that a sum above 2^24 would lose."""
+    """The largest products, and one product of 1 that a float32 sum above 2^24 would lose."""
     largest = -128 if dtype == np.int8 else 255
     block = block_length(dtype, dtype)
     assert block == {np.int8: 1024, np.uint8: 258}[dtype]
@@ -109,4 +109,4 @@ def test_a_token_is_quantized_without_regard_to_the_others(rng, symmetric):
     np.testing.assert_array_equal(together.codes[2:3], quantize_tokens(x[2:3], symmetric=symmetric).codes)
     other = np.concatenate([x[:1], 100 * x[1:]])
     np.testing.assert_array_equal(quantize_tokens(other, symmetric=symmetric).codes[0], together.codes[0])
-    assert not np.array_equal(quantize(other).codes[0], quantize(x).codes[0])  # one range for all is not so
+    assert not np.array_equal(quantize(other).codes[0], quantize(x).codes[0])  # with one range for all tokens it would

@@ -1,4 +1,4 @@
-"""Affine codes: bounds of rounding, zeros, ranges, and what does not change them."""
+"""Affine quantization: rounding bounds, exact zeros, ranges, invariances."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_the_whole_range_of_codes_is_used(x, bits, granularity):
 
 @given(st.floats(-100, 100), st.floats(0, 100), every_bits)
 def test_a_range_is_widened_until_it_contains_zero(lowest, width, bits):
-    """Zero has a code of its own, also for ranges that lie on one side of it."""
+    """Zero has a code of its own, also for ranges on one side of it."""
     low, high = np.float64(lowest), np.float64(lowest + width)
     scale, zero_point = affine_parameters(low, high, bits=bits, symmetric=False)
     low_code, high_code = code_range(bits, False)

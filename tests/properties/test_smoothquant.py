@@ -1,4 +1,4 @@
-"""Smoothing: exactness and the laws of the maxima; what the scales must refuse."""
+"""SmoothQuant: exactness, the laws of the maxima, refused arguments."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Smoothing, LLM.int8(), GPTQ and training with rounded weights, on models of every family."""
+"""SmoothQuant, LLM.int8(), GPTQ, static quantization and quantization-aware training on models of every family."""
 
 import json
 import tempfile
@@ -60,14 +60,14 @@ STEPS = {
 
 
 def output_error(model, calibration, *steps):
-    """Root mean square difference of what the model computes after these steps and before."""
+    """Root mean square difference between the outputs after these steps and before."""
     found = outputs(compress(model, list(steps), calibration)[0], calibration)
     wanted = outputs(model, calibration)
     return np.sqrt(np.mean(np.concatenate([np.square(a - b).ravel() for a, b in zip(found, wanted, strict=True)])))
 
 
 def in_float64(model):
-    """The model in float64, where changes that preserve the function are seen to be exact."""
+    """The model in float64, where function-preserving changes are exact up to rounding."""
     return map_arrays(lambda path, array: array.astype(np.float64), model)
 
 
@@ -84,7 +84,7 @@ def test_smoothing_computes_the_same_on_every_family(case, alpha, inner):
 
 @given(drawn([family for family in ALL_FAMILIES if family not in POST_NORM]))
 def test_smoothed_activations_and_weights_are_equally_large(case):
-    """Of each norm's features, over all that read them; and a second time there is nothing left to move."""
+    """The maxima of each norm's features, over all readers; smoothing a second time changes nothing."""
     model = in_float64(case.model())
     calibration = calibrated(model)
     smooth, _ = compress(model, [Smooth(inner=True)], calibration)
@@ -193,7 +193,7 @@ def test_an_infinite_threshold_is_quantize_with_integer_products():
 
 
 def test_gptq_sees_the_inputs_that_the_blocks_before_leave():
-    """The last block's codes are those for the Hessian of the model whose other blocks are rounded."""
+    """The last block's codes are those of GPTQ with the Hessian of the model whose earlier blocks are quantized."""
     model = tiny_model()
     calibration = tiny_calibration(model)
     step = QuantizeGPTQ(bits=3)
@@ -291,7 +291,7 @@ def test_compressed_models_are_refused():
     ],
 )
 def test_settings_that_do_not_fit_the_file_are_named(tmp_path, step, setting, value, message):
-    """With the file, the layer, and what is wrong."""
+    """The message names the file, the layer and the setting."""
     save_model(tmp_path / "model", step(tiny_model()))
     config = json.loads((tmp_path / "model" / "config.json").read_text("utf-8"))
     config["tinyslm"]["replaced"]["layers.0.attention.query"][setting] = value
@@ -315,7 +315,7 @@ def test_settings_that_do_not_fit_the_model_are_refused():
 
 
 def test_fixed_ranges_are_those_of_the_calibration_documents():
-    """Within them a static layer is as exact as its steps; one document less, and something is clipped."""
+    """They cover the inputs of all calibration documents; with the ranges of two documents the error is larger."""
     model = tiny_model()
     calibration = tiny_calibration(model)
     static, _ = compress(model, [QuantizeStatic()], calibration)

@@ -47,15 +47,11 @@ class QuantizedArray:
 
     def dequantize(self) -> np.ndarray:
         """scale * (codes - zero_point): the shape of codes, the dtype of scale."""
-        scale, zero_point = self.scale, self.zero_point
-        codes = split_groups(self.codes, self.group_size)
-        if self.group_size is not None:
-            scale = scale[..., None]  # (..., K / group_size, 1)
-            zero_point = None if zero_point is None else zero_point[..., None]
-        steps = codes.astype(scale.dtype)
-        if zero_point is not None and np.any(zero_point):
-            steps -= zero_point.astype(scale.dtype)  # small integers, exact
-        steps *= scale
+        per_group = (..., None) if self.group_size is not None else ...  # index that adds an axis to the scales
+        steps = split_groups(self.codes, self.group_size).astype(self.scale.dtype)
+        if self.zero_point is not None and np.any(self.zero_point):
+            steps -= self.zero_point[per_group].astype(self.scale.dtype)  # small integers, exact
+        steps *= self.scale[per_group]
         return steps.reshape(self.codes.shape)
 
 

@@ -226,12 +226,7 @@ class QuantizedLinear(CodesLinear):
 
     @classmethod
     def from_linear(
-        cls,
-        linear: LinearLayer,
-        *,
-        symmetric: bool = True,
-        per_channel: bool = True,
-        dynamic_activations: bool = False,
+        cls, linear: LinearLayer, *, symmetric: bool = True, per_channel: bool = True, dynamic_activations: bool = False
     ) -> "QuantizedLinear":
         """The layer with weights rounded to 8 bits, one scale per output row or one for the matrix."""
         weight = quantize(linear.dense_weight(), symmetric=symmetric, axis=0 if per_channel else None)
