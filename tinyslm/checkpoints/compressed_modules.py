@@ -83,7 +83,7 @@ def restore(path, entry, arrays, plain, where):
     for name in [*settings, *arrays]:
         if name not in known or (name in settings and name in arrays):
             raise CheckpointError(
-                f"{where}: {kind.__name__} has no {shown(name)}, or it is given twice{rename_hint(name)}"
+                f"{where}: {kind.__name__} has no {shown(name)}{rename_hint(name) or ', or it is given twice'}"
             )
     for name, field in known.items():
         if field.type in SETTINGS:

@@ -1,4 +1,6 @@
-"""Documents as rows of token ids, ready for a model."""
+"""Batches: documents as padded rows of token ids and labels."""
+
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -6,21 +8,24 @@ from tinyslm.errors import DataError
 from tinyslm.ops import IGNORED
 
 
-def encode_documents(tokenizer, texts, end_id) -> list[np.ndarray]:
-    """Token ids of each text with `end_id` before and after it, whatever the tokenizer itself adds.
+def encode_documents(tokenizer, texts: Iterable[str], end_id: int) -> list[np.ndarray]:
+    """Token ids of each text between two `end_id`s. Special tokens of the tokenizer are not added.
 
-    Raises DataError if no text has a token.
+    Texts without tokens are left out. Raises DataError if no text has a token.
     """
     encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
     documents = [np.array([end_id, *encoding.ids, end_id], np.int32) for encoding in encoded if encoding.ids]
     if not documents:
-        raise DataError("the text is empty: nothing to train on or to measure")
+        raise DataError("the text is empty: expected at least one token")
     return documents
 
 
-def split_long(documents, length) -> list[np.ndarray]:
-    """Documents cut into pieces of at most `length` tokens; a piece begins with the last token of the one before, so
-    that every token but the first of a document is predicted exactly once."""
+def split_long(documents: list[np.ndarray], length: int) -> list[np.ndarray]:
+    """Documents cut into pieces of at most `length` tokens.
+
+    Each piece begins with the last token of the piece before it, so that every token of a document except the first is
+    predicted exactly once.
+    """
     if length < 2:
         raise DataError(f"a row of {length} tokens has nothing to predict; use at least 2")
     pieces = []
@@ -30,22 +35,22 @@ def split_long(documents, length) -> list[np.ndarray]:
     return pieces
 
 
-def document_rows(documents, length):
-    """One document per row, padded on the right; longer ones split. Returns token_ids and labels (N, T), T <= length.
+def document_rows(documents: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:
+    """token_ids and labels, (N, T) with T <= length: one document per row, padded on the right, longer ones split.
 
-    Several documents in one row would see each other, which they do not when a model is measured or used. The training
-    loop puts rows of similar length together, so that little of a batch is padding.
+    Documents do not share rows (no packing), because tokens would attend to other documents. The training loop batches
+    rows of similar length, so that batches hold little padding.
     """
     return pad_documents(split_long(documents, length))
 
 
-def pad_documents(documents):
-    """Documents as rows padded on the right: token_ids (N, T) and labels with IGNORED for padding, int32.
+def pad_documents(documents: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """token_ids (N, T) padded on the right with 0, and labels (N, T) with IGNORED for padding, int32.
 
-    Raises DataError if there is no document, or none has a token.
+    Raises DataError if no document has a token.
     """
     if not any(map(len, documents)):
-        raise DataError("there are no tokens in the documents: nothing to learn from")
+        raise DataError("the documents have no tokens: expected at least one")
     labels = np.full((len(documents), max(map(len, documents))), IGNORED, np.int32)
     for row, document in zip(labels, documents, strict=True):
         row[: len(document)] = document

@@ -1,4 +1,8 @@
-"""What a model is trained and measured on: the built-in town with its known entropy, or the user's own text."""
+"""Training and validation documents: the built-in corpus `town`, or the user's own text.
+
+`town` is synthetic text from a grammar, so its entropy is known exactly. In expectation, the cross entropy of any model
+on it is at least this entropy: the entropy bound, called `floor` in names and tables.
+"""
 
 from dataclasses import dataclass, field, replace
 
@@ -9,15 +13,15 @@ from tinyslm.text import town
 from tinyslm.text.batches import encode_documents, split_long
 from tinyslm.text.loss_estimate import LossEstimate, estimate_loss
 
-HELD_OUT = 10  # every tenth document of the user's text is for validation
+HELD_OUT = 10  # every tenth document of the user's text is a validation document
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents as token ids, beginning and ending with the end mark (pieces of a cut document: with their neighbours).
+    """Documents as token ids, which begin and end with the end-of-document token unless they are pieces of a document.
 
-    floor_nats: minus the exact log-probability of each validation document, or None where it is unknown;
-    families: what each validation document is about, empty where nobody knows;  questions: the exam, or empty.
+    floor_nats: minus the exact log-probability of each validation document in nats, or None if it is unknown;
+    families: the family (subject) of each validation document, or empty;  questions: the exam, or empty.
     """
 
     training: list[np.ndarray]
@@ -29,19 +33,21 @@ class Corpus:
 
     @property
     def floor(self) -> LossEstimate | None:
-        """The entropy of the validation documents: the loss that no model can pass, or None where it is unknown."""
+        """The entropy bound: the exact entropy of the validation documents per token, or None if it is unknown."""
         if self.floor_nats is None:
             return None
         return estimate_loss(self.floor_nats, [len(document) - 1 for document in self.validation])
 
-    def first_validation(self, count):
-        """The same corpus with the first `count` validation documents only, and the floor of those."""
+    def first_validation(self, count: int) -> "Corpus":
+        """The corpus with only the first `count` validation documents and their entropy bound."""
         floor_nats = None if self.floor_nats is None else self.floor_nats[:count]
         return replace(self, validation=self.validation[:count], floor_nats=floor_nats, families=self.families[:count])
 
 
-def town_corpus(tokenizer, end_id, *, training=0, validation=500, questions_per_subject=0) -> Corpus:
-    """The first documents of the town's splits: how many of each, and how many exam questions per subject."""
+def town_corpus(
+    tokenizer, end_id: int, *, training: int = 0, validation: int = 500, questions_per_subject: int = 0
+) -> Corpus:
+    """The first `training` and `validation` documents of the town's splits, and exam questions for each subject."""
     texts = [text for _, text, _ in town.documents("train", 0, training)]
     held_out = town.documents("validation", 0, validation)
     return Corpus(
@@ -53,10 +59,10 @@ def town_corpus(tokenizer, end_id, *, training=0, validation=500, questions_per_
     )
 
 
-def text_corpus(tokenizer, end_id, texts) -> Corpus:
-    """The user's documents: every tenth is held out for validation. Fewer than ten are joined and cut in ten or more.
+def text_corpus(tokenizer, end_id: int, texts) -> Corpus:
+    """The user's documents. Every tenth is a validation document.
 
-    Raises DataError if there are too few tokens for that.
+    Fewer than ten documents are joined and cut into ten pieces or more. Raises DataError if they have too few tokens.
     """
     documents = encode_documents(tokenizer, texts, end_id)
     if len(documents) < HELD_OUT:

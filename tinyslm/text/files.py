@@ -1,4 +1,4 @@
-"""Reading the user's own text."""
+"""Read the user's own text files."""
 
 import json
 import re
@@ -9,10 +9,11 @@ from tinyslm.errors import DataError
 
 
 def read_documents(paths) -> list[str]:
-    """The documents of text files (UTF-8): one per line of a .jsonl or .json file under its key "text", one per
-    paragraph of any other file (paragraphs are separated by empty lines).
+    """The documents of text files (UTF-8).
 
-    Raises DataError for a file that is missing, not UTF-8, without any text, or with a line that is not such JSON.
+    A .jsonl or .json file has one document per line, an object with the key "text". Any other file has one document per
+    paragraph; empty lines separate paragraphs.
+    Raises DataError for a file that is missing, not UTF-8 or without text, and for a line that is not such an object.
     """
     documents = []
     for path in map(Path, paths):
@@ -26,18 +27,18 @@ def read_documents(paths) -> list[str]:
 
 
 def read_lines(path) -> list[str]:
-    """The lines of a text file (UTF-8), of standard input for "-". Empty lines are among them: line i is text i.
+    """The lines of a text file (UTF-8), or of standard input for "-". Empty lines are kept: line i is text i.
 
-    Raises DataError for a file that is missing, not UTF-8, or without any text.
+    Raises DataError for a file that is missing, not UTF-8 or without text.
     """
     lines = [line.strip() for line in _read(path).split("\n")]
     if not any(lines):
         raise DataError(f"{path}: contains no text")
-    return lines if lines[-1] else lines[:-1]  # the last newline ends a line, and begins none
+    return lines if lines[-1] else lines[:-1]  # a newline at the end begins no further line
 
 
 def _read(path):
-    """The text of a file, without the byte order mark that some editors write; of standard input for "-"."""
+    """The text of a file without its byte order mark, or of standard input for "-"."""
     try:
         content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
         return content.decode("utf-8-sig")
@@ -48,18 +49,18 @@ def _read(path):
 
 
 def _paragraphs(text):
-    """Paragraphs without the space around them."""
+    """The paragraphs of a text, stripped."""
     return [paragraph.strip() for paragraph in re.split(r"\n\s*\n", text.replace("\r\n", "\n"))]
 
 
 def _json_lines(path, text):
-    """The string under "text" of every line. Only newlines end lines: JSON strings may hold U+2028 and the like."""
+    """The string under "text" of every line. Only newlines end lines: JSON strings can hold U+2028 and similar."""
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             document = json.loads(line)["text"]
-            document.encode()  # half of a surrogate pair, such as "\\ud800", is JSON but no text
+            document.encode()  # a lone surrogate, such as "\\ud800", is valid JSON but not valid text
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             document = None
         if not isinstance(document, str):

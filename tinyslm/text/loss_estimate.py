@@ -1,4 +1,4 @@
-"""A loss as it is reported: a mean in nats per token, with its standard error."""
+"""Loss estimate: mean loss in nats per token, with its standard error."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class LossEstimate:
-    """nats: mean over predicted tokens;  standard_error: of that mean, over documents;  tokens: how many."""
+    """nats: mean over predicted tokens;  standard_error: of the mean, over documents;  tokens: number predicted."""
 
     nats: float
     standard_error: float
@@ -16,15 +16,15 @@ class LossEstimate:
 
     @property
     def perplexity(self) -> float:
-        """How many equally likely tokens would be as uncertain: exp(nats)."""
+        """exp(nats)."""
         return math.exp(self.nats)
 
 
 def estimate_loss(totals, tokens) -> LossEstimate:
-    """Mean over all tokens of documents with these total nats and token counts, (N,) each.
+    """Mean loss over all tokens. totals: (N,) nats of each document;  tokens: (N,) its number of predicted tokens.
 
-    The standard error is that of a ratio of means over documents (Cochran 1977, Sampling Techniques, chapter 6); a
-    single document says nothing about it, and has 0 there.
+    The standard error is that of a ratio of means over documents (Cochran 1977, Sampling Techniques, chapter 6), and 0
+    for a single document.
     """
     totals, tokens = np.asarray(totals, np.float64), np.asarray(tokens, np.float64)
     mean = totals.sum() / tokens.sum()

@@ -1,21 +1,21 @@
-"""Byte-pair tokenizers, trained and read by the `tokenizers` library (Sennrich et al. 2016, on bytes).
+"""Byte-level BPE tokenizers (Sennrich et al. 2016, on bytes), trained and loaded with the `tokenizers` library.
 
-`tokenizers` is imported inside the functions: it is slow to import, and models run without it.
+`tokenizers` is imported inside the functions, because the import is slow and models run without it.
 """
 
 from pathlib import Path
 
 from tinyslm.errors import DataError
 
-END_OF_DOCUMENT = "<|endoftext|>"  # stands before and after every document; its id is 0
-LARGEST_VOCABULARY = 1_000_000  # the library takes the memory for all of it at once, and aborts if there is none
+END_OF_DOCUMENT = "<|endoftext|>"  # before and after every document; its id is 0
+LARGEST_VOCABULARY = 1_000_000  # the library allocates memory for all entries and aborts if it fails
 
 
-def train_tokenizer(texts, vocabulary_size):
-    """A byte-level BPE tokenizer with single digits that puts END_OF_DOCUMENT before every text it encodes.
+def train_tokenizer(texts, vocabulary_size: int):
+    """A byte-level BPE tokenizer that splits numbers into digits and puts END_OF_DOCUMENT before every text.
 
-    texts: an iterable of strings;  vocabulary_size: an upper bound (a small text has fewer merges), at least 257.
-    Raises DataError for a vocabulary that cannot hold the 256 bytes and the end of a document, or is beyond all use.
+    texts: an iterable of strings;  vocabulary_size: an upper bound, because a small text has fewer merges.
+    Raises DataError for a size below 257 (256 bytes and END_OF_DOCUMENT) or above LARGEST_VOCABULARY.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -41,10 +41,10 @@ def train_tokenizer(texts, vocabulary_size):
     return tokenizer
 
 
-def load_tokenizer(path):
-    """The tokenizer of a tokenizer.json. Truncation and padding that the file may switch on are switched off.
+def load_tokenizer(path: str | Path):
+    """The tokenizer of a tokenizer.json, with truncation and padding switched off.
 
-    Raises DataError for a file that is missing or is no tokenizer.
+    Raises DataError for a file that is missing or not a tokenizer.
     """
     from tokenizers import Tokenizer
 

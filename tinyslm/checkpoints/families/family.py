@@ -33,9 +33,7 @@ class Family:
     base: str
     read: Callable[[ConfigReader], dict[str, Any]] = lambda keys: {}  # config.json -> fields outside the table
     write: Callable[[Any], dict[str, Any]] = lambda config: {}  # the reverse
-    defaults: dict[str, Any] = field(
-        default_factory=dict
-    )  # {key: default} beside the table
+    defaults: dict[str, Any] = field(default_factory=dict)  # {key: default} beside the table
     config: type = DecoderConfig
     transposed: frozenset[str] = frozenset()  # tensors whose weight is stored as (in, out)
     ignored: tuple[str, ...] = ()  # patterns of tensors that hold no parameters

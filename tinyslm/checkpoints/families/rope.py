@@ -6,11 +6,50 @@ Current: "rope_parameters": {"rope_theta": ..., "rope_type": ..., ...}. Old: "ro
 
 import math
 
-from tinyslm.checkpoints.families.config_reader import ConfigReader
+from tinyslm.checkpoints.families.config_reader import ConfigReader, read_fields, write_fields
 from tinyslm.ops import Rope
 from tinyslm.ops.rotary import longrope_attention_factor
 
-SCALINGS = ("default", "linear", "llama3", "longrope")
+
+def read_original_length(keys: ConfigReader, key: str) -> int:
+    """The context length before the scaling, at least 2 tokens."""
+    if keys.count(key) == 1:
+        keys.refuse(key, "an integer from 2")
+    return keys.count(key)
+
+
+def read_factors(keys: ConfigReader, key: str) -> tuple[float, ...]:
+    """One longrope factor for each pair of rotary dimensions."""
+    return keys.numbers(key, keys.get("dimension") // 2)
+
+
+def read_attention_factor(keys: ConfigReader, key: str) -> float:
+    """The factor of longrope's scores; it follows from the extension of the context by default."""
+    if keys.get(key) is not None:
+        return keys.number(key)
+    original = keys.count("original_max_position_embeddings")
+    extension = keys.optional_number("factor") or keys.count("max_position_embeddings") / original
+    return longrope_attention_factor(extension, original)
+
+
+ORIGINAL_LENGTH = {"original_length": ("original_max_position_embeddings", read_original_length, None)}
+FACTOR = {"factor": ("factor", ConfigReader.number, None)}
+SCALINGS = {  # the table of fields of each scaling
+    "default": {},
+    "linear": FACTOR,
+    "llama3": FACTOR
+    | ORIGINAL_LENGTH
+    | {
+        "low_frequency_factor": ("low_freq_factor", ConfigReader.number, None),
+        "high_frequency_factor": ("high_freq_factor", ConfigReader.number, None),
+    },
+    "longrope": ORIGINAL_LENGTH
+    | {
+        "short_factors": ("short_factor", read_factors, None),
+        "long_factors": ("long_factor", read_factors, None),
+        "attention_factor": ("attention_factor", read_attention_factor, None),
+    },
+}
 
 
 def read_rope(keys: ConfigReader, head_dim: int) -> Rope:
@@ -30,43 +69,13 @@ def read_rope(keys: ConfigReader, head_dim: int) -> Rope:
         dimension = int(head_dim * parameters.number("partial_rotary_factor"))
     if dimension % 2 or not 0 < dimension <= head_dim:
         keys.refuse("head_dim", f"a size with an even number of rotary dimensions, at most {head_dim}, not {dimension}")
-    settings = {"theta": parameters.number("rope_theta"), "dimension": dimension, "scaling": scaling}
-    if scaling == "default":
-        return Rope(**settings)
-    if scaling == "linear":
-        return Rope(**settings, factor=parameters.number("factor"))
+    parameters = parameters.having(dimension=dimension, max_position_embeddings=keys.get("max_position_embeddings"))
     if keys.get("original_max_position_embeddings") is not None:  # the top-level key has priority
         parameters.values["original_max_position_embeddings"] = keys.get("original_max_position_embeddings")
-    settings["original_length"] = parameters.count("original_max_position_embeddings")
-    if settings["original_length"] == 1:
-        parameters.refuse("original_max_position_embeddings", "an integer from 2")
-    if scaling == "llama3":
-        return _read_llama3(parameters, settings)
-    return _read_longrope(parameters, settings, keys.count("max_position_embeddings"))
-
-
-def _read_llama3(parameters, settings):
-    low, high = parameters.number("low_freq_factor"), parameters.number("high_freq_factor")
-    if low >= high:
-        parameters.refuse("high_freq_factor", f"more than low_freq_factor, which is {low}")
-    factor = parameters.number("factor")
-    return Rope(**settings, factor=factor, low_frequency_factor=low, high_frequency_factor=high)
-
-
-def _read_longrope(parameters, settings, max_length):
-    pairs = settings["dimension"] // 2
-    if parameters.get("attention_factor") is not None:
-        attention_factor = parameters.number("attention_factor")
-    else:
-        original = settings["original_length"]
-        extension = max_length / original if parameters.get("factor") is None else parameters.number("factor")
-        attention_factor = longrope_attention_factor(extension, original)
-    return Rope(
-        **settings,
-        short_factors=parameters.numbers("short_factor", pairs),
-        long_factors=parameters.numbers("long_factor", pairs),
-        attention_factor=attention_factor,
-    )
+    settings = read_fields(parameters, SCALINGS[scaling])
+    if scaling == "llama3" and settings["low_frequency_factor"] >= settings["high_frequency_factor"]:
+        parameters.refuse("high_freq_factor", f"more than low_freq_factor, which is {settings['low_frequency_factor']}")
+    return Rope(theta=parameters.number("rope_theta"), dimension=dimension, scaling=scaling, **settings)
 
 
 def write_rope(rope: Rope, head_dim: int) -> dict:
@@ -76,15 +85,4 @@ def write_rope(rope: Rope, head_dim: int) -> dict:
         factor = rope.dimension / head_dim
         exact = int(head_dim * factor) == rope.dimension  # as `read_rope` rounds
         parameters["partial_rotary_factor"] = factor if exact else math.nextafter(factor, 1)
-    if rope.scaling in ("linear", "llama3"):
-        parameters["factor"] = rope.factor
-    if rope.scaling == "llama3":
-        parameters["low_freq_factor"] = rope.low_frequency_factor
-        parameters["high_freq_factor"] = rope.high_frequency_factor
-    if rope.scaling in ("llama3", "longrope"):
-        parameters["original_max_position_embeddings"] = rope.original_length
-    if rope.scaling == "longrope":
-        parameters["short_factor"] = list(rope.short_factors)
-        parameters["long_factor"] = list(rope.long_factors)
-        parameters["attention_factor"] = rope.attention_factor
-    return parameters
+    return parameters | write_fields(rope, SCALINGS[rope.scaling])

@@ -1,4 +1,4 @@
-"""Ambiguity: Paris may be a person or a city, and only the rest of the text can tell."""
+"""Ambiguity family: names such as Paris are a person or a city; only the context determines which."""
 
 from tinyslm.text.town.vocabulary import words
 from tinyslm.text.town.world import others
@@ -52,29 +52,17 @@ VERDICTS = {
 
 
 def write(page, town):
-    """An opening that leaves both names open, one or two sentences about each, and the question."""
-    slots = {
-        "friend": town.people,
-        "adjective": town.adjectives,
-        "thing": town.things,
-        "colour": town.colours,
-        "place": town.places,
-        "day": town.days,
-        "hour": town.hours,
-        "weather": town.weather,
-        "how": town.adverbs,
-    }
-    names = page.tell(OPENINGS, one=NAMES, two=lambda said: others(NAMES, said["one"]), **slots)
-    names = [names["one"], names["two"]]
+    """Write an ambiguous opening with two names, one or two sentences about each, and the question."""
+    opening = page.tell(OPENINGS, one=NAMES, two=lambda filled: others(NAMES, filled["one"]), **town.slots)
+    names = [opening["one"], opening["two"]]
     meanings = []
     for name in names:
         meaning = page.choose(MEANINGS)
         page.write(" ")
-        page.tell(PERSON if meaning == "person" else CITY, name=name, **slots)
+        first, second = (PERSON, PERSON_AGAIN) if meaning == "person" else (CITY, CITY_AGAIN)
+        page.tell(first, name=name, **town.slots)
         if page.choose((True, False)):
-            page.tell(
-                PERSON_AGAIN if meaning == "person" else CITY_AGAIN, They="She" if name in WOMEN else "He", **slots
-            )
+            page.tell(second, They="She" if name in WOMEN else "He", **town.slots)
         meanings.append(meaning)
     page.write(f"\nQuestion: What are {names[0]} and {names[1]}? Answer:")
     page.answer(VERDICTS[tuple(meanings)], tuple(VERDICTS.values()))

@@ -1,6 +1,8 @@
-"""Arithmetic: sums, differences and products with every step written out, alone and in small stories."""
+"""Arithmetic family: sums, differences and products with every step written out, plain or as word problems."""
 
 from functools import partial
+
+from tinyslm.text.town.world import others
 
 PLAIN = ("What is {a} {sign} {b}?", "Work out {a} {sign} {b}.", "How much is {a} {sign} {b}?")
 SUMS = (
@@ -19,7 +21,7 @@ PRODUCTS = (
     "For {b} days {who} paints {a} {adjective} {thing}s a day. How many {thing}s?",
 )
 STORIES = {"+": SUMS, "-": DIFFERENCES, "x": PRODUCTS}
-NUMBERS = {  # sign -> the ranges of a and b, short and long; differences never go below zero
+NUMBERS = {  # {sign: ranges of a and b, short and long}; differences are never negative
     "+": ((range(10, 100), range(10, 100)), (range(100, 1000), range(100, 1000))),
     "-": ((range(50, 100), range(10, 50)), (range(200, 1000), range(10, 200))),
     "x": ((range(10, 100), range(2, 10)),),
@@ -27,46 +29,41 @@ NUMBERS = {  # sign -> the ranges of a and b, short and long; differences never 
 
 
 def write(page, town):
-    """Two problems, each with its steps."""
+    """Write two problems, each with its steps."""
     problem(page, town)
     page.write("\n")
     problem(page, town)
 
 
 def problem(page, town):
-    """One problem: a sign, two numbers, plain or as a story."""
+    """Write one problem: a sign, two numbers, plain or as a word problem."""
     sign = page.choose(("+", "-", "x"))
     first, second = page.choose(NUMBERS[sign])
     sentences = page.choose((PLAIN, STORIES[sign]))
     page.write("Question: ")
-    said = page.tell(
+    filled = page.tell(
         sentences,
         a=first,
         b=second,
         sign=sign,
-        who=town.people,
-        other=lambda said: [name for name in town.people if name != said["who"]],
-        thing=town.things,
-        adjective=town.adjectives,
-        colour=town.colours,
-        place=town.places,
-        day=town.days,
+        other=lambda filled: others(town.people, filled["who"]),
+        **town.slots,
     )
     page.write(" Steps:")
-    a, b = said["a"], said["b"]
+    a, b = filled["a"], filled["b"]
     page.answer(solution(a, sign, b), partial(wrong_solutions, a, sign, b), form="{}")
 
 
 def digits(number):
-    """The digits, ones first: 348 -> [8, 4, 3]."""
+    """The digits, units first: 348 -> [8, 4, 3]."""
     return [int(digit) for digit in reversed(str(number))]
 
 
 def solution(a, sign, b, slip=None):
-    """The steps, ones first, and the answer: '8 + 5 = 13, 4 + 7 + 1 = 12, 3 + 2 + 1 = 6. Answer: 623.'
+    """The steps, units first, and the answer: '8 + 5 = 13, 4 + 7 + 1 = 12, 3 + 2 + 1 = 6. Answer: 623.'
 
-    slip: (step, amount) makes a mistake of that amount in that step and carries it through; an amount of None forgets
-    the carry of that step.
+    slip: (step, amount) adds `amount` to the result of one step, and later steps use the wrong result; an amount of
+    None forgets the carry of the step.
     """
     upper, lower = digits(a), digits(b)
     steps, written, carry = [], [], 0
@@ -98,7 +95,7 @@ def solution(a, sign, b, slip=None):
 
 
 def wrong_solutions(a, sign, b):
-    """Solutions with one slip each; a few of them are right all the same."""
+    """Yield solutions with one slip each. Some slips do not change the solution."""
     for step in range(len(str(a))):
         for amount in (None, 1, -1, 2, -2, 10):
             yield solution(a, sign, b, (step, amount))

@@ -1,10 +1,14 @@
-"""Fingerprints of the splits: the corpus is not stored, so this is how one knows that it is still the same."""
+"""SHA-256 digests of the splits. The corpus is generated, not stored; equal digests mean an unchanged corpus."""
 
 import hashlib
 
 from tinyslm.text import town
 
-DOCUMENTS = {"train": 136_000, "validation": 2_000, "test": 2_000}  # of the splits that results are reported on
+DOCUMENTS = {
+    "train": 136_000,
+    "validation": 2_000,
+    "test": 2_000,
+}  # documents per split in reported results
 QUESTIONS_PER_SUBJECT = 200
 
 
@@ -17,11 +21,11 @@ def digest(texts) -> str:
 
 
 def split_digest(split, count) -> str:
-    """Fingerprint of the first documents of a split."""
+    """Digest of the first `count` documents of a split."""
     return digest(text for _, text, _ in town.documents(split, 0, count))
 
 
 def exam_digest(count_per_subject=QUESTIONS_PER_SUBJECT) -> str:
-    """Fingerprint of the exam: contexts, options and the places of the right ones."""
+    """Digest of the exam: subjects, contexts, options and the indices of the right options."""
     questions = town.exam_questions(count_per_subject)
     return digest(part for q in questions for part in (q.subject, q.context, *q.options, str(q.answer)))

@@ -1,4 +1,4 @@
-"""Questions with four options, made from the answers that the families write."""
+"""Multiple-choice questions with four options, made from the answers in the documents."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from tinyslm.text.town.grammar import SamplingPage
 
 @dataclass(frozen=True)
 class Question:
-    """A multiple-choice question: the context is the beginning of a document, the options are ways to go on.
+    """A multiple-choice question: the beginning of a document and four continuations.
 
-    subject: the family's name. options: four different continuations, each beginning with a space.
-    answer: the index of the right one.
+    subject: the family's name. context: the document before the answer. options: four different continuations, each
+    beginning with a space. answer: the index of the right option.
     """
 
     subject: str
@@ -20,10 +20,10 @@ class Question:
 
 
 def make_question(subject, write, rng, town):
-    """Write a document of the family and cut it before one of its answers.
+    """A question from a document of a family, cut before one of its answers.
 
-    The three wrong options come from the answer's `near` list as long as it lasts, then from its `far` list. The place
-    of the right option is uniform.
+    The three wrong options are drawn from the answer's `near` list, then from its `far` list if `near` has too few. The
+    index of the right option is uniform.
     """
     page = SamplingPage(rng)
     write(page, town)
@@ -32,12 +32,12 @@ def make_question(subject, write, rng, town):
     wrong = []
     for words in (answer.near, answer.far):
         words = words() if callable(words) else words
-        options = {" " + answer.form.format(word): None for word in words}  # a set that keeps its order
+        options = {" " + answer.form.format(word): None for word in words}  # an ordered set
         options = [option for option in options if option != right and option not in wrong]
         while options and len(wrong) < 3:
             wrong.append(options.pop(page.choose(range(len(options)))))
     if len(wrong) < 3:
         raise RuntimeError(f"{subject}: fewer than three wrong options for{right}")
-    place = page.choose(range(4))
-    wrong.insert(place, right)
-    return Question(subject, "".join(page.parts[: answer.start]), tuple(wrong), place)
+    index = page.choose(range(4))
+    options = (*wrong[:index], right, *wrong[index:])
+    return Question(subject, "".join(page.parts[: answer.start]), options, index)

@@ -1,4 +1,4 @@
-"""Facts: news of citizens whose trade, birthplace, instrument, animal and house never change; to be known by heart."""
+"""Facts family: news and fixed facts about citizens. Its questions can only be answered from memory."""
 
 from tinyslm.text.town.vocabulary import ENGLISH
 from tinyslm.text.town.world import others
@@ -35,9 +35,9 @@ QUESTIONS = {
 
 
 def write(page, town):
-    """A source, three citizens with one or two facts each and some news, two questions about two other citizens."""
+    """Write a source, three citizens with facts and news, and two questions about two other citizens."""
     page.tell(SOURCES, page=range(1, 1000))
-    mentioned = []  # ranks: nobody comes twice
+    mentioned = []  # ranks of the citizens in the document: each occurs once
     for _ in range(3):
         page.write(" ")
         report(page, town, next_citizen(page, town, mentioned))
@@ -46,14 +46,14 @@ def write(page, town):
 
 
 def next_citizen(page, town, mentioned):
-    """Write the name of a citizen who was not mentioned yet, by fame."""
+    """Write the name of a citizen who was not mentioned yet, chosen with the weights of `Town.fame`."""
     citizen = page.say(town.citizens, town.fame, mentioned)
     mentioned.append(citizen.rank)
     return citizen
 
 
 def report(page, town, citizen):
-    """The rest of a sentence that began with the name."""
+    """Write the rest of a sentence that began with the citizen's name."""
     form = page.choose(("two facts", "fact and news", "news and fact"))
     if form == "two facts":
         page.write(" ")
@@ -74,28 +74,19 @@ def report(page, town, citizen):
 
 
 def fact(page, citizen, attributes):
-    """Write one of the facts as a clause without subject; returns the attribute."""
+    """Write one of the citizen's facts as a clause without subject; returns the attribute."""
     attribute = page.choose(attributes)
     page.write(CLAUSES[attribute].format(v=citizen.word(attribute)))
     return attribute
 
 
 def news(page, town):
-    """Write a clause without subject that has nothing to do with the citizen."""
-    page.tell(
-        NEWS,
-        adjective=town.adjectives,
-        colour=town.colours,
-        thing=town.things,
-        place=town.places,
-        day=town.days,
-        hour=town.hours,
-        friend=town.people,
-    )
+    """Write news as a clause without subject. It is independent of the citizen."""
+    page.tell(NEWS, **town.slots)
 
 
 def ask(page, town, mentioned):
-    """A question about a citizen who was not mentioned: the answer is nowhere in the text."""
+    """Write a question about a citizen who was not mentioned, so that the text does not contain the answer."""
     attribute = page.choose(tuple(QUESTIONS))
     question, form = QUESTIONS[attribute]
     before, after = question.split("{name}")

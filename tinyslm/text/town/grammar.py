@@ -1,18 +1,18 @@
-"""A grammar is a program: a function that writes on a page and lets the page make every choice.
+"""Grammars as programs: a function that writes on a page and makes every random choice through the page.
 
     def write(page, town):
         page.write("The ")
         colour = page.say(town.colours)          # one of them, written down
         page.write(" door.")
 
-One such function has three interpreters, and they differ only in who chooses:
+One function serves three purposes, which differ in how the choices are made:
 
-- `SamplingPage` draws the choices with a random generator and adds up their log-probabilities;
-- `walk(write)` takes every choice in turn, depth first: the whole language of a small grammar;
-- `walk(write, text=...)` does the same, but turns back at the first character that differs from the text: a parser.
+- sampling: `SamplingPage` draws the choices with a random generator and adds up their log-probabilities;
+- enumeration: `walk(write)` takes every choice in turn, depth first, and yields all texts of a small grammar;
+- parsing: `walk(write, text=...)` enumerates, but backtracks at the first character that differs from the text.
 
-So the probability of a text is known exactly. Weights are integers and the random bits come straight from the bit
-generator, so the same seed gives the same text under every version of NumPy.
+The probability of a text is therefore known exactly. Weights are integers and the random bits come from the bit
+generator directly, so a seed gives the same text with every version of NumPy.
 """
 
 from bisect import bisect_right
@@ -24,11 +24,11 @@ from string import Formatter
 
 
 class Weights:
-    """Integer weights of a list of options: option i has probability weights[i] / sum of the weights still allowed."""
+    """Integer weights of options: option i has probability weights[i] / (sum of the weights of the allowed options)."""
 
     def __init__(self, weights):
         self.weights = [int(weight) for weight in weights]
-        self.ends = list(accumulate(self.weights))  # option i owns the numbers from ends[i] - weights[i] to ends[i] - 1
+        self.ends = list(accumulate(self.weights))  # option i has the interval from ends[i] - weights[i] to ends[i] - 1
         self.total = self.ends[-1]
 
     def left(self, without):
@@ -36,7 +36,7 @@ class Weights:
         return self.total - sum(self.weights[i] for i in without)
 
     def at(self, position, without):
-        """The option that owns a position in 0 ... left(without) - 1, when the options in `without` own nothing."""
+        """The option whose interval contains a position in 0 ... left(without) - 1; options in `without` have none."""
         for i in sorted(without):
             if position >= self.ends[i] - self.weights[i]:
                 position += self.weights[i]
@@ -49,10 +49,10 @@ class Weights:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer on a page: it starts after `start` pieces. near, far: other words for the {} of the form, mostly wrong.
+    """An answer on a page, which starts after `start` parts of its text.
 
-    Each is a list, or a function that makes it when the exam needs it. The exam takes its wrong options from near first
-    (words that the text mentions), then from far.
+    right: the word for the {} of `form`. near, far: lists of other words, or functions that return one. The exam takes
+    its wrong options from `near` first (words that the text mentions), then from `far`; it skips the right word.
     """
 
     start: int
@@ -64,12 +64,12 @@ class Answer:
 
 @cache
 def template_pieces(sentence):
-    """'{who} ran.' -> (('', 'who'), (' ran.', None)): a literal, then the slot after it."""
+    """'{who} ran.' -> (('', 'who'), (' ran.', None)): pairs of a literal and the slot after it."""
     return tuple((literal, slot) for literal, slot, _, _ in Formatter().parse(sentence))
 
 
 class Page:
-    """What a document is written on. Sub-classes decide, in `_draw`, which option is taken."""
+    """A document in progress. Subclasses implement `_draw`, which makes the choices."""
 
     def __init__(self):
         self.parts = []
@@ -78,62 +78,62 @@ class Page:
 
     @property
     def text(self):
-        """What has been written so far."""
+        """The text so far."""
         return "".join(self.parts)
 
     def write(self, text):
-        """Write something that is no choice."""
+        """Append fixed text."""
         self.parts.append(text)
 
     def choose(self, options, weights=None, without=()):
-        """Choose one option, and write nothing. The text must show the choice sooner or later.
+        """Choose one option and write nothing. The later text must determine the choice.
 
-        All options are equally likely, or `weights` (a `Weights`) says how likely each is; then `without` may hold the
-        indices of options that are not allowed.
+        All options are equally likely unless `weights` (a `Weights`) is given; then `without` can hold the indices of
+        options that are not allowed.
         """
         return options[self._draw(len(options), weights, without, None)]
 
     def say(self, options, weights=None, without=()):
-        """Choose one option and write it; the arguments are those of `choose`."""
+        """Choose one option, write it and return it. Arguments as `choose`."""
         option = options[self._draw(len(options), weights, without, options)]
         self.write(str(option))
         return option
 
     def tell(self, sentences, **slots):
-        """Choose one of the sentences and write it; return what its {slots} became.
+        """Choose one of the sentences and write it; return {slot: the value that filled it}.
 
-        A slot is a string, or a list of options of which one is chosen when the slot is reached, or a function that
-        makes this list from what was said before ({slot: value}).
+        A slot is given as a string, as a list of options, or as a function from the slots filled so far to such a list.
+        The choice is made when the slot is reached.
         """
         sentence = sentences[self._draw(len(sentences), None, (), sentences)]
-        said = {}
+        filled = {}
         for literal, slot in template_pieces(sentence):
             if literal:
                 self.write(literal)
             if slot is None:
                 continue
-            value = said.get(slot, slots[slot])
+            value = filled.get(slot, slots[slot])
             if callable(value):
-                value = value(said)
+                value = value(filled)
             if isinstance(value, str):
                 self.write(value)
             else:
                 value = self.say(value)
-            said[slot] = value
-        return said
+            filled[slot] = value
+        return filled
 
     def answer(self, right, near, far=(), form="{}."):
-        """Write " " and an answer that follows from the text: the form with `right` in it; `Answer` says the rest."""
+        """Write " " and the answer, `form` with `right` in it, and record it as an `Answer`."""
         self.answers.append(Answer(len(self.parts), right, near, far, form))
         self.write(" " + form.format(right))
 
     def _draw(self, count, weights, without, texts):
-        """The index of the option to take, with its log-probability added. `texts`: what each option writes next."""
+        """Choose the index of an option and add its log-probability. texts: the text that each option writes next."""
         raise NotImplementedError
 
 
 class SamplingPage(Page):
-    """Choices are drawn from a NumPy Generator; log_probability is exact."""
+    """A page whose choices are drawn from a NumPy Generator. `log_probability` is exact."""
 
     def __init__(self, rng):
         super().__init__()
@@ -153,14 +153,14 @@ class SamplingPage(Page):
 
 
 class DeadEnd(Exception):
-    """The choices made so far cannot give the text that is being parsed."""
+    """The choices so far cannot produce the text that is parsed."""
 
 
 class ReplayPage(Page):
-    """Choices follow a path, a list of [indices still to try]; the path grows at its end where choices are new.
+    """A page whose choices follow a path: for each choice a list of the indices still to try. New choices extend it.
 
-    text: what has to come out, None for anything. allowed(number of the choice, count) -> the indices that are
-    allowed there, None for all: it cuts a small grammar out of a large one (the probabilities are shared out anew).
+    text: the text to produce, None for any. allowed(number of the choice, count of options): the allowed indices;
+    it restricts a grammar to a smaller one with renormalized probabilities. None allows all.
     """
 
     def __init__(self, path, text=None, allowed=None):
@@ -201,11 +201,11 @@ class ReplayPage(Page):
 
 
 def walk(write, text=None, start=(), allowed=None):
-    """Every way through a grammar, one after the other: (choices, text, log-probability).
+    """Yield (choices, text, log-probability) of every path through a grammar.
 
-    write: a function of a page. text: only ways that give exactly this text. start: the first choices, held fixed (the
-    probabilities then add up to that of the start). allowed: see ReplayPage.
-    Each step runs `write` again from the beginning: slow and simple.
+    write: a function of a page. text: yield only paths that produce exactly this text. start: the first choices, held
+    fixed; the probabilities then sum to that of `start`. allowed: see ReplayPage.
+    Each step runs `write` from the beginning, which is slow but simple.
     """
     path = [[index] for index in start]
     while True:

@@ -1,4 +1,4 @@
-"""Instructions: rewrite, sort, count, summarize, answer. The response follows from the instruction and the text."""
+"""Instructions family: rewrite, sort, count, summarize, answer. Instruction and text determine the response."""
 
 from functools import partial
 
@@ -23,14 +23,14 @@ MOODS = words("tired late hungry thirsty curious sleepy cheerful bored")
 
 
 def write(page, town):
-    """Two instructions, each with its text and response."""
+    """Write two instructions, each with its text and response."""
     instruct(page, town)
     page.write("\n")
     instruct(page, town)
 
 
 def instruct(page, town):
-    """One instruction of one kind."""
+    """Write one instruction of a random kind."""
     page.choose(KINDS)(page, town)
 
 
@@ -42,13 +42,13 @@ def begin(page, wordings):
 
 
 def say_list(page, words):
-    """Write three to six different words with commas between them; returns them."""
-    said = [page.say(words)]
+    """Write three to six different words, separated by commas; returns them."""
+    filled = [page.say(words)]
     for _ in range(page.choose((2, 3, 4, 5))):
         page.write(", ")
-        said.append(page.say(others(words, *said)))
+        filled.append(page.say(others(words, *filled)))
     page.write(". Response:")
-    return said
+    return filled
 
 
 def listed(words):
@@ -57,13 +57,21 @@ def listed(words):
 
 
 def reorderings(words):
-    """Some wrong orders of a list: two neighbours exchanged, both directions, sorted, rotated."""
+    """Other orders of a list: reversed, sorted in both directions, and with two neighbours exchanged."""
     exchanged = [
         [*order[:i], order[i + 1], order[i], *order[i + 2 :]]
         for order in (sorted(words), words[::-1])
         for i in range(len(words) - 1)
     ]
     return [listed(order) for order in [words, words[::-1], sorted(words), sorted(words)[::-1], *exchanged]]
+
+
+def replacements(form, filled, lists):
+    """Yield the form with the word of one slot replaced, up to four times for each slot of `lists`, {slot: words}."""
+    for slot, options in lists.items():
+        if slot in filled:
+            for word in others(options, filled[slot])[:4]:
+                yield form.format(**{**filled, slot: word})
 
 
 def reverse(page, town):
@@ -90,133 +98,88 @@ def count(page, town):
 def pick(page, town):
     """third: cup, bell, kite -> kite"""
     page.write("Instruction: ")
-    said = page.tell(("Name the {nth} person.", "Who comes {nth}?", "Pick the {nth} name."), nth=ORDINALS[:3])
+    filled = page.tell(("Name the {nth} person.", "Who comes {nth}?", "Pick the {nth} name."), nth=ORDINALS[:3])
     page.write(" Text: ")
     words = say_list(page, town.people)
-    page.answer(words[ORDINALS.index(said["nth"])], words, town.people)
+    page.answer(words[ORDINALS.index(filled["nth"])], words, town.people)
 
 
 def capitals(page, town):
     """a rusty kettle and a bell -> A RUSTY KETTLE AND A BELL"""
     begin(page, ("Write the text in capital letters.", "Use only capital letters.", "Write this in upper case."))
-    said = page.tell(
-        ("a {adjective} {thing} and a {colour} {other}.", "the {colour} {thing} of the {adjective} {place}."),
-        adjective=town.adjectives,
-        thing=town.things,
-        colour=town.colours,
-        other=town.things,
-        place=town.places,
-    )
+    forms = ("a {adjective} {thing} and a {colour} {other}", "the {colour} {thing} of the {adjective} {place}")
+    slots = town.slots | {"other": town.things}
+    filled = page.tell([f"{form}." for form in forms], **slots)
     page.write(" Response:")
-    form = (
-        "a {adjective} {thing} and a {colour} {other}"
-        if "other" in said
-        else "the {colour} {thing} of the {adjective} {place}"
-    )
-    right = form.format(**said)
-    lists = {
-        "adjective": town.adjectives,
-        "colour": town.colours,
-        "thing": town.things,
-        "other": town.things,
-        "place": town.places,
-    }
-
-    def wrong():
-        for slot, options in lists.items():
-            if slot in said:
-                for word in others(options, said[slot])[:4]:
-                    yield form.format(**{**said, slot: word}).upper()
-
-    page.answer(right.upper(), wrong)
+    form = forms[0] if "other" in filled else forms[1]
+    lists = {slot: slots[slot] for slot in ("adjective", "colour", "thing", "other", "place")}
+    page.answer(form.format(**filled).upper(), lambda: [text.upper() for text in replacements(form, filled, lists)])
 
 
 def past(page, town):
     """Mara walks to the mill and buys a cup -> Mara walked to the mill and bought a cup"""
     begin(page, ("Put the text in the past tense.", "Tell it as if it happened yesterday.", "Use the past tense."))
-    said = page.tell(
+    filled = page.tell(
         ("{who} {goes} to the {place} and {does} a {adjective} {thing}.",),
-        who=town.people,
         goes=tuple(GOING),
-        place=town.places,
         does=tuple(DOING),
-        adjective=town.adjectives,
-        thing=town.things,
+        **town.slots,
     )
     page.write(" Response:")
-    form = "{who} {goes} to the {place} and {does} a {adjective} {thing}"
-    goes, does = said["goes"], said["does"]
+    goes, does = GOING[filled["goes"]], DOING[filled["does"]]
+
+    def changed(**words):
+        return "{who} {goes} to the {place} and {does} a {adjective} {thing}".format(**filled | words)
 
     def wrong():
-        yield form.format(**said)
-        yield form.format(**{**said, "goes": GOING[goes]})
-        yield form.format(**{**said, "does": DOING[does]})
-        yield from (
-            form.format(**{**said, "goes": GOING[goes], "does": do}) for do in others(DOING.values(), DOING[does])
-        )
+        yield from (changed(), changed(goes=goes), changed(does=does))
+        yield from (changed(goes=goes, does=other) for other in others(DOING.values(), does))
 
-    page.answer(form.format(**{**said, "goes": GOING[goes], "does": DOING[does]}), wrong)
+    page.answer(changed(goes=goes, does=does), wrong)
 
 
 def polite(page, town):
     """Bring the cup to Omar. -> Could you please bring the cup to Omar?"""
     begin(page, ("Make the text polite.", "Ask politely.", "Turn the command into a polite question."))
-    said = page.tell(
-        ("{do} the {adjective} {thing} to {who}.",),
-        do=COMMANDS,
-        adjective=town.adjectives,
-        thing=town.things,
-        who=town.people,
-    )
+    filled = page.tell(("{do} the {adjective} {thing} to {who}.",), do=COMMANDS, **town.slots)
     page.write(" Response:")
     form = "Could you please {do} the {adjective} {thing} to {who}?"
-    said["do"] = said["do"].lower()
-
-    def wrong():
-        for slot, options in (("do", COMMANDS), ("thing", town.things), ("who", town.people)):
-            for word in others(options, said[slot], said[slot].capitalize())[:4]:
-                yield form.format(**{**said, slot: word.lower() if slot == "do" else word})
-
-    page.answer(form.format(**said), wrong, form="{}")
+    filled["do"] = filled["do"].lower()
+    lists = {"do": [command.lower() for command in COMMANDS], "thing": town.things, "who": town.people}
+    page.answer(form.format(**filled), partial(replacements, form, filled, lists), form="{}")
 
 
 def summarize(page, town):
-    """Three sentences -> who did what and where."""
+    """Two sentences about one person -> one sentence with the person, the action, the thing and the place."""
     begin(page, ("Summarize the text.", "Say it in one sentence.", "What is the main point?"))
-    said = page.tell(("{who} was {mood} on {day}.",), who=town.people, mood=MOODS, day=town.days)
-    who = said["who"]
+    filled = page.tell(("{who} was {mood} on {day}.",), mood=MOODS, **town.slots)
+    who = filled["who"]
     page.write(" She " if is_woman(who) else " He ")
-    said |= page.tell(("{went} {how} to the {place}",), went=tuple(GOING.values()), how=town.adverbs, place=town.places)
+    filled |= page.tell(("{went} {how} to the {place}",), went=tuple(GOING.values()), **town.slots)
     page.write(". There ")
     page.write("she " if is_woman(who) else "he ")
-    said |= page.tell(("{did} a {colour} {thing}.",), did=tuple(DOING.values()), colour=town.colours, thing=town.things)
+    filled |= page.tell(("{did} a {colour} {thing}.",), did=tuple(DOING.values()), **town.slots)
     page.write(" Response:")
     form = "{who} {did} a {thing} at the {place}"
     lists = {"who": town.people, "did": tuple(DOING.values()), "thing": town.things, "place": town.places}
-
-    def wrong():
-        for slot, options in lists.items():
-            for word in others(options, said[slot])[:4]:
-                yield form.format(**{**said, slot: word})
-
-    page.answer(form.format(**said), wrong)
+    page.answer(form.format(**filled), partial(replacements, form, filled, lists))
 
 
 def comprehend(page, town):
-    """Three people do three things; who did this one?"""
+    """Three people with one action each -> the person or the colour of one action."""
     page.write("Instruction: Answer the question. Text: ")
     who, what = [], []
     for join in ("", ", ", " and "):
         page.write(join)
-        said = page.tell(
+        filled = page.tell(
             ("{who} {did} a {colour} {thing}",),
             who=others(town.people, *who),
             did=tuple(DOING.values()),
             colour=town.colours,
-            thing=others(town.things, *(said["thing"] for said in what)),
+            thing=others(town.things, *(filled["thing"] for filled in what)),
         )
-        who.append(said["who"])
-        what.append(said)
+        who.append(filled["who"])
+        what.append(filled)
     page.write(". ")
     asked = page.choose(what)
     if page.choose(("who", "which colour")) == "who":
@@ -224,7 +187,7 @@ def comprehend(page, town):
         page.answer(asked["who"], who, town.people)
     else:
         page.write(f"What colour was the {asked['thing']}? Response:")
-        page.answer(asked["colour"], [said["colour"] for said in what], town.colours)
+        page.answer(asked["colour"], [filled["colour"] for filled in what], town.colours)
 
 
 KINDS = (reverse, sort, count, pick, capitals, past, polite, summarize, comprehend)

@@ -1,4 +1,4 @@
-"""Languages: the town's people tell the same facts in English, French, Italian, German and Spanish."""
+"""Languages family: people tell the same facts in English, French, Italian, German and Spanish."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ TOPICS = {
 
 
 def write(page, town):
-    """Two facts, each told in two or three languages, and a question to be answered in one language."""
+    """Write two facts, each in two or three languages, and a question whose answer is in one given language."""
     mentioned = []
     for _ in range(2):
         if mentioned:
@@ -34,12 +34,12 @@ def write(page, town):
 
 
 def all_sentences(language, attribute, is_woman):
-    """A sentence for every value of an attribute."""
+    """One sentence for each value of an attribute."""
     return [sentence(language, attribute, value, is_woman) for value in range(len(ATTRIBUTES[attribute]))]
 
 
 def tell_fact(page, town, mentioned):
-    """One person tells a fact with the citizen's name, one or two others repeat it with a pronoun."""
+    """Write a fact with the citizen's name, and its repetition with a pronoun by one or two other people."""
     language = speak(page, town, SAYING, LANGUAGES)
     page.tell(("{greeting} ",), greeting=GREETINGS[language])
     citizen = next_citizen(page, town, mentioned)
@@ -56,5 +56,4 @@ def tell_fact(page, town, mentioned):
 
 def speak(page, town, verbs, languages):
     """Write 'Mara softly says in French: "'; returns the language."""
-    slots = {"who": town.people, "how": town.adverbs, "says": verbs, "language": languages}
-    return page.tell(('{who} {how} {says} in {language}: "',), **slots)["language"]
+    return page.tell(('{who} {how} {says} in {language}: "',), says=verbs, language=languages, **town.slots)["language"]

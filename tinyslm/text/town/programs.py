@@ -1,4 +1,4 @@
-"""Programs: a few lines of Python, the trace of every assignment, and what is printed."""
+"""Programs family: a few lines of Python, the trace of all assignments, and the printed output."""
 
 from functools import partial
 
@@ -12,17 +12,8 @@ COMMENTS = (
 
 
 def write(page, town):
-    """A comment, two variables, one or two statements, a print; then the trace and the output."""
-    page.tell(
-        COMMENTS,
-        who=town.people,
-        colour=town.colours,
-        thing=town.things,
-        adjective=town.adjectives,
-        day=town.days,
-        hour=town.hours,
-        place=town.places,
-    )
+    """Write a comment, two variables, one or two statements and a print; then the trace and the output."""
+    page.tell(COMMENTS, **town.slots)
     page.write("\n")
     first = page.say(NAMES)
     page.write(" = ")
@@ -39,12 +30,12 @@ def write(page, town):
 
 
 def second_line(page, names):
-    """'k = a + 7': a new variable from the first one."""
+    """Write 'k = a + 7': a new variable from the first one."""
     return new_variable(page, names, ("+", "-", "*"))
 
 
 def new_variable(page, names, signs):
-    """A new variable from an old one and a number."""
+    """Write a new variable from an old one and a number."""
     old = names[:]
     new = page.say([name for name in NAMES if name not in names])
     names.append(new)
@@ -58,7 +49,7 @@ def new_variable(page, names, signs):
 
 
 def more_lines(page, names):
-    """A loop, a condition, or one more variable."""
+    """Write a loop, a condition, or one more variable."""
     kind = page.choose(("loop", "if", "variable"))
     if kind == "variable":
         return new_variable(page, names, ("+", "-"))
@@ -78,7 +69,7 @@ def more_lines(page, names):
 
 
 def change(page, names):
-    """'k = k + 3' with a variable that exists: (name, sign, number)."""
+    """Write 'k = k + 3' with an existing variable; returns (name, sign, number)."""
     name = page.say(names)
     page.write(f" = {name} ")
     sign = page.say(("+", "-"))
@@ -92,7 +83,7 @@ OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b
 def run(program, slip=None):
     """The trace and the output: 'a = 21, k = 28. Output: 28.'
 
-    slip: (step, amount) adds an amount to the value of one assignment, and everything after it follows.
+    slip: (step, amount) adds `amount` to the value of one assignment; later assignments use the wrong value.
     """
     values, trace, output = {}, [], None
 
@@ -122,7 +113,7 @@ def run(program, slip=None):
 
 
 def wrong_runs(program):
-    """Runs with one slip each."""
+    """Yield runs with one slip each."""
     for step in range(1, run(program).count(" = ")):
         for amount in (1, -1, 2, -2, 10):
             yield run(program, (step, amount))

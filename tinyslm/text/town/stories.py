@@ -1,4 +1,4 @@
-"""Stories: things are given, painted, fetched and left somewhere; who follows the story can answer the questions."""
+"""Stories family: things change owner, place and colour; the story determines the answers to its questions."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,7 +41,7 @@ EVENT_WEIGHTS = Weights((2, 1, 1))
 
 @dataclass(eq=False)
 class Thing:
-    """The state of a thing: either someone has it (owner), or it lies somewhere (place)."""
+    """The state of a thing. It has either an owner or a place; the other is None."""
 
     name: str
     colour: str
@@ -51,7 +51,7 @@ class Thing:
 
 @dataclass
 class Story:
-    """Who and what is in the story, and every colour and place that was mentioned."""
+    """The state of a story: its people and things, and all colours and places that were mentioned."""
 
     friends: list
     things: list = field(default_factory=list)
@@ -60,11 +60,11 @@ class Story:
 
 
 def write(page, town):
-    """The weather, four people, two or three things, three to five events, two questions."""
-    page.tell(("It was a {weather} {day} {hour}. ",), weather=town.weather, day=town.days, hour=town.hours)
+    """Write the weather, four people, two or three things, three to five events and two questions."""
+    page.tell(("It was a {weather} {day} {hour}. ",), **town.slots)
     new = partial(new_person, town.people)
-    said = page.tell(MEETINGS, a=new, b=new, c=new, d=new, place=town.places)
-    story = Story([said[letter] for letter in "abcd"], places=[said["place"]])
+    filled = page.tell(MEETINGS, a=new, b=new, c=new, d=new, place=town.places)
+    story = Story([filled[letter] for letter in "abcd"], places=[filled["place"]])
     for _ in range(page.choose((2, 3))):
         introduce(page, town, story)
     for _ in range(page.choose((3, 4, 5))):
@@ -75,26 +75,26 @@ def write(page, town):
     ask(page, town, story, second)
 
 
-def new_person(people, said):
-    """Everyone who has not been named in this sentence."""
-    return others(people, *said.values())
+def new_person(people, filled):
+    """The people who are not yet in this sentence."""
+    return others(people, *filled.values())
 
 
 def introduce(page, town, story):
-    """A new thing, with its colour and where it is."""
+    """Write a new thing with its colour and its owner or place."""
     page.write(" ")
     slots = {"colour": town.colours, "thing": others(town.things, *(thing.name for thing in story.things))}
     if page.choose(BEGINNINGS, BEGINNING_WEIGHTS) == "owned":
-        said = page.tell(OWNED, who=story.friends, **slots)
+        filled = page.tell(OWNED, who=story.friends, **slots)
     else:
-        said = page.tell(LYING, place=town.places, **slots)
-        story.places.append(said["place"])
-    story.colours.append(said["colour"])
-    story.things.append(Thing(said["thing"], said["colour"], said.get("who"), said.get("place")))
+        filled = page.tell(LYING, place=town.places, **slots)
+        story.places.append(filled["place"])
+    story.colours.append(filled["colour"])
+    story.things.append(Thing(filled["thing"], filled["colour"], filled.get("who"), filled.get("place")))
 
 
 def happen(page, town, story, thing):
-    """One event with this thing; it changes the thing's state."""
+    """Write one event that changes the state of this thing."""
     page.write(" ")
     slots = {"when": MOMENTS, "how": town.adverbs, "thing": thing.name}
     if thing.owner is None:
@@ -115,7 +115,7 @@ def happen(page, town, story, thing):
 
 
 def ask(page, town, story, thing):
-    """A question about the thing's colour, or about where it is now."""
+    """Write a question about the thing's colour, place or owner."""
     if page.choose(("place", "colour")) == "colour":
         page.write(f"\nQuestion: What colour is the {thing.name} now? Answer:")
         page.answer(thing.colour, story.colours, town.colours)

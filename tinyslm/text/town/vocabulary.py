@@ -1,17 +1,21 @@
-"""The words of the five languages for the facts of the town. Accents, genders and articles are in the tables."""
+"""Words and sentences of five languages for the facts about citizens, with accents, genders and articles."""
 
 
 def words(text, separator=None):
-    """'cup bell' -> ('cup', 'bell'): how the lists of the town are written down."""
+    """'cup bell' -> ('cup', 'bell')."""
     return tuple(text.split(separator))
+
+
+def table(text, separator=None):
+    """One tuple of words per line of a text."""
+    return tuple(words(line, separator) for line in text.strip().splitlines())
 
 
 LANGUAGES = ("English", "French", "Italian", "German", "Spanish")
 
 # English (begins with a consonant: always "a"), then French, Italian, German, Spanish; "he/she" where they differ.
-TRADES = tuple(
-    line.split()
-    for line in """
+TRADES = table(
+    """
 baker boulanger/boulangère fornaio/fornaia Bäcker/Bäckerin panadero/panadera
 teacher instituteur/institutrice maestro/maestra Lehrer/Lehrerin maestro/maestra
 gardener jardinier/jardinière giardiniere/giardiniera Gärtner/Gärtnerin jardinero/jardinera
@@ -30,13 +34,12 @@ librarian bibliothécaire bibliotecario/bibliotecaria Bibliothekar/Bibliothekari
 pharmacist pharmacien/pharmacienne farmacista Apotheker/Apothekerin farmacéutico/farmacéutica
 photographer photographe fotografo/fotografa Fotograf/Fotografin fotógrafo/fotógrafa
 lawyer avocat/avocate avvocato/avvocata Anwalt/Anwältin abogado/abogada
-""".strip().splitlines()
+"""
 )
 
-# With the article that follows "joue", "suona" and "toca"; German has none.
-INSTRUMENTS = tuple(
-    tuple(line.split(", "))
-    for line in """
+# With the article after "joue", "suona" and "toca"; German has none.
+INSTRUMENTS = table(
+    """
 violin, du violon, il violino, Geige, el violín
 cello, du violoncelle, il violoncello, Cello, el violonchelo
 piano, du piano, il pianoforte, Klavier, el piano
@@ -55,13 +58,13 @@ accordion, de l'accordéon, la fisarmonica, Akkordeon, el acordeón
 mandolin, de la mandoline, il mandolino, Mandoline, la mandolina
 saxophone, du saxophone, il sassofono, Saxophon, el saxofón
 lute, du luth, il liuto, Laute, el laúd
-""".strip().splitlines()
+""",
+    ", ",
 )
 
 # With the article after "has", "a", "ha", "hat", "tiene".
-ANIMALS = tuple(
-    tuple(line.split(", "))
-    for line in """
+ANIMALS = table(
+    """
 cat, un chat, un gatto, eine Katze, un gato
 dog, un chien, un cane, einen Hund, un perro
 horse, un cheval, un cavallo, ein Pferd, un caballo
@@ -80,13 +83,13 @@ canary, un canari, un canarino, einen Kanarienvogel, un canario
 fox, un renard, una volpe, einen Fuchs, un zorro
 goose, une oie, un'oca, eine Gans, un ganso
 mouse, une souris, un topo, eine Maus, un ratón
-""".strip().splitlines()
+""",
+    ", ",
 )
 
 # "a red house", "une maison rouge", "una casa rossa", "in einem roten Haus", "una casa roja".
-HOUSES = tuple(
-    tuple(line.split())
-    for line in """
+HOUSES = table(
+    """
 red rouge rossa roten roja
 blue bleue blu blauen azul
 green verte verde grünen verde
@@ -99,10 +102,10 @@ brown brune marrone braunen marrón
 purple violette viola violetten violeta
 golden dorée dorata goldenen dorada
 silver argentée argentata silbernen plateada
-""".strip().splitlines()
+"""
 )
 
-# The same in every language, and at home in none of them.
+# Invented names, the same in every language.
 BIRTHPLACES = tuple(
     (name,) * 5
     for name in words(
@@ -121,54 +124,22 @@ ATTRIBUTES = {
 
 ENGLISH = {attribute: tuple(row[0] for row in rows) for attribute, rows in ATTRIBUTES.items()}
 
-# {s}: the subject. {v}: the word from the table. {e}: the feminine ending where the participle agrees.
-SENTENCES = {
-    "English": {
-        "trade": "{s} works as a {v}",
-        "birthplace": "{s} was born in {v}",
-        "instrument": "{s} plays the {v}",
-        "animal": "{s} has a {v}",
-        "house": "{s} lives in a {v} house",
-    },
-    "French": {
-        "trade": "{s} est {v}",
-        "birthplace": "{s} est né{e} à {v}",
-        "instrument": "{s} joue {v}",
-        "animal": "{s} a {v}",
-        "house": "{s} habite une maison {v}",
-    },
-    "Italian": {
-        "trade": "{s} è {v}",
-        "birthplace": "{s} è nat{e} a {v}",
-        "instrument": "{s} suona {v}",
-        "animal": "{s} ha {v}",
-        "house": "{s} abita in una casa {v}",
-    },
-    "German": {
-        "trade": "{s} ist {v}",
-        "birthplace": "{s} wurde in {v} geboren",
-        "instrument": "{s} spielt {v}",
-        "animal": "{s} hat {v}",
-        "house": "{s} wohnt in einem {v} Haus",
-    },
-    "Spanish": {
-        "trade": "{s} es {v}",
-        "birthplace": "{s} nació en {v}",
-        "instrument": "{s} toca {v}",
-        "animal": "{s} tiene {v}",
-        "house": "{s} vive en una casa {v}",
-    },
-}
+# The sentence after its subject, one row per attribute. {v}: the word from the table. {e}: the participle's ending.
+CLAUSES = table(
+    """
+works as a {v}|est {v}|è {v}|ist {v}|es {v}
+was born in {v}|est né{e} à {v}|è nat{e} a {v}|wurde in {v} geboren|nació en {v}
+plays the {v}|joue {v}|suona {v}|spielt {v}|toca {v}
+has a {v}|a {v}|ha {v}|hat {v}|tiene {v}
+lives in a {v} house|habite une maison {v}|abita in una casa {v}|wohnt in einem {v} Haus|vive en una casa {v}
+""",
+    "|",
+)
+CLAUSES = dict(zip(ATTRIBUTES, CLAUSES, strict=True))
 
-# (he, she). Italian and Spanish leave the pronoun out.
-PRONOUNS = {
-    "English": ("He", "She"),
-    "French": ("Il", "Elle"),
-    "Italian": ("", ""),
-    "German": ("Er", "Sie"),
-    "Spanish": ("", ""),
-}
-ENDINGS = {"English": ("", ""), "French": ("", "e"), "Italian": ("o", "a"), "German": ("", ""), "Spanish": ("", "")}
+# (masculine, feminine) of each language. Italian and Spanish have no pronoun here.
+PRONOUNS = (("He", "She"), ("Il", "Elle"), ("", ""), ("Er", "Sie"), ("", ""))
+ENDINGS = (("", ""), ("", "e"), ("o", "a"), ("", ""), ("", ""))
 
 GREETINGS = {
     "English": words("Good morning.|Listen.|Look.|By the way:|Believe me:|It is true:|Well,|Good news:", "|"),
@@ -180,16 +151,13 @@ GREETINGS = {
 
 
 def sentence(language, attribute, value, is_woman, subject=None):
-    """One fact as a sentence with its full stop: 'Elle joue du violon.', or with `subject`, 'Ines Valmer joue ...'.
+    """One fact as a sentence: 'Elle joue du violon.', or with a subject: 'Ines Valmer joue du violon.'
 
     value: the row of the attribute's table.
     """
-    word = ATTRIBUTES[attribute][value][LANGUAGES.index(language)]
-    he, _, she = word.partition("/")
-    text = SENTENCES[language][attribute].format(
-        s=PRONOUNS[language][is_woman] if subject is None else subject,
-        v=(she or he) if is_woman else he,
-        e=ENDINGS[language][is_woman],
-    )
-    text = text.strip()
+    column = LANGUAGES.index(language)
+    he, _, she = ATTRIBUTES[attribute][value][column].partition("/")
+    subject = PRONOUNS[column][is_woman] if subject is None else subject
+    clause = CLAUSES[attribute][column].format(v=(she or he) if is_woman else he, e=ENDINGS[column][is_woman])
+    text = f"{subject} {clause}".strip()
     return text[0].upper() + text[1:] + "."

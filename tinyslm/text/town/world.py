@@ -1,6 +1,6 @@
-"""The town: its words, its people, and a fixed world of facts about 420 citizens.
+"""The town's word lists and a fixed table of facts about 420 citizens.
 
-Nothing here is random: the facts are the same for every split, every seed and every run.
+Nothing here is random: the facts are the same in all splits, seeds and runs.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -48,7 +48,7 @@ ENDS = words("mer ton den rick feld sen dini ville stein ghi ter man ard bury ta
 
 
 def mix(number):
-    """Scramble a 64-bit integer (the finalizer of SplitMix64): a fixed table that shows no pattern."""
+    """Hash a 64-bit integer with the finalizer of SplitMix64: pseudo-random facts from a fixed function."""
     number = (number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
     number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
@@ -57,7 +57,7 @@ def mix(number):
 
 @dataclass(frozen=True)
 class Citizen:
-    """Someone with a name and five facts. rank 0 is mentioned most often; facts holds rows of the ATTRIBUTES."""
+    """A citizen: a name and five facts, {attribute: row of its table in ATTRIBUTES}. rank 0 is mentioned most often."""
 
     rank: int
     name: str
@@ -78,7 +78,7 @@ class Citizen:
 
 
 def make_citizens():
-    """The citizens, most famous first: family names are all different, first names and facts are scrambled."""
+    """The citizens, most famous first. Family names are unique; first names and facts come from `mix`."""
     order = sorted(range(len(STARTS) * len(ENDS)), key=mix)
     people = []
     for rank, number in enumerate(order):
@@ -95,7 +95,7 @@ def make_citizens():
 
 @dataclass(frozen=True)
 class Town:
-    """Every list of words that the families choose from. `small` makes a village whose texts can be enumerated."""
+    """All word lists that the families choose from. `small` makes a town whose texts can be enumerated."""
 
     people: tuple = tuple(sorted(WOMEN + MEN))
     things: tuple = THINGS
@@ -110,8 +110,24 @@ class Town:
 
     @cached_property
     def fame(self):
-        """How often each citizen is mentioned: Zipf's law with exponent 0.8."""
+        """Weights of the citizens in a choice: Zipf's law with exponent 0.8."""
         return Weights(round(10**6 / (rank + 1) ** 0.8) for rank in range(len(self.citizens)))
+
+    @cached_property
+    def slots(self):
+        """{slot of a sentence: the words that can fill it}, for `Page.tell`."""
+        return {
+            "who": self.people,
+            "friend": self.people,
+            "thing": self.things,
+            "adjective": self.adjectives,
+            "colour": self.colours,
+            "place": self.places,
+            "day": self.days,
+            "hour": self.hours,
+            "weather": self.weather,
+            "how": self.adverbs,
+        }
 
     def small(self, size):
         """The same town with only the first `size` words of every list."""
@@ -122,13 +138,10 @@ TOWN = Town()
 
 
 def is_woman(name):
-    """True for the first name of a woman."""
-    return name in _WOMEN
-
-
-_WOMEN = frozenset(WOMEN)
+    """Whether a first name is a woman's."""
+    return name in WOMEN
 
 
 def others(options, *taken):
-    """The options that are not taken: a second draw comes from these."""
+    """The options without those that are taken."""
     return [option for option in options if option not in taken]
