@@ -79,7 +79,7 @@ def test_what_is_there_is_not_overwritten(tmp_path, capsys):
     (tmp_path / "mine" / "wanda.py").write_text("my work")
     assert main(["exercise", "new", "wanda", "--to", str(tmp_path / "mine")]) == 2
     assert (tmp_path / "mine" / "wanda.py").read_text() == "my work"
-    assert "is there already" in capsys.readouterr().err
+    assert "exists: choose another folder" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="is not one of document-rows, "):
         find_exercise("nothing")
 

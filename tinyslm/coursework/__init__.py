@@ -1,7 +1,7 @@
-"""Coursework: exercises made from the library's own functions, marked with the project's own properties.
+"""Coursework: exercises on functions of the library, graded by the property tests of the project.
 
-An exercise is a name, a task, and one or more functions of the library. Its stub is those functions without their
-bodies (`stubs`); its marks are the properties of `tests/properties`, pointed at a student's file (`implementation`,
-`plugin`, `grading`). Where students write properties instead, theirs are tried on the library and on a bank of classic
-mistakes (`mistakes`).
+An exercise has a name, a task, and one or more functions of the library. Its stub contains these functions without
+their bodies (`stubs`). Its marks are the property tests of `tests/properties`, run on the functions of a student's file
+(`implementation`, `plugin`, `grading`). In some exercises students write the property tests; these are run on the
+library and on a collection of classic mistakes (`mistakes`).
 """

@@ -1,4 +1,4 @@
-"""A whole class: every file of a folder graded, one line each in a table."""
+"""Grading of a class: one table row for each file of a folder."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from tinyslm.errors import ConfigError
 
 
 def submissions(directory) -> list[Path]:
-    """The Python files of a folder and of the folders in it, in the order of their names."""
+    """Paths of all Python files below a folder, sorted by name. Raises ConfigError if there are none."""
     found = sorted(path for path in Path(directory).rglob("*.py") if path.is_file())
     if not found:
         raise ConfigError(f"{directory} has no Python files")
@@ -18,9 +18,9 @@ def submissions(directory) -> list[Path]:
 
 
 def grade_class(directory, *, workers=1, progress=lambda path, row: None, **settings) -> list[dict]:
-    """One row per file: its name, marks, what they are out of, and a note. settings: those of `grade`.
+    """One row per file: name, score, maximum score, failed properties, and a note. settings: arguments of `grade`.
 
-    A file that is no solution at all has a row with no marks and a note that says why.
+    A file that cannot be graded gets the score 0 and a note with the reason.
     """
     paths = submissions(directory)
 
@@ -42,7 +42,7 @@ def grade_class(directory, *, workers=1, progress=lambda path, row: None, **sett
 
 
 def as_csv(rows) -> str:
-    """The rows as a table that spreadsheets read."""
+    """The rows in CSV format, with a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, ["file", "score", "max_score", "failed", "note"], lineterminator="\n")
     writer.writeheader()

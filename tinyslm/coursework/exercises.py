@@ -1,9 +1,10 @@
-"""The exercises: what each asks for, and where its marks come from. They are written down in `exercises.toml`."""
+"""Definitions of the exercises, read from `exercises.toml`."""
 
 import functools
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tinyslm
 from tinyslm.errors import ConfigError
@@ -13,11 +14,13 @@ FILE = Path(__file__).with_name("exercises.toml")
 
 @dataclass(frozen=True)
 class Exercise:
-    """name: on the command line;  lesson: the number of the lesson that it belongs to;  title, task, hints: text.
+    """An exercise.
 
-    functions: dotted names, "module.function" or "module.Class.method", all to be written;  properties: files of
-    tests/properties, or "file::test", that mark them. Where `writes_tests`, the student writes properties of these
-    functions, and they are marked by the mistakes that they find.
+    name: its name on the command line;  lesson: number of its lesson, two digits;  title, task, hints: text in
+    Markdown.  functions: dotted names of the functions to write, "module.function" or "module.Class.method".
+    properties: the property tests that grade them, "file" or "file::test" below tests/properties.
+    writes_tests: whether students write property tests of these functions instead; the mark is the number of mistakes
+    that these tests find.
     """
 
     name: str
@@ -31,49 +34,55 @@ class Exercise:
 
     @property
     def names(self) -> list[str]:
-        """What the student's file defines: functions, and classes for methods."""
+        """Names that the student's file must define: functions, and classes of methods."""
         return [split_name(function)[1].split(".")[0] for function in self.functions]
 
     @property
     def file_name(self) -> str:
-        """Of the stub."""
+        """File name of the stub."""
         return ("test_" if self.writes_tests else "") + self.name.replace("-", "_") + ".py"
 
 
 @functools.cache
 def exercises() -> dict[str, Exercise]:
-    """{name: exercise}, in the order in which they can be done."""
-    tables = tomllib.loads(FILE.read_text("utf-8"))["exercise"]
-    as_tuples = [{key: tuple(value) if isinstance(value, list) else value for key, value in t.items()} for t in tables]
-    return {table["name"]: Exercise(**table) for table in as_tuples}
+    """{name: exercise}, in the order of the lessons."""
+    return {table["name"]: Exercise(**table) for table in read_tables(FILE, "exercise")}
+
+
+def read_tables(path, name: str) -> list[dict[str, Any]]:
+    """The tables called `name` of a TOML file, with tuples in place of lists."""
+    tables = tomllib.loads(Path(path).read_text("utf-8"))[name]
+    return [{key: tuple(value) if isinstance(value, list) else value for key, value in t.items()} for t in tables]
 
 
 def find_exercise(name) -> Exercise:
-    """The exercise of this name, or ConfigError."""
+    """The exercise with this name. Raises ConfigError if there is none."""
     if name not in exercises():
         raise ConfigError(f"exercise {name!r} is not one of {', '.join(exercises())}")
     return exercises()[name]
 
 
 def split_name(dotted):
-    """("tinyslm.training.adamw", "AdamW.step"): module, and what is in it."""
+    """Split a dotted name into module and name within it: ("tinyslm.training.adamw", "AdamW.step")."""
     parts = dotted.split(".")
     count = next(i for i in range(len(parts), 0, -1) if module_path(".".join(parts[:i])).exists())
     return ".".join(parts[:count]), ".".join(parts[count:])
 
 
 def module_path(module) -> Path:
-    """The file of a module of the package."""
+    """Path of the file of a module."""
     return Path(tinyslm.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
 
 
 def tests_directory() -> Path:
-    """The folder `tests` with the properties and the mistakes: of the checkout, or of the installed package.
+    """The folder `tests` with the property tests and the mistakes, in the checkout or in the installed package.
 
-    Raises ConfigError where neither is there.
+    Raises ConfigError if neither has it.
     """
     package = Path(tinyslm.__file__).parent
     for tests in (package.parent / "tests", package / "_data" / "tests"):
         if (tests / "properties").is_dir():
             return tests
-    raise ConfigError(f"the properties are missing: neither beside nor inside {package}")
+    raise ConfigError(
+        f"the property tests are missing: found neither {package.parent / 'tests'} nor {package / '_data' / 'tests'}"
+    )

@@ -1,17 +1,17 @@
-"""The functions that properties are about: the library's, or those of a file that was pointed at.
+"""The implementation under test: functions of a student's file, or else of the library.
 
     from tinyslm.coursework.implementation import magnitude_mask
 
-gives the function of this name from the file that `use` was called with, if that file defines one, and otherwise the
-library's. So a property is written once and tests any implementation; what a student was not asked for is the
-library's.
+imports the function from the file that was passed to `use`, if that file defines it, and from the library otherwise. So
+the same property test runs on any implementation, and a student's file needs only the functions of the exercise.
 """
 
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 
-ROOMS = (
+PACKAGES = (
     "tinyslm.autodiff",
     "tinyslm.ops",
     "tinyslm.ops.attention",
@@ -27,15 +27,16 @@ ROOMS = (
     "tinyslm.training.schedule",
     "tinyslm.recipes.tasks",
 )
-MODULE_NAME = "pointed_at"
+MODULE_NAME = "implementation_under_test"
 
-_own = {}  # name: function of the file that is in use
+_own: dict[str, Callable] = {}  # {name: function of the file}
 
 
 def use(path, required=()):
-    """Point at a file: run it, and prefer what it defines itself to the library. Whatever it raises is raised.
+    """Import a file and use its functions instead of the library's. Exceptions of the file are passed on.
 
-    required: names that are not taken from the library, should the file not define them: calling them fails.
+    required: names that are never taken from the library. If the file does not define one, calling it raises
+    NotImplementedError.
     """
     spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
     module = importlib.util.module_from_spec(spec)
@@ -57,11 +58,11 @@ def _not_written(name):
 
 
 def __getattr__(name):
-    """The function of this name. Only asked for names that this module does not define itself."""
+    """The function with this name, from the file or from the first package that has it."""
     if name in _own:
         return _own[name]
-    for room in ROOMS:
-        found = getattr(importlib.import_module(room), name, None)
+    for package in PACKAGES:
+        found = getattr(importlib.import_module(package), name, None)
         if found is not None:
             return found
-    raise AttributeError(f"neither the file in use nor the library has {name!r}")
+    raise AttributeError(f"neither the file nor the library defines {name!r}")

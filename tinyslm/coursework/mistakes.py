@@ -1,16 +1,14 @@
-"""The bank of classic mistakes: small changes to the library, each a mistake that people have made.
+"""Collection of classic mistakes: small changes of the library, each taken from a real bug.
 
-They are written down in `tests/mistakes/*.toml`: a piece of a library file, and the wrong piece in its place. A test
-of a mistake runs in a process of its own, into which the wrong piece is put before the library is loaded, so nothing of
-it is left anywhere.
+`tests/mistakes/*.toml` describes each mistake by a piece of a library file and its wrong replacement. Tests of a
+mistake run in a new process, which replaces the piece when it imports the library. No file is changed.
 """
 
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyslm.coursework.exercises import Exercise, exercises, module_path, tests_directory
+from tinyslm.coursework.exercises import Exercise, exercises, module_path, read_tables, tests_directory
 from tinyslm.coursework.grading import STARTING_SECONDS, last_lines, run_pytest
 from tinyslm.errors import ConfigError
 
@@ -20,11 +18,12 @@ CAUGHT, SURVIVED = 1, 0  # exit statuses of pytest
 
 @dataclass(frozen=True)
 class Mistake:
-    """name, and what is wrong, in words;  seen: where such a mistake was seen.
+    """A mistake.
 
-    module: dotted name of the library file;  old, new: the piece of its source that is replaced, which occurs once;
-    exercise: the one whose function it is in, or "";  caught_by: tests, as paths below the checkout, that find it; by
-    default the properties of the exercise.
+    wrong: description;  seen: where the bug was found.  module: dotted name of the library file;  old, new: the piece
+    of source that is replaced, which must occur exactly once, and its replacement.  exercise: name of the exercise on
+    this function, or "";  caught_by: tests that find the mistake, as paths in the checkout; by default the property
+    tests of the exercise.
     """
 
     name: str
@@ -38,11 +37,11 @@ class Mistake:
 
     @property
     def tests(self) -> list[str]:
-        """Paths of the tests that find it, below the folder that holds `tests`."""
+        """Paths of the tests that find the mistake, relative to the folder that contains `tests`."""
         return list(self.caught_by) or [f"tests/properties/{each}" for each in exercises()[self.exercise].properties]
 
     def source(self) -> str:
-        """The library file with the mistake. Raises ConfigError unless the right piece occurs exactly once."""
+        """Source of the library file with the mistake. Raises ConfigError unless `old` occurs exactly once."""
         text = module_path(self.module).read_text("utf-8")
         if text.count(self.old) != 1:
             raise ConfigError(f"mistake {self.name}: {self.old!r} occurs {text.count(self.old)} times in {self.module}")
@@ -50,11 +49,10 @@ class Mistake:
 
 
 def mistakes() -> dict[str, Mistake]:
-    """{name: mistake}, the whole bank."""
-    found = {}
+    """{name: mistake} of the whole collection."""
+    found: dict[str, Mistake] = {}
     for path in sorted((tests_directory() / "mistakes").glob("*.toml")):
-        for table in tomllib.loads(path.read_text("utf-8"))["mistake"]:
-            mistake = Mistake(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+        for mistake in (Mistake(**table) for table in read_tables(path, "mistake")):
             if mistake.name in found:
                 raise ConfigError(f"two mistakes are called {mistake.name!r}")
             found[mistake.name] = mistake
@@ -62,7 +60,7 @@ def mistakes() -> dict[str, Mistake]:
 
 
 def try_mistake(mistake, tests, *, options=(), seconds=STARTING_SECONDS * 5):
-    """(exit status of pytest, what it said) of tests on the library with a mistake, or as it is if that is None."""
+    """(exit status, output) of pytest on the library with a mistake, or on the unchanged library if mistake is None."""
     inserted = () if mistake is None else (mistake.module, mistake.old, mistake.new)
     root = tests_directory().parent
     paths = [str(test) if Path(str(test).partition("::")[0]).is_absolute() else str(root / test) for test in tests]
@@ -71,7 +69,7 @@ def try_mistake(mistake, tests, *, options=(), seconds=STARTING_SECONDS * 5):
 
 @dataclass(frozen=True)
 class TestsResult:
-    """What became of a student's tests. refused: why they count nothing, or "";  found: {mistake: whether it was}."""
+    """Result of a student's tests. refused: reason for no marks, or "";  found: {mistake: whether a test failed}."""
 
     exercise: str
     refused: str
@@ -79,19 +77,19 @@ class TestsResult:
 
     @property
     def score(self) -> int:
-        """One mark for each mistake that was found."""
+        """Number of mistakes found."""
         return 0 if self.refused else sum(self.found.values())
 
     def as_text(self) -> str:
-        """For a terminal."""
+        """The result for the terminal."""
         bank = mistakes()
         lines = [f"{'✓ found   ' if found else '✗ survived'}  {bank[name].wrong}" for name, found in self.found.items()]
         if self.refused:
-            lines = [f"the tests do not pass for the library itself, so they say nothing:\n{self.refused}"]
+            lines = [f"the tests do not pass for the library itself, so they get no marks:\n{self.refused}"]
         return "\n".join([*lines, f"{self.score} of {len(self.found)} mistakes found"])
 
     def as_json(self) -> dict:
-        """As Gradescope reads it."""
+        """The result in Gradescope's format."""
         bank = mistakes()
         tests = [
             {"name": bank[name].wrong, "score": int(found and not self.refused), "max_score": 1,
@@ -102,11 +100,11 @@ class TestsResult:
 
 
 def grade_tests(path, exercise: Exercise, *, seed=0, workers=2) -> TestsResult:
-    """Try a student's properties: they must pass for the library, and fail for each mistake in its functions."""
+    """Grade a student's tests: they must pass on the library, and should fail for each mistake in its functions."""
     owned = set(exercise.functions)
     own = [m for m in mistakes().values() if m.exercise and owned & set(exercises()[m.exercise].functions)]
-    options = ("-x", f"--hypothesis-seed={seed}", "--hypothesis-profile=first-failure")
-    options += ("-p", "tinyslm.coursework.plugin")
+    plugin = ("-p", "tinyslm.coursework.plugin", "--hypothesis-profile=first-failure")
+    options = ("-x", f"--hypothesis-seed={seed}", *plugin)
     path = Path(path).resolve()
     status, said = try_mistake(None, [path], options=options)
     if status != SURVIVED:

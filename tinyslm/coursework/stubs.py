@@ -1,4 +1,4 @@
-"""Stubs: the library's functions with signature and docstring, and without their bodies."""
+"""Stubs of exercises: functions of the library with signature and docstring, without their bodies."""
 
 import ast
 import textwrap
@@ -8,7 +8,7 @@ from tinyslm.coursework.exercises import Exercise, module_path, split_name
 from tinyslm.coursework.grading import properties_of
 from tinyslm.errors import ConfigError
 
-GIVEN = (  # what a stub may import as the library's file does: tools, but no part of a solution
+GIVEN = (  # modules that a stub imports as the library's file does: tools, no part of a solution
     "dataclasses",
     "math",
     "numpy",
@@ -22,15 +22,15 @@ FUTURE = "from __future__ import annotations"  # types are not evaluated: a stub
 
 
 def write_exercise(exercise: Exercise, directory) -> list[Path]:
-    """Make the folder of an exercise, with its stub and its README; returns the files.
+    """Write the stub and the README of an exercise to a folder, which is created. Returns their paths.
 
-    Raises ConfigError where one of them is there already.
+    Raises ConfigError if one of the files exists.
     """
     files = {exercise.file_name: stub(exercise), "README.md": readme(exercise)}
     paths = [Path(directory) / name for name in files]
     for path in paths:
         if path.exists():
-            raise ConfigError(f"{path} is there already: choose another folder with --to")
+            raise ConfigError(f"{path} exists: choose another folder with --to")
     Path(directory).mkdir(parents=True, exist_ok=True)
     for path, text in zip(paths, files.values(), strict=True):
         path.write_text(text, "utf-8")
@@ -38,7 +38,7 @@ def write_exercise(exercise: Exercise, directory) -> list[Path]:
 
 
 def stub(exercise: Exercise) -> str:
-    """The file that a student fills in."""
+    """Source of the file for the student."""
     sources = {}  # module: names in it
     for function in exercise.functions:
         module, name = split_name(function)
@@ -48,7 +48,7 @@ def stub(exercise: Exercise) -> str:
     head = f'"""Exercise {exercise.name}, lesson {exercise.lesson}: {exercise.title}.'
     if exercise.writes_tests:
         return "\n".join([head, "", textwrap.fill(tests_to_write(exercise), 110), '"""', "", tests_stub(exercise)])
-    note = f"Write what is missing, then `tinyslm grade {exercise.file_name}`. README.md says more."
+    note = f"Write the bodies, then run `tinyslm grade {exercise.file_name}`. The task is in README.md."
     definitions = [
         without_body(texts[module], tree, name, f"{exercise.name}: {name}")
         for module, tree in trees.items()
@@ -92,15 +92,15 @@ def without_body(source, tree, name, label) -> str:
 
 
 def tests_to_write(exercise) -> str:
-    """What a student who writes properties is told."""
+    """Instructions for an exercise in which the student writes property tests."""
     return (
-        f"Write properties of {', '.join(exercise.names)}: tests that pass for the library and fail for a wrong "
-        f"implementation. Then `tinyslm grade-tests {exercise.file_name}`. README.md says more."
+        f"Write property tests of {', '.join(exercise.names)}: they must pass for the library and fail for wrong "
+        f"implementations. Then run `tinyslm grade-tests {exercise.file_name}`. README.md contains the task."
     )
 
 
 def tests_stub(exercise) -> str:
-    """A file of properties with one that says little."""
+    """Source of a test file with one trivial property."""
     name = exercise.names[0]
     return f"""import numpy as np
 from hypothesis import given
@@ -110,23 +110,30 @@ from tinyslm.coursework.implementation import {", ".join(exercise.names)}
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_it_is_there(seed):
-    rng = np.random.default_rng(seed)  # everything that is random comes from the seed
+def test_it_exists(seed):
+    rng = np.random.default_rng(seed)  # draw all random numbers from it
     assert callable({name}) and rng is not None
 """
 
 
 def readme(exercise: Exercise) -> str:
-    """Task, marks and hints."""
+    """README of an exercise: task, marks and hints."""
     lines = [f"# {exercise.title}", "", f"Exercise `{exercise.name}`, lesson {exercise.lesson}.", "", exercise.task]
     if exercise.writes_tests:
-        lines += ["## Marks", "", "One for every mistake of the bank that your tests find, none if they fail for the"]
-        lines += ["library's own function. Try it: `tinyslm grade-tests " + exercise.file_name + "`."]
+        lines += [
+            "## Marks",
+            "",
+            "One mark for each wrong implementation for which a test fails. No marks if a test fails",
+        ]
+        lines += ["for the library's function. Command: `tinyslm grade-tests " + exercise.file_name + "`."]
     else:
         lines += ["## Marks", "", "| property | marks |", "|---|---|"]
         lines += [f"| {found.sentence} | {found.marks} |" for found in properties_of(exercise)]
-        lines += ["", f"Try it: `tinyslm grade {exercise.file_name}`. The smallest input for which a property fails is"]
-        lines += ["shown. For marks others are drawn (`--seed`)."]
+        lines += [
+            "",
+            f"Command: `tinyslm grade {exercise.file_name}`. It shows the smallest input for which a property",
+        ]
+        lines += ["fails. Your instructor uses other random inputs (`--seed`)."]
     if exercise.hints:
         lines += ["", "## Steps", ""]
         lines += [f"{i}. {hint}" for i, hint in enumerate(exercise.hints, 1)]
