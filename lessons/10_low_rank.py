@@ -223,8 +223,8 @@ show()
 # Each method has the smallest error in its own column. Which error predicts the loss of the model must be measured:
 
 # %%
-from tinyslm.recipes.factorization.components import model_components
-from tinyslm.recipes.factorization.factorize import uniform_ranks, with_ranks
+from tinyslm.recipes.factorization.components import model_components, with_ranks
+from tinyslm.recipes.factorization.rank_allocation import uniform_ranks
 
 ratios = (0.5, 0.65, 0.8, 0.9)
 losses = {}

@@ -95,8 +95,8 @@ show()
 
 # %% [markdown]
 # **In a debugger**: set a breakpoint in `MixtureOfExperts.__call__` (`tinyslm/modules/mixture_of_experts.py`), at the
-# line with `zip`. Inspect `chosen`, `weights` and `rows`, the tokens of each expert. An expert without tokens computes
-# nothing.
+# line `outputs = [`. Inspect `chosen`, `weights` and `rows`, the tokens of each expert. An expert without tokens
+# computes nothing.
 #
 # ## Grouped-query attention
 #

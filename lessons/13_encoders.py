@@ -134,8 +134,9 @@ print(numbered_source(type(model).hidden_states))
 
 # %% [markdown]
 # **In a debugger**: set a breakpoint in `Encoder.hidden_states` in `tinyslm/models/encoder.py`, at the line with
-# `embedding_norm`. Inspect `token_ids`, `context` and the shape of `x`. Then step into `block`: it normalizes *after*
-# each addition (*post-norm*), while the decoder of lesson 02 normalizes before each sublayer.
+# `embedding_norm`. Inspect `token_ids`, `context` and the shape of `x`. Then step into the blocks
+# (`tinyslm/modules/post_norm_block.py`): each normalizes *after* an addition (*post-norm*), while the decoder of lesson
+# 02 normalizes before each sublayer.
 #
 # ## Training
 #
