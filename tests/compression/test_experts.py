@@ -1,4 +1,4 @@
-"""Which experts stay, and that the router offers just those."""
+"""Pruning of experts: their importance, and slices of router and experts."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_magnitude_is_the_norm_of_all_weights_of_an_expert(rng, count):
 
 @given(generators(), st.integers(2, 6), st.data())
 def test_slicing_commutes_with_the_order_of_the_experts(rng, count, data):
-    """Which experts stay does not depend on how they are numbered."""
+    """Which experts are kept does not depend on their order."""
     router, usage = rng.standard_normal((count, 5)), rng.permutation(count) + 1.0
     keep = data.draw(st.integers(1, count))
     order = rng.permutation(count)
@@ -35,7 +35,7 @@ def test_slicing_commutes_with_the_order_of_the_experts(rng, count, data):
         np.testing.assert_array_equal(row, router[names.index(name)])
 
 
-def test_requests_that_cannot_be_honoured_are_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ConfigError, match="mean_routing_weight"):
         expert_importance([[]] * 3)
     with pytest.raises(DataError, match=r"\(2,\)"):

@@ -1,4 +1,4 @@
-"""A masked layer: its other forms, its gradient, and weights that stay gone whatever the optimizer does."""
+"""Masked layer: equal to its dense and sparse forms, its gradient, and removed weights that stay 0 in training."""
 
 import numpy as np
 import pytest

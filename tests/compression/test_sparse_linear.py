@@ -1,4 +1,4 @@
-"""Three sparse forms of a linear layer: the same function as the dense one, in the bytes that they say."""
+"""Three sparse formats of a linear layer: the same function as the dense layer, with the stated number of bytes."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def forms(linear):
 
 
 @given(sparse_layers(), generators())
-def test_every_form_is_the_same_function(linear, rng):
+def test_every_format_is_the_same_function(linear, rng):
     x = rng.standard_normal((2, 3, linear.in_features))
     for layer in forms(linear):
         np.testing.assert_array_equal(layer.dense_weight(), linear.weight)
@@ -42,7 +42,7 @@ def test_every_form_is_the_same_function(linear, rng):
 
 
 @given(sparse_layers(np.float32))
-def test_bytes_are_those_of_the_published_forms(linear):
+def test_bytes_are_those_of_the_published_formats(linear):
     kept, (rows, columns) = np.count_nonzero(linear.weight), linear.weight.shape
     bias = 0 if linear.bias is None else linear.bias.nbytes
     wanted = (
@@ -58,7 +58,7 @@ def test_bytes_are_those_of_the_published_forms(linear):
 
 
 @pytest.mark.parametrize(("sparsity", "order"), [(0.3, ["bitmap", "dense", "csr"]), (0.6, ["bitmap", "csr", "dense"])])
-def test_which_form_is_smaller_depends_on_the_sparsity(sparsity, order):
+def test_which_format_is_smaller_depends_on_the_sparsity(sparsity, order):
     weight = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
     linear = Linear(weight * magnitude_mask(weight, sparsity))
     csr, bitmap = CsrLinear.from_linear(linear), BitmapLinear.from_linear(linear)

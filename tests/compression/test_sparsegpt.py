@@ -1,4 +1,4 @@
-"""Removing weights while others make up for it: against least squares, the exact answer to the same question."""
+"""Pruning with compensation (OBS, refit, SparseGPT), compared with the exact least-squares solution."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def output_error(inputs, weight, new):
 
 
 def brute_refit(inputs, row, kept):
-    """The best weights of one row, straight from the inputs."""
+    """The least-squares weights of one row, computed from the inputs."""
     refitted = np.zeros_like(row)
     refitted[kept] = np.linalg.lstsq(inputs[:, kept], inputs @ row, rcond=None)[0]
     return refitted
@@ -71,7 +71,7 @@ def test_the_updated_inverse_is_that_of_the_smaller_matrix(case, data):
 
 
 @given(layers(), st.data())
-def test_steps_in_any_order_are_one_refit_on_what_is_left(case, data):
+def test_steps_in_any_order_equal_one_refit_of_the_remaining_weights(case, data):
     (row, *_), inputs, rng = case
     count = data.draw(st.integers(1, len(row) - 1))
     removed = rng.permutation(len(row))[:count]
@@ -85,7 +85,7 @@ def test_steps_in_any_order_are_one_refit_on_what_is_left(case, data):
         assert total == pytest.approx(output_error(inputs, row[None], expected[None]), rel=1e-7)
 
 
-def test_a_weight_that_is_gone_is_not_removed_again():
+def test_a_removed_weight_is_not_removed_again():
     inverse = downdate_inverse(np.eye(3), 1)
     with pytest.raises(DataError, match="removed already"):
         obs_step(np.ones(3), inverse, 1)
@@ -101,7 +101,7 @@ def test_a_weight_that_is_gone_is_not_removed_again():
 
 
 @given(layers(), st.floats(0.1, 0.9))
-def test_the_refit_is_the_best_for_every_row_straight_from_the_inputs(case, sparsity):
+def test_the_refit_is_the_least_squares_solution_of_every_row(case, sparsity):
     weight, inputs, rng = case
     mask = rng.random(weight.shape) > sparsity
     refitted = least_squares_refit(weight, gram(inputs), mask)
@@ -121,7 +121,7 @@ def test_the_refit_is_never_worse_than_the_mask_alone_or_sparsegpt(case, sparsit
 
 
 @given(layers(), st.integers(1, 3))
-def test_with_few_tokens_and_dead_inputs_the_refit_moves_as_little_as_it_can(case, tokens):
+def test_with_few_tokens_and_dead_inputs_the_refit_is_the_smallest_change(case, tokens):
     weight, inputs, rng = case
     inputs = inputs[:tokens] * (np.arange(inputs.shape[1]) > 0)  # the first input is always 0
     mask = rng.random(weight.shape) > 0.3
@@ -135,7 +135,7 @@ def test_with_few_tokens_and_dead_inputs_the_refit_moves_as_little_as_it_can(cas
         assert np.linalg.norm(new[kept] - row[kept]) <= np.linalg.norm(move) * (1 + 1e-5) + 1e-5
 
 
-def test_a_direction_that_the_tokens_hardly_have_does_not_move_the_weights():
+def test_a_direction_with_a_tiny_singular_value_does_not_change_the_weights():
     """Two tokens that are parallel up to 10^-8: following the difference would take weights of 10^8."""
     inputs = np.array([[1.0, 2.0, 1.0], [2.0, 4.0 + 1e-8, -1.0]])
     refitted = least_squares_refit(np.ones((1, 3)), gram(inputs), np.array([[True, True, False]]))
@@ -170,7 +170,7 @@ def test_the_factor_is_that_of_the_inverse_of_the_damped_hessian(case, damping):
 
 
 @given(layers(), st.data())
-def test_dead_columns_become_zero_and_the_others_do_not_notice(case, data):
+def test_dead_columns_become_zero_and_do_not_affect_the_others(case, data):
     weight, inputs, _ = case
     index = data.draw(st.integers(0, weight.shape[1] - 1))
     inputs = np.where(np.arange(weight.shape[1]) == index, 0.0, inputs)
@@ -186,8 +186,8 @@ def test_dead_columns_become_zero_and_the_others_do_not_notice(case, data):
 
 
 @given(layers(), st.sampled_from([1, 2, 3, 5, 128]), st.floats(0, 1))
-def test_the_loop_is_the_surgeon_column_by_column_whatever_the_blocks(case, block_size, sparsity):
-    """The oracle is `obs_step` with a move of any size: the column is forced to its value, then leaves the Hessian."""
+def test_the_loop_is_the_surgeon_column_by_column_for_any_block_size(case, block_size, sparsity):
+    """The oracle is `obs_step` with any new value of the column, which is then removed from the Hessian."""
     weight, inputs, rng = case
     mask = rng.random(weight.shape) > sparsity
     targets = np.where(mask, np.nan, rng.standard_normal(weight.shape))  # a number where the column is changed
@@ -213,7 +213,7 @@ def test_the_loop_is_the_surgeon_column_by_column_whatever_the_blocks(case, bloc
 
 
 @given(layers())
-def test_a_column_that_stays_moves_nothing(case):
+def test_unchanged_columns_need_no_compensation(case):
     weight, inputs, _ = case
     columns, upper = prepare_columns(weight, gram(inputs))
     new, errors = compensate_columns(columns, upper, lambda j, rest: rest[:, 0], block_size=3)
@@ -221,7 +221,7 @@ def test_a_column_that_stays_moves_nothing(case):
     assert not np.any(errors)
 
 
-def test_hessians_that_are_none_are_refused():
+def test_invalid_hessians_are_refused():
     weight = np.ones((2, 3))
     with pytest.raises(DataError, match="a damping above 0"):
         prepare_columns(weight, np.ones((3, 3)), 0)
@@ -249,7 +249,7 @@ def test_fewer_tokens_than_inputs_need_damping_only():
 
 
 @given(layers(), st.floats(0, 1), st.sampled_from([1, 3, 4, 128]))
-def test_exactly_as_many_weights_go_as_the_sparsity_says(case, sparsity, block_size):
+def test_exactly_the_fraction_given_by_the_sparsity_is_removed(case, sparsity, block_size):
     weight, inputs, _ = case
     sparse = sparsegpt(weight, gram(inputs), sparsity, block_size=block_size)
     assert np.count_nonzero(sparse == 0) == round(sparsity * weight.size)
@@ -264,7 +264,7 @@ def test_the_unit_of_the_hessian_does_not_matter(case, sparsity, unit):
 
 @given(layers(), st.floats(0, 1))
 def test_with_uncorrelated_features_it_only_masks_and_by_the_scores_of_wanda(case, sparsity):
-    """In one block its group is all rows, where Wanda's is each row: of one row the masks are equal."""
+    """SparseGPT compares scores over all rows of a block, Wanda within each row: with one row the masks are equal."""
     weight, inputs, _ = case
     hessian = np.diag(np.diag(gram(inputs)))
     sparse = sparsegpt(weight, hessian, sparsity, damping=0)
@@ -278,8 +278,8 @@ def test_with_uncorrelated_features_it_only_masks_and_by_the_scores_of_wanda(cas
 
 
 @given(layers(multiple=4), st.sampled_from([(2, 4), (1, 4), (1, 2)]), st.sampled_from([1, 4, 6, 128]))
-def test_patterns_hold_and_are_chosen_from_the_weights_as_they_have_moved(case, pattern, block_size):
-    """The oracle goes group by group: scores of the moved weights, then one column after another."""
+def test_patterns_hold_and_are_chosen_from_the_compensated_weights(case, pattern, block_size):
+    """The oracle goes group by group: scores of the compensated weights, then one column after another."""
     weight, inputs, _ = case
     n, m = pattern
     sparse = sparsegpt(weight, gram(inputs), 1 - n / m, pattern=pattern, block_size=block_size)
@@ -294,7 +294,7 @@ def test_patterns_hold_and_are_chosen_from_the_weights_as_they_have_moved(case, 
 
 
 @given(layers(columns=12), st.floats(0.1, 0.9))
-def test_the_mask_of_a_block_is_chosen_from_the_weights_as_they_have_moved(case, sparsity):
+def test_the_mask_of_a_block_is_chosen_from_the_compensated_weights(case, sparsity):
     weight, inputs, _ = case
     sparse = sparsegpt(weight, gram(inputs), sparsity, block_size=5)
     moved, upper = prepare_columns(weight, gram(inputs))
@@ -311,7 +311,7 @@ def test_the_mask_of_a_block_is_chosen_from_the_weights_as_they_have_moved(case,
     np.testing.assert_allclose(sparse, moved, rtol=1e-8, atol=1e-9)
 
 
-def test_sparsegpt_keeps_the_dtype_and_refuses_what_it_cannot_do():
+def test_sparsegpt_keeps_the_dtype_and_refuses_invalid_arguments():
     rng = np.random.default_rng(0)
     weight, hessian = rng.standard_normal((3, 6)).astype(np.float32), gram(rng.standard_normal((20, 6)))
     before = weight.copy()

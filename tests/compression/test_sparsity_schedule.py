@@ -1,4 +1,4 @@
-"""Sparsity over time and over layers: the published curves, and the best allocation by trying all of them."""
+"""Sparsity over time and over layers: the published curves, and the best allocation compared with all allocations."""
 
 import itertools
 
@@ -15,7 +15,7 @@ fractions = st.floats(0, 1)
 
 
 @given(fractions, fractions, st.integers(-5, 20), st.integers(1, 50))
-def test_the_cubic_schedule_begins_and_ends_where_it_says_and_half_way_7_of_8_are_done(initial, final, start, length):
+def test_the_cubic_schedule_has_the_given_ends_and_half_way_7_of_8_are_done(initial, final, start, length):
     stop = start + 2 * length
 
     def at(step):
@@ -29,7 +29,7 @@ def test_the_cubic_schedule_begins_and_ends_where_it_says_and_half_way_7_of_8_ar
 
 
 @given(fractions, fractions, st.integers(1, 40))
-def test_the_cubic_schedule_rises_ever_slower_and_arrives_flat(first, second, length):
+def test_the_cubic_schedule_is_concave_and_ends_flat(first, second, length):
     initial, final = sorted((first, second))
     curve = np.array([cubic_sparsity(t, final, stop=length, initial=initial) for t in range(length + 1)])
     growth = np.diff(curve)
@@ -38,7 +38,7 @@ def test_the_cubic_schedule_rises_ever_slower_and_arrives_flat(first, second, le
 
 
 @given(st.floats(0, 0.99), st.integers(1, 8))
-def test_every_round_removes_the_same_share_of_what_is_left(final, rounds):
+def test_every_round_removes_the_same_fraction_of_the_remaining_weights(final, rounds):
     densities = [1 - iterative_sparsity(r, final, rounds) for r in range(rounds + 1)]
     share = 1 - (1 - final) ** (1 / rounds)
     np.testing.assert_allclose(densities, [(1 - share) ** r for r in range(rounds + 1)], rtol=1e-12)
@@ -46,7 +46,7 @@ def test_every_round_removes_the_same_share_of_what_is_left(final, rounds):
 
 
 @given(generators(), st.floats(0, 0.99), st.integers(1, 5))
-def test_masks_of_growing_rounds_are_nested_while_the_weights_that_stay_change(rng, final, rounds):
+def test_masks_of_growing_rounds_are_nested_while_the_kept_weights_change(rng, final, rounds):
     weight = rng.standard_normal((5, 7))
     mask = np.ones(weight.shape, bool)
     for r in range(1, rounds + 1):
@@ -57,7 +57,7 @@ def test_masks_of_growing_rounds_are_nested_while_the_weights_that_stay_change(r
         weight = rng.standard_normal(weight.shape) * mask  # trained under the mask, then pruned again
 
 
-def test_schedules_that_mean_nothing_are_refused():
+def test_invalid_schedules_are_refused():
     for arguments in ({"final": 1.2}, {"final": 0.5, "initial": -0.1}, {"final": 0.5, "start": 3, "stop": 3}):
         with pytest.raises(ConfigError):
             cubic_sparsity(0, **arguments)
@@ -104,8 +104,8 @@ def test_an_insensitive_layer_loses_more():
     assert allocate_sparsity(losses, {"deaf": 10, "keen": 30}, 0.4) == {"deaf": 0.4, "keen": 0.4}
 
 
-def test_many_layers_are_no_trouble():
-    """Those of a model have few different sizes, so that few sums are different."""
+def test_many_layers_are_allocated_quickly():
+    """The layers of a model have few different sizes, so few sums are different."""
     rng = np.random.default_rng(0)
     sizes = {f"{i}": 2 ** int(rng.integers(14, 18)) for i in range(60)}
     losses = {layer: {s / 10: float(rng.exponential()) * s for s in range(10)} for layer in sizes}

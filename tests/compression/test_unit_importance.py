@@ -29,7 +29,7 @@ def arrays(rng):
 
 
 @given(generators())
-def test_taylor_scores_are_what_a_loss_changes_when_a_unit_goes(rng):
+def test_taylor_importance_is_the_change_of_the_loss_without_the_unit(rng):
     """First order: exact for a linear loss. Second order: exact for a quadratic one with this diagonal curvature."""
     weights, slopes, curvatures = arrays(rng), arrays(rng), [np.square(each) for each in arrays(rng)]
 
@@ -50,7 +50,7 @@ def test_taylor_scores_are_what_a_loss_changes_when_a_unit_goes(rng):
 
 
 @given(generators())
-def test_nothing_cancels_between_the_elements(rng):
+def test_terms_of_the_element_importance_do_not_cancel(rng):
     weights, gradients = arrays(rng), arrays(rng)
     vector = taylor_importance(weights, gradients)
     element = taylor_importance(weights, gradients, method="taylor_element")
@@ -64,7 +64,7 @@ def test_nothing_cancels_between_the_elements(rng):
 
 
 @given(generators(), st.permutations(range(UNITS)))
-def test_every_score_goes_with_its_unit(rng, order):
+def test_importance_is_permuted_with_the_units(rng, order):
     weights, gradients, fishers = arrays(rng), arrays(rng), [np.square(each) for each in arrays(rng)]
     permuted = [[each[order] for each in group] for group in (weights, gradients, fishers)]
     np.testing.assert_allclose(magnitude_importance(permuted[0]), magnitude_importance(weights)[order])
@@ -88,14 +88,14 @@ def test_minitron_scores(rng, factor, order, first):
     assert not np.any(minitron_square(np.zeros((0, 3))))
 
 
-def test_random_scores_are_a_matter_of_the_seed():
+def test_random_importance_depends_on_the_seed_only():
     assert np.array_equal(random_importance(9, 3), random_importance(9, 3))
     assert not np.array_equal(random_importance(9, 3), random_importance(9, 4))
     assert len(set(random_importance(500, 0))) == 500
 
 
 @given(generators(), st.floats(0.1, 10))
-def test_the_influence_of_a_layer_is_how_far_it_turns_the_stream(rng, factor):
+def test_block_influence_is_the_angular_change_of_the_hidden_state(rng, factor):
     x = rng.standard_normal((8, 5))
     assert layer_importance([x, factor * x, -factor * x]) == pytest.approx([0, 2], abs=1e-12)
     y = rng.standard_normal((8, 5))
@@ -120,7 +120,7 @@ def attention(rng):
 
 
 @given(generators(), st.integers(1, 2), seeds)
-def test_a_slice_of_query_heads_is_the_layer_without_what_the_others_write(rng, count, seed):
+def test_slicing_query_heads_equals_zeroing_the_columns_of_output(rng, count, seed):
     (query, key, value, output), compute = attention(rng)
     keep = most_important_heads(np.random.default_rng(seed).random(H), G, count)
     assert np.array_equal(np.bincount(keep // (H // G), minlength=G), [count] * G)
@@ -132,7 +132,7 @@ def test_a_slice_of_query_heads_is_the_layer_without_what_the_others_write(rng, 
 
 
 @given(generators(), st.sets(st.integers(0, G - 1), min_size=1))
-def test_a_slice_of_groups_is_the_layer_without_what_their_heads_write(rng, kept):
+def test_slicing_groups_equals_zeroing_the_columns_of_output(rng, kept):
     weights, compute = attention(rng)
     keep = np.array(sorted(kept))
     masked = weights[3] * np.repeat(np.isin(np.arange(G), keep), D * H // G)
@@ -143,14 +143,14 @@ def test_a_slice_of_groups_is_the_layer_without_what_their_heads_write(rng, kept
 
 def test_uneven_heads_are_refused():
     query, output = np.zeros((H * D, C)), np.zeros((C, H * D))
-    with pytest.raises(ConfigError, match="every key/value head must keep as many"):
+    with pytest.raises(ConfigError, match="every key/value head must keep the same number"):
         slice_heads(query, output, np.array([0, 1, 2]), groups=G, head_dim=D)
     with pytest.raises(DataError, match="no whole number of heads"):
         head_importance(query, output, head_dim=5)
 
 
 @given(generators())
-def test_heads_by_the_norm_of_what_they_give_out(rng):
+def test_head_importances_are_their_formulas(rng):
     query, output = rng.standard_normal((H * D, C)), rng.standard_normal((C, H * D))
     mixed = [rng.standard_normal((length, H * D)) for length in (3, 4)]
     norms = [np.sqrt(np.square(each).reshape(len(each), H, D).sum(-1)) for each in mixed]
@@ -164,7 +164,7 @@ def test_heads_by_the_norm_of_what_they_give_out(rng):
 
 
 @given(generators(), st.sets(st.integers(0, 8), min_size=1), st.sampled_from([0.0, 1.0]))
-def test_channels_that_are_zero_go_without_loss_if_the_norm_is_corrected(rng, kept, offset):
+def test_zero_channels_are_removed_without_loss_if_the_norm_is_corrected(rng, kept, offset):
     """Gain by sqrt(C / k), eps by C / k. Without that the outputs differ."""
     keep, gain, eps = np.array(sorted(kept)), rng.standard_normal(9), 0.01
     x = np.zeros((4, 9))
@@ -188,7 +188,7 @@ def test_refitted_columns_of_down_are_the_least_squares_answer(rng, count):
 
 
 @given(generators())
-def test_an_orthogonal_turn_passes_through_a_norm_without_gain(rng):
+def test_an_orthogonal_rotation_commutes_with_a_norm_without_gain(rng):
     """RMSNorm(x Q) Q^T = RMSNorm(x); and LayerNorm is the RMS norm of what has its mean taken out."""
     x = rng.standard_normal((5, 6))
     Q = np.linalg.qr(rng.standard_normal((6, 6)))[0]

@@ -1,4 +1,4 @@
-"""Magnitude masks: exact counts, also with equal weights, the smallest error, and what does not change them."""
+"""Magnitude masks: exact counts, also with equal weights, the smallest error, and their invariances."""
 
 from fractions import Fraction
 
@@ -52,7 +52,7 @@ def test_one_threshold_for_all_is_never_worse_than_one_per_layer(weights, sparsi
 
 
 @given(st.lists(matrices(), min_size=1, max_size=3), st.floats(0, 1), st.booleans(), generators())
-def test_one_threshold_for_all_is_as_good_as_one_per_layer_only_where_they_are_the_same(weights, sparsity, alike, rng):
+def test_one_threshold_for_all_equals_one_per_layer_only_where_the_thresholds_are_equal(weights, sparsity, alike, rng):
     """Errors are compared exactly, as fractions. Layers of the same numbers in another order have one threshold."""
     if alike:
         weights = [rng.permutation(weights[0].reshape(-1)) for _ in weights]
@@ -88,7 +88,7 @@ def test_global_masks_are_those_of_one_long_vector_in_either_container(weights, 
 @given(matrices(), sparsities, sparsities)
 def test_masks_are_nested(weight, first, second):
     low, high = (magnitude_mask(weight, s) for s in sorted((first, second)))
-    assert np.all(low | ~high)  # what stays at the higher sparsity stayed at the lower
+    assert np.all(low | ~high)  # a weight kept at the higher sparsity is kept at the lower
 
 
 @given(matrices(), sparsities)
@@ -109,13 +109,13 @@ def test_scale_signs_and_order_do_not_matter(weight, sparsity, rng, factor):
 
 @given(matrices(), sparsities, st.integers(2, 8))
 @pytest.mark.ungraded
-def test_codes_around_zero_with_one_scale_are_pruned_like_the_numbers_that_they_stand_for(weight, sparsity, bits):
+def test_symmetric_codes_with_one_scale_have_the_mask_of_the_dequantized_numbers(weight, sparsity, bits):
     q = quantize(weight, bits=bits)
     np.testing.assert_array_equal(magnitude_mask(q.codes, sparsity), magnitude_mask(q.dequantize(), sparsity))
 
 
 @pytest.mark.ungraded
-def test_codes_with_a_zero_point_or_a_scale_per_row_are_not():
+def test_codes_with_a_zero_point_or_a_scale_per_row_have_another_mask():
     weight = np.array([[-1.0, -0.5, 3.0, 2.0], [0.02, 0.01, -0.03, 0.04]])
     for settings in ({"symmetric": False}, {"axis": 0}):
         q = quantize(weight, **settings)
@@ -124,7 +124,7 @@ def test_codes_with_a_zero_point_or_a_scale_per_row_are_not():
 
 @pytest.mark.parametrize("sparsity", [-0.1, 1.1, np.nan])
 @pytest.mark.ungraded
-def test_impossible_sparsities_are_refused(sparsity):
+def test_invalid_sparsities_are_refused(sparsity):
     with pytest.raises(ConfigError, match="sparsity"):
         magnitude_mask(np.ones((2, 3)), sparsity)
     with pytest.raises(ConfigError, match="sparsity"):
@@ -132,6 +132,6 @@ def test_impossible_sparsities_are_refused(sparsity):
 
 
 @pytest.mark.ungraded
-def test_weights_that_are_not_numbers_are_refused():
+def test_weights_that_are_not_finite_are_refused():
     with pytest.raises(DataError, match="finite"):
         magnitude_mask(np.array([1.0, np.nan]), 0.5)

@@ -1,4 +1,4 @@
-"""N of every M: exact counts along the inputs, the best choice in each group, and a packed form that loses nothing."""
+"""N:M masks: exact counts along the inputs, the best choice in each group, and a lossless packed form."""
 
 import itertools
 
@@ -25,13 +25,13 @@ def grouped(draw, ties=True):
 
 
 @given(grouped())
-def test_every_group_keeps_exactly_its_largest_and_of_equal_ones_the_last(case):
+def test_every_group_keeps_exactly_its_n_largest_scores_and_of_equal_ones_the_last(case):
     scores, n, m = case
     mask = n_m_mask(scores, n, m)
     assert mask.dtype == bool and mask.shape == scores.shape
     for row, kept in zip(scores, mask, strict=True):
         for start in range(0, len(row), m):
-            order = sorted(range(start, start + m), key=lambda i: (row[i], i))  # what goes first
+            order = sorted(range(start, start + m), key=lambda i: (row[i], i))  # in order of removal
             np.testing.assert_array_equal(np.flatnonzero(kept[start : start + m]) + start, sorted(order[m - n :]))
 
 
@@ -44,7 +44,7 @@ def test_no_other_choice_in_the_groups_keeps_a_larger_sum(case):
 
 
 @given(grouped())
-def test_free_places_have_no_larger_error_than_groups(case):
+def test_a_mask_without_groups_has_no_larger_error(case):
     weight, n, m = case
     grouped_mask, free = n_m_mask(np.abs(weight), n, m), magnitude_mask(weight, 1 - n / m)
     assert np.count_nonzero(grouped_mask) == np.count_nonzero(free) == weight.size * n // m
@@ -62,7 +62,7 @@ def test_larger_groups_have_no_larger_error(case):
 
 
 @given(grouped(), generators(), st.sampled_from([np.float32, np.float16, np.int8]))
-def test_packing_loses_nothing_and_takes_the_bits_it_says(case, rng, dtype):
+def test_packing_is_lossless_and_takes_the_stated_number_of_bits(case, rng, dtype):
     scores, n, m = case
     weight, mask = (rng.standard_normal(scores.shape) * 50).astype(dtype), n_m_mask(scores, n, m)
     packed = pack_n_m(weight, mask, n, m)
@@ -76,7 +76,7 @@ def test_packing_loses_nothing_and_takes_the_bits_it_says(case, rng, dtype):
 
 
 @pytest.mark.parametrize(("dtype", "share"), [(np.float16, 36 / 64), (np.int8, 20 / 32), (np.float32, 68 / 128)])
-def test_two_of_four_takes_the_published_share_of_the_bytes(dtype, share):
+def test_two_of_four_takes_the_published_fraction_of_the_bytes(dtype, share):
     weight = np.arange(1, 129).reshape(4, 32).astype(dtype)
     packed = pack_n_m(weight, n_m_mask(weight, 2, 4), 2, 4)
     assert packed.values.nbytes + packed.places.nbytes == share * weight.nbytes
@@ -88,7 +88,7 @@ def test_groups_lie_along_the_inputs():
     np.testing.assert_array_equal(n_m_mask(scores.T, 1, 2), [[False, True]] * 4)
 
 
-def test_requests_that_cannot_be_honoured_are_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(DataError, match="that 4 divides, found 6"):
         n_m_mask(np.ones((4, 6)), 2, 4)
     for n, m in ((5, 4), (-1, 4), (2.0, 4), (2, 0), (True, 4)):
@@ -104,7 +104,7 @@ def test_requests_that_cannot_be_honoured_are_refused():
     assert parse_pattern("4:8") == (4, 8)
 
 
-def test_packed_places_that_are_none_are_refused():
+def test_invalid_packed_indices_are_refused():
     packed = pack_n_m(np.arange(1.0, 7.0)[None], np.array([[True, False, False] * 2]), 1, 3)
     with pytest.raises(DataError, match="index in a group of 3 is 3"):
         packed._replace(places=np.array([255], np.uint8)).unpack()

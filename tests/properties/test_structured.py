@@ -1,4 +1,4 @@
-"""Removing neurons: slices that compute what the whole did, importances, and neurons that really go."""
+"""Pruning of neurons: slices equal to masked layers, and importances equal to their formulas."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def importance(layer, method, rng):
 
 
 @given(generators(), st.booleans(), st.booleans(), st.integers(1, 9))
-def test_slicing_is_zeroing_what_the_neurons_write(rng, gated, biased, count):
+def test_slicing_equals_zeroing_the_columns_of_down(rng, gated, biased, count):
     """The sliced layer equals the layer whose other columns of down are 0."""
     layer = draw_feed_forward(rng, gated, biased)
     keep = np.sort(rng.choice(9, count, replace=False))
@@ -49,7 +49,7 @@ def test_slicing_is_zeroing_what_the_neurons_write(rng, gated, biased, count):
 
 
 @given(generators(), st.sampled_from(["down", "up", "gate"]), st.integers(0, 8))
-def test_a_neuron_that_reads_or_writes_nothing_is_removed_without_loss(rng, where, neuron):
+def test_a_neuron_with_zero_input_or_output_weights_is_removed_without_loss(rng, where, neuron):
     layer = draw_feed_forward(rng, biased=False)
     weight = getattr(layer, where).weight.copy()
     if where == "down":
@@ -63,7 +63,7 @@ def test_a_neuron_that_reads_or_writes_nothing_is_removed_without_loss(rng, wher
 
 
 @given(generators(), st.sampled_from(["relu", "gelu", "silu gated"]), st.integers(0, 8))
-def test_a_neuron_that_reads_nothing_is_a_constant_that_the_bias_of_down_can_take_over(rng, kind, neuron):
+def test_a_neuron_with_zero_input_weights_is_a_constant_that_the_bias_of_down_can_replace(rng, kind, neuron):
     layer = draw_feed_forward(rng, gated=kind == "silu gated").replace(activation=kind.removesuffix(" gated"))
 
     def deafen(linear):
@@ -85,7 +85,7 @@ def test_a_neuron_that_reads_nothing_is_a_constant_that_the_bias_of_down_can_tak
 
 
 @given(generators(), st.booleans(), st.sampled_from(METHODS))
-def test_order_of_neurons_does_not_matter(rng, gated, method):
+def test_the_order_of_neurons_does_not_matter(rng, gated, method):
     layer = draw_feed_forward(rng, gated)
     order = rng.permutation(9)
     shuffled = FeedForward(
@@ -149,8 +149,8 @@ def test_importances_are_their_formulas(rng):
 
 
 @given(generators())
-def test_what_peak_to_peak_and_magnitude_are_blind_to(rng):
-    """Peak to peak is the range of a row of mixed signs, but notices a flip of a row of one sign."""
+def test_which_rescalings_change_the_importance(rng):
+    """Peak to peak is the range of a row of mixed signs, but it changes if a row of one sign is negated."""
     up, down = rng.standard_normal((9, 6)), rng.standard_normal((6, 9))
     up[:, 0], up[:, 1] = -0.1, 0.1
     np.testing.assert_allclose(neuron_importance(up, down, method="peak_to_peak"), np.ptp(up, axis=1))
@@ -171,7 +171,7 @@ def test_the_most_important_are_sorted_and_ties_keep_the_first():
     np.testing.assert_array_equal(most_important(np.ones(5), 3), [0, 1, 2])
 
 
-def test_bare_arrays_are_sliced_too_and_stay_contiguous():
+def test_bare_arrays_are_sliced_too_and_are_contiguous():
     up, down = np.arange(12.0).reshape(4, 3), np.arange(8.0).reshape(2, 4)
     small_up, small_down, gate = slice_neurons(up, down, None, [1, 3])
     np.testing.assert_array_equal(small_up, up[[1, 3]])
@@ -180,12 +180,12 @@ def test_bare_arrays_are_sliced_too_and_stay_contiguous():
 
 
 @pytest.mark.parametrize("keep", [[], [2, 1], [1, 1], [-1, 2], [0, 4], [0.0, 1.0], [[0, 1]]])
-def test_neurons_that_do_not_exist_are_refused(keep):
+def test_invalid_indices_are_refused(keep):
     with pytest.raises(DataError, match="ascending"):
         slice_neurons(np.ones((4, 3)), np.ones((2, 4)), None, keep)
 
 
-def test_requests_that_cannot_be_honoured_are_refused():
+def test_invalid_arguments_are_refused():
     up, down = np.ones((4, 3)), np.ones((2, 4))
     for count in (0, 5, 2.0, True):
         with pytest.raises(ConfigError, match="count"):

@@ -1,4 +1,4 @@
-"""Wanda: exact counts per row, what changes its mask and what does not, and where it is the best mask there is."""
+"""Wanda: exact counts per row, invariances of its mask, and the case where the mask is optimal."""
 
 import itertools
 
@@ -31,7 +31,7 @@ def norms(inputs):
 
 
 @given(layers())
-def test_a_score_is_the_size_of_what_a_weight_adds_to_the_output(case):
+def test_a_score_is_the_norm_of_the_term_of_a_weight_in_the_output(case):
     weight, inputs, _ = case
     scores = wanda_scores(weight, norms(inputs))
     for i, j in np.ndindex(weight.shape):
@@ -73,7 +73,7 @@ def test_moving_the_scale_of_a_feature_into_the_weights_does_not_matter(case, sp
 
 
 @pytest.mark.ungraded
-def test_magnitude_does_notice_where_the_scale_of_a_feature_is():
+def test_magnitude_masks_depend_on_the_scale_of_a_feature():
     weight = np.array([[1.0, 2.0], [3.0, 4.0]])
     moved = weight / np.array([0.1, 10.0])
     assert not np.array_equal(magnitude_mask(weight, 0.5), magnitude_mask(moved, 0.5))
@@ -106,7 +106,7 @@ def test_dtype_in_is_dtype_out():
 
 
 @pytest.mark.ungraded
-def test_arguments_that_do_not_fit_are_refused():
+def test_invalid_arguments_are_refused():
     weight = np.ones((2, 3))
     with pytest.raises(DataError, match="feature_norms"):
         wanda_scores(weight, np.ones(2))  # one per input feature, not per output

@@ -1,4 +1,4 @@
-"""Slices of every unit on every family: they compute what a mask would, and the configuration says what is left."""
+"""Slices of every unit on every family: they equal masked models, and the configuration has the new sizes."""
 
 import tempfile
 from dataclasses import replace
@@ -44,7 +44,7 @@ def with_heads(case, heads, groups):
 
 
 def masked_heads(model, sliced):
-    """The model whose output projections do not read the heads that the sliced one has not."""
+    """The model with zero columns in its output projections for the heads that the sliced model does not have."""
     D, small = model.config.head_dim, named_modules(sliced, Attention | CrossAttention)
 
     def silence(path, layer):
@@ -59,7 +59,7 @@ def masked_heads(model, sliced):
 
 
 @given(drawn(GROUPED), st.sampled_from([(6, 2), (4, 1), (3, 1)]), ratios, st.sampled_from(HEAD_METHODS))
-def test_sliced_query_heads_are_those_that_a_mask_would_silence(case, heads, ratio, method):
+def test_sliced_query_heads_equal_masked_heads(case, heads, ratio, method):
     model = with_heads(case, *heads).model()
     r = heads[0] // heads[1]
     count = max(1, round(ratio * r))
@@ -72,7 +72,7 @@ def test_sliced_query_heads_are_those_that_a_mask_would_silence(case, heads, rat
 
 
 @given(drawn(), ratios, st.sampled_from(HEAD_METHODS))
-def test_sliced_groups_are_those_that_a_mask_would_silence(case, ratio, method):
+def test_sliced_groups_equal_masked_groups(case, ratio, method):
     model = case.model()
     config = model.config
     count = max(1, round(ratio * config.num_key_value_heads))
@@ -89,7 +89,7 @@ def test_sliced_groups_are_those_that_a_mask_would_silence(case, ratio, method):
 
 
 @given(drawn(), ratios, st.sampled_from(CHANNEL_METHODS))
-def test_sliced_channels_are_those_that_are_zero_in_an_rms_model(case, ratio, method):
+def test_sliced_channels_equal_zero_channels_in_an_rms_model(case, ratio, method):
     model = case.model()
     sliced, found, _ = apply(model, SliceChannels(ratio, method))
     count = max(1, round(ratio * model.config.hidden_size))
@@ -109,7 +109,7 @@ def test_sliced_channels_are_those_that_are_zero_in_an_rms_model(case, ratio, me
         return array
 
     def shrink(path, norm):
-        """With query and key norms eps stays: as if that of the wider model had been smaller."""
+        """With query and key norms eps is not corrected: it equals a smaller eps in the wider model."""
         corrected = not getattr(model.config, "query_key_norm", False) or path.endswith(("query_norm", "key_norm"))
         return norm if corrected else norm.replace(eps=norm.eps * count / model.config.hidden_size)
 
@@ -118,8 +118,8 @@ def test_sliced_channels_are_those_that_are_zero_in_an_rms_model(case, ratio, me
 
 
 @given(drawn())
-def test_the_axes_of_channels_are_all_that_have_this_width(case):
-    """With a width that nothing else has, they are where it stands."""
+def test_the_axes_of_channels_are_all_axes_of_this_width(case):
+    """With a hidden_size that no other size equals, they are the axes of this size."""
     config = replace(case.config, hidden_size=997)
     arrays = named_arrays(shape_model(config))
     for path, axes in channel_axes(config).items():
@@ -127,7 +127,7 @@ def test_the_axes_of_channels_are_all_that_have_this_width(case):
 
 
 @given(drawn(), st.sampled_from(NEURON_METHODS), ratios, st.booleans())
-def test_neurons_go_by_every_method(case, method, ratio, refit):
+def test_every_method_slices_its_least_important_neurons(case, method, ratio, refit):
     model = case.model()
     sliced, found, _ = apply(model, SliceNeurons(ratio, method, refit))
     assert_config_equals_shapes(sliced)
@@ -143,8 +143,8 @@ def test_neurons_go_by_every_method(case, method, ratio, refit):
 
 
 @given(drawn(), ratios)
-def test_repair_never_makes_the_outputs_of_the_first_layer_worse(case, ratio):
-    """Its inputs are those of the whole model; the error is measured by the Gram matrix of what enters down."""
+def test_a_refit_never_increases_the_output_error_of_the_first_layer(case, ratio):
+    """Its inputs are those of the whole model; the error is measured with X^T X of the inputs of down."""
     model = case.model()
     calibration = calibrated(model)
     path, layer = next(iter(named_modules(model, FeedForward).items()))
@@ -175,8 +175,8 @@ def test_dropped_layers_are_the_least_important(case, method, data):
 
 
 @given(drawn())
-def test_influence_is_measured_on_what_enters_and_leaves_each_layer(case):
-    """Followed by hand: each layer's own output is the next one's input."""
+def test_influence_is_measured_on_the_input_and_output_of_each_layer(case):
+    """The output of each layer is the input of the next."""
     model = case.model()
     if not hasattr(model, "layers"):
         return
@@ -205,7 +205,7 @@ def idle(block):
 
 
 @pytest.mark.parametrize("family", [family for family in ALL_FAMILIES if "bert" not in family and family != "t5"])
-def test_a_layer_that_adds_nothing_has_no_influence_and_goes_without_loss(family):
+def test_a_layer_with_zero_outputs_has_no_influence_and_is_removed_without_loss(family):
     model = small_model(family)
     model = model.replace(layers=[idle(model.layers[0]), model.layers[1]])
     influence = layer_scores(model, calibrated(model), "influence")[""]
@@ -238,13 +238,13 @@ STEPS = {
     "channels": SliceChannels(0.6),
     "groups": SliceGroups(0.5),
     "layers": DropLayers(1),
-    "repaired": SliceNeurons(0.5, "minitron", refit=True),
+    "refit": SliceNeurons(0.5, "minitron", refit=True),
 }
 
 
 @pytest.mark.parametrize("family", HOLDS_ANY_SIZE)
 @pytest.mark.parametrize("name", STEPS)
-def test_what_is_saved_comes_back_bit_for_bit(family, name):
+def test_a_saved_model_is_loaded_bit_for_bit(family, name):
     model = small_model(family)
     if name == "groups" and model.config.num_key_value_heads == 1:
         pytest.skip("one key/value head")
@@ -257,13 +257,13 @@ def test_what_is_saved_comes_back_bit_for_bit(family, name):
 
 
 @pytest.mark.parametrize("family", ["gpt2", "bert", "distilbert"])
-def test_a_family_whose_files_cannot_say_the_head_size_refuses_to_be_saved(family):
+def test_a_family_whose_files_cannot_state_the_head_size_refuses_to_be_saved(family):
     smaller, _, _ = apply(small_model(family), SliceGroups(0.5))
     with tempfile.TemporaryDirectory() as directory, pytest.raises(ConfigError, match=r"another family|multiple"):
         save_model(Path(directory) / "saved", smaller)
 
 
-def test_what_would_remove_nothing_is_refused():
+def test_ratios_that_remove_nothing_are_refused():
     one_group = replace(small_model("llama").config, num_key_value_heads=1)
     with pytest.raises(ConfigError, match="1 key/value heads removes none; SliceHeads"):
         apply(generic_model(one_group, 0, np.float32), SliceGroups(0.5))

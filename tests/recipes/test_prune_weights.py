@@ -1,5 +1,5 @@
-"""Pruning single weights of models of every family: exact counts, later blocks that see what earlier ones became, masks
-that hold through training, and sparse forms that come back from a file."""
+"""Pruning single weights of models of every family: exact counts, block-by-block calibration, masks that hold during
+training, and sparse formats that are loaded from a file without change."""
 
 import tempfile
 from dataclasses import replace
@@ -65,7 +65,7 @@ def with_grouped_sizes(case):
 
 
 @given(drawn(), st.sampled_from([PruneMagnitude, PruneWanda, PruneSparseGPT]), st.floats(0, 1))
-def test_every_linear_layer_of_the_blocks_loses_as_many_weights_as_the_step_says(case, step, sparsity):
+def test_every_linear_layer_of_the_blocks_loses_the_given_fraction(case, step, sparsity):
     model = case.model()
     pruned, found, _ = apply(model, step(sparsity))
     dense, masked = named_modules(model, Linear), masked_layers(pruned)
@@ -93,7 +93,7 @@ def test_nothing_removed_is_the_identity(case, step):
     st.sampled_from([PruneMagnitude, PruneWanda, PruneSparseGPT]),
     st.sampled_from(["2:4", "1:2", "1:4"]),
 )
-def test_patterns_hold_in_every_layer_and_their_packed_form_comes_back_bit_for_bit(case, step, pattern):
+def test_patterns_hold_in_every_layer_and_their_packed_form_is_loaded_bit_for_bit(case, step, pattern):
     model = case.model()
     n, m = map(int, pattern.split(":"))
     if any(layer.in_features % m for path, layer in named_modules(model, Linear).items() if is_compressible(path)):
@@ -106,22 +106,22 @@ def test_patterns_hold_in_every_layer_and_their_packed_form_comes_back_bit_for_b
         assert np.all(groups <= n) and (step is PruneSparseGPT or np.all(groups == n))
     stored, _ = compress(pruned, [StoreSparse(pattern)], calibrated(model))
     assert_outputs(outputs(stored, calibrated(model)), wanted, rtol=1e-5, atol=1e-5)
-    assert_comes_back(stored, calibrated(model))
+    assert_loaded_bit_for_bit(stored, calibrated(model))
 
 
 @settings(max_examples=25)
 @given(drawn(), st.sampled_from(FORMS), st.floats(0, 1))
-def test_sparse_forms_are_the_same_function_and_come_back_bit_for_bit(case, form, sparsity):
+def test_sparse_formats_are_the_same_function_and_are_loaded_bit_for_bit(case, form, sparsity):
     model = case.model()
     pruned, wanted, _ = apply(model, PruneMagnitude(sparsity))
     stored, _ = compress(pruned, [StoreSparse(form)], calibrated(model))
     assert_outputs(outputs(stored, calibrated(model)), wanted, rtol=1e-4, atol=1e-4)
     assert footprint(stored).non_zeros == footprint(pruned).non_zeros
     assert footprint(stored).parameters == footprint(model).parameters
-    assert_comes_back(stored, calibrated(model))
+    assert_loaded_bit_for_bit(stored, calibrated(model))
 
 
-def assert_comes_back(model, calibration):
+def assert_loaded_bit_for_bit(model, calibration):
     with tempfile.TemporaryDirectory() as directory:
         save_model(Path(directory) / "saved", model)
         again = load_model(Path(directory) / "saved")
@@ -130,7 +130,7 @@ def assert_comes_back(model, calibration):
 
 
 @pytest.mark.parametrize("form", [*FORMS, "2:4"])
-def test_a_sparse_file_is_as_small_as_its_bits_say(tmp_path, form):
+def test_the_size_of_a_sparse_file_equals_its_bits(tmp_path, form):
     model = tiny_model()
     pruned, _ = compress(model, [PruneMagnitude(0.5, pattern="2:4"), StoreSparse(form)], tiny_calibration(model))
     save_model(tmp_path / "model", pruned)
@@ -148,7 +148,7 @@ def block_of(path):
 
 
 @pytest.mark.parametrize("step", [PruneWanda(0.5), PruneSparseGPT(0.5)])
-def test_a_block_is_pruned_by_the_inputs_that_it_gets_from_the_pruned_ones_before_it(step):
+def test_a_block_is_pruned_with_the_inputs_from_the_pruned_blocks_before_it(step):
     model = tiny_model()
     calibration = tiny_calibration(model)
     pruned = masked_layers(compress(model, [step], calibration)[0])
@@ -170,7 +170,7 @@ def test_a_block_is_pruned_by_the_inputs_that_it_gets_from_the_pruned_ones_befor
 
 
 def test_an_expert_that_no_token_reaches_is_pruned_by_magnitude():
-    """Its inputs say nothing; with all norms 0 its first columns would go, or all of it."""
+    """Without inputs there are no statistics; with all norms 0 its first columns would be removed, or all of it."""
     model = tiny_model(experts=3)
     mixtures = [layer.feed_forward for layer in model.layers]
     closed = [
@@ -189,7 +189,7 @@ def test_an_expert_that_no_token_reaches_is_pruned_by_magnitude():
 
 
 @given(drawn(), st.floats(0.1, 0.9))
-def test_repaired_weights_are_the_least_squares_answer_of_the_teacher(case, sparsity):
+def test_refitted_weights_are_the_least_squares_fit_to_the_teacher(case, sparsity):
     model = case.model()
     calibration = calibrated(model)
     pruned, _ = compress(model, [PruneMagnitude(sparsity)], calibration)
@@ -204,7 +204,7 @@ def test_repaired_weights_are_the_least_squares_answer_of_the_teacher(case, spar
         assert errors[1] <= errors[0] * (1 + 1e-4) + 1e-6
 
 
-def test_repair_needs_masks_and_a_teacher_of_the_same_shape():
+def test_a_refit_needs_masks_and_a_teacher_of_the_same_shape():
     model = tiny_model()
     with pytest.raises(ConfigError, match="no masks"):
         compress(model, [RefitWeights()], tiny_calibration(model))
@@ -255,7 +255,7 @@ def test_gradual_pruning_follows_the_schedule_and_masks_are_nested(monkeypatch):
     assert all(np.array_equal(layer.mask, earlier[path]) for path, layer in masked_layers(pruned).items())
 
 
-def test_what_is_removed_loses_its_momentum():
+def test_removed_weights_lose_their_momentum():
     model, _ = compress(tiny_model(), [PruneMagnitude(0.0)], None)
     state = State.start(model, Settings(steps=1))
     rng = np.random.default_rng(0)
@@ -281,8 +281,8 @@ def test_iterative_pruning_without_pruning_is_the_dense_training_bit_for_bit(rew
 
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
-def test_rounds_prune_what_was_trained_and_rewind_what_is_left(scope, monkeypatch):
-    """Every training is replaced by one that is seen: it adds noise to what it may change."""
+def test_rounds_prune_the_trained_weights_and_rewind_the_remaining_ones(scope, monkeypatch):
+    """A replacement of every training is observed: it adds noise to the weights that may change."""
     model, given_models, rng = tiny_model(), [], np.random.default_rng(0)
 
     def noisy(self, current, calibration, progress):
@@ -331,7 +331,7 @@ def test_losses_of_single_layers_are_those_with_only_that_layer_changed():
 
 @settings(max_examples=10)
 @given(drawn(), st.sampled_from(["magnitude", "wanda"]), st.floats(0, 0.7))
-def test_layers_lose_different_shares_that_meet_the_sparsity_together(case, method, sparsity):
+def test_layers_lose_different_fractions_that_meet_the_sparsity_together(case, method, sparsity):
     model = case.model()
     levels = (0.0, 0.4, 0.8)
     pruned, _, _ = apply(model, PruneBySensitivity(sparsity, method, levels, documents=2))
@@ -383,7 +383,7 @@ def test_the_sparsity_of_a_layer_follows_from_its_losses():
     ],
     ids=repr,
 )
-def test_settings_that_mean_nothing_are_refused(step):
+def test_invalid_settings_are_refused(step):
     model = tiny_model()
     with pytest.raises(ConfigError):
         compress(model, [step], tiny_calibration(model))
@@ -392,7 +392,7 @@ def test_settings_that_mean_nothing_are_refused(step):
 @pytest.mark.parametrize(
     "step", [PruneWanda(0.5), PruneSparseGPT(0.5), PruneGradually(0.5, 1), PruneBySensitivity(0.5)]
 )
-def test_a_model_that_was_changed_already_is_refused(step):
+def test_a_model_that_is_already_compressed_is_refused(step):
     model = small_model("llama")
     with pytest.raises(ConfigError, match="already: put this step before"):
         apply(model, PruneMagnitude(0.5), step)

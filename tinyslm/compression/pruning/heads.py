@@ -200,7 +200,7 @@ def slice_heads(
     keep = require_ascending(keep, heads)
     kept = np.bincount(keep // (heads // groups), minlength=groups)  # (G,)
     if np.any(kept != kept[0]):
-        raise ConfigError(f"every key/value head must keep as many query heads, found {kept.tolist()}")
+        raise ConfigError(f"every key/value head must keep the same number of query heads, found {kept.tolist()}")
     features = head_features(keep, head_dim)
     return take_outputs(query, features), take_inputs(output, features)
 

@@ -32,7 +32,7 @@ def layer_importance(states: list[np.ndarray]) -> np.ndarray:
 
     References
     ----------
-    Men et al. 2024, "ShortGPT" (arXiv 2403.03853), eq. 1.
+    Men et al. 2024, "ShortGPT" (arXiv 2403.03853): block influence.
 
     Examples
     --------

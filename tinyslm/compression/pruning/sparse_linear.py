@@ -15,7 +15,7 @@ import scipy
 from tinyslm.autodiff import differentiable
 from tinyslm.compression.pruning.n_m import PackedNM, n_m_mask, pack_n_m, packed_bytes, parse_pattern
 from tinyslm.errors import ConfigError, DataError
-from tinyslm.modules import LinearLayer
+from tinyslm.modules import Linear, LinearLayer
 from tinyslm.tree import Array, constant
 
 
@@ -72,7 +72,6 @@ class CsrLinear(LinearLayer):
 
     Examples
     --------
-    >>> from tinyslm.modules import Linear
     >>> layer = CsrLinear.from_linear(Linear(np.array([[0.0, 2.0], [3.0, 0.0]])))
     >>> layer.values, layer.columns.tolist(), layer(np.array([1.0, 10.0]))
     (array([2., 3.]), [1, 0], array([20.,  3.]))
@@ -99,11 +98,11 @@ class CsrLinear(LinearLayer):
         }
 
     @classmethod
-    def from_linear(cls, linear: LinearLayer):
+    def from_linear(cls, linear: Linear):
         """The layer with the non-zero weights of a linear layer."""
         matrix = scipy.sparse.csr_array(linear.dense_weight())
-        indices = [array.astype(np.int32) for array in (matrix.indices, matrix.indptr)]
-        return cls(matrix.data, *indices, linear.bias, matrix.shape[1])
+        columns, row_starts = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)
+        return cls(matrix.data, columns, row_starts, linear.bias, matrix.shape[1])
 
     def __call__(self, x):
         """x: (..., in) -> (..., out)."""
@@ -139,7 +138,6 @@ class BitmapLinear(LinearLayer):
 
     Examples
     --------
-    >>> from tinyslm.modules import Linear
     >>> layer = BitmapLinear.from_linear(Linear(np.array([[0.0, 2.0], [3.0, 0.0]])))
     >>> layer.values, layer.bitmap.tolist(), layer(np.array([1.0, 10.0]))
     (array([2., 3.]), [[64], [128]], array([20.,  3.]))
@@ -164,7 +162,7 @@ class BitmapLinear(LinearLayer):
         }
 
     @classmethod
-    def from_linear(cls, linear: LinearLayer):
+    def from_linear(cls, linear: Linear):
         """The layer with the non-zero weights of a linear layer."""
         weight = linear.dense_weight()
         present = weight != 0
@@ -196,7 +194,6 @@ class NMLinear(LinearLayer):
 
     Examples
     --------
-    >>> from tinyslm.modules import Linear
     >>> layer = NMLinear.from_linear(Linear(np.array([[5.0, 0.0, 0.0, 7.0]])), "2:4")
     >>> layer.values, layer(np.ones(4))
     (array([[[5., 7.]]]), array([12.]))
@@ -225,7 +222,7 @@ class NMLinear(LinearLayer):
         }
 
     @classmethod
-    def from_linear(cls, linear: LinearLayer, pattern: str):
+    def from_linear(cls, linear: Linear, pattern: str):
         """The layer with a pattern such as "2:4". Raises DataError if a group has more than n non-zero weights."""
         weight, (n, m) = linear.dense_weight(), parse_pattern(pattern)
         mask = n_m_mask(np.abs(weight), n, m)  # a group with fewer than n non-zero weights keeps zeros

@@ -26,9 +26,10 @@ def sparsegpt(
     """SparseGPT: the pruned weight matrix, whose kept weights compensate for the removed weights.
 
     The mask is chosen per block of columns, when the loop reaches the block: it removes the weights with the lowest
-    saliency W_ij^2 / U_jj^2, compared over all rows of the block, where H^-1 = U^T U (see `error_compensation`). The
-    weights to the right then change to reduce the output error. Exactly round(sparsity * size) weights are removed in
-    total. Columns with an input that is always 0 become 0 in addition. Computed in float64.
+    saliency W_ij^2 / U_jj^2, where H^-1 = U^T U (see `error_compensation`). They are compared over all rows of the
+    block, or with a pattern within each group of m. The weights to the right then change to reduce the output error.
+    Exactly round(sparsity * size) weights are removed in total; columns with an input that is always 0 become 0 in
+    addition. Computed in float64.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ class PruneMagnitude:
         return with_masks(model, magnitude_masks(model, self.sparsity, self.scope, pattern))
 
 
-def magnitude_masks(model, sparsity, scope="layer", pattern=None) -> dict:
+def magnitude_masks(model, sparsity, scope="layer", pattern=None):
     """{path: mask} by magnitude, per layer, with a global threshold, or per group of a pattern (n, m).
 
     Weights removed earlier are 0, so they are removed first.
