@@ -22,7 +22,7 @@ def _reported(path, action):
         raise Error(f"{path}: cannot be {action} ({problem.strerror or problem})") from problem
 
 
-def flush_to_disk(path):
+def flush_to_disk(path: str | Path) -> None:
     """Wait until the contents of a file or directory are on the disk."""
     if os.name == "nt":  # Windows cannot open directories; its file system keeps renames in order
         return
@@ -34,7 +34,7 @@ def flush_to_disk(path):
 
 
 @contextmanager
-def atomic_file(path):
+def atomic_file(path: str | Path):
     """Open a temporary binary file beside `path`; when the block ends without an exception it becomes `path`.
 
     Symbolic links are followed. Raises Error if it cannot be written, or exists and is not a regular file.
@@ -56,7 +56,7 @@ def atomic_file(path):
             temporary.unlink(missing_ok=True)
 
 
-def check_new_directory(path):
+def check_new_directory(path: str | Path) -> None:
     """Raise Error unless a new directory can be made: it is absent or empty, and its parent can be written."""
     path = Path(os.path.abspath(path))
     with _reported(path, "read"):
@@ -68,7 +68,7 @@ def check_new_directory(path):
 
 
 @contextmanager
-def atomic_directory(path):
+def atomic_directory(path: str | Path):
     """Make a temporary directory beside `path`; when the block ends without an exception it becomes `path`.
 
     Raises Error if `path` exists and is not an empty directory, or cannot be written.

@@ -16,7 +16,7 @@ LONGEST_SHOWN = 200  # characters
 LARGEST_JSON = 100_000_000  # bytes; the limit of the safetensors library for its header
 
 
-def parse_json(text, where):
+def parse_json(text: bytes, where) -> dict:
     """The object in UTF-8 encoded JSON (bytes). Raises CheckpointError naming `where`."""
 
     def without_duplicates(pairs):
@@ -37,7 +37,7 @@ def parse_json(text, where):
     return value
 
 
-def read_json(path):
+def read_json(path: str | Path) -> dict:
     """The object in a JSON file. Raises CheckpointError naming the file."""
     path = Path(path)
     check_file(path)
@@ -49,13 +49,13 @@ def read_json(path):
         raise CheckpointError(f"{path}: cannot be read ({problem.strerror})") from problem
 
 
-def shown(value):
+def shown(value) -> str:
     """The repr of a value for a message, shortened to LONGEST_SHOWN characters."""
     text = _SHORT.repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
-def check_file(path):
+def check_file(path: str | Path) -> None:
     """Raise CheckpointError unless path is a file."""
     if os.path.isdir(path):
         raise CheckpointError(f"{path}: is a directory, expected a file")

@@ -51,7 +51,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     bits: np.ndarray  # mapped from the file, read-only; bfloat16 and booleans as unsigned integers
 
-    def read(self, dtype=None):
+    def read(self, dtype=None) -> np.ndarray:
         """The numbers as a new array: converted to `dtype`, or as stored (bfloat16 as float32) if it is None."""
         array = np.empty(self.shape, self.zeros().dtype if dtype is None else dtype)
         stored, out = np.atleast_1d(self.bits, array)
@@ -62,18 +62,18 @@ class StoredTensor:
                 np.copyto(out[rows], stored[rows], casting="unsafe")
         return array
 
-    def zeros(self):
+    def zeros(self) -> np.ndarray:
         """Zeros with the shape and dtype of `read()` that need no memory. Reads nothing."""
         dtype = {"BF16": np.dtype(np.float32), "BOOL": np.dtype(bool)}.get(self.dtype, self.bits.dtype)
         return np.broadcast_to(np.zeros((), dtype.newbyteorder("=")), self.shape)
 
 
-def upcast_bfloat16(bits):
+def upcast_bfloat16(bits: np.ndarray) -> np.ndarray:
     """bfloat16 bits (uint16) as float32, exactly: the bits followed by sixteen zeros."""
     return upcast(bits, np.empty(bits.shape, np.float32))
 
 
-def round_to_bfloat16(array):
+def round_to_bfloat16(array: np.ndarray) -> np.ndarray:
     """The nearest bfloat16 of every float32, ties to even, as bits (uint16)."""
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16  # a carry into the exponent is correct
@@ -81,7 +81,7 @@ def round_to_bfloat16(array):
     return np.where(np.isnan(array), quiet, rounded).astype(np.uint16)
 
 
-def read_safetensors(path) -> dict[str, StoredTensor]:
+def read_safetensors(path: str | Path) -> dict[str, StoredTensor]:
     """{name: tensor} of a file, in the order of its header. Reads only the header.
 
     Raises CheckpointError, naming file, tensor, found and expected, for a damaged file.
@@ -144,7 +144,7 @@ def _check_coverage(path, header, size):
         raise CheckpointError(f"{path}: the tensors end at byte {position} of the data, found {size} bytes")
 
 
-def write_safetensors(path, tensors, stored_as=None):
+def write_safetensors(path: str | Path, tensors: dict[str, np.ndarray], stored_as: dict[str, str] | None = None):
     """Write {name: array} atomically.
 
     stored_as: {name: floating dtype of the format, such as "F16"} for arrays that are converted.

@@ -6,6 +6,7 @@ overwritten by the next, so a matrix is never in memory twice. Pages of a memory
 
 import math
 import mmap
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -15,7 +16,7 @@ TILE_BYTES = 2**19  # of float32 numbers: small enough for the cache of one core
 READ_AROUND = 2**21  # bytes: reading one page of a mapped file can load this much around it
 
 
-def upcast(stored, out):
+def upcast(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Write stored numbers into `out`, an array of the same shape, and return it.
 
     stored: floating-point numbers of any precision, or bfloat16 as its bits (uint16). bfloat16 is the upper half of a
@@ -31,7 +32,7 @@ def upcast(stored, out):
     return out
 
 
-def row_slices(*arrays):
+def row_slices(*arrays: np.ndarray) -> Iterator[slice]:
     """Yield slices of the first axis of arrays of one shape, of TILE_BYTES each when upcast to float32.
 
     Pages that were read are released once READ_AROUND bytes were used: releasing them after every tile would load the
@@ -47,7 +48,7 @@ def row_slices(*arrays):
             released = tile.stop
 
 
-def upcast_tiles(stored):
+def upcast_tiles(stored: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield (rows, stored[rows] as float32). Each tile is overwritten by the next: use it before asking for more.
 
     stored: (n, ...), as in `upcast`, mapped from a file or not. float32 numbers are not copied.
@@ -61,7 +62,7 @@ def upcast_tiles(stored):
     )
 
 
-def upcast_array(stored):
+def upcast_array(stored: np.ndarray) -> np.ndarray:
     """All numbers as a new float32 array."""
     array = np.empty(stored.shape, np.float32)
     for rows, tile in upcast_tiles(stored):
@@ -69,7 +70,7 @@ def upcast_array(stored):
     return array
 
 
-def release_pages(array):
+def release_pages(array: np.ndarray) -> None:
     """Tell the operating system that the pages of a file behind a mapped array are not needed now.
 
     Until then every page that was read counts as memory of this process. Reading the array again maps the pages again,

@@ -1,5 +1,6 @@
 """Decoder-only transformer: predicts the next token at every position."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from tinyslm.models.config import DecoderConfig
 from tinyslm.models.input_checks import check_length, check_mask, check_token_ids
 from tinyslm.models.module_factory import ModuleFactory
 from tinyslm.modules import Block, Context, Embedding, Linear, MixtureOfExperts
-from tinyslm.tree import Module
+from tinyslm.tree import Array, Module
 
 
 class Decoder(Module):
@@ -23,7 +24,9 @@ class Decoder(Module):
     head: Linear | None = None
     position_embedding: Embedding | None = None
 
-    def __call__(self, token_ids, attention_mask=None, *, position_ids=None, cache=None, last_only=False, observe=None):
+    def __call__(
+        self, token_ids, attention_mask=None, *, position_ids=None, cache=None, last_only=False, observe=None
+    ) -> Array:
         """token_ids: (B, T) integers -> logits (B, T, V), or (B, 1, V) of the last position with last_only.
 
         attention_mask: (B, S), 0 for padding, over the cached tokens and these. position_ids: (T,) or (B, T); by
@@ -36,7 +39,7 @@ class Decoder(Module):
             observe("logits", logits)
         return logits
 
-    def hidden_states(self, token_ids, attention_mask=None, *, position_ids=None, cache=None, observe=None):
+    def hidden_states(self, token_ids, attention_mask=None, *, position_ids=None, cache=None, observe=None) -> Array:
         """Final hidden states, after the final norm: (B, T, C). Arguments as `__call__`."""
         past = 0 if cache is None else cache.length
         token_ids, attention_mask = self.check_inputs(token_ids, attention_mask, past)
@@ -62,14 +65,14 @@ class Decoder(Module):
         context.observe_hidden_state(len(self.layers), x)
         return x
 
-    def predict(self, states):
+    def predict(self, states: Array) -> Array:
         """Logits of the next token: (B, T, C) -> (B, T, V)."""
         logits = self.embedding.as_head(states) if self.head is None else self.head(states)
         if self.config.logit_softcap is not None:
             logits = ops.softcap(logits, cap=self.config.logit_softcap)
         return logits
 
-    def check_inputs(self, token_ids, attention_mask=None, past=0):
+    def check_inputs(self, token_ids, attention_mask=None, past: int = 0) -> tuple[Array, Array | None]:
         """token_ids and attention_mask as arrays. Raises DataError if they do not fit the model after `past` tokens."""
         token_ids = check_token_ids(token_ids, self.config.vocab_size)
         total = past + token_ids.shape[1]
@@ -82,7 +85,7 @@ class Decoder(Module):
         return self.head is None
 
 
-def build_decoder(config: DecoderConfig, make) -> Decoder:
+def build_decoder(config: DecoderConfig, make: Callable) -> Decoder:
     """A decoder with arrays made by `make(shape, kind)`; `ModuleFactory` lists the kinds."""
     parts = ModuleFactory(config, make)
 

@@ -1,5 +1,7 @@
 """Encoder-only transformer with bidirectional attention (BERT, DistilBERT)."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tinyslm import ops
@@ -8,7 +10,7 @@ from tinyslm.models.encoder_config import EncoderConfig
 from tinyslm.models.input_checks import check_length, check_mask, check_token_ids
 from tinyslm.models.module_factory import ModuleFactory
 from tinyslm.modules import Context, Embedding, LayerNorm, Linear, MaskedLMHead, PostNormBlock
-from tinyslm.tree import Module
+from tinyslm.tree import Array, Module
 
 
 class Encoder(Module):
@@ -27,7 +29,7 @@ class Encoder(Module):
     masked_lm_head: MaskedLMHead | None = None
     head: Linear | None = None
 
-    def __call__(self, token_ids, attention_mask=None, *, token_type_ids=None, observe=None):
+    def __call__(self, token_ids, attention_mask=None, *, token_type_ids=None, observe=None) -> Array:
         """token_ids: (B, T) integers -> logits (B, T, V), or states (B, T, C) without a masked-LM head.
 
         attention_mask: (B, T), 0 for padding;  token_type_ids: (B, T), 0 everywhere if None. Positions count from the
@@ -42,7 +44,7 @@ class Encoder(Module):
             observe("logits", logits)
         return logits
 
-    def hidden_states(self, token_ids, attention_mask=None, *, token_type_ids=None, observe=None):
+    def hidden_states(self, token_ids, attention_mask=None, *, token_type_ids=None, observe=None) -> Array:
         """Final hidden states: (B, T, C). Arguments as `__call__`."""
         token_ids = check_token_ids(token_ids, self.config.vocab_size)
         check_length(token_ids.shape[1], self.config.max_position_embeddings)
@@ -58,14 +60,14 @@ class Encoder(Module):
         context.observe_hidden_state(len(self.layers), x)
         return x
 
-    def predict(self, states):
+    def predict(self, states: Array) -> Array:
         """Logits of the token at each position: (B, T, C) -> (B, T, V). Raises ConfigError without a masked-LM head."""
         if self.masked_lm_head is None:
             raise ConfigError(f"this {self.config.family} model has no masked head: it predicts no tokens")
         vectors = self.masked_lm_head(states)
         return self.embedding.as_head(vectors) + self.masked_lm_head.bias if self.tied_head else self.head(vectors)
 
-    def pooled(self, states):
+    def pooled(self, states: Array) -> Array:
         """Pooled output of the first token's state: (B, T, C) -> (B, C). Raises ConfigError without a pooler."""
         if self.pooler is None:
             raise ConfigError(f"this {self.config.family} model has no pooler")
@@ -92,7 +94,7 @@ class Encoder(Module):
         return token_type_ids
 
 
-def build_encoder(config: EncoderConfig, make) -> Encoder:
+def build_encoder(config: EncoderConfig, make: Callable) -> Encoder:
     """An encoder with arrays made by `make(shape, kind)`; `ModuleFactory` lists the kinds."""
     parts = ModuleFactory(config, make)
     V, C, tied = config.vocab_size, config.hidden_size, config.tie_word_embeddings

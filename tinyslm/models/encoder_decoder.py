@@ -1,5 +1,6 @@
 """Encoder-decoder transformer with cross-attention and relative positions (T5)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from tinyslm.models.encoder_decoder_config import EncoderDecoderConfig
 from tinyslm.models.input_checks import check_mask, check_token_ids
 from tinyslm.models.module_factory import ModuleFactory
 from tinyslm.modules import Block, Context, CrossAttention, Embedding, Linear, RelativePositions
-from tinyslm.tree import Module
+from tinyslm.tree import Array, Module
 
 
 class Stack(Module):
@@ -19,7 +20,9 @@ class Stack(Module):
     norm: Any
     relative_positions: RelativePositions
 
-    def __call__(self, x, attention_mask=None, *, source=None, source_mask=None, cache=None, name="", observe=None):
+    def __call__(
+        self, x, attention_mask=None, *, source=None, source_mask=None, cache=None, name="", observe=None
+    ) -> Array:
         """x: (B, T, C) -> (B, T, C). attention_mask: (B, T), 0 for padding. source, source_mask: as in Context."""
         T, past = x.shape[1], 0 if cache is None else cache.length
         slots = np.arange(past + T)  # (S,)
@@ -42,7 +45,7 @@ class EncoderDecoder(Module):
     decoder: Stack
     head: Linear | None = None
 
-    def __call__(self, token_ids, attention_mask=None, *, decoder_token_ids=None, observe=None):
+    def __call__(self, token_ids, attention_mask=None, *, decoder_token_ids=None, observe=None) -> Array:
         """token_ids: (B, S), decoder_token_ids: (B, T) integers -> logits (B, T, V).
 
         attention_mask: (B, S), 0 for padding of the source, on either side. decoder_token_ids begin with
@@ -53,18 +56,18 @@ class EncoderDecoder(Module):
         source = self.encode(token_ids, attention_mask, observe=observe)
         return self.decode(decoder_token_ids, source, attention_mask, observe=observe)
 
-    def hidden_states(self, token_ids, attention_mask=None, *, decoder_token_ids=None, observe=None):
+    def hidden_states(self, token_ids, attention_mask=None, *, decoder_token_ids=None, observe=None) -> Array:
         """The decoder's final hidden states, after its final norm: (B, T, C). Arguments as `__call__`."""
         source = self.encode(token_ids, attention_mask, observe=observe)
         return self._decoder_states(decoder_token_ids, source, attention_mask, None, observe)
 
-    def encode(self, token_ids, attention_mask=None, *, observe=None):
+    def encode(self, token_ids, attention_mask=None, *, observe=None) -> Array:
         """The encoder's final hidden states: (B, S) integers -> (B, S, C)."""
         token_ids = check_token_ids(token_ids, self.config.vocab_size)
         attention_mask = check_mask(attention_mask, token_ids.shape)
         return self.encoder(self.embedding(token_ids), attention_mask, name="encoder", observe=observe)
 
-    def decode(self, decoder_token_ids, source, attention_mask=None, *, cache=None, observe=None):
+    def decode(self, decoder_token_ids, source: Array, attention_mask=None, *, cache=None, observe=None) -> Array:
         """Logits (B, T, V) of the token after each of decoder_token_ids (B, T), given the encoder's states (B, S, C).
 
         cache: keys and values of earlier tokens, which decoder_token_ids continue, for the same source.
@@ -84,7 +87,7 @@ class EncoderDecoder(Module):
         sources = {"source": source, "source_mask": attention_mask}
         return self.decoder(self.embedding(token_ids), **sources, cache=cache, name="decoder", observe=observe)
 
-    def predict(self, states):
+    def predict(self, states: Array) -> Array:
         """Logits of the next token: (B, T, C) -> (B, T, V)."""
         if self.config.output_scale != 1.0:
             states = states * states.dtype.type(self.config.output_scale)
@@ -96,7 +99,7 @@ class EncoderDecoder(Module):
         return self.head is None
 
 
-def build_encoder_decoder(config: EncoderDecoderConfig, make) -> EncoderDecoder:
+def build_encoder_decoder(config: EncoderDecoderConfig, make: Callable) -> EncoderDecoder:
     """An encoder-decoder with arrays made by `make(shape, kind)`; `ModuleFactory` lists the kinds."""
     parts = ModuleFactory(config, make)
 

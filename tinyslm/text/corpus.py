@@ -4,6 +4,7 @@
 on it is at least this entropy: the entropy bound, called `floor` in names and tables.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -59,7 +60,7 @@ def town_corpus(
     )
 
 
-def text_corpus(tokenizer, end_id: int, texts) -> Corpus:
+def text_corpus(tokenizer, end_id: int, texts: Iterable[str]) -> Corpus:
     """The user's documents. Every tenth is a validation document.
 
     Fewer than ten documents are joined and cut into ten pieces or more. Raises DataError if they have too few tokens.

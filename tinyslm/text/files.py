@@ -3,12 +3,13 @@
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from tinyslm.errors import DataError
 
 
-def read_documents(paths) -> list[str]:
+def read_documents(paths: Iterable[str | Path]) -> list[str]:
     """The documents of text files (UTF-8).
 
     A .jsonl or .json file has one document per line, an object with the key "text". Any other file has one document per
@@ -26,7 +27,7 @@ def read_documents(paths) -> list[str]:
     return documents
 
 
-def read_lines(path) -> list[str]:
+def read_lines(path: str | Path) -> list[str]:
     """The lines of a text file (UTF-8), or of standard input for "-". Empty lines are kept: line i is text i.
 
     Raises DataError for a file that is missing, not UTF-8 or without text.

@@ -3,6 +3,7 @@
 `tokenizers` is imported inside the functions, because the import is slow and models run without it.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from tinyslm.errors import DataError
@@ -11,10 +12,10 @@ END_OF_DOCUMENT = "<|endoftext|>"  # before and after every document; its id is 
 LARGEST_VOCABULARY = 1_000_000  # the library allocates memory for all entries and aborts if it fails
 
 
-def train_tokenizer(texts, vocabulary_size: int):
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int):
     """A byte-level BPE tokenizer that splits numbers into digits and puts END_OF_DOCUMENT before every text.
 
-    texts: an iterable of strings;  vocabulary_size: an upper bound, because a small text has fewer merges.
+    vocabulary_size: an upper bound, because a small text has fewer merges.
     Raises DataError for a size below 257 (256 bytes and END_OF_DOCUMENT) or above LARGEST_VOCABULARY.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers

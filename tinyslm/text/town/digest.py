@@ -4,11 +4,7 @@ import hashlib
 
 from tinyslm.text import town
 
-DOCUMENTS = {
-    "train": 136_000,
-    "validation": 2_000,
-    "test": 2_000,
-}  # documents per split in reported results
+DOCUMENTS = {"train": 136_000, "validation": 2_000, "test": 2_000}  # per split, in reported results
 QUESTIONS_PER_SUBJECT = 200
 
 
@@ -20,12 +16,12 @@ def digest(texts) -> str:
     return content.hexdigest()
 
 
-def split_digest(split, count) -> str:
+def split_digest(split: str, count: int) -> str:
     """Digest of the first `count` documents of a split."""
     return digest(text for _, text, _ in town.documents(split, 0, count))
 
 
-def exam_digest(count_per_subject=QUESTIONS_PER_SUBJECT) -> str:
+def exam_digest(count_per_subject: int = QUESTIONS_PER_SUBJECT) -> str:
     """Digest of the exam: subjects, contexts, options and the indices of the right options."""
     questions = town.exam_questions(count_per_subject)
     return digest(part for q in questions for part in (q.subject, q.context, *q.options, str(q.answer)))
