@@ -7,9 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.recipes.models import tiny_model
-from tinyslm.errors import ConfigError
-from tinyslm.recipes import STEPS, Distill, PruneMagnitude, PruneWanda, Quantize, Recipe, SliceNeurons, default_recipes
+from tests.recipes.models import tiny_calibration, tiny_model
+from tinyslm.checkpoints import load_model, save_model
+from tinyslm.errors import CheckpointError, ConfigError
+from tinyslm.recipes import (
+    STEPS,
+    Distill,
+    PruneMagnitude,
+    PruneWanda,
+    Quantize,
+    QuantizeGPTQ,
+    Recipe,
+    SliceNeurons,
+    compress,
+    default_recipes,
+)
 from tinyslm.recipes.recipe_files import make_step, read_recipes, recipe_entry
 
 GRID = """
@@ -144,6 +156,58 @@ def test_mistakes_are_named_with_their_place(tmp_path, text, message):
     with pytest.raises(ConfigError) as problem:
         read_recipes(path, STEPS)
     assert message in str(problem.value) and str(path) in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    "step, message",
+    [
+        ('use = "Recover"\nsteps = 3', "use is 'Recover'; Recover is now called Distill"),
+        ('use = "RepairWeights"', "use is 'RepairWeights'; RepairWeights is now called RefitWeights"),
+        (
+            'use = "Quantize"\ninteger_products = true',
+            "Quantize has no setting 'integer_products'; integer_products is now called dynamic_activations",
+        ),
+        (
+            'use = "SliceNeurons"\nratio = 0.5\nrepair = true',
+            "SliceNeurons has no setting 'repair'; repair is now called refit",
+        ),
+    ],
+)
+def test_former_names_get_one_line_with_the_current_name(tmp_path, step, message):
+    path = write(tmp_path, STEP + step)
+    with pytest.raises(ConfigError) as problem:
+        read_recipes(path, STEPS)
+    assert str(problem.value) == f"{path}: recipe 1, step 1: {message}"
+    use, *settings = (line.split(" = ") for line in step.splitlines())
+    settings = {name: json.loads(value) for name, value in settings}
+    rows = [{"name": "x", "description": "", "steps": [{"step": json.loads(use[1]), "settings": settings}]}]
+    path = write(tmp_path, json.dumps({"rows": rows}), "results.json")
+    with pytest.raises(ConfigError) as problem:
+        read_recipes(path, STEPS)
+    assert str(problem.value) == f"{path}: recipe 1, step 1: {message}"
+
+
+@pytest.mark.parametrize(
+    "step, old, new",
+    [
+        (Quantize(dynamic_activations=True), "integer_products", "dynamic_activations"),
+        (QuantizeGPTQ(bits=4), "inputs", "in_features"),
+    ],
+)
+def test_former_names_in_a_saved_model_get_one_line_with_the_current_name(tmp_path, step, old, new):
+    model = tiny_model()
+    smaller, _ = compress(model, [step], tiny_calibration(model))
+    save_model(tmp_path / "saved", smaller)
+    config = tmp_path / "saved" / "config.json"
+    config.write_text(config.read_text().replace(f'"{new}"', f'"{old}"'))
+    with pytest.raises(CheckpointError, match=f"config.json: .* has no '{old}'; {old} is now called {new}$"):
+        load_model(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("use", [3, ["Distill"], {"a": 1}])
+def test_a_step_is_named_by_a_string(use):
+    with pytest.raises(ConfigError, match=r"here: use is .*, expected one of"):
+        make_step({"use": use}, STEPS, "here")
 
 
 @pytest.mark.parametrize(

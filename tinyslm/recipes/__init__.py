@@ -1,4 +1,4 @@
-"""Techniques applied to models: steps, recipes made of steps, and what a recipe costs and saves, measured."""
+"""Compression of models: steps, recipes made of steps, and measurements of the compressed model."""
 
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.default_recipes import default_recipes

@@ -1,4 +1,4 @@
-"""The recipes of the main command: every technique in its usual form, and one combination."""
+"""The built-in recipes of `tinyslm compress`: every technique with usual settings, and one combination."""
 
 from tinyslm.compression.distillation import layer_map
 from tinyslm.errors import ConfigError
@@ -10,64 +10,82 @@ from tinyslm.recipes.recipe import Recipe
 
 
 def default_recipes(model, *, thorough=False) -> list[Recipe]:
-    """Dense, student, pruned, sliced, INT8 twice, 4 bits, SVD, learned ranks, and slice -> distil -> INT8.
+    """The built-in recipes: every technique with usual settings, and one combination.
 
-    thorough: ten times the recovery training.
+    Parameters
+    ----------
+    model : Decoder, Encoder or EncoderDecoder
+        Its number of layers determines the layers of the distilled student.
+    thorough : bool
+        Whether to train ten times as many steps.
+
+    Returns
+    -------
+    list of Recipe
+        The first one, "dense", has no steps.
+
+    Examples
+    --------
+    >>> from tinyslm.models import random_model
+    >>> from tinyslm.models.tiny_shapes import llama_shape
+    >>> recipes = default_recipes(random_model(llama_shape(50, 16, 32, 4, 2, 2, 20)))
+    >>> recipes[0].name, recipes[1].steps[0]
+    ('dense', KeepLayers(layers=(0, 3), decoder_layers=None))
     """
     longer = 10 if thorough else 1
-    recover = Distill(steps=40 * longer, learning_rate=5e-4)
+    distill = Distill(steps=40 * longer, learning_rate=5e-4)
     layers = len(model.layers)
     half = layer_map("spread", max(1, layers // 2), layers)
     return [
-        Recipe("dense", (), "the model as it is, stored in 32-bit floating point"),
+        Recipe("dense", (), "the model without compression, in 32-bit floating point"),
         Recipe(
             "distilled student",
             (KeepLayers(half), Distill(steps=90 * longer, learning_rate=1e-3)),
-            f"{len(half)} of the {layers} layers, trained to predict what the dense model predicts",
+            f"{len(half)} of the {layers} layers, trained on the predictions of the dense model",
         ),
         Recipe(
             "SparseGPT 50 %",
-            (PruneSparseGPT(sparsity=0.5), recover, FoldMasks()),
-            "half of the weights of every linear layer set to zero, the others changed to balance it, trained a little",
+            (PruneSparseGPT(sparsity=0.5), distill, FoldMasks()),
+            "half of the weights of every linear layer set to zero, the others updated to compensate; short training",
         ),
         Recipe(
             "neurons 67 %",
-            (SliceNeurons(ratio=2 / 3), recover),
-            "a third of the neurons of every feed-forward layer cut out, the rest trained a little",
+            (SliceNeurons(ratio=2 / 3), distill),
+            "a third of the neurons of every feed-forward layer removed; short training",
         ),
         Recipe("INT8 weights", (Quantize(),), "weights rounded to 8-bit integers, one scale per row; no training"),
         Recipe(
             "INT8 products",
             (Quantize(dynamic_activations=True),),
-            "weights and activations rounded to 8-bit integers and multiplied as integers; no training",
+            "weights and activations rounded to 8-bit integers, multiplied as integers (W8A8); no training",
         ),
         Recipe(
             "GPTQ 4 bits",
             (QuantizeGPTQ(bits=4),),
-            "weights rounded to 4-bit integers, the columns that follow making up for each error; no training",
+            "weights rounded to 4-bit integers, later columns updated to compensate each rounding error; no training",
         ),
         Recipe(
             "SVD 0.7",
-            (Factorize(ratio=0.7), recover),
-            "every linear layer replaced by two thin matrices with 70 % of its parameters, trained a little",
+            (Factorize(ratio=0.7), distill),
+            "every linear layer replaced by two low-rank factors with 70 % of its parameters; short training",
         ),
         Recipe(
             "learned ranks 0.7",
-            (LearnRanks(ratio=0.7), recover),
-            "the same size, but how much each layer keeps was learned from what its loss does to the model (LLRC)",
+            (LearnRanks(ratio=0.7), distill),
+            "the same total size, with a learned rank for each layer (LLRC); short training",
         ),
         Recipe(
             "slice, distil, INT8",
             (SliceNeurons(ratio=2 / 3), Distill(steps=60 * longer, learning_rate=5e-4), Quantize()),
-            "a third of the neurons cut out, distilled from the dense model, then rounded to 8-bit integers",
+            "a third of the neurons removed, distilled from the dense model, then rounded to 8-bit integers",
         ),
     ]
 
 
 def select_recipes(recipes, names, others=()) -> list[Recipe]:
-    """The dense model, the recipes with these names (or directories), and others beside them.
+    """The dense model, the recipes with these names (or directories), and the recipes in `others`.
 
-    Raises ConfigError for an unknown name, and for two that would be written to the same place.
+    Raises ConfigError for an unknown name, and for two recipes with the same directory.
     """
     known = {name: recipe for recipe in recipes for name in (recipe.name, recipe.directory)}
     for name in names:

@@ -1,22 +1,69 @@
-"""What a model is worth and what it costs: everything measured on the model as it is, nothing estimated."""
+"""Measurements of one model: size, loss, exam accuracy, weight histogram and a text sample."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from tinyslm.evaluation import footprint, take_exam
 from tinyslm.evaluation.loss import document_nats
 from tinyslm.generation import end_tokens, generate
 from tinyslm.recipes.linear_layers import is_compressible
+from tinyslm.recipes.step import ignore_progress
+from tinyslm.text.corpus import Corpus
 from tinyslm.text.loss_estimate import estimate_loss
-from tinyslm.tree import named_modules
+from tinyslm.tree import Module, named_modules
 
 
-def measure(model, tokenizer, corpus, end_id, *, prompt, dense_nats=None, progress=lambda text: None):
-    """(row, nats): footprint, loss on the validation documents, exam, weights and a sample of a model; and its
-    nats on each document (N,), which as `dense_nats` of another model give the change of the loss and its error.
+def measure(
+    model: Module,
+    tokenizer: Tokenizer,
+    corpus: Corpus,
+    end_id: int,
+    *,
+    prompt: str,
+    dense_nats: np.ndarray | None = None,
+    progress: Callable[[str], None] = ignore_progress,
+) -> tuple[dict, np.ndarray]:
+    """Measure a model: footprint, loss on the validation documents, exam, weight histogram and a text sample.
 
-    Differences are taken document by document: how hard the documents are cancels out.
+    The change of the loss is the mean of the differences per document. Its standard error is smaller than that of the
+    loss, because the difficulty of the documents cancels out.
+
+    Parameters
+    ----------
+    model : Decoder
+    tokenizer : tokenizers.Tokenizer
+    corpus : Corpus
+        With validation documents, and optionally exam questions and the entropy bound.
+    end_id : int
+        Token at the end of a document.
+    prompt : str
+        Beginning of the text sample.
+    dense_nats : ndarray, shape (N,), optional
+        Nats of the dense model on each validation document, to compare with.
+    progress : callable
+        Called with a short description of the current work.
+
+    Returns
+    -------
+    row : dict
+        Plain values, a row of results.json. Losses are in nats per token.
+    nats : ndarray, shape (N,)
+        Nats of the model on each validation document.
+
+    Examples
+    --------
+    >>> from tinyslm.models import random_model
+    >>> from tinyslm.models.tiny_shapes import llama_shape
+    >>> from tinyslm.text import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a rose is a rose"], 260)
+    >>> model = random_model(llama_shape(260, 16, 32, 1, 2, 2, 20))
+    >>> corpus = Corpus(training=[], validation=[np.arange(9), np.arange(5)])
+    >>> row, nats = measure(model, tokenizer, corpus, 0, prompt="a rose")
+    >>> row["loss"]["tokens"], nats.shape
+    (12, (2,))
     """
     progress("measuring loss")
     nats, tokens = document_nats(model, corpus.validation)
@@ -42,7 +89,7 @@ def measure(model, tokenizer, corpus, end_id, *, prompt, dense_nats=None, progre
 
 
 def exam_record(exam) -> dict:
-    """An exam as it is written down."""
+    """The result of an exam as plain values."""
     low, high = exam.interval()
     return {
         "accuracy": exam.accuracy,
@@ -54,7 +101,7 @@ def exam_record(exam) -> dict:
 
 
 def weight_histogram(model, limit=0.3, bins=40) -> dict:
-    """How many weights of the blocks' linear layers lie in each interval of [-limit, limit]; the ends take the rest."""
+    """Histogram of the weights of the blocks' linear layers on [-limit, limit]; outliers count at the ends."""
     edges = np.linspace(-limit, limit, bins + 1)
     counts = np.zeros(bins, int)
     for path, layer in named_modules(model).items():

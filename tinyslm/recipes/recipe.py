@@ -1,18 +1,35 @@
-"""A recipe: a list of steps, each of which takes a model and returns another."""
+"""Recipe: a list of compression steps, each of which takes a model and returns another."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from tinyslm.evaluation import footprint
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.step import Step, ignore_progress
-from tinyslm.tree import map_arrays, named_arrays
+from tinyslm.tree import Module, map_arrays, named_arrays
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """steps: callables (model, calibration, progress) -> model; dataclasses, so that they can be recorded."""
+    """Named list of compression steps.
+
+    Parameters
+    ----------
+    name : str
+    steps : tuple of Step
+        Each is a dataclass, so that its settings can be recorded.
+    description : str
+        One sentence for reports.
+
+    Examples
+    --------
+    >>> from tinyslm.recipes import Quantize
+    >>> Recipe("INT8 weights", (Quantize(),)).directory
+    'int8-weights'
+    """
 
     name: str
     steps: tuple[Step, ...]
@@ -26,19 +43,76 @@ class Recipe:
 
 
 def in_rows(model):
-    """The model with every array row by row in memory, as it will be when it was saved and loaded: a product of arrays
-    that lie in memory in another way can round differently."""
+    """The model with all arrays in C order, as after saving and loading.
+
+    A different memory layout can change the rounding of matrix products.
+    """
     if all(array.flags.c_contiguous for array in named_arrays(model).values()):
         return model
     return map_arrays(lambda path, array: np.asarray(array, order="C"), model)
 
 
-def compress(model, recipe, calibration, *, progress=ignore_progress):
-    """Apply a recipe; returns (new model, record of each step). The model itself stays as it is.
+def compress(
+    model: Module,
+    recipe: Recipe | Sequence[Step],
+    calibration: Calibration | None,
+    *,
+    progress: Callable[[str], None] = ignore_progress,
+) -> tuple[Module, list[dict]]:
+    """Apply the steps of a recipe to a model, which itself is not changed.
 
-    recipe: a `Recipe`, or a list of steps;  calibration: the `Calibration` with the documents to learn from;
-    progress(text): told what is being done. A record holds the step's name and settings, its seconds, and the
-    parameters, bits and multiply-adds per token after it.
+    Parameters
+    ----------
+    model : Decoder, Encoder or EncoderDecoder
+    recipe : Recipe or sequence of Step
+    calibration : Calibration or None
+        Documents and teacher. None is enough for steps that read neither, such as `Quantize`.
+    progress : callable
+        Called with a short description of the current work.
+
+    Returns
+    -------
+    model
+        The compressed model.
+    records : list of dict
+        For each step: its name and settings, its seconds, and the parameters, bits and multiply-adds per token of the
+        model after it.
+
+    Raises
+    ------
+    ConfigError
+        If a step cannot be applied to the model.
+
+    Examples
+    --------
+    A third of the feed-forward neurons is removed, the model is trained on its teacher's outputs, and its weights are
+    rounded to 8-bit integers:
+
+    >>> from tinyslm.models import random_model
+    >>> from tinyslm.models.tiny_shapes import llama_shape
+    >>> from tinyslm.recipes import Calibration, Distill, Quantize, SliceNeurons
+    >>> teacher = random_model(
+    ...     llama_shape(
+    ...         vocab_size=50,
+    ...         hidden_size=16,
+    ...         intermediate_size=48,
+    ...         num_hidden_layers=1,
+    ...         num_attention_heads=2,
+    ...         num_key_value_heads=2,
+    ...         max_position_embeddings=20,
+    ...     )
+    ... )
+    >>> documents = [np.arange(1, 9), np.arange(11, 18)]  # token ids of training text
+    >>> calibration = Calibration(documents, teacher)
+    >>> small, records = compress(teacher, [SliceNeurons(2 / 3), Distill(steps=2), Quantize()], calibration)
+    >>> small.layers[0].feed_forward.down.in_features
+    32
+    >>> [record["step"] for record in records]
+    ['SliceNeurons', 'Distill', 'Quantize']
+    >>> bool(records[-1]["bits"] < records[0]["bits"] / 2)
+    True
+    >>> small(np.array([[1, 2, 3]])).shape  # logits
+    (1, 3, 50)
     """
     records = []
     for step in getattr(recipe, "steps", recipe):

@@ -1,8 +1,8 @@
-"""Recipes as text, to be written by hand, kept, and run again.
+"""Recipe files: recipes as TOML, written by hand.
 
     [[recipe]]
     name = "half as wide, {bits} bits"
-    grid.bits = [8, 4]                      # one recipe for each; several lists: one for each combination
+    grid.bits = [8, 4]                      # one recipe per value; with several lists, one per combination
 
     [[recipe.step]]
     use = "SliceNeurons"                    # the name of a step of `tinyslm.recipes`
@@ -12,7 +12,7 @@
     use = "Quantize"
     bits = "{bits}"                         # a value from the grid
 
-The results.json of `tinyslm compress` can stand in its place: its rows are recipes that were run.
+The results.json of `tinyslm compress` is accepted too: each of its rows contains the recipe.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ from tinyslm.recipes.recipe import Recipe
 
 
 def is_recipe_file(name) -> bool:
-    """Whether this names a file of recipes, by its ending."""
+    """Whether this is the name of a recipe file, by its suffix."""
     return Path(name).suffix in (".toml", ".json")
 
 
 def read_recipes(path, steps) -> list[Recipe]:
-    """The recipes of a file. steps: {name: class} of those that it may use. Raises ConfigError, naming the place."""
+    """The recipes in a file. steps: {name: class} of the known steps. A ConfigError names the file, recipe and step."""
     path = Path(path)
     try:
         text = path.read_text("utf-8")
@@ -46,7 +46,7 @@ def read_recipes(path, steps) -> list[Recipe]:
         content = _recipes_of_results(path, content)
     entries = content.get("recipe")
     if not isinstance(entries, list) or not entries or set(content) != {"recipe"}:
-        raise ConfigError(f"{path}: expected [[recipe]] and nothing else at the top")
+        raise ConfigError(f"{path}: expected [[recipe]] and nothing else at the top level")
     recipes = [recipe for i, entry in enumerate(entries) for recipe in expand(entry, steps, f"{path}: recipe {i + 1}")]
     names = [recipe.directory for recipe in recipes]
     for name in names:
@@ -74,9 +74,9 @@ def _recipes_of_results(path, content):
 
 
 def expand(entry, steps, where) -> list[Recipe]:
-    """The recipes that one entry stands for: one for each combination of the values of its grid."""
+    """The recipes of one entry: one per combination of the values in its grid."""
     if not isinstance(entry, dict) or not set(entry) <= {"name", "description", "grid", "step"}:
-        raise ConfigError(f"{where}: expected name, step and perhaps description and grid, found {_keys(entry)}")
+        raise ConfigError(f"{where}: expected name, step and optionally description and grid, found {_keys(entry)}")
     for key, kind in (("name", str), ("step", list)):
         if not isinstance(entry.get(key), kind) or not entry[key]:
             raise ConfigError(f"{where}: {key} is {entry.get(key)!r}, expected a {kind.__name__}")
@@ -93,12 +93,11 @@ def expand(entry, steps, where) -> list[Recipe]:
 
 
 def make_step(entry, steps, where, grid=None):
-    """The step that an entry {"use": name, setting: value} describes. Raises ConfigError for what does not fit."""
-    use = _filled(entry.get("use"), grid or {}, where) if isinstance(entry, dict) else None
+    """The step of an entry {"use": name, setting: value}. Raises ConfigError for unknown or missing settings."""
+    grid = grid or {}
+    use = _filled(entry.get("use"), grid, where) if isinstance(entry, dict) else None
     if not isinstance(use, str) or use not in steps:
-        raise ConfigError(
-            f"{where}: use is {_keys(entry)}, expected one of {', '.join(sorted(steps))}{rename_hint(use)}"
-        )
+        raise ConfigError(f"{where}: use is {_keys(entry)}{_advice(use, 'expected one of', sorted(steps))}")
     kind = steps[use]
     known = typing.get_type_hints(kind)
     settings = {}
@@ -106,8 +105,8 @@ def make_step(entry, steps, where, grid=None):
         if name == "use":
             continue
         if name not in known:
-            raise ConfigError(f"{where}: {use} has no setting {name!r}, only {', '.join(known)}{rename_hint(name)}")
-        settings[name] = _converted(_filled(value, grid or {}, where), known[name], f"{where}: {name}")
+            raise ConfigError(f"{where}: {use} has no setting {name!r}{_advice(name, 'only', known)}")
+        settings[name] = _converted(_filled(value, grid, where), known[name], f"{where}: {name}")
     missing = [
         field.name
         for field in dataclasses.fields(kind)
@@ -118,14 +117,20 @@ def make_step(entry, steps, where, grid=None):
     return kind(**settings)
 
 
+def _advice(name, words, known):
+    """End of a message about an unknown name: its current name if it was renamed, else the known names."""
+    return (isinstance(name, str) and rename_hint(name)) or f", {words} {', '.join(known)}"
+
+
 def _keys(entry):
+    """An entry in an error message: its step, or its keys."""
     if isinstance(entry, dict):
         return repr(entry["use"]) if "use" in entry else ", ".join(entry) or "nothing"
     return repr(entry)
 
 
 def _filled(value, grid, where):
-    """A value with {name} replaced by what the grid says: as it is where nothing else stands beside it."""
+    """A value with every {name} replaced by the grid's value. A value that is only "{name}" keeps the grid's type."""
     if not isinstance(value, str):
         return value
     if value.startswith("{") and value.endswith("}") and value[1:-1] in grid:
@@ -137,7 +142,7 @@ def _filled(value, grid, where):
 
 
 def _converted(value, kind, where):
-    """A value of TOML or JSON as the type that the setting is declared with."""
+    """A value from TOML or JSON as the declared type of the setting."""
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     for option in options:
         if option is type(None) and value is None:
@@ -154,6 +159,6 @@ def _converted(value, kind, where):
 
 
 def recipe_entry(recipe) -> dict:
-    """A recipe in the form of the file, as plain values: what `make_step` reads."""
+    """A recipe as plain values, in the form of a recipe file."""
     steps = [{"use": type(step).__name__, **dataclasses.asdict(step)} for step in recipe.steps]
     return {"name": recipe.name, "description": recipe.description, "step": steps}

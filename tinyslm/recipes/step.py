@@ -6,15 +6,15 @@ from tinyslm.recipes.calibration import Calibration
 
 
 def ignore_progress(text):
-    """Progress callback that shows nothing."""
+    """Progress callback without any output."""
 
 
 class Step(Protocol):
     """A frozen dataclass whose fields are the settings of a technique.
 
-    Calling it returns a new model; the model itself stays as it is. calibration: documents and teacher, for techniques
-    that read them;  progress(text): called with what is being done.
+    A call returns a new model and does not change the given one. calibration: documents and teacher, for steps that
+    read them;  progress(text): called with a short description of the current work.
     """
 
     def __call__(self, model, calibration: Calibration | None = None, progress=ignore_progress):
-        """The model after this step."""
+        """Return the model after this step."""

@@ -1,7 +1,7 @@
-"""Many independent jobs on any `concurrent.futures.Executor`, each of them finished once, however often it is stopped.
+"""Resumable sweep: many independent jobs on any `concurrent.futures.Executor`, each finished exactly once.
 
-What is done is a line in a file, written as soon as a job is finished. A sweep that was killed reads the file and does
-the rest; a worker that was killed costs what it was doing at the time, and nothing else.
+Each finished job adds a line to a file. An interrupted sweep reads the file and runs the remaining jobs. A killed
+worker loses only its current job.
 """
 
 import json
@@ -10,15 +10,16 @@ from concurrent.futures import BrokenExecutor, as_completed
 
 from tinyslm.errors import ConfigError, Error
 
-PATIENCE = 3  # executors that may break in a row without a single job being finished
+MAX_BROKEN_EXECUTORS = 3  # in a row, without a finished job in between
 
 
 def sweep(jobs, work, make_executor, path, progress=lambda finished, total: None) -> dict:
-    """{name: what work(job) returned} of all jobs, those of earlier runs read from the file `path`.
+    """{name: work(job)} of all jobs. The file `path` contains the results of earlier runs.
 
     jobs: {name: dict of plain values};  work(job) -> dict of plain values, a function that another process can import;
-    make_executor(): an executor, closed at the end, and made again where its workers die (a Dask cluster replaces its
-    own). A job that raises tinyslm.Error is finished too: {"error": what it said}. Raises Error if workers keep dying.
+    make_executor(): returns an executor, which is closed at the end. If its workers die, a new executor is made (a Dask
+    cluster replaces its workers itself). A job that raises tinyslm.Error is finished: {"error": message}. Raises Error
+    if workers die repeatedly.
     """
     finished = {name: result for name, result in read_finished(path).items() if name in jobs}
     failures = 0
@@ -34,19 +35,18 @@ def sweep(jobs, work, make_executor, path, progress=lambda finished, total: None
                         finished[name] = future.result()
                         append_line(path, {"name": name, "result": finished[name]})
                         progress(len(finished), len(jobs))
-                except BaseException:  # an interruption too: what has not begun does not begin
+                except BaseException:  # including KeyboardInterrupt: cancel the waiting jobs
                     executor.shutdown(wait=False, cancel_futures=True)
                     raise
         except BrokenExecutor as problem:
             failures = failures + 1 if len(finished) == before else 1
-            if failures >= PATIENCE:
+            if failures >= MAX_BROKEN_EXECUTORS:
                 raise Error(f"the workers died {failures} times before one job was finished ({problem})") from problem
     return {name: finished[name] for name in jobs}
 
 
 def attempt(work, job) -> dict:
-    """work(job) as a file gives it back (lists for tuples), or what was wrong with the job: the same every time, so
-    that trying it again would be no use."""
+    """work(job) as read from JSON (lists for tuples), or {"error": message}, because the error would occur again."""
     try:
         return json.loads(json.dumps(work(job)))
     except Error as problem:
@@ -54,7 +54,7 @@ def attempt(work, job) -> dict:
 
 
 def append_line(path, value):
-    """Add a value as one line of JSON, and wait until it is on the disk."""
+    """Append a value as one line of JSON, and flush it to the disk."""
     with open(path, "ab") as file:
         file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
         file.flush()
@@ -62,8 +62,10 @@ def append_line(path, value):
 
 
 def read_finished(path) -> dict:
-    """{name: result} of the lines of a file, nothing if there is none. A last line that was not written to its end is
-    cut off. Raises ConfigError for a file of another kind."""
+    """{name: result} of the lines of a file, empty if there is no file. An incomplete last line is removed.
+
+    Raises ConfigError for a file of another kind.
+    """
     if not os.path.lexists(path):
         return {}
     with open(path, "rb+") as file:

@@ -1,8 +1,8 @@
-"""What a model of each kind predicts on plain documents, so that techniques can measure and train all of them.
+"""Training task of each kind of model on plain documents, for measuring and training.
 
-A decoder predicts the next token. An encoder predicts tokens that were hidden from it (Devlin et al. 2019, section 3.1,
-here always by the mask token). An encoder-decoder reads the first half of a document and writes the second (prefix
-language modelling; Raffel et al. 2020, section 3.3.1).
+A decoder predicts the next token. An encoder predicts masked tokens (Devlin et al. 2019, section 3.1; here a predicted
+token is always replaced by the mask token). An encoder-decoder reads the first half of a document and predicts the
+second (prefix language modelling; Raffel et al. 2020, section 3.3.1).
 """
 
 import zlib
@@ -16,11 +16,11 @@ from tinyslm.models import Encoder, EncoderDecoder
 from tinyslm.models.losses import following_labels, preceding_tokens
 from tinyslm.ops import IGNORED
 
-HIDDEN_SHARE = 0.15  # of the tokens, from an encoder
+HIDDEN_SHARE = 0.15  # of the tokens, masked for an encoder
 
 
 class Task(NamedTuple):
-    """inputs: what the model is called with, by keyword;  targets: (B, T) what each position predicts, or IGNORED."""
+    """inputs: keyword arguments of the model;  targets: (B, T) the token predicted at each position, or IGNORED."""
 
     inputs: dict[str, Any]
     targets: np.ndarray
@@ -29,8 +29,8 @@ class Task(NamedTuple):
 def task_of(model, token_ids, labels, mask_token_id=None) -> Task:
     """The task of a model of this kind on rows of documents.
 
-    token_ids: (B, T);  labels: (B, T), the same with IGNORED for padding on the right.  mask_token_id: what hides a
-    token from an encoder. Which ones are hidden follows from the document's tokens: the same document, the same task.
+    token_ids: (B, T);  labels: (B, T), the same with IGNORED for padding on the right.  mask_token_id: the mask token,
+    for an encoder. The document's tokens determine the masked positions: the same document has the same task.
     """
     if isinstance(model, Encoder):
         return hide_tokens(token_ids, labels, mask_token_id)
@@ -40,15 +40,14 @@ def task_of(model, token_ids, labels, mask_token_id=None) -> Task:
 
 
 def hide_tokens(token_ids, labels, mask_token_id) -> Task:
-    """An encoder's task: some tokens of each document are replaced by the mask token, and only those are targets.
+    """The task of an encoder: the mask token replaces some tokens of each document, and only those are targets.
 
-    token_ids, labels: (B, T), labels with IGNORED for padding on the right, which is never hidden and which
-    attention_mask leaves out;  returns inputs token_ids and attention_mask. A token is hidden with probability
-    HIDDEN_SHARE, at least one of each row is. Which ones follows from the row's own tokens: of what stands beside it in
-    the batch, and of how much padding there is, it does not depend.
+    token_ids, labels: (B, T), labels with IGNORED for padding on the right;  returns inputs token_ids and
+    attention_mask (0 for padding). A token is masked with probability HIDDEN_SHARE, at least one per row, never
+    padding. The tokens of a row determine its masked positions; other rows and padding have no effect.
     """
     if mask_token_id is None:
-        raise ConfigError("an encoder needs a mask_token_id: the token that hides others from it")
+        raise ConfigError("an encoder needs a mask_token_id: the token that replaces predicted tokens")
     real = labels != IGNORED
     chances = np.full(token_ids.shape, 2.0)
     for row, tokens, is_real in zip(chances, token_ids, real, strict=True):
@@ -61,6 +60,7 @@ def hide_tokens(token_ids, labels, mask_token_id) -> Task:
 
 
 def _second_halves(config, token_ids, labels):
+    """The task of an encoder-decoder: sources (B, S) are the first halves of the rows, targets (B, T) the second."""
     lengths = np.count_nonzero(labels != IGNORED, axis=1)  # (B,)
     middles = np.minimum(np.maximum(lengths // 2, 1), lengths)
     sources = np.zeros((len(token_ids), max(middles.max(), 1)), token_ids.dtype)  # (B, S)
