@@ -7,7 +7,7 @@ with other leaves. The gradient of a loss is a tree of the same form.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, dataclass_transform
+from typing import TYPE_CHECKING, Any, dataclass_transform
 
 import numpy as np
 
@@ -26,6 +26,12 @@ class Module:
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
         dataclass(eq=False, repr=False)(cls)
+
+    if TYPE_CHECKING:  # fields, and what a call takes and returns, depend on the subclass
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __call__(self, *inputs: Any, **settings: Any) -> Any: ...
 
     def replace(self, **changes):
         """A copy with other values of some fields. The module itself does not change."""
@@ -135,7 +141,7 @@ def named_parameters(tree) -> dict[str, Array]:
     return found
 
 
-def named_modules(tree, kind=Module, path: str = "") -> dict[str, Module]:
+def named_modules(tree, kind=Module, path: str = "") -> dict[str, Any]:
     """{path: module} of every module of class `kind`, parents before children."""
     found = {path: tree} if isinstance(tree, kind) else {}
     below = f"{path}." if path else ""

@@ -52,7 +52,9 @@ class MappedLayer(WeightLayer):
         """Number of non-zeros of the matrix, counted a tile at a time, and of the bias."""
         bias = getattr(self, "bias", None)
         tiles = upcast_tiles(getattr(self, self.matrix))
-        return sum(np.count_nonzero(tile) for _, tile in tiles) + (0 if bias is None else np.count_nonzero(bias))
+        return sum(int(np.count_nonzero(tile)) for _, tile in tiles) + int(
+            0 if bias is None else np.count_nonzero(bias)
+        )
 
     def num_bytes(self) -> int:
         """Bytes of the bias in memory. The matrix is in the file and counts as 0."""

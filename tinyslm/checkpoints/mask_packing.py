@@ -33,7 +33,7 @@ def unpack_mask(arrays: dict[str, Array], shape: tuple[int, int], where: str) ->
         raise CheckpointError(f"{where}: packed_mask is {found}, expected uint8({num_bytes},)")
     mask = np.unpackbits(packed, count=num_weights).astype(bool).reshape(shape)
     if kept is None or kept.shape != (np.count_nonzero(mask),):
-        found = "missing" if kept is None else kept.shape
+        found = "missing" if kept is None else f"{kept.shape}"
         raise CheckpointError(f"{where}: kept_weights is {found}, expected ({np.count_nonzero(mask)},)")
     weight = np.zeros(shape, kept.dtype)
     weight[mask] = kept

@@ -160,7 +160,8 @@ def write_safetensors(path: str | Path, tensors: dict[str, np.ndarray], stored_a
         stored_as.setdefault(name, own)
     # Larger dtypes first: every tensor then begins at a multiple of its item size.
     order = sorted(arrays, key=lambda name: (-np.dtype(DTYPES[stored_as[name]]).itemsize, name))
-    header, position = {"__metadata__": {"format": "pt"}}, 0
+    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    position = 0
     for name in order:
         end = position + arrays[name].size * np.dtype(DTYPES[stored_as[name]]).itemsize
         shape = list(arrays[name].shape)

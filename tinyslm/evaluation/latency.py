@@ -42,7 +42,8 @@ def measure_speeds(
         progress(f"measuring speed, round {number} of {rounds}")
         for model, found in zip(models, rates, strict=True):
             found.append(_run(model, prompt_length, new_tokens, seed))
-    return [tuple(map(Speed.of, zip(*found[1:], strict=True))) for found in rates]
+    columns = [zip(*found[1:], strict=True) for found in rates]
+    return [(Speed.of(prompt), Speed.of(generation)) for prompt, generation in columns]
 
 
 def _run(model, prompt_length, new_tokens, seed):

@@ -1,6 +1,7 @@
 """Autoregressive generation: predict the next token, append it, repeat."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def generate(
     >>> generate(random_model(config), np.array([[1, 2, 3]]), 4).shape
     (1, 4)
     """
-    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "cache": cache}
+    options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "cache": cache}
     steps = list(
         stream(model, token_ids, max_new_tokens, attention_mask=attention_mask, stop_tokens=stop_tokens, **options)
     )
@@ -112,7 +113,7 @@ def stream(
         if step:
             state.read(tokens)
         drawn = sample(state.next_logits(), generator, temperature, top_k, top_p)  # (B,)
-        tokens = np.where(finished, tokens, drawn) if step else drawn
+        tokens = drawn if tokens is None else np.where(finished, tokens, drawn)
         yield tokens.copy()
         finished = finished | np.any(tokens[:, None] == stop_tokens, axis=1)
         if finished.all():

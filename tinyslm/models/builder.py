@@ -12,7 +12,7 @@ from tinyslm.models.encoder_decoder import build_encoder_decoder
 from tinyslm.models.encoder_decoder_config import EncoderDecoderConfig
 from tinyslm.tree import Module
 
-BUILDERS = {
+BUILDERS: dict[type, Callable] = {
     DecoderConfig: build_decoder,
     EncoderConfig: build_encoder,
     EncoderDecoderConfig: build_encoder_decoder,

@@ -26,8 +26,8 @@ class ModuleFactory:
         """A linear layer with weight (outputs, inputs)."""
         return Linear(self.make((outputs, inputs), kind), self.make((outputs,), "bias") if bias else None)
 
-    def norm(self, size: int | None = None) -> RMSNorm | LayerNorm:
-        """The norm of this configuration over `size` features, hidden_size by default."""
+    def norm(self, size: int | None = None) -> Any:
+        """The norm of this configuration, an RMSNorm or a LayerNorm, over `size` features, hidden_size by default."""
         config, size = self.config, size or self.config.hidden_size
         if config.norm == "layer":
             return LayerNorm(self.make((size,), "gain"), self.make((size,), "bias"), config.norm_eps)

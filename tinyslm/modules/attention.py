@@ -46,7 +46,7 @@ class Attention(Module):
             query, key = ops.rotary(query, cos=cos, sin=sin), ops.rotary(key, cos=cos, sin=sin)
         if context.cache is not None:
             key, value = context.cache.extend(context.layer, key, value)  # (B, S, G, D)
-        settings = {
+        settings: dict[str, Any] = {
             "scale": self.scale,
             "causal": self.causal,
             "window": self.window,

@@ -1,5 +1,7 @@
 """Cross attention: queries from one sequence, keys and values from another."""
 
+from typing import Any
+
 from tinyslm import ops
 from tinyslm.autodiff import value_of
 from tinyslm.modules.forward_context import Context
@@ -30,7 +32,7 @@ class CrossAttention(Module):
             key, value = self.keys_and_values(context.source)
         else:
             key, value = context.cache.keep(context.layer, lambda: self.keys_and_values(context.source))
-        settings = {"scale": self.scale, "causal": False, "attention_mask": context.source_mask}
+        settings: dict[str, Any] = {"scale": self.scale, "causal": False, "attention_mask": context.source_mask}
         context.observe("cross_attention.queries", query)
         context.observe("cross_attention.keys", key)
         context.observe("cross_attention.values", value)

@@ -41,7 +41,7 @@ class WeightLayer(Module):
 
     def num_non_zeros(self) -> int:
         """Number of parameters that are not 0."""
-        return np.count_nonzero(self.dense_weight()) + np.count_nonzero(_bias(self))
+        return int(np.count_nonzero(self.dense_weight()) + np.count_nonzero(_bias(self)))
 
     def num_bits(self) -> int:
         """Bits for storing its arrays, including scales and indices. A boolean takes one bit."""

@@ -8,6 +8,7 @@ from tinyslm.errors import DataError
 from tinyslm.ops import IGNORED
 from tinyslm.recipes.tasks import Task, task_of
 from tinyslm.text.batches import document_rows, pad_documents, split_long
+from tinyslm.tree import Module
 
 LONGEST_ROW = 256  # tokens; longer documents are cut
 
@@ -39,7 +40,7 @@ class Calibration:
     """
 
     documents: list[np.ndarray]
-    teacher: object
+    teacher: Module
     seed: int = 0
     statistics_documents: int = 64
     mask_token_id: int | None = None
@@ -66,4 +67,4 @@ class Calibration:
 
     def count_targets(self, token_ids, labels) -> int:
         """Number of predicted tokens of these rows."""
-        return np.count_nonzero(self.task(token_ids, labels).targets != IGNORED)
+        return int(np.count_nonzero(self.task(token_ids, labels).targets != IGNORED))

@@ -72,7 +72,7 @@ def to_svg(figure, prefix, title) -> str:
     text = re.sub(r'xlink:href="#', f'href="#{prefix}-', text)
     for color, variable in CSS_COLORS.items():
         text = text.replace(color, f"var({variable})")
-    view_box = re.search(r'viewBox="([^"]*)"', text).group(1)
+    (view_box, *_) = re.findall(r'viewBox="([^"]*)"', text)
     body = text[text.index(">") + 1 :].strip()
     return f'<svg viewBox="{view_box}" role="img" aria-label="{title}">\n{body}'
 

@@ -1,10 +1,10 @@
 """Loss estimate: mean loss in nats per token, with its standard error."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class LossEstimate:
         return math.exp(self.nats)
 
 
-def estimate_loss(totals: Sequence[float], tokens: Sequence[int]) -> LossEstimate:
+def estimate_loss(totals: ArrayLike, tokens: ArrayLike) -> LossEstimate:
     """Mean loss over all tokens. totals: (N,) nats of each document;  tokens: (N,) its number of predicted tokens.
 
     The standard error is that of a ratio of means over documents (Cochran 1977, Sampling Techniques, chapter 6), and 0

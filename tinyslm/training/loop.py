@@ -65,7 +65,7 @@ def batch_rows(step: int, count: int, settings: Settings) -> Array:
 
 def count_next_tokens(token_ids: Array, labels: Array) -> int:
     """Number of tokens that a decoder predicts: in each row, all labels but the first."""
-    return np.count_nonzero(labels[:, 1:] != IGNORED)
+    return int(np.count_nonzero(labels[:, 1:] != IGNORED))
 
 
 def batch_gradients(

@@ -1,6 +1,6 @@
 """Validated access to the keys of a config.json."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tinyslm.checkpoints.json_files import shown
@@ -121,7 +121,7 @@ class ConfigReader:
 
 
 # {field of the configuration: (key of config.json, its reader, default of the class in transformers)}
-FieldTable = dict[str, tuple[str, Callable[[ConfigReader, str], Any], Any]]
+FieldTable = Mapping[str, tuple[str, Callable[[ConfigReader, str], Any], Any]]
 
 
 def read_fields(keys: ConfigReader, table: FieldTable) -> dict[str, Any]:

@@ -28,13 +28,14 @@ class Family:
 
     model_type: str  # the key of this name in config.json
     architecture: str  # the class in transformers
-    tensors: dict[str | tuple[str, ...], str]
+    tensors: dict[Any, str]  # keys: str | tuple[str, ...]
     fields: FieldTable
     base: str
+    headless_architecture: str = ""  # the class in transformers without the masked-LM head
     read: Callable[[ConfigReader], dict[str, Any]] = lambda keys: {}  # config.json -> fields outside the table
     write: Callable[[Any], dict[str, Any]] = lambda config: {}  # the reverse
     defaults: dict[str, Any] = field(default_factory=dict)  # {key: default} beside the table
-    config: type = DecoderConfig
+    config: Any = DecoderConfig  # a class of configurations
     transposed: frozenset[str] = frozenset()  # tensors whose weight is stored as (in, out)
     ignored: tuple[str, ...] = ()  # patterns of tensors that hold no parameters
     fixed: dict[str, Any] = field(default_factory=dict)  # {key: the only value that is supported}
@@ -75,7 +76,8 @@ class Family:
         if not isinstance(config, self.config):
             kinds = f"a {self.config.__name__}, found a {type(config).__name__}"
             raise ConfigError(f"a {self.model_type} checkpoint holds {kinds}; it must be saved as another family")
-        values = {"model_type": self.model_type, "architectures": [self.architecture]}
+        architecture = self.architecture if getattr(config, "masked_head", True) else self.headless_architecture
+        values = {"model_type": self.model_type, "architectures": [architecture]}
         values |= write_fields(config, self.fields) | self.write(config)
         again = self.read_config(values, f"configuration of a {self.model_type} model")
         for entry in dataclasses.fields(config):

@@ -6,7 +6,7 @@ Current: "rope_parameters": {"rope_theta": ..., "rope_type": ..., ...}. Old: "ro
 
 import math
 
-from tinyslm.checkpoints.families.config_reader import ConfigReader, read_fields, write_fields
+from tinyslm.checkpoints.families.config_reader import ConfigReader, FieldTable, read_fields, write_fields
 from tinyslm.ops import Rope
 from tinyslm.ops.rotary import longrope_attention_factor
 
@@ -34,7 +34,7 @@ def read_attention_factor(keys: ConfigReader, key: str) -> float:
 
 ORIGINAL_LENGTH = {"original_length": ("original_max_position_embeddings", read_original_length, None)}
 FACTOR = {"factor": ("factor", ConfigReader.number, None)}
-SCALINGS = {  # the table of fields of each scaling
+SCALINGS: dict[str, FieldTable] = {  # the table of fields of each scaling
     "default": {},
     "linear": FACTOR,
     "llama3": FACTOR

@@ -66,7 +66,7 @@ class LowRankLinear(LinearLayer):
 
     def num_non_zeros(self) -> int:
         """Non-zero entries of both factors and the bias."""
-        return sum(np.count_nonzero(array) for array in (self.left, self.right, self.bias) if array is not None)
+        return sum(int(np.count_nonzero(array)) for array in (self.left, self.right, self.bias) if array is not None)
 
 
 def factorize_linear(linear: LinearLayer, rank: int, decompose: Callable = truncated_svd) -> LinearLayer:

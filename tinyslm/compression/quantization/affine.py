@@ -101,6 +101,7 @@ def quantize(
     x = np.asarray(x)
     _require_quantizable(x, axis, group_size)
     grouped = split_groups(x, group_size)
+    reduced: tuple[int, ...] | None
     if group_size is not None:
         reduced = (-1,)
     elif axis is not None:

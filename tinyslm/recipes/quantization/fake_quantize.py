@@ -4,6 +4,7 @@ Mathematics: `tinyslm/compression/quantization/fake_quantize.py`. Lesson: `lesso
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from tinyslm.compression.quantization import FakeQuantizedLinear
 from tinyslm.recipes.calibration import Calibration
@@ -57,7 +58,7 @@ class TrainQuantized:
 
     def __call__(self, model: Module, calibration: Calibration | None = None, progress=ignore_progress) -> Module:
         require_dense(model)
-        settings = {"bits": self.bits, "dynamic_activations": self.dynamic_activations}
+        settings: dict[str, Any] = {"bits": self.bits, "dynamic_activations": self.dynamic_activations}
         layers = compressible_layers(model).items()
         student = replace_layers(model, {p: FakeQuantizedLinear.from_linear(layer, **settings) for p, layer in layers})
         trained = Distill(self.steps, self.learning_rate, self.batch_size)(student, calibration, progress)
