@@ -1,4 +1,4 @@
-"""Threads that share the work, and matrix libraries that come back to as many threads as they had."""
+"""Threads that share the work, and BLAS libraries whose number of threads is restored."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def test_little_work_is_done_at_once_and_so_is_work_of_a_thread_that_has_one_cor
     assert set(inside) == {1} or default_threads() == 1
 
 
-def test_nobody_works_on_after_a_share_has_failed():
+def test_no_thread_is_working_after_a_share_failed():
     finished = []
 
     def work(share):
@@ -67,7 +67,7 @@ def test_nobody_works_on_after_a_share_has_failed():
 
 
 def test_every_matrix_library_is_limited_in_a_fresh_process():
-    """SciPy has one of its own, which may not have been loaded when the first threads are started."""
+    """SciPy ships its own library, which may not be loaded when the first threads are started."""
     code = (
         "from tinyslm.parallel import map_in_threads; from threadpoolctl import threadpool_info as info\n"
         "def count(_):\n    import scipy.linalg\n"
@@ -92,7 +92,7 @@ def test_the_matrix_libraries_have_one_thread_inside_and_their_own_afterwards():
 
 
 def test_overlapping_calls_restore_the_limits():
-    """The second to enter leaves last: what it found on entering is not what was there before."""
+    """The second call enters and leaves last: the limits at its entry are not those from before the first call."""
     before = blas_threads()
     first_is_in, second_is_in, first_has_left = (threading.Event() for _ in range(3))
 

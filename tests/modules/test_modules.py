@@ -1,4 +1,4 @@
-"""The parts of a transformer: each computes its formula from the arrays it holds, and can hold replaced ones."""
+"""The modules of a transformer: each computes its formula from its arrays, also after arrays were replaced."""
 
 import numpy as np
 import pytest
@@ -86,7 +86,7 @@ def test_an_attention_group_with_nothing_going_out_can_be_cut_out(rng):
 
 @given(generators())
 def test_query_and_key_norms_come_before_the_rotation(rng):
-    """Gemma 3 and Qwen 3 normalize each head, then turn it: seen in the observed queries."""
+    """Gemma 3 and Qwen 3 normalize each head, then rotate it, as the observed queries show."""
     x, seen = rng.standard_normal((1, 3, C)), {}
     context = Context(np.arange(3), observer=seen.__setitem__)
     norms = [RMSNorm(rng.standard_normal(D)) for _ in range(2)]
@@ -128,7 +128,7 @@ def test_mixture_of_experts(rng, count):
 
 @given(generators(), st.booleans())
 def test_block(rng, sublayer_output_norm):
-    """Each branch reads the normalized stream and is added to the stream itself."""
+    """The input of each sublayer is the normalized residual stream. Its output is added to the residual stream."""
     x, context = rng.standard_normal((2, 3, C)), Context(np.arange(3))
     norms = [RMSNorm(rng.standard_normal(C)) for _ in range(4)]
     after = norms[2:] if sublayer_output_norm else [None, None]
@@ -140,10 +140,10 @@ def test_block(rng, sublayer_output_norm):
         attention_output_norm=after[0],
         feed_forward_output_norm=after[1],
     )
-    branch = block.attention(norms[0](x), context)
-    middle = x + (norms[2](branch) if sublayer_output_norm else branch)
-    branch = block.feed_forward(norms[1](middle))
-    expected = middle + (norms[3](branch) if sublayer_output_norm else branch)
+    output = block.attention(norms[0](x), context)
+    middle = x + (norms[2](output) if sublayer_output_norm else output)
+    output = block.feed_forward(norms[1](middle))
+    expected = middle + (norms[3](output) if sublayer_output_norm else output)
     np.testing.assert_array_equal(block(x, context), expected)
 
 
@@ -163,7 +163,7 @@ def test_norms_pass_on_their_settings(norm, operation):
 
 @given(seeds)
 def test_anything_called_like_a_linear_can_stand_in(seed):
-    """Every projection is called, never its weight read: a leaf of another kind gives the product it stands for."""
+    """Projections are called and their weights are not read, so a layer of another class can replace them."""
 
     class Factored(Module):
         left: np.ndarray

@@ -23,7 +23,7 @@ def test_linear(sizes, rng, with_bias, flat):
 
 @given(st.integers(0, 2 * FEW_ROWS), distinct_sizes(2, 1, 40), generators())
 def test_few_rows_are_multiplied_as_many(count, sizes, rng):
-    """Rows times the transpose, whichever way round, and a part of a larger array can take it."""
+    """Both orders of the product give rows @ weight.T, also into a part of a larger array."""
     inputs, outputs = sizes
     rows, weight = rng.standard_normal((count, inputs)), rng.standard_normal((outputs, inputs))
     expected = rows @ weight.T  # (count, outputs)

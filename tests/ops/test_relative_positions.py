@@ -1,4 +1,4 @@
-"""Relative positions: the buckets in exact integer arithmetic, their published properties, and the gradient."""
+"""Relative position bias: the buckets in exact integer arithmetic, their published properties, the gradient."""
 
 import numpy as np
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Rotary positions: against complex numbers, with every scaling written out again from its definition."""
+"""Rotary position embedding against complex numbers, with every scaling written out from its definition."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ some_ropes = st.sampled_from([4, 6, 8]).flatmap(ropes).filter(lambda rope: rope 
 
 @given(some_ropes, generators(), st.integers(3, 20), st.booleans())
 def test_rotary(rope, rng, length, per_row):
-    """Positions shared by the batch or per row; dimensions beyond R pass unchanged; lengths on both sides of longrope's
+    """Positions shared by the batch or per row; dimensions beyond R are unchanged; lengths on both sides of longrope's
     change."""
     B, T, H, D = 2, 5, 3, rope.dimension + 1
     positions = rng.integers(0, length, (B, T) if per_row else T)
@@ -51,7 +51,7 @@ def test_frequencies(rope, length):
 
 
 def test_llama3_has_all_three_kinds_of_pairs():
-    """Fast pairs are kept, slow ones stretched 32-fold, some lie between: the test above sees every branch."""
+    """High frequencies are unchanged, low ones divided by 32, some are between: the test above covers every case."""
     scaled = inverse_frequencies(Rope(500000.0, 64, "llama3", 32.0, 1.0, 4.0, 8192), 1)
     ratio = inverse_frequencies(Rope(500000.0, 64), 1) / scaled
     assert (ratio < 1.001).any()
@@ -71,8 +71,8 @@ def test_scores_depend_on_distance_only(rng, shift):
     q, k = rng.standard_normal((2, 1, 1, 1, 8))
 
     def score(m, n):
-        turn = [ops.rotary_tables(Rope(10.0, 8), np.array([position])) for position in (m, n)]
-        (cos_m, sin_m), (cos_n, sin_n) = turn
+        tables = [ops.rotary_tables(Rope(10.0, 8), np.array([position])) for position in (m, n)]
+        (cos_m, sin_m), (cos_n, sin_n) = tables
         return np.sum(ops.rotary(q, cos=cos_m, sin=sin_m) * ops.rotary(k, cos=cos_n, sin=sin_n))
 
     assert score(5 + shift, 2 + shift) == pytest.approx(score(5, 2), abs=1e-4)

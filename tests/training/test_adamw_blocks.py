@@ -1,4 +1,4 @@
-"""AdamW moves blocks of numbers, on several threads: how they are cut changes nothing."""
+"""AdamW updates blocks of numbers on several threads. The size of the blocks changes no bit."""
 
 import numpy as np
 import pytest
@@ -43,3 +43,22 @@ def test_a_large_model_moves_on_several_threads():
     AdamW(parameters, weight_decay=0.0).step(gradients, 0.25)
     for array in parameters.values():
         np.testing.assert_allclose(array, 0.75, rtol=1e-6)
+
+
+@given(generators())
+def test_the_update_of_one_array_is_pure_and_that_of_the_class(rng):
+    """`adamw_update` leaves its arguments alone and gives the bits that `AdamW.step` stores, for two steps."""
+    parameter, *gradients = rng.standard_normal((3, 4, 5)).astype(np.float32)
+    optimizer = AdamW({"a.weight": parameter.copy()}, weight_decay=0.2)
+    state = parameter, np.zeros_like(parameter), np.zeros_like(parameter)
+    for step, gradient in enumerate(gradients, 1):
+        before = [array.copy() for array in (*state, gradient)]
+        updated = adamw.adamw_update(state[0], gradient, *state[1:], step=step, learning_rate=0.1, weight_decay=0.2)
+        for array, copy in zip((*state, gradient), before, strict=True):
+            np.testing.assert_array_equal(array, copy)
+        optimizer.step({"a.weight": gradient}, 0.1)
+        stored = optimizer.parameters, optimizer.first_moments, optimizer.second_moments
+        for array, store in zip(updated, stored, strict=True):
+            assert array.dtype == np.float32
+            np.testing.assert_array_equal(array, store["a.weight"])
+        state = updated

@@ -63,7 +63,10 @@ def adamw_update(
 
 
 class AdamW:
-    """`adamw_update` for all parameters of a model, in blocks and on several threads.
+    """AdamW for all parameters of a model: `adamw_update` in blocks and on several threads.
+
+    Source: Kingma & Ba 2015, algorithm 1; Loshchilov & Hutter 2019, algorithm 2. eps is outside the root. The decay is
+    multiplied by the whole learning rate and not divided by the root of the second moment.
 
     parameters: {path: array}, changed in place by `step`. Arrays with one axis (gains, biases) and those whose path
     names an embedding are not decayed.
