@@ -1,4 +1,4 @@
-"""The data card says what is there: the corpus is the one it names, and so is the teacher."""
+"""The data card describes the corpus and the teacher that the repository contains."""
 
 import json
 import re
@@ -14,7 +14,7 @@ CARD = (Path(__file__).parent.parent / "data" / "README.md").read_text("utf-8")
 
 
 def card_digest(split):
-    """The SHA-256 that the card gives for a split."""
+    """SHA-256 of a split in the data card."""
     return re.search(rf"^\| {split} \|.*\b([0-9a-f]{{64}})\b", CARD, re.MULTILINE).group(1)
 
 
@@ -39,5 +39,5 @@ def test_the_teacher_is_that_of_the_card():
 
 
 def test_data_is_small():
-    """12 MB at most for the teacher, so that a checkout stays light."""
+    """The teacher takes at most 12 MB."""
     assert sum(path.stat().st_size for path in (data_directory() / "teacher").iterdir()) < 12_000_000

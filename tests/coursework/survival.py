@@ -1,10 +1,10 @@
-"""Which property finds which classic mistake.
+"""Table of the mistakes and the property tests that find them.
 
     python -m tests.coursework.survival
-    python -m tests.coursework.survival kl-turned-round
+    python -m tests.coursework.survival divergence-turned-round
 
-Every mistake is put into the library, one after the other, and all of its properties run on it. A line of the table is
-a mistake: how many of the properties find it, those that do, and those that it survives.
+The program runs all property tests of a mistake on the library with this mistake. A row of the table contains the number
+of properties that find the mistake, their names, and the names of the others.
 """
 
 import argparse
@@ -13,11 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tinyslm.coursework.mistakes import mistakes, try_mistake
 
-OUTCOME = re.compile(r"^(PASSED|FAILED|ERROR) \S+?::(\w+)", re.MULTILINE)  # of all parameters of a test together
+OUTCOME = re.compile(
+    r"^(PASSED|FAILED|ERROR) \S+?::(\w+)", re.MULTILINE
+)  # the cases of a parametrized test count as one
 
 
 def outcomes(mistake) -> dict[str, bool]:
-    """{property: whether it finds the mistake}."""
+    """{name of a property test: whether it finds the mistake}."""
     _, said = try_mistake(mistake, mistake.tests, options=("-rA", "--tb=no"), seconds=600)
     found = {}
     for word, name in OUTCOME.findall(said):
@@ -26,7 +28,7 @@ def outcomes(mistake) -> dict[str, bool]:
 
 
 def table_row(mistake, found) -> str:
-    """The mistake as a line of a Markdown table."""
+    """A row of a Markdown table."""
     by = [name for name, caught in found.items() if caught]
     survived = [name for name, caught in found.items() if not caught]
     return f"| {mistake.name} | {len(by)}/{len(found)} | {', '.join(by)} | {', '.join(survived)} |"
@@ -36,7 +38,7 @@ def main(argv=None):
     """Print the table."""
     bank = mistakes()
     parser = argparse.ArgumentParser(prog="python -m tests.coursework.survival", description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="MISTAKE", help="only these (default: the whole bank)")
+    parser.add_argument("names", nargs="*", metavar="MISTAKE", help="only these mistakes (default: all)")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args(argv)
     for name in arguments.names:

@@ -1,4 +1,4 @@
-"""Exercises are in order, stubs are whole and worth nothing, the library's own functions are worth everything."""
+"""Exercises: order, stubs, no marks for a stub, and full marks for the library's own functions."""
 
 import ast
 import importlib
@@ -66,7 +66,7 @@ def test_the_bare_stub_scores_nothing(exercise, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("exercise", WRITTEN, ids=lambda exercise: exercise.name)
 def test_the_library_itself_scores_everything(exercise, tmp_path):
-    """Its file under another name, as a student's: what it imports is the library's, what it defines is its own."""
+    """Grade a copy of the library's file: it defines the functions of the exercise and imports the others."""
     modules = dict.fromkeys(split_name(function)[0] for function in exercise.functions)
     path = tmp_path / "solution.py"
     path.write_text("\n".join(module_path(module).read_text("utf-8") for module in modules), "utf-8")

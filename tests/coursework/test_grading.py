@@ -1,4 +1,4 @@
-"""Grading as an instructor does it: right, differently right, wrong, slow, crashing, greedy, empty and lying files."""
+"""Grading of correct, wrong, slow, crashing, memory-hungry, empty and cheating files."""
 
 import csv
 import io
@@ -73,7 +73,7 @@ def test_the_grade_is_the_same_every_time(tmp_path):
 
 
 def test_a_seed_draws_other_inputs(tmp_path):
-    """What a solution was asked for, as it writes it down itself, differs between seeds and not between runs."""
+    """The inputs, logged by the solution itself, differ between seeds and are equal between runs."""
     seen = []
     for run, seed in enumerate((3, 3, 4)):
         log = tmp_path / f"asked{run}"
@@ -149,7 +149,7 @@ def test_a_class_of_ten_becomes_a_table(tmp_path, capsys):
 
 
 def test_what_was_asked_for_and_left_out_is_not_the_library_s(tmp_path):
-    """Half of an exercise: marks for that half alone."""
+    """A file with half of an exercise gets the marks of that half only."""
     path = tmp_path / "half.py"
     path.write_text(
         "import numpy as np\n\ndef wanda_scores(weight, feature_norms):\n"
@@ -163,7 +163,7 @@ def test_what_was_asked_for_and_left_out_is_not_the_library_s(tmp_path):
 
 
 def test_what_was_not_asked_for_is_the_library_s(tmp_path):
-    """Clipping stands in the same file of properties as AdamW, and is nobody's exercise."""
+    """Gradient clipping has its tests in the same file as AdamW, and is not part of an exercise."""
     path = tmp_path / "mine.py"
     path.write_text("def warmup_cosine(step, steps, warmup_steps, final=0.1):\n    return 1.0\n")
     file = exercises.tests_directory() / "properties" / "test_adamw.py"

@@ -1,4 +1,4 @@
-"""The bank of classic mistakes: every one is caught by the suite, and what students write is tried on them."""
+"""Classic mistakes: the test suite finds every one, and the tests of students are graded by them."""
 
 import json
 from collections import Counter
