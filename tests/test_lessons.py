@@ -1,4 +1,4 @@
-"""The notebooks are what their sources say and what they compute today; their text names only what is there."""
+"""The notebooks agree with their sources and with the outputs of the current code; names in their text exist."""
 
 import importlib.util
 import re

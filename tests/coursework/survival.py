@@ -3,8 +3,8 @@
     python -m tests.coursework.survival
     python -m tests.coursework.survival divergence-turned-round
 
-The program runs all property tests of a mistake on the library with this mistake. A row of the table contains the number
-of properties that find the mistake, their names, and the names of the others.
+The program runs all property tests of a mistake on the library with this mistake. A row of the table contains the
+number of properties that find the mistake, their names, and the names of the others.
 """
 
 import argparse
@@ -13,9 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tinyslm.coursework.mistakes import mistakes, try_mistake
 
-OUTCOME = re.compile(
-    r"^(PASSED|FAILED|ERROR) \S+?::(\w+)", re.MULTILINE
-)  # the cases of a parametrized test count as one
+OUTCOME = re.compile(r"^(PASSED|FAILED|ERROR) \S+?::(\w+)", re.MULTILINE)  # all cases of a test count as one
 
 
 def outcomes(mistake) -> dict[str, bool]:
