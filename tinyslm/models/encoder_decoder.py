@@ -25,9 +25,9 @@ class Stack(Module):
     ) -> Array:
         """x: (B, T, C) -> (B, T, C). attention_mask: (B, T), 0 for padding. source, source_mask: as in Context."""
         T, past = x.shape[1], 0 if cache is None else cache.length
-        slots = np.arange(past + T)  # (S,)
-        bias = self.relative_positions(slots[past:], slots)  # (H, T, S)
-        context = Context(slots[past:], attention_mask, cache, bias, source, source_mask, observe, f"{name}.")
+        positions = np.arange(past + T)  # (S,)
+        bias = self.relative_positions(positions[past:], positions)  # (H, T, S)
+        context = Context(positions[past:], attention_mask, cache, bias, source, source_mask, observe, f"{name}.")
         x = self.norm(context.run_blocks(self.layers, x))
         context.observe_hidden_state(len(self.layers), x)
         return x

@@ -50,18 +50,13 @@ def read(keys: ConfigReader) -> dict:
     return {"head_dim": keys.head_dim("hidden_size", "num_attention_heads")}
 
 
-def write(config: EncoderConfig) -> dict:
-    """Keys of config.json outside FIELDS."""
-    return {"architectures": ["BertForMaskedLM" if config.masked_head else "BertModel"]}
-
-
 FAMILY = Family(
     model_type="bert",
     architecture="BertForMaskedLM",
+    headless_architecture="BertModel",
     tensors=TENSORS,
     fields=FIELDS,
     read=read,
-    write=write,
     base="bert.",
     config=EncoderConfig,
     ignored=("*embeddings.position_ids", "cls.seq_relationship.*", "cls.predictions.bias"),

@@ -45,18 +45,13 @@ def read(keys: ConfigReader) -> dict:
     return {"head_dim": keys.head_dim("dim", "n_heads"), "norm_eps": NORM_EPS}
 
 
-def write(config: EncoderConfig) -> dict:
-    """Keys of config.json outside FIELDS."""
-    return {"architectures": ["DistilBertForMaskedLM" if config.masked_head else "DistilBertModel"]}
-
-
 FAMILY = Family(
     model_type="distilbert",
     architecture="DistilBertForMaskedLM",
+    headless_architecture="DistilBertModel",
     tensors=TENSORS,
     fields=FIELDS,
     read=read,
-    write=write,
     base="distilbert.",
     config=EncoderConfig,
     ignored=("*embeddings.position_ids",),
