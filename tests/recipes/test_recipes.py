@@ -209,7 +209,7 @@ def test_settings_that_mean_nothing_are_refused(step):
 @pytest.mark.parametrize("documents", [[], [np.array([], np.int32)]])
 def test_recovery_without_a_token_is_refused(documents):
     model = tiny_model()
-    with pytest.raises(DataError, match="no tokens in the documents"):
+    with pytest.raises(DataError, match="the documents have no tokens"):
         compress(model, [Distill(steps=1)], replace(tiny_calibration(model), documents=documents))
 
 

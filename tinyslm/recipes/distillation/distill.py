@@ -42,10 +42,12 @@ class Distill:
 
     Parameters
     ----------
-    steps, batch_size : int
-        Training steps, and documents per step.
+    steps : int
+        Number of training steps.
     learning_rate : float
         Largest learning rate, after a warmup in the first tenth of the steps.
+    batch_size : int
+        Documents per step.
     temperature : float
         T, above 0.
     soft_weight : float

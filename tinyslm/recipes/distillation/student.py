@@ -46,13 +46,13 @@ class KeepLayers:
     decoder_layers: tuple[int, ...] | None = None
 
     def __call__(self, model, calibration=None, progress=ignore_progress):
-        config = _config_of_layers(model, self.layers, self.decoder_layers)
-        if isinstance(model, EncoderDecoder):
-            decoder_layers = self.layers if self.decoder_layers is None else self.decoder_layers
-            return model.replace(
-                encoder=_keep(model.encoder, self.layers), decoder=_keep(model.decoder, decoder_layers), config=config
-            )
-        return _keep(model, self.layers).replace(config=config)
+        kept = _layers_by_stack(model, self.layers, self.decoder_layers)
+        stacks = {
+            path: stack.replace(layers=[stack.layers[i] for i in kept[path]])
+            for path, stack in layer_stacks(model).items()
+        }
+        config = _config_of_layers(model, kept)
+        return stacks[""].replace(config=config) if "" in stacks else model.replace(**stacks, config=config)
 
 
 @dataclass(frozen=True)
@@ -97,33 +97,33 @@ class FreshStudent:
         sizes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if "num_key_value_heads" in sizes and not isinstance(model, Decoder):
             raise ConfigError(f"num_key_value_heads belong to a decoder, this is a {type(model).__name__}")
-        layers = [layer_map("uniform", self.layers, len(stack.layers)) for stack in layer_stacks(model).values()]
-        return random_model(replace(_config_of_layers(model, *layers), **sizes), seed=self.seed)
+        stacks = layer_stacks(model).items()
+        layers = {path: layer_map("uniform", self.layers, len(stack.layers)) for path, stack in stacks}
+        return random_model(replace(_config_of_layers(model, layers), **sizes), seed=self.seed)
 
 
-def _config_of_layers(model, layers, decoder_layers=None):
-    """Configuration of a model with some of its layers. Raises ConfigError for indices out of range."""
-    changes = {"num_hidden_layers": len(layers)}
-    if isinstance(model, EncoderDecoder):
-        decoder_layers = layers if decoder_layers is None else decoder_layers
-        _require_layers(model.encoder, layers)
-        _require_layers(model.decoder, decoder_layers)
-        return replace(model.config, num_decoder_layers=len(decoder_layers), **changes)
-    if decoder_layers is not None:
+def _layers_by_stack(model, layers, decoder_layers):
+    """{path of a stack: indices of its layers to keep}. Raises ConfigError for indices out of range."""
+    stacks = layer_stacks(model)
+    if decoder_layers is not None and len(stacks) == 1:
         raise ConfigError(f"decoder_layers belong to an encoder-decoder, this is a {type(model).__name__}")
-    _require_layers(model, layers)
+    kept = dict.fromkeys(stacks, layers)
+    if decoder_layers is not None:
+        kept["decoder"] = decoder_layers
+    for path, chosen in kept.items():
+        count = len(stacks[path].layers)
+        if not chosen or list(chosen) != sorted(set(chosen) & set(range(count))):
+            raise ConfigError(f"layers to keep are {chosen}, expected ascending numbers from 0 to {count - 1}")
+    return kept
+
+
+def _config_of_layers(model, kept):
+    """Configuration of a model with only the layers {path of a stack: indices}."""
+    if isinstance(model, EncoderDecoder):
+        sizes = {"num_hidden_layers": len(kept["encoder"]), "num_decoder_layers": len(kept["decoder"])}
+        return replace(model.config, **sizes)
+    changes = {"num_hidden_layers": len(kept[""])}
     if isinstance(model, Decoder):  # its configuration has one entry per layer
         for field in ("ropes", "windows"):
-            changes[field] = tuple(getattr(model.config, field)[i] for i in layers)
+            changes[field] = tuple(getattr(model.config, field)[i] for i in kept[""])
     return replace(model.config, **changes)
-
-
-def _require_layers(stack, layers):
-    count = len(stack.layers)
-    if not layers or list(layers) != sorted(set(layers) & set(range(count))):
-        raise ConfigError(f"layers to keep are {layers}, expected ascending numbers from 0 to {count - 1}")
-
-
-def _keep(stack, layers):
-    """A model or stack with some of its layers."""
-    return stack.replace(layers=[stack.layers[i] for i in layers])
