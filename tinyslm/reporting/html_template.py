@@ -1,5 +1,7 @@
 """Rendering of the page templates by jinja2. Values are escaped, and cleaned of control characters."""
 
+import re
+
 from tinyslm.checkpoints import atomic_file
 from tinyslm.reporting import number_format
 from tinyslm.reporting.plain_text import clean, one_line, shorten
@@ -27,8 +29,8 @@ def render_template(name: str, **values) -> str:
 
 
 def _finalize(value):
-    """Clean every text that is written, and keep a percent sign on the line of its number. Figures stay as they are."""
-    return value if hasattr(value, "__html__") else clean(value).replace(" %", "\u00a0%")
+    """Clean every text that is written, and keep units on the line of their number. Figures stay as they are."""
+    return value if hasattr(value, "__html__") else re.sub(r"(?<=\d) (?=%|[kMGT]?B\b|M\b)", "\u00a0", clean(value))
 
 
 def figure_or_none(draw, *arguments):

@@ -1,5 +1,6 @@
 """The figures of the pages: functions from measurements to SVG text. They raise ImportError without matplotlib."""
 
+import itertools
 import math
 
 from tinyslm.reporting.figure_style import (
@@ -66,9 +67,10 @@ def scatter_plot(points, x_label, prefix, title, floor=None, frontier=(), named=
             axes.plot(x, y, shape, color=colour, markersize=13 if shape == "*" else 9, markeredgecolor=BACK, zorder=3)
             obstacles.append(((x, y - error), (x, y + error), 2))
         if frontier:
-            axes.step(
-                *zip(*frontier, strict=True), where="post", color=SOFT, linewidth=1, linestyle=(0, (4, 2)), zorder=1
-            )
+            line = {"color": SOFT, "linewidth": 1, "linestyle": (0, (4, 2)), "zorder": 1}
+            axes.step(*zip(*frontier, strict=True), where="post", **line)
+            for (x, y), (next_x, next_y) in itertools.pairwise(frontier):
+                obstacles += [((x, y), (next_x, y), 2), ((next_x, next_y), (next_x, y), 2)]
         if floor:
             nats, error = floor["nats"], floor["standard_error"]
             axes.axhspan(nats - error, nats + error, color=GRID, zorder=0)

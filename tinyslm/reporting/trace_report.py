@@ -61,7 +61,7 @@ def format_tokens(pieces, token_ids, columns=None) -> list[str]:
 def format_steps(steps, layer=None, columns=None) -> list[str]:
     """Shape, mean and standard deviation of every array; with a layer, arrays inside other layers are left out."""
     last = {HIDDEN_STATE.sub("", name): name for name in steps if HIDDEN_STATE.search(name)}.values()
-    rows = [("array", "shape", "letters", "mean", "std", "meaning")]
+    rows = [("array", "shape", "axes", "mean", "std", "meaning")]
     for name, values in steps.items():
         inside = LAYER.search(name)
         if layer is None or not inside or layer == int(inside[1] or inside[2]):
@@ -99,7 +99,7 @@ def format_head(probabilities, row_pieces, column_pieces) -> list[str]:
 
     probabilities: (T, S), each row with the sum 1. Column labels run from top to bottom.
     """
-    most = min(MOST_TOKENS, (terminal_width() - INDENT - LONGEST_PIECE - 2) // 2)
+    most = max(1, min(MOST_TOKENS, (terminal_width() - INDENT - LONGEST_PIECE - 2) // 2))
     shown = np.asarray(probabilities)[:most, :most]
     rows = [shorten(text, LONGEST_PIECE) for text in row_pieces[: shown.shape[0]]]
     columns = [shorten(text, HIGHEST_LABEL) for text in column_pieces[: shown.shape[1]]]
