@@ -29,6 +29,15 @@ class Rope:
         "linear": all divided by `factor`. "llama3": low frequencies divided by `factor`, high ones unchanged, those
         between interpolated. "longrope": divided by one factor per pair, `long_factors` for sequences longer than
         `original_length`, otherwise `short_factors`.
+    factor
+        Divisor of the frequencies ("linear" and "llama3").
+    low_frequency_factor, high_frequency_factor
+        Low frequencies: wavelengths above original_length / low_frequency_factor. High frequencies: wavelengths below
+        original_length / high_frequency_factor ("llama3").
+    original_length
+        Number of tokens of the training sequences ("llama3" and "longrope").
+    short_factors, long_factors
+        One divisor per pair of dimensions ("longrope").
     attention_factor
         Factor of cos and sin, so of both queries and keys (longrope); 1 otherwise.
 
