@@ -76,14 +76,14 @@ def returns_a_value(function):
     return False
 
 
-@pytest.mark.parametrize("name", modules())
+@pytest.mark.parametrize("name", list(modules()))
 def test_examples_run(name):
     module = importlib.import_module(name)
     results = doctest.testmod(module, extraglobs={"np": np}, optionflags=FLAGS)
     assert results.failed == 0
 
 
-@pytest.mark.parametrize("name", exported())
+@pytest.mark.parametrize("name", list(exported()))
 def test_public_docstrings_describe_the_signature(name):
     thing = exported()[name]
     text = inspect.getdoc(thing) or ""
