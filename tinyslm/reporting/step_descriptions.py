@@ -1,48 +1,11 @@
-"""Descriptions of recipe steps in one sentence each."""
+"""Descriptions of recipe steps in one sentence each, from step_descriptions.toml."""
+
+import tomllib
+from importlib import resources
 
 from tinyslm.reporting.number_format import is_number, percent
 
-TWO_FACTORS = "The weight matrix of each linear layer in the blocks was replaced by a product of two thin matrices"
-DESCRIPTIONS = {
-    "Distill": "Distillation: the model was trained{steps} {target}.",
-    "DropLayers": "The {count} least important of the {layers} layers were removed.",
-    "Factorize": TWO_FACTORS + "{parameters_kept}, computed by {decomposition}.",
-    "FoldMasks": "The pruning masks were removed; pruned weights are now stored as zeros.",
-    "FreshStudent": "A smaller model with random weights replaced it.",
-    "KeepLayers": "{kept_layers} were kept, the others removed.",
-    "LearnRanks": TWO_FACTORS + "{parameters_kept}; training selected the components that each keeps (LLRC).",
-    "PruneBySensitivity": "{sparsity} of all weights in the blocks were set to zero, more from layers to which the "
-    "loss is less sensitive.",
-    "PruneGradually": "During training, {sparsity} of the weights {scope}, the smallest, were set to zero.",
-    "PruneIteratively": "In {rounds} rounds of pruning and training, {sparsity} of the weights {scope}, the smallest, "
-    "were set to zero.",
-    "PruneMagnitude": "Magnitude pruning: {sparsity} of the weights {scope}, the smallest, were set to zero{pattern}.",
-    "PruneSparseGPT": "SparseGPT: {sparsity} of the weights of each linear layer in the blocks were set to zero, and "
-    "the remaining weights updated to compensate for the error{pattern}.",
-    "PruneWanda": "Wanda: {sparsity} of the weights of each linear layer in the blocks were set to zero, those with "
-    "the smallest product of magnitude and input norm{pattern}.",
-    "Quantize": "The matrices of linear layers were rounded to {bits}-bit integers, with one scale for each {group}"
-    "{embeddings}{dynamic_activations}.",
-    "QuantizeFormat": "The weights of linear layers in the blocks were rounded to the 16 levels of {format}, with one "
-    "scale for each {block_size} consecutive weights of a row.",
-    "QuantizeGPTQ": "GPTQ: the weights of linear layers in the blocks were rounded to {bits}-bit integers column by "
-    "column, and the remaining columns updated to compensate for the error.",
-    "QuantizeOutlierAware": "LLM.int8(): weights and inputs of linear layers were rounded to 8-bit integers, except "
-    "for the few features with very large inputs, which stay in floating point.",
-    "QuantizeStatic": "Weights and inputs of linear layers were rounded to 8-bit integers, the inputs within a range "
-    "that was measured during calibration.",
-    "RefitWeights": "The remaining weights were refit by least squares to minimize the error of each layer's outputs.",
-    "SliceChannels": "{removed} channels of the residual stream were removed from the whole model.",
-    "SliceExperts": "The least important experts of every mixture were removed.",
-    "SliceGroups": "{removed} key/value heads were removed, with the query heads that use them.",
-    "SliceHeads": "{removed} query heads of every group were removed, which makes the matrices smaller.",
-    "SliceNeurons": "{removed} neurons of every feed-forward layer were removed, which makes the matrices smaller.",
-    "Smooth": "SmoothQuant: large activation features were scaled down and the weights scaled up; the outputs of the "
-    "model do not change.",
-    "StoreSparse": "The zeros are no longer stored.",
-    "TrainQuantized": "Quantization-aware training: the model was trained with its weights rounded to {bits}-bit "
-    "integers in every pass, and stored in this form.",
-}
+DESCRIPTIONS = tomllib.loads(resources.files("tinyslm.reporting").joinpath("step_descriptions.toml").read_text("utf-8"))
 DYNAMIC = "; inputs of linear layers are rounded token by token, and integers are multiplied (W8A8)"
 DECOMPOSITIONS = {
     "none": "truncated singular value decomposition",
