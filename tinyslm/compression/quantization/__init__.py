@@ -1,4 +1,7 @@
-"""Quantization: numbers in a few bits, an exact product of such numbers, and the layer that uses them."""
+"""Quantization: codes of 2 to 8 bits, exact integer products, calibration, and the layers that store codes.
+
+Applied to models: `tinyslm/recipes/quantization/`. Lesson: `lessons/09_quantization.py`.
+"""
 
 from tinyslm.compression.quantization.affine import QuantizedArray, affine_parameters, code_range, encode, quantize
 from tinyslm.compression.quantization.bit_packing import pack_codes, packed_length, unpack_codes
