@@ -11,7 +11,7 @@ from tests.commands.files import assert_one_line, run, write_text
 from tests.strategies import generic_model
 from tinyslm import footprint, save
 from tinyslm.checkpoints.families import find_family
-from tinyslm.checkpoints.tensor_mapping import places
+from tinyslm.checkpoints.tensor_mapping import tensor_mappings
 from tinyslm.models import EncoderConfig, EncoderDecoderConfig, random_model, shape_model
 from tinyslm.models.catalogue import CATALOGUE
 from tinyslm.models.tiny_shapes import llama_shape
@@ -131,8 +131,8 @@ def test_only_headers_are_read(capsys, tmp_path):
     config = CATALOGUE["mistral-7b-v0.3"]
     shapes = {path: array.shape for path, array in named_arrays(shape_model(config)).items()}
     header, position = {}, 0
-    for name, place in places(find_family("mistral", ""), shapes).items():
-        shape = place.stored_shape([shapes[path] for path in place.paths])
+    for name, mapping in tensor_mappings(find_family("mistral", ""), shapes).items():
+        shape = mapping.stored_shape(shapes)
         end = position + 2 * int(np.prod(shape))
         header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [position, end]}
         position = end
