@@ -5,17 +5,20 @@ Steps: `PruneWanda`, `PruneSparseGPT`, `QuantizeGPTQ`. Lessons: `lessons/07_prun
 """
 
 from tinyslm.recipes.linear_layers import paths_by_block, replace_layers
+from tinyslm.recipes.statistics import input_statistics
 from tinyslm.tree import named_modules
 
 
-def compress_block_by_block(model, gather, compress_layer, progress):
-    """The model with `compress_layer(layer, statistic, tokens)` in place of each compressible layer.
+def compress_block_by_block(model, tasks, statistic, compress_layer, progress):
+    """The model with `compress_layer(layer, total, tokens)` in place of each compressible layer.
 
-    gather(model, paths) -> {path: (statistic, tokens)} is called once per block, with the earlier blocks compressed.
+    tasks: calibration documents;  statistic(rows (N, in)) -> array of the inputs of a layer, whose sum over all tasks
+    is `total`. It is gathered once per block, with the earlier blocks compressed.
     tokens: number of calibration tokens that reached the layer; 0 for an expert that received none.
+    progress(path): called with the path of each block before it is compressed.
     """
     for block, paths in paths_by_block(model).items():
         progress(block)
-        layers, found = named_modules(model), gather(model, set(paths))
+        layers, found = named_modules(model), input_statistics(model, tasks, statistic, paths=paths)
         model = replace_layers(model, {path: compress_layer(layers[path], *found[path]) for path in paths})
     return model

@@ -89,11 +89,13 @@ def input_grams(model, tasks, paths=None) -> dict:
     Its diagonal holds the squared feature norms |X_j|^2; twice it is the Hessian of the layer's squared output error.
     """
 
-    def gram(rows):
-        rows = rows.astype(np.float64)
-        return rows.T @ rows
-
     return input_statistics(model, tasks, gram, paths=paths)
+
+
+def gram(rows):
+    """X^T X of the rows X: (N, in) -> (in, in), float64."""
+    rows = rows.astype(np.float64)
+    return rows.T @ rows
 
 
 def mean_routing_weights(model, tasks) -> dict:

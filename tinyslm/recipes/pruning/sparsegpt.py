@@ -11,7 +11,7 @@ from tinyslm.compression.pruning import MaskedLinear, sparsegpt
 from tinyslm.recipes.block_by_block import compress_block_by_block
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.masked_layers import pattern_of
-from tinyslm.recipes.statistics import input_grams
+from tinyslm.recipes.statistics import gram
 from tinyslm.recipes.step import ignore_progress
 
 
@@ -57,12 +57,12 @@ class PruneSparseGPT:
         pattern = pattern_of(self)
         require_dense(model)
 
-        def prune(linear, gram, tokens):
-            hessian = gram if tokens else np.eye(linear.in_features)
+        def prune(linear, products, tokens):
+            hessian = products if tokens else np.eye(linear.in_features)
             weight = sparsegpt(linear.weight, hessian, self.sparsity, pattern=pattern, damping=self.damping)
             return MaskedLinear.from_linear(linear.replace(weight=weight), weight != 0)
 
-        def gather(current, paths):
-            return input_grams(current, calibration.sample(), paths=paths)
+        def show(block):
+            progress(f"PruneSparseGPT, {block}")
 
-        return compress_block_by_block(model, gather, prune, lambda block: progress(f"PruneSparseGPT, {block}"))
+        return compress_block_by_block(model, calibration.sample(), gram, prune, show)

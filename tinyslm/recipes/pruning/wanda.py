@@ -11,7 +11,6 @@ from tinyslm.compression.pruning import MaskedLinear, n_m_mask, wanda_mask, wand
 from tinyslm.recipes.block_by_block import compress_block_by_block
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.masked_layers import pattern_of
-from tinyslm.recipes.statistics import input_statistics
 from tinyslm.recipes.step import ignore_progress
 
 
@@ -62,10 +61,10 @@ class PruneWanda:
                 mask = wanda_mask(linear.weight, norms, self.sparsity)
             return MaskedLinear.from_linear(linear, mask)
 
-        def gather(current, paths):
-            return input_statistics(current, calibration.sample(), squared_norms, paths=paths)
+        def show(block):
+            progress(f"PruneWanda, {block}")
 
-        return compress_block_by_block(model, gather, prune, lambda block: progress(f"PruneWanda, {block}"))
+        return compress_block_by_block(model, calibration.sample(), squared_norms, prune, show)
 
 
 def squared_norms(rows):

@@ -12,7 +12,7 @@ from tinyslm.recipes.block_by_block import compress_block_by_block
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.quantization.affine import quantize_others
-from tinyslm.recipes.statistics import input_grams
+from tinyslm.recipes.statistics import gram
 from tinyslm.recipes.step import ignore_progress
 from tinyslm.tree import Module
 
@@ -65,14 +65,13 @@ class QuantizeGPTQ:
 
     def __call__(self, model: Module, calibration: Calibration | None = None, progress=ignore_progress) -> Module:
         require_dense(model)
-        tasks, settings = calibration.sample(), asdict(self)
+        settings = asdict(self)
 
-        def gather(current, paths):
-            return input_grams(current, tasks, paths)
-
-        def quantize(linear, gram, tokens):
-            hessian = gram if tokens else np.eye(len(gram))  # the identity means rounding to the nearest code
+        def quantize(linear, products, tokens):
+            hessian = products if tokens else np.eye(len(products))  # the identity means rounding to the nearest code
             return linear_from_codes(gptq(linear.weight, hessian, **settings), linear.bias)
 
-        compressed = compress_block_by_block(model, gather, quantize, lambda block: progress(f"QuantizeGPTQ, {block}"))
-        return quantize_others(compressed)
+        def show(block):
+            progress(f"QuantizeGPTQ, {block}")
+
+        return quantize_others(compress_block_by_block(model, calibration.sample(), gram, quantize, show))
