@@ -22,7 +22,7 @@ from tests.process_memory import peak, resident
 from tinyslm import footprint, load
 from tinyslm.checkpoints.families import find_family
 from tinyslm.checkpoints.safetensors import round_to_bfloat16
-from tinyslm.checkpoints.tensor_mapping import places
+from tinyslm.checkpoints.tensor_mapping import tensor_mappings
 from tinyslm.checkpoints.weight_formats import FORMS
 from tinyslm.generation import stream
 from tinyslm.models import DecoderConfig, shape_model
@@ -44,8 +44,8 @@ def make_checkpoint(directory, config):
         for kind, numbers in (("weight", rng.standard_normal(BLOCK, np.float32)), ("norm", np.ones(BLOCK, np.float32)))
     }
     shards, sizes = [{}], [0]
-    for name, place in places(family, shapes).items():
-        shape = place.stored_shape([shapes[path] for path in place.paths])
+    for name, mapping in tensor_mappings(family, shapes).items():
+        shape = mapping.stored_shape(shapes)
         size = 2 * int(np.prod(shape))
         if shards[-1] and sizes[-1] + size > LARGEST_SHARD:
             shards, sizes = [*shards, {}], [*sizes, 0]
