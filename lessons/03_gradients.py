@@ -34,8 +34,8 @@ for path in (
     print(f"{path:32} weight {weight.shape!s:12} gradient {gradient.shape}")
 
 # %% [markdown]
-# `value_and_grad` returns the loss and a tree of the same structure as the model, with the derivative in the place of
-# each weight. This lesson explains how it works.
+# `value_and_grad` returns the loss and a tree of the same structure as the model, with a derivative instead of each
+# weight. This lesson explains how it works.
 #
 # ## The definition: central differences
 #
@@ -258,7 +258,7 @@ for index, (result, inputs, _) in enumerate(tape):
 
 # %% [markdown]
 # The same tape as a graph, without the weights. Each arc leads from the entry that computes a value to an entry that
-# uses it. The two long arcs are the residual stream. If several arcs start at a value, its gradient is a sum of as many
+# uses it. The two long arcs are the residual stream. If several arcs start at a value, its gradient is a sum of several
 # terms.
 
 # %%

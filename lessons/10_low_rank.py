@@ -384,7 +384,7 @@ print("factorize_linear at this rank returns a", type(factorize_linear(query, ra
 
 # %% [markdown]
 # **Why is the model hardly smaller with 90 % of the energy?** Energy is the sum of the squared singular values. In most
-# layers the rank for 90 % of the energy is above the break-even rank, so these layers stay dense. At the ranks that
+# layers the rank for 90 % of the energy is above the break-even rank, so these layers are not factorized. At the ranks that
 # save parameters the error is large: 80 % of the energy is an error of almost half of the norm, in every layer.
 
 # %%

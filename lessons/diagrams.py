@@ -139,8 +139,8 @@ def gptq():
     axes = canvas(6.8, 3.3)
     names = ["codes", "codes", "column j", "float", "float", "float"]
     kinds = ["array", "array", "loss", "frozen", "frozen", "frozen"]
-    for place, (name, kind) in enumerate(zip(names, kinds, strict=True)):
-        box(axes, 0.85 + 0.75 * place, 2.4, name, kind, width=0.68, height=1.0)
+    for index, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+        box(axes, 0.85 + 0.75 * index, 2.4, name, kind, width=0.68, height=1.0)
     label(axes, 2.7, 3.1, "weight W (out, in), column by column from left to right")
     box(axes, 1.6, 1.1, "1. round column j\nto the grid", width=1.5, height=0.5)
     box(axes, 3.55, 1.1, "2. error of the column\ne = (w − ŵ) / U[j, j]", width=1.75, height=0.5)
@@ -214,7 +214,7 @@ def masked_language_model():
     """Masked language modelling: a bidirectional encoder predicts the masked tokens."""
     axes = canvas(6.8, 3.3)
     tokens = ("Mara", "[MASK]", "the", "lantern", "home")
-    positions = [0.9 + 1.1 * place for place in range(len(tokens))]
+    positions = [0.9 + 1.1 * index for index in range(len(tokens))]
     for x, token in zip(positions, tokens, strict=True):
         box(axes, x, 0.35, token, "loss" if token == "[MASK]" else "array", width=0.9)
         arrow(axes, (x, 0.54), (x, 1.06))

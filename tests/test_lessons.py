@@ -72,6 +72,19 @@ def test_every_lesson_has_a_place_for_the_debugger_and_exercises_that_exist(path
     assert not re.search(r"def \w+\([^)]*\):\n    \"\"\"[^\n]*Source:", text_of(path, "code"))
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_every_exercise_of_a_lesson_can_be_solved_and_graded_in_its_notebook(path):
+    sources = [cell.source for cell in build.read_source(path).cells]
+    for exercise in exercises().values():
+        if exercise.lesson == path.name[:2] and not exercise.writes_tests:
+            stub = next(
+                i for i, text in enumerate(sources) if text.startswith(f"%%writefile mine/{exercise.file_name}")
+            )
+            assert (
+                exercise.name in sources[stub - 1] and f'show_marks("mine/{exercise.file_name}")' in sources[stub + 1]
+            )
+
+
 def test_comparing_forgives_rounding_and_nothing_else():
     assert build.alike("loss 0.7431 ± 0.027", "loss 0.7433 ± 0.028", 0.02)
     assert not build.alike("loss 0.74", "loss 0.84", 0.02)
