@@ -158,7 +158,7 @@ def test_what_was_asked_for_and_left_out_is_not_the_library_s(tmp_path):
     assert [each.name for each in exercises_in(path)] == ["wanda"]
     result = grade(path)
     passed = [test["name"] for test in result["tests"] if test["status"] == "passed"]
-    assert passed == ["a score is the size of what a weight adds to the output", "dtype in is dtype out"]
+    assert passed == ["a score is the norm of the term of a weight in the output", "dtype in is dtype out"]
     assert "the file does not define wanda_mask" in str(result)
 
 

@@ -54,7 +54,7 @@ def test_without_a_mistake_the_same_way_of_running_passes():
     assert status == SURVIVED, said
 
 
-@pytest.mark.slow
+@pytest.mark.mistakes
 def test_good_properties_find_every_mistake_and_weak_ones_some(tmp_path, capsys):
     exercise = find_exercise("properties-of-magnitude-mask")
     path = tmp_path / exercise.file_name
