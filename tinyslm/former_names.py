@@ -1,6 +1,6 @@
-"""Former names of steps, settings and layers, for error messages about files that use them."""
+"""Former names of steps and settings. Error messages for old files give the current name."""
 
-FORMER_NAMES = {
+FORMER_NAMES = {  # {former name: current name}
     "Recover": "Distill",
     "RepairWeights": "RefitWeights",
     "integer_products": "dynamic_activations",
@@ -10,5 +10,5 @@ FORMER_NAMES = {
 
 
 def rename_hint(name: str) -> str:
-    """Hint for a message about an unknown name: the current name, or "" for other names."""
+    """Hint at the end of an error message about an unknown name: the current name of a former name, else ""."""
     return f"; {name} is now called {FORMER_NAMES[name]}" if name in FORMER_NAMES else ""

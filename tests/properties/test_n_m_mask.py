@@ -89,14 +89,14 @@ def test_groups_lie_along_the_inputs():
 
 
 def test_invalid_arguments_are_refused():
-    with pytest.raises(DataError, match="that 4 divides, found 6"):
+    with pytest.raises(DataError, match="divisible by 4, found 6"):
         n_m_mask(np.ones((4, 6)), 2, 4)
     for n, m in ((5, 4), (-1, 4), (2.0, 4), (2, 0), (True, 4)):
         with pytest.raises(ConfigError):
             n_m_mask(np.ones((4, 8)), n, m)
     with pytest.raises(DataError, match="finite"):
         n_m_mask(np.full((2, 4), np.nan), 2, 4)
-    with pytest.raises(DataError, match="must keep 2, found 3"):
+    with pytest.raises(DataError, match="must keep 2 of every .* weights, found a group with 3"):
         pack_n_m(np.ones((1, 4)), np.array([[True, True, True, False]]), 2, 4)
     for pattern in ("2", "4:2", "2:2", "0:4", "a:b", "2:4:8", "", "-1:4", 24):
         with pytest.raises(ConfigError, match="pattern"):
@@ -106,7 +106,7 @@ def test_invalid_arguments_are_refused():
 
 def test_invalid_packed_indices_are_refused():
     packed = pack_n_m(np.arange(1.0, 7.0)[None], np.array([[True, False, False] * 2]), 1, 3)
-    with pytest.raises(DataError, match="index in a group of 3 is 3"):
+    with pytest.raises(DataError, match="indices in a group must be 0 to 2, found 3"):
         packed._replace(places=np.array([255], np.uint8)).unpack()
-    with pytest.raises(DataError, match="do not fill"):
+    with pytest.raises(DataError, match="do not fit"):
         packed._replace(places=np.zeros(2, np.uint8)).unpack()

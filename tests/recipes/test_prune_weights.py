@@ -97,7 +97,7 @@ def test_patterns_hold_in_every_layer_and_their_packed_form_is_loaded_bit_for_bi
     model = case.model()
     n, m = map(int, pattern.split(":"))
     if any(layer.in_features % m for path, layer in named_modules(model, Linear).items() if is_compressible(path)):
-        with pytest.raises(DataError, match=f"that {m} divides"):
+        with pytest.raises(DataError, match=f"divisible by {m}"):
             apply(model, step(1 - n / m, pattern=pattern))
         return
     pruned, wanted, _ = apply(model, step(1 - n / m, pattern=pattern))

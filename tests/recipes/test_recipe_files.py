@@ -130,7 +130,7 @@ STEP = '[[recipe]]\nname = "x"\n[[recipe.step]]\n'
         ("[[recipe]\n", "cannot be read as toml"),
         ("", "expected [[recipe]]"),
         ("recipe = 3", "expected [[recipe]]"),
-        ("title = 'x'\n" + STEP + 'use = "FoldMasks"', "and nothing else at the top"),
+        ("title = 'x'\n" + STEP + 'use = "FoldMasks"', "[[recipe]] as the only key at the top"),
         ('[[recipe]]\nname = "x"', "recipe 1: step is None, expected a list"),
         ('[[recipe]]\n[[recipe.step]]\nuse = "FoldMasks"', "recipe 1: name is None, expected a str"),
         ('[[recipe]]\nname = "x"\nsteps = 3', "found name, steps"),

@@ -131,13 +131,11 @@ def _check_counts(config, tensors, where):
 
 def _fill(family, config, compressed, tensors, where, hold):
     """The model of a configuration with the numbers of the tensors, or with zeros if `hold` is None (outline)."""
-    skeleton = shape_model(config)
-    replaceable = named_modules(skeleton, REPLACEABLE)
+    outline = shape_model(config)
+    replaceable = named_modules(outline, REPLACEABLE)
     for path in compressed.keys() - replaceable.keys():
         raise ConfigError(f"{where}: {SECTION}.replaced names {shown(path)}, which this {config.family} model has not")
-    arrays = {
-        path: array for path, array in named_arrays(skeleton).items() if path.rpartition(".")[0] not in compressed
-    }
+    arrays = {path: array for path, array in named_arrays(outline).items() if path.rpartition(".")[0] not in compressed}
     shapes = {path: array.shape for path, array in arrays.items()}
     modules, unread = _restored(compressed, replaceable, tensors, where, is_outline=hold is None)
     stored = {}
@@ -151,19 +149,19 @@ def _fill(family, config, compressed, tensors, where, hold):
             )
     numbers = {}
     if hold is not None:
-        modules |= _held(hold, skeleton, stored)
+        modules |= _held(hold, outline, stored)
         numbers = {path: tensor.read(np.float32) for path, tensor in stored.items()}
-    model = map_modules(lambda path, module: modules.get(path, module), skeleton, REPLACEABLE)
+    model = map_modules(lambda path, module: modules.get(path, module), outline, REPLACEABLE)
     return map_arrays(lambda path, array: numbers.get(path, array), model)
 
 
-def _held(hold, skeleton, stored):
+def _held(hold, outline, stored):
     """{path: module} of linear layers and embeddings in the form of `hold`. Removes their tensors from `stored`.
 
     Routers are left out: they are small, and rounding them changes which experts are chosen.
     """
-    routers = {f"{path}.router" for path in named_modules(skeleton, MixtureOfExperts)}
-    plain = {path: module for path, module in named_modules(skeleton, REPLACEABLE).items() if path not in routers}
+    routers = {f"{path}.router" for path in named_modules(outline, MixtureOfExperts)}
+    plain = {path: module for path, module in named_modules(outline, REPLACEABLE).items() if path not in routers}
     tensors = {}
     for path in list(stored):
         module, _, name = path.rpartition(".")

@@ -1,4 +1,4 @@
-"""Tensor mapping: which tensor of a checkpoint holds which arrays of a model."""
+"""Mapping between the tensors of a checkpoint and the arrays of a model."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,15 +11,15 @@ from tinyslm.errors import CheckpointError
 from tinyslm.modules import Embedding, Linear
 from tinyslm.tree import Array, Module, named_modules
 
-REPLACEABLE = Linear | Embedding  # modules that a compressed module can replace
+REPLACEABLE = Linear | Embedding  # module types that compression can replace
 
 
 class TensorMapping(NamedTuple):
-    """One tensor of a checkpoint: the arrays at `paths` of a model, joined along their outputs."""
+    """One tensor of a checkpoint: the concatenation of the arrays at `paths` of a model along the output axis."""
 
     paths: tuple[str, ...]
     transposed: bool = False  # stored as (in, out)
-    compressed: bool = False  # stored under the array's own path, because the family's layout cannot hold it
+    compressed: bool = False  # stored under the array's path in the model; the family has no tensor for it
 
     def join(self, arrays: dict[str, Array]) -> Array:
         """The tensor in the file's layout, from {path: array} of the model."""
@@ -28,7 +28,7 @@ class TensorMapping(NamedTuple):
         return tensor.T if self.transposed else tensor
 
     def split(self, tensor, shapes: dict[str, tuple[int, ...]]) -> dict:
-        """{path: StoredTensor}: views of a stored tensor, the reverse of `join`. Reads no numbers."""
+        """{path: StoredTensor}, the reverse of `join`: views of a stored tensor. Reads no data from the file."""
         bits = tensor.bits.T if self.transposed else tensor.bits  # (sum of outputs, in)
         parts = np.split(bits, np.cumsum([shapes[path][0] for path in self.paths])[:-1])
         return {
@@ -46,9 +46,9 @@ def tensor_mappings(
 ) -> dict[str, TensorMapping]:
     """{tensor name: mapping} for the arrays at `paths` of a model.
 
-    compressed: paths of modules that the family's layout cannot hold. Their arrays are stored under their own paths,
-    and so are arrays that the file would join with one of them.
-    Raises CheckpointError for an array that the family has no tensor for.
+    compressed: paths of compressed modules, for which the family has no tensors. Their arrays are stored under the
+    paths that they have in the model. If one module of a fused tensor is compressed, this holds for all its modules.
+    Raises CheckpointError for any other array without a tensor in the family.
     """
     layout = {module: (stored, modules) for modules, stored in family.tensors.items() for module in _as_tuple(modules)}
     compressed, paths = set(compressed), list(paths)
@@ -90,8 +90,11 @@ def _pattern(module):
     return ".".join(parts), numbers
 
 
-def compressed_modules(model: Module, skeleton: Module) -> dict[str, Module]:
-    """{path: module} where the type of a module differs from the dense model of its family, `skeleton`."""
+def compressed_modules(model: Module, outline: Module) -> dict[str, Module]:
+    """{path: module} of the compressed modules: their type differs from the module at the same path of `outline`.
+
+    outline: dense model of the same configuration.
+    """
     modules = named_modules(model)
-    dense = named_modules(skeleton, REPLACEABLE)
+    dense = named_modules(outline, REPLACEABLE)
     return {path: modules[path] for path, module in dense.items() if type(modules.get(path)) is not type(module)}

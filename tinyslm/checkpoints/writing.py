@@ -50,9 +50,9 @@ def checkpoint_tensors(tree: Module) -> dict[str, Array]:
     >>> tensors["model.layers.0.self_attn.q_proj.weight"].shape
     (16, 16)
     """
-    family, skeleton = _family_and_skeleton(tree)
+    family, outline = _family_and_outline(tree)
     arrays = named_arrays(tree)
-    mappings = tensor_mappings(family, arrays, tree.config.without_prefix, compressed_modules(tree, skeleton))
+    mappings = tensor_mappings(family, arrays, tree.config.without_prefix, compressed_modules(tree, outline))
     return {name: mapping.join(arrays) for name, mapping in mappings.items()}
 
 
@@ -68,10 +68,10 @@ def save_model(
     """
     if dtype not in STORED_AS:
         raise ConfigError(f"dtype is {dtype!r}, expected one of {', '.join(STORED_AS)}")
-    family, skeleton = _family_and_skeleton(model)
-    values = family.write_config(skeleton.config) | {"dtype": dtype}
-    arrays, compressed = named_arrays(model), compressed_modules(model, skeleton)
-    _check_shapes(arrays, named_arrays(skeleton), compressed)
+    family, outline = _family_and_outline(model)
+    values = family.write_config(outline.config) | {"dtype": dtype}
+    arrays, compressed = named_arrays(model), compressed_modules(model, outline)
+    _check_shapes(arrays, named_arrays(outline), compressed)
     mappings = tensor_mappings(family, arrays, model.config.without_prefix, compressed)
     dense = {name: mapping.join(arrays) for name, mapping in mappings.items() if not mapping.compressed}
     tensors, modules, entries = dict(dense), named_modules(model), {}
@@ -97,7 +97,7 @@ def _write_json(path, value, indent):
     flush_to_disk(path)
 
 
-def _family_and_skeleton(tree):
+def _family_and_outline(tree):
     """The family of a model or its gradients, and a dense model of the same configuration with shapes only.
 
     Raises CheckpointError for weights that are mapped from a file.

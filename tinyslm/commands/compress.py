@@ -1,4 +1,4 @@
-"""tinyslm compress: apply compression recipes to a model, and measure every result."""
+"""tinyslm compress: apply compression recipes to a model, and measure each compressed model."""
 
 import json
 import time
@@ -28,7 +28,10 @@ def add_arguments(parser):
     """The options of the command."""
     parser.model()
     parser.text("for calibration and validation")
-    recipes = "only these built-in recipes, recipe files (.toml), or recipes in the results.json of another run"
+    recipes = (
+        "recipes to apply: names of built-in recipes, recipe files (.toml), or the results.json of another run "
+        "(default: all built-in recipes)"
+    )
     parser.option("--recipe", None, recipes, "NAME", nargs="+")
     parser.option("--out", "compressed", "output directory for models and report", "DIR")
     parser.flag("--thorough", "ten times the training, five times the exam questions")
@@ -36,7 +39,10 @@ def add_arguments(parser):
 
 
 def run(arguments) -> int:
-    """Compress, print the table, write models, results.json and report.html; returns the exit status."""
+    """Compress and measure, print the table, and write the models, results.json and report.html.
+
+    Returns the exit status.
+    """
     began = time.perf_counter()
     out = Path(arguments.out)
     check_minimum(arguments, seed=0)
@@ -63,7 +69,7 @@ def run(arguments) -> int:
 
         compressed, steps = compress(inputs.model, recipe, calibration, progress=show)
         measured, nats = inputs.measure(compressed, dense_nats, show)
-        dense_nats = nats if dense_nats is None else dense_nats  # the dense model is the first
+        dense_nats = nats if dense_nats is None else dense_nats  # the first recipe is the dense model
         out.mkdir(parents=True, exist_ok=True)
         save_model(out / recipe.directory, compressed, inputs.tokenizer)
         row = {"name": recipe.name, "directory": recipe.directory, "description": recipe.description, "steps": steps}

@@ -1,4 +1,4 @@
-"""tinyslm grade: marks for a solution, or for every solution in a directory."""
+"""tinyslm grade: compute the marks of one solution, or of every solution in a directory."""
 
 import json
 import sys
@@ -12,18 +12,19 @@ from tinyslm.errors import ConfigError
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.argument("path", "a solution, or a directory of solutions: CSV with one line each", metavar="FILE|DIR")
-    name = "name of the exercise (default: all whose functions the file defines)"
+    solutions = "a solution, or a directory of solutions (prints CSV, one line per solution)"
+    parser.argument("path", solutions, metavar="FILE|DIR")
+    name = "name of the exercise (default: every exercise whose functions the file defines)"
     parser.option("--exercise", None, name, "NAME")
     parser.option("--seed", 0, "seed of the random test inputs")
     parser.option("--seconds", SECONDS, "processor time limit of each property", type=float)
     parser.option("--gigabytes", GIGABYTES, "memory limit of each property", type=float)
-    parser.option("--out", None, "write the result as JSON, of a directory as CSV", "FILE")
+    parser.option("--out", None, "write the result to this file: JSON for a solution, CSV for a directory", "FILE")
     parser.option("--workers", 1, "number of solutions graded in parallel", "N")
 
 
 def run(arguments) -> int:
-    """Print the marks; returns the exit status, which is 0 for all marks."""
+    """Print the marks. Returns the exit status 0, also for low marks."""
     path = Path(arguments.path)
     if not path.exists():
         raise ConfigError(f"{path} does not exist")

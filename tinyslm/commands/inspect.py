@@ -1,4 +1,4 @@
-"""tinyslm inspect: architecture, parameters, memory and multiply-adds of a model, computed from its shapes."""
+"""tinyslm inspect: architecture, parameters, memory and multiply-adds of a model, computed from its array shapes."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from tinyslm.reporting.inspect_report import format_inspection
 from tinyslm.reporting.plain_text import one_line
 from tinyslm.reporting.terminal_table import wrapped
 
-DEFAULT_CONTEXT = 512  # tokens, for a model without a longest context
+DEFAULT_CONTEXT = 512  # tokens, for a model without max_position_embeddings
 
 
 def add_arguments(parser):
@@ -23,14 +23,20 @@ def add_arguments(parser):
     models = "model directory, built-in model or published shape; without MODEL, a list of them"
     parser.argument("models", models, nargs="*", metavar="MODEL")
     parser.flag("--compare", "a table with one column per model")
-    context = "tokens, for attention and cache (default: the longest context; with --compare, the shortest of these)"
+    context = (
+        "context length in tokens for the cost of attention and cache (default: the maximum of the model; with "
+        "--compare, the smallest of these maxima)"
+    )
     parser.option("--context", None, context, type=int, metavar="N")
     parser.flag("--json", "print the numbers as JSON")
     parser.epilog = f"Published shapes: {', '.join(CATALOGUE)}."
 
 
 def run(arguments) -> int:
-    """Print the models; returns the exit status. Only the headers of weight files are read."""
+    """Print a report on each model, or the list of known models. Reads only the headers of weight files.
+
+    Returns the exit status.
+    """
     names = arguments.models
     if not names:
         lists = (f"built-in models: {', '.join(BUILT_IN)}", f"published shapes: {', '.join(CATALOGUE)}")
@@ -41,7 +47,7 @@ def run(arguments) -> int:
     check_minimum(arguments, context=1)
     opened = {name: _open(name) for name in names}
     limits = {name: getattr(model.config, "max_position_embeddings", None) for name, (model, _) in opened.items()}
-    context = _context(arguments.context, limits, together=arguments.compare)
+    context = _context(arguments.context, limits, is_shared=arguments.compare)
     found = {
         name: inspect_model(model, context or limits[name] or DEFAULT_CONTEXT) for name, (model, _) in opened.items()
     }
@@ -57,7 +63,7 @@ def run(arguments) -> int:
 
 
 def _open(name):
-    """(model without weights, stored tensors) of a directory; of a published shape, without stored tensors."""
+    """(model without weights, stored tensors) of a model directory, or (model, None) of a published shape."""
     if name in CATALOGUE and not Path(name).exists():
         return shape_model(CATALOGUE[name]), None
     try:
@@ -68,14 +74,17 @@ def _open(name):
     return outline_model(directory), stored_tensors(directory)
 
 
-def _context(asked, limits, together):
-    """The context length of all models, or None for the longest of each."""
+def _context(requested, limits, is_shared):
+    """The context length for all models; None means that each model has its maximum.
+
+    limits: {name of a model: its maximum, or None}. is_shared: whether all models must have the same context length.
+    """
     for name, longest in limits.items():
-        if asked is not None and longest is not None and asked > longest:
-            raise ConfigError(f"--context is {asked}, but the longest context of {name} is {longest}")
-    if asked is None and together:
+        if requested is not None and longest is not None and requested > longest:
+            raise ConfigError(f"--context is {requested}, but the longest context of {name} is {longest}")
+    if requested is None and is_shared:
         return min(longest or DEFAULT_CONTEXT for longest in limits.values())
-    return asked
+    return requested
 
 
 def _title(name, found, stored):

@@ -28,7 +28,7 @@ from tinyslm.reporting.frontier import format_frontier, render_frontier
 from tinyslm.reporting.html_template import write_page
 from tinyslm.runtime import default_threads, use_threads
 
-POINTS = "points.jsonl"
+POINTS = "points.jsonl"  # a point: the measurements of one recipe with one seed
 
 
 def add_arguments(parser):
@@ -36,7 +36,7 @@ def add_arguments(parser):
     parser.argument("recipes", "recipe files (.toml), with or without grids", nargs="+", metavar="FILE")
     parser.model("--model")
     parser.text("for calibration and validation")
-    parser.option("--out", "sweep", "output directory; run again to continue an interrupted sweep", "DIR")
+    parser.option("--out", "sweep", "output directory; repeat the command to resume an interrupted sweep", "DIR")
     parser.option("--seeds", [0], "seeds of each recipe", nargs="+", type=int)
     parser.option("--documents", TRAINING_DOCUMENTS, "training documents of the town")
     parser.option("--validation", VALIDATION_DOCUMENTS, "validation documents of the town")
@@ -49,7 +49,10 @@ def add_arguments(parser):
 
 
 def run(arguments) -> int:
-    """Measure every recipe with every seed, print the frontier, write points and page; returns the exit status."""
+    """Measure every recipe with every seed, print the Pareto frontier, and write points.jsonl and sweep.html.
+
+    Returns the exit status.
+    """
     check_minimum(arguments, workers=1, documents=1, validation=1, questions=0)
     if min(arguments.seeds) < 0:
         raise ConfigError(f"--seeds has {min(arguments.seeds)}, expected at least 0")
@@ -70,7 +73,7 @@ def run(arguments) -> int:
             bar.n = finished
             bar.refresh()
 
-        points = sweep(jobs, measure_point, executor_of(arguments), out / POINTS, show)
+        points = sweep(jobs, measure_point, executor_factory(arguments), out / POINTS, show)
     for name, point in points.items():
         if "error" in point:
             print(f"{name}: {point['error']}")
@@ -83,8 +86,11 @@ def run(arguments) -> int:
 
 
 def make_jobs(recipes, seeds, options, threads) -> dict:
-    """{name: job} of every recipe with every seed. The name contains a digest of everything that the result depends on,
-    so that a result is reused only for the same job."""
+    """{name: job}, one job per recipe and seed; recipes without steps get the first seed only.
+
+    The name contains a digest of the job, that is of all inputs of the result. So a stored result is reused only for an
+    identical job.
+    """
     jobs, files = {}, digest_of_files(options)
     for recipe in recipes:
         for seed in seeds if recipe.steps else seeds[:1]:
@@ -101,19 +107,17 @@ def make_jobs(recipes, seeds, options, threads) -> dict:
 
 
 def threads_per_worker(arguments) -> int:
-    """Threads of a job: an even share of the cores; on a cluster, 1."""
+    """Number of threads of each job: the default number of threads divided by the workers; 1 on a cluster."""
     return 1 if arguments.scheduler else max(1, default_threads() // arguments.workers)
 
 
-def executor_of(arguments):
-    """A function that creates the executor of the command-line options."""
+def executor_factory(arguments):
+    """Function that creates the executor selected by --workers, --threads or --scheduler."""
     if arguments.scheduler:
         return functools.partial(dask_executor, arguments.scheduler)
     if arguments.threads:
         return functools.partial(ThreadPoolExecutor, arguments.workers)
-    context = multiprocessing.get_context(
-        "spawn"
-    )  # a forked process would inherit locks of threads that it does not have
+    context = multiprocessing.get_context("spawn")  # fork copies locks, but not the threads that release them
     return functools.partial(ProcessPoolExecutor, arguments.workers, mp_context=context)
 
 
@@ -136,7 +140,7 @@ def dask_executor(address):
 
 
 def measure_point(job) -> dict:
-    """Compress with one recipe and one seed, and measure. Runs in a worker; takes and returns plain values."""
+    """Compress with one recipe and one seed, and measure. Runs in a worker. Arguments and result are JSON values."""
     began = time.perf_counter()
     with use_threads(job["threads"]):
         options = job["experiment"] | {"texts": tuple(job["experiment"]["texts"])}

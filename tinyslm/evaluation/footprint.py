@@ -1,4 +1,4 @@
-"""Model size: five numbers, each counted from the arrays of the model."""
+"""Model size: parameters, non-zeros, bits, bytes and multiply-adds, counted from the arrays of the model."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Footprint:
     bits : int
         Size of the stored model: parameters, scales, zero points and masks.
     bytes : int
-        Size of the arrays in memory. Arrays that `load(path, weights="mapped")` leaves in their file count 0.
+        Size of the arrays in memory. Arrays that are mapped from their file (`load(path, weights="mapped")`) count 0.
     multiply_adds : int
         Multiplications by weights for one token, each with an addition. Products of queries with keys, and of
         probabilities with values, are not included; they grow with the context.
@@ -45,7 +45,7 @@ def footprint(model) -> Footprint:
     Parameters
     ----------
     model : Module
-        A decoder, encoder or encoder-decoder, dense or compressed. An array that occurs twice counts once.
+        A decoder, encoder or encoder-decoder, dense or compressed. An array that two modules share counts once.
 
     Returns
     -------
@@ -72,10 +72,10 @@ def footprint(model) -> Footprint:
 
 
 def multiply_adds(model) -> int:
-    """Multiplications by weights for one token: in every linear layer it passes, and in the output head.
+    """Multiplications by weights for one token: in the linear layers that process the token, and in the output head.
 
-    An encoder's pooler is not included: it is computed once per text. Of an encoder-decoder, one token is read and one
-    is written.
+    The pooler of an encoder is not included: it runs once per text, not per token. For an encoder-decoder: the sum for
+    one token of the encoder and one token of the decoder.
     """
     layers = {path: module for path, module in named_modules(model).items() if hasattr(module, "multiply_adds")}
     layers.pop("pooler", None)

@@ -13,7 +13,7 @@ from tinyslm.parallel import map_in_threads
 
 @dataclass(frozen=True)
 class ExamResult:
-    """Numbers of correct answers and of questions per subject."""
+    """Result of an exam: number of correct answers and number of questions (`asked`), by subject."""
 
     correct: dict[str, int]
     asked: dict[str, int]
@@ -36,9 +36,10 @@ class ExamResult:
 
 
 def option_log_probabilities(model, context, options) -> tuple[np.ndarray, np.ndarray]:
-    """log p(option | context) of each option. The context is read once; the options are a batch that shares its cache.
+    """log p(option | context) in nats of each option, and its length in tokens: (sums, lengths), each (options,).
 
-    context: (T,) token ids;  options: lists of token ids;  returns (sums, lengths), each (number of options,).
+    context: (T,) token ids;  options: lists of token ids. The context is computed once. The options form a batch, with
+    a copy of its key/value cache for each.
     """
     lengths = np.array([len(option) for option in options])
     longest = max(model.config.max_position_embeddings - int(lengths.max()) + 1, 1)  # the last token is not an input
@@ -58,10 +59,11 @@ def option_log_probabilities(model, context, options) -> tuple[np.ndarray, np.nd
 
 
 def take_exam(model, tokenizer, questions, end_id: int, *, per_token: bool = False) -> ExamResult:
-    """Answer every question with the most probable option (per_token: highest mean log-probability per token).
+    """Answer every question with the most probable option.
 
-    Among equal options the first is the answer, so a constant model has chance accuracy.
-    questions: objects with subject, context, options and answer (an index).
+    With per_token, log-probabilities are divided by the length in tokens. If several options are equally probable, the
+    first one is the answer, so a model with constant outputs has chance accuracy.
+    questions: objects with subject, context, options and answer (an index). end_id: token before each context.
     """
 
     def is_correct(question):

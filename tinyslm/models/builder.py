@@ -21,25 +21,25 @@ Config = DecoderConfig | EncoderConfig | EncoderDecoderConfig
 
 
 def build_model(config: Config, make: Callable) -> Module:
-    """The model of a configuration. `make(shape, kind)` makes every array; `ModuleFactory` lists the kinds."""
+    """Model with the given configuration. make(shape, kind) returns each array; `ModuleFactory` lists the kinds."""
     return BUILDERS[type(config)](config, make)
 
 
 def random_model(config: Config, seed: int = 0, dtype=np.float32, deviation: float | None = None) -> Module:
-    """A model with random initial weights: normal with standard deviation `deviation`, gains 1, biases 0.
+    """Model with random initial weights: normal with standard deviation `deviation`, gains 1, biases 0.
 
-    deviation: 1 / sqrt(C) by default. The usual 0.02 is about that for C = 2048. In a narrow model, 0.02 makes queries
-    and keys so small that attention stays nearly uniform, and copying from the context is learned late. Weights that
-    write to the residual stream are divided by sqrt(2 * layers), with the layers of the deeper stack, so that its
-    variance does not grow with depth.
-    Source: Radford et al. 2019 (GPT-2), section 2.3, for the division.
+    deviation: 1 / sqrt(C) by default. The usual value 0.02 is about 1 / sqrt(C) for C = 2048. In a narrow model, 0.02
+    makes queries and keys so small that attention stays nearly uniform, and the model learns late to copy from the
+    context. Projections whose output is added to the residual stream get `deviation` / sqrt(2 * layers), where `layers`
+    is the depth of the deeper stack. So the variance of the residual stream does not grow with depth.
+    Source of this factor: Radford et al. 2019 (GPT-2), section 2.3.
     """
     deviation = deviation or config.hidden_size**-0.5
     rng = np.random.default_rng(seed)
     depth = max(config.num_hidden_layers, config.num_decoder_layers)
     deviations = {
         "residual": deviation / np.sqrt(2 * depth),
-        "query": deviation * (config.head_dim**-0.5 / config.scale),  # scores have one variance for every `scale`
+        "query": deviation * (config.head_dim**-0.5 / config.scale),  # score variance independent of `scale`
     }
 
     def make(shape, kind):
@@ -54,5 +54,5 @@ def random_model(config: Config, seed: int = 0, dtype=np.float32, deviation: flo
 
 
 def shape_model(config: Config) -> Module:
-    """A model of zeros that need no memory: each array has its shape, and all its entries share one number."""
+    """Model of zeros that uses almost no memory: each array is one zero, broadcast to the array's shape."""
     return build_model(config, lambda shape, kind: np.broadcast_to(np.float32(0), shape))

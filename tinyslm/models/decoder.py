@@ -15,7 +15,7 @@ from tinyslm.tree import Array, Module
 
 
 class Decoder(Module):
-    """Decoder: token ids -> logits. `head` is None where it is tied to the embedding table."""
+    """Decoder: token ids -> logits. `head` is None if the embedding table is also the output matrix (tied)."""
 
     config: DecoderConfig
     embedding: Embedding
@@ -27,10 +27,10 @@ class Decoder(Module):
     def __call__(
         self, token_ids, attention_mask=None, *, position_ids=None, cache=None, last_only=False, observe=None
     ) -> Array:
-        """token_ids: (B, T) integers -> logits (B, T, V), or (B, 1, V) of the last position with last_only.
+        """token_ids: (B, T) integers -> logits (B, T, V); with last_only the logits (B, 1, V) of the last position.
 
-        attention_mask: (B, S), 0 for padding, over the cached tokens and these. position_ids: (T,) or (B, T); by
-        default they count the real tokens, so that padding on either side changes nothing.
+        attention_mask: (B, S), 0 for padding, over the cached tokens and `token_ids`. position_ids: (T,) or (B, T); by
+        default the number of earlier tokens without padding, so that padding on either side does not change the logits.
         Raises DataError for token ids out of range or a sequence longer than max_position_embeddings.
         """
         states = self.hidden_states(token_ids, attention_mask, position_ids=position_ids, cache=cache, observe=observe)
@@ -73,7 +73,10 @@ class Decoder(Module):
         return logits
 
     def check_inputs(self, token_ids, attention_mask=None, past: int = 0) -> tuple[Array, Array | None]:
-        """token_ids and attention_mask as arrays. Raises DataError if they do not fit the model after `past` tokens."""
+        """token_ids and attention_mask as arrays. Raises DataError if they are invalid for the model.
+
+        past: number of cached tokens.
+        """
         token_ids = check_token_ids(token_ids, self.config.vocab_size)
         total = past + token_ids.shape[1]
         check_length(total, self.config.max_position_embeddings)
@@ -86,7 +89,7 @@ class Decoder(Module):
 
 
 def build_decoder(config: DecoderConfig, make: Callable) -> Decoder:
-    """A decoder with arrays made by `make(shape, kind)`; `ModuleFactory` lists the kinds."""
+    """Decoder with the given configuration. make(shape, kind) returns each array; `ModuleFactory` lists the kinds."""
     parts = ModuleFactory(config, make)
 
     def mixture():

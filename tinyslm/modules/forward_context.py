@@ -1,4 +1,4 @@
-"""The context of one forward pass: what all layers share, from positions and masks to the key/value cache."""
+"""Context of one forward pass: positions, masks, key/value cache and observer, shared by all layers."""
 
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class Context:
     _tables: dict = field(default_factory=dict)
 
     def rotary_tables(self, rope):
-        """cos and sin of this pass for one kind of rotation, computed once for all layers that share it."""
+        """cos and sin of this pass's positions for one `Rope`. Layers with equal settings share the tables."""
         if rope not in self._tables:
             self._tables[rope] = ops.rotary_tables(rope, self.positions)
         return self._tables[rope]
@@ -58,15 +58,16 @@ class Context:
             self.observer(f"{self.stack}layers.{self.layer}.{name}", value)
 
     def observes(self, name) -> bool:
-        """Whether the observer takes this intermediate of the current block: it is computed only if so."""
+        """Whether the observer receives this intermediate of the current block. If not, the block can skip it."""
         if isinstance(self.observer, SelectiveObserver):
             return f"{self.stack}layers.{self.layer}.{name}" in self.observer.names
         return self.observer is not None
 
     def run_blocks(self, blocks, x):
-        """The blocks applied one after another: (B, T, C) -> (B, T, C), before the final norm.
+        """Apply the blocks in order: (B, T, C) -> (B, T, C), before the final norm.
 
-        The input of block i is observed as "hidden_states.{i}". The cache counts the new tokens at the end.
+        The observer receives the input of block i as "hidden_states.{i}". After the last block, the length of the cache
+        increases by T.
         """
         for self.layer, block in enumerate(blocks):
             self.observe_hidden_state(self.layer, x)

@@ -1,4 +1,4 @@
-"""Linear layer. Compressed layers replace it and are called in the same way."""
+"""Linear layer. The compressed layers that can replace it have the same call."""
 
 import numpy as np
 
@@ -18,5 +18,5 @@ class Linear(LinearLayer):
         return {"weight": (np.floating, shape), "bias": (np.floating, shape[:1])}
 
     def dense_weight(self) -> Array:
-        """The (out, in) matrix that this layer multiplies by."""
+        """The weight matrix W, (out, in)."""
         return self.weight

@@ -1,4 +1,4 @@
-"""Activation functions of the feed-forward layer, and the soft cap of scores and logits."""
+"""Activation functions, the gated linear unit, and the soft cap of attention scores and logits."""
 
 import numpy as np
 import scipy
@@ -8,7 +8,7 @@ from tinyslm.tree import Array
 
 
 def _sigmoid(x):
-    """1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which never overflows and is faster."""
+    """Sigmoid 1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2: this form cannot overflow and is faster."""
     s = np.tanh(x * x.dtype.type(0.5))
     s *= 0.5
     s += 0.5
@@ -44,7 +44,7 @@ def silu(x: Array):
         dx = 1 - s
         dx *= x
         dx += 1
-        dx *= s  # slope: s (1 + x (1 - s))
+        dx *= s  # derivative: s (1 + x (1 - s))
         dx *= dy
         return (dx,)
 
@@ -112,8 +112,8 @@ def gelu_tanh(x: Array):
     t = np.tanh(root * (x + 0.044715 * x * x * x))
 
     def vjp(dy):
-        inner_slope = root * (1 + 3 * 0.044715 * x * x)
-        return (dy * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * inner_slope),)
+        inner_derivative = root * (1 + 3 * 0.044715 * x * x)
+        return (dy * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * inner_derivative),)
 
     return 0.5 * x * (1 + t), vjp
 
@@ -207,7 +207,7 @@ def gated(gate: Array, up: Array, *, activation=silu):
 
 @differentiable
 def softcap(x: Array, *, cap: float):
-    """Soft cap, cap * tanh(x / cap): close to x where |x| is much smaller than `cap`, and never larger than `cap`.
+    """Soft cap, cap * tanh(x / cap): about x for |x| much smaller than `cap`; its absolute value is at most `cap`.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ def routing_weights(router_logits: Array, *, chosen: Array):
     def vjp(dweights):
         dlogits = weights * (dweights - np.sum(dweights * weights, axis=-1, keepdims=True))  # (N, k)
         drouter_logits = np.zeros_like(router_logits)
-        np.put_along_axis(drouter_logits, chosen, dlogits, axis=-1)  # a token chooses an expert at most once
+        np.put_along_axis(drouter_logits, chosen, dlogits, axis=-1)  # the k experts of a token differ
         return (drouter_logits,)
 
     return weights, vjp
@@ -81,7 +81,7 @@ def take_rows(x: Array, *, rows: Array):
     ----------
     x : ndarray, shape (N, C)
     rows : ndarray of integers, shape (n,)
-        Pairwise different.
+        Row indices without duplicates.
 
     Returns
     -------
@@ -113,7 +113,8 @@ def combine_experts(weights: Array, *outputs: Array, rows, slots):
     outputs : ndarray, shape (n_e, C), one per expert
         Output of expert e for its n_e tokens.
     rows, slots : sequence of ndarray of integers, shape (n_e,), one per expert
-        Token indices of expert e, and the column of `weights` in which each of them has its weight.
+        For each expert: the indices of its tokens, and for each of these tokens the column of `weights` that holds the
+        expert's weight.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""Recipe files: recipes as TOML, written by hand.
+"""Recipe files: compression recipes in TOML.
 
     [[recipe]]
     name = "half as wide, {bits} bits"
-    grid.bits = [8, 4]                      # one recipe per value; with several lists, one per combination
+    grid.bits = [8, 4]                      # makes one recipe per value; several lists: one recipe per combination
 
     [[recipe.step]]
     use = "SliceNeurons"                    # the name of a step of `tinyslm.recipes`
@@ -30,12 +30,15 @@ from tinyslm.recipes.recipe import Recipe
 
 
 def is_recipe_file(name) -> bool:
-    """Whether this is the name of a recipe file, by its suffix."""
+    """Whether a file name has the suffix of a recipe file, .toml or .json."""
     return Path(name).suffix in (".toml", ".json")
 
 
 def read_recipes(path, steps) -> list[Recipe]:
-    """The recipes in a file. steps: {name: class} of the known steps. A ConfigError names the file, recipe and step."""
+    """The recipes in a file. steps: {name: class} of the known steps.
+
+    Raises ConfigError, which names the file, the recipe and the step.
+    """
     path = Path(path)
     try:
         text = path.read_text("utf-8")
@@ -46,7 +49,7 @@ def read_recipes(path, steps) -> list[Recipe]:
         content = _recipes_of_results(path, content)
     entries = content.get("recipe")
     if not isinstance(entries, list) or not entries or set(content) != {"recipe"}:
-        raise ConfigError(f"{path}: expected [[recipe]] and nothing else at the top level")
+        raise ConfigError(f"{path}: expected [[recipe]] as the only key at the top level")
     recipes = [recipe for i, entry in enumerate(entries) for recipe in expand(entry, steps, f"{path}: recipe {i + 1}")]
     names = [recipe.directory for recipe in recipes]
     for name in names:
@@ -70,13 +73,15 @@ def _recipes_of_results(path, content):
             ]
         }
     except (KeyError, TypeError):
-        raise ConfigError(f"{path}: is not the results.json of tinyslm compress") from None
+        raise ConfigError(f"{path}: expected the results.json of tinyslm compress") from None
 
 
 def expand(entry, steps, where) -> list[Recipe]:
     """The recipes of one entry: one per combination of the values in its grid."""
     if not isinstance(entry, dict) or not set(entry) <= {"name", "description", "grid", "step"}:
-        raise ConfigError(f"{where}: expected name, step and optionally description and grid, found {_keys(entry)}")
+        raise ConfigError(
+            f"{where}: expected name, step and optionally description and grid, found {_describe_entry(entry)}"
+        )
     for key, kind in (("name", str), ("step", list)):
         if not isinstance(entry.get(key), kind) or not entry[key]:
             raise ConfigError(f"{where}: {key} is {entry.get(key)!r}, expected a {kind.__name__}")
@@ -87,17 +92,22 @@ def expand(entry, steps, where) -> list[Recipe]:
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         made = [make_step(step, steps, f"{where}, step {i + 1}", chosen) for i, step in enumerate(entry["step"])]
-        name, description = (_filled(entry.get(key, ""), chosen, where) for key in ("name", "description"))
+        name, description = (_fill_placeholders(entry.get(key, ""), chosen, where) for key in ("name", "description"))
         recipes.append(Recipe(str(name), tuple(made), str(description)))
     return recipes
 
 
 def make_step(entry, steps, where, grid=None):
-    """The step of an entry {"use": name, setting: value}. Raises ConfigError for unknown or missing settings."""
+    """The step described by {"use": name of the step, setting: value, ...}. grid: values for its placeholders.
+
+    Raises ConfigError for an unknown step, and for unknown, missing or invalid settings.
+    """
     grid = grid or {}
-    use = _filled(entry.get("use"), grid, where) if isinstance(entry, dict) else None
+    use = _fill_placeholders(entry.get("use"), grid, where) if isinstance(entry, dict) else None
     if not isinstance(use, str) or use not in steps:
-        raise ConfigError(f"{where}: use is {_keys(entry)}{_advice(use, 'expected one of', sorted(steps))}")
+        raise ConfigError(
+            f"{where}: use is {_describe_entry(entry)}{_name_hint(use, 'expected one of', sorted(steps))}"
+        )
     kind = steps[use]
     known = typing.get_type_hints(kind)
     settings = {}
@@ -105,8 +115,8 @@ def make_step(entry, steps, where, grid=None):
         if name == "use":
             continue
         if name not in known:
-            raise ConfigError(f"{where}: {use} has no setting {name!r}{_advice(name, 'only', known)}")
-        settings[name] = _converted(_filled(value, grid, where), known[name], f"{where}: {name}")
+            raise ConfigError(f"{where}: {use} has no setting {name!r}{_name_hint(name, 'only', known)}")
+        settings[name] = _convert(_fill_placeholders(value, grid, where), known[name], f"{where}: {name}")
     missing = [
         field.name
         for field in dataclasses.fields(kind)
@@ -117,20 +127,26 @@ def make_step(entry, steps, where, grid=None):
     return kind(**settings)
 
 
-def _advice(name, words, known):
-    """End of a message about an unknown name: its current name if it was renamed, else the known names."""
+def _name_hint(name, words, known):
+    """Hint at the end of an error message about an unknown name: the current name of a former name, or the known names.
+
+    words: text before the known names.
+    """
     return (isinstance(name, str) and rename_hint(name)) or f", {words} {', '.join(known)}"
 
 
-def _keys(entry):
-    """An entry in an error message: its step, or its keys."""
+def _describe_entry(entry):
+    """Text of an entry for an error message: the name of its step, or its keys."""
     if isinstance(entry, dict):
         return repr(entry["use"]) if "use" in entry else ", ".join(entry) or "nothing"
     return repr(entry)
 
 
-def _filled(value, grid, where):
-    """A value with every {name} replaced by the grid's value. A value that is only "{name}" keeps the grid's type."""
+def _fill_placeholders(value, grid, where):
+    """A value with each placeholder {name} replaced by the value of the grid.
+
+    If the whole value is one placeholder, the result has the type of the grid's value; otherwise it is a string.
+    """
     if not isinstance(value, str):
         return value
     if value.startswith("{") and value.endswith("}") and value[1:-1] in grid:
@@ -141,15 +157,15 @@ def _filled(value, grid, where):
     return re.sub(r"{(\w+)}", lambda found: str(grid[found.group(1)]), value)
 
 
-def _converted(value, kind, where):
-    """A value from TOML or JSON as the declared type of the setting."""
+def _convert(value, kind, where):
+    """A value from TOML or JSON, converted to the type of the setting. Raises ConfigError for a different type."""
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     for option in options:
         if option is type(None) and value is None:
             return None
         if typing.get_origin(option) is tuple and isinstance(value, list):
             inner = typing.get_args(option)[0]
-            return tuple(_converted(each, inner, where) for each in value)
+            return tuple(_convert(each, inner, where) for each in value)
         if option is float and type(value) is int:
             return float(value)
         if type(value) is option:

@@ -9,7 +9,7 @@ LONGEST_NAME = 60  # terminal columns, within a sentence
 
 
 def result_sentences(results: dict) -> list[str]:
-    """A few sentences, the most important first."""
+    """The main results as sentences, in order of importance. results: content of results.json."""
     rows = results["rows"]
     dense, compressed = rows[0], [row for row in rows[1:] if is_number(row["loss"]["nats"])]
     if not is_number(dense["loss"]["nats"]):
@@ -43,7 +43,10 @@ def loss_change(row, dense) -> str:
 
 
 def speed_change(row, dense, key="generation_speed") -> str:
-    """ "1.90 times as fast as", or "not measurably faster or slower than" where the interquartile ranges overlap."""
+    """A row's speed relative to the dense model's, for example "1.90 times as fast as".
+
+    If the interquartile ranges overlap: "not measurably faster or slower than".
+    """
     speed, reference = row[key], dense[key]
     if speed["low"] <= reference["high"] and reference["low"] <= speed["high"]:
         return "not measurably faster or slower than"
@@ -117,18 +120,21 @@ def _exam(dense, rows):
 
 
 def _weakest_subject(dense, rows):
-    """The subject with the largest mean drop, if it is over two standard errors of the dense model's accuracy."""
+    """Sentence on the subject whose mean accuracy drops most, or None.
+
+    The drop must exceed one question and two standard errors of the dense model's accuracy.
+    """
     rows = [row for row in rows if row["exam"]]
     if not dense["exam"] or not rows or len(dense["exam"]["by_subject"]) < 2:
         return None
-    asked = dense["exam"]["asked"] / len(dense["exam"]["by_subject"])
+    questions = dense["exam"]["asked"] / len(dense["exam"]["by_subject"])  # per subject
     drops = {}
     for subject, accuracy in dense["exam"]["by_subject"].items():
         measured = [row["exam"]["by_subject"][subject] for row in rows if subject in row["exam"]["by_subject"]]
         if measured:
             drops[subject] = (accuracy - sum(measured) / len(measured), accuracy)
     subject, (drop, accuracy) = max(drops.items(), key=lambda item: item[1][0], default=(None, (0, 0)))
-    if drop <= max(2 * (accuracy * (1 - accuracy) / asked) ** 0.5, 1 / asked):
+    if drop <= max(2 * (accuracy * (1 - accuracy) / questions) ** 0.5, 1 / questions):
         return None
     return (
         f"Accuracy drops most in the exam's subject “{one_line(subject)}”: by {100 * drop:.0f} percentage points on "

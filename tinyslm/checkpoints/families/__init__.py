@@ -35,7 +35,7 @@ def find_family(model_type, where) -> Family:
 
 def family_of(values, where) -> Family:
     """The family of a config.json. Raises ConfigError like `find_family`."""
-    if values.get("model_type") == "mistral" and mistral.has_layers_of_both_kinds(values):
+    if values.get("model_type") == "mistral" and mistral.has_full_and_sliding_layers(values):
         return ministral.FAMILY  # the first Ministral files have the model_type of Mistral
     return find_family(values.get("model_type"), where)
 

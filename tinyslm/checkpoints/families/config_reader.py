@@ -7,27 +7,30 @@ from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
 from tinyslm.ops import ACTIVATIONS
 
-LARGEST = 2**30  # upper limit of every size, so that no product of two sizes overflows
-MOST_LAYERS = 10_000
+LARGEST = 2**30  # upper limit of every size; the product of two sizes cannot overflow 64 bits
+MOST_LAYERS = 10_000  # upper limit of the number of layers
 
 
 class ConfigReader:
-    """The keys of a config.json, with the defaults of its family. Raises ConfigError naming file and key."""
+    """Reader of the keys of a config.json, with the defaults of its family.
+
+    Each method checks the value of a key and returns it. Raises ConfigError, which names the file and the key.
+    """
 
     def __init__(self, values, defaults, where):
         self.values = defaults | values
         self.where = where
 
-    def having(self, **changes):
-        """A copy in which some keys have other values."""
+    def with_values(self, **changes):
+        """A copy with other values for some keys."""
         return ConfigReader(self.values | changes, {}, self.where)
 
     def get(self, key):
-        """The value, unchecked; None where the key is missing or null."""
+        """The value without a check; None if the key is missing or null."""
         return self.values.get(key)
 
     def refuse(self, key, expected):
-        """Raise ConfigError with the value found under a key and the value expected."""
+        """Raise ConfigError with the value of a key and a description of the expected value."""
         found = shown(self.get(key)) if key in self.values else "missing"
         raise ConfigError(f"{self.where}: {key} is {found}, expected {expected}")
 
@@ -43,11 +46,11 @@ class ConfigReader:
         return self.count(key, MOST_LAYERS)
 
     def optional_count(self, key):
-        """An integer from 1, or None."""
+        """An integer of at least 1, or None."""
         return None if self.get(key) is None else self.count(key)
 
     def number(self, key, positive=True):
-        """A finite number above 0, or from 0 if `positive` is false."""
+        """A finite number above 0, or of at least 0 if `positive` is false."""
         value = self.get(key)
         if type(value) not in (int, float) or not 0 <= value <= 1e30 or (positive and value == 0):
             self.refuse(key, f"a number {'above' if positive else 'of at least'} 0")
@@ -58,7 +61,7 @@ class ConfigReader:
         return None if self.get(key) is None else self.number(key)
 
     def norm_eps(self, key):
-        """The eps of a norm: a finite number from 0."""
+        """The eps of a norm: a finite number of at least 0."""
         return self.number(key, positive=False)
 
     def numbers(self, key, count):
@@ -87,14 +90,14 @@ class ConfigReader:
         return self.choice(key, ACTIVATIONS)
 
     def head_dim(self, width_key, heads_key):
-        """The size of a head where the heads share the width evenly."""
+        """The size of a head: the width divided by the number of heads."""
         width, heads = self.count(width_key), self.count(heads_key)
         if width % heads:
             self.refuse(width_key, f"a multiple of {heads_key}, which is {heads}")
         return width // heads
 
     def table(self, key):
-        """The keys of a nested object, or None where it is missing or null."""
+        """A ConfigReader for a nested object, or None if the object is missing or null."""
         value = self.get(key)
         if value is None:
             return None

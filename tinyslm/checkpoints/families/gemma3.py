@@ -35,8 +35,8 @@ def read(keys: ConfigReader) -> dict:
 def _read_ropes(keys, head_dim):
     """The rotations of full and sliding layers. Current files have a table for each; old ones have top-level keys."""
     tables = keys.table("rope_parameters") or ConfigReader({FULL: keys.get("rope_scaling")}, {}, keys.where)
-    full = keys.having(rope_parameters=tables.get(FULL))
-    sliding = keys.having(
+    full = keys.with_values(rope_parameters=tables.get(FULL))
+    sliding = keys.with_values(
         rope_parameters=tables.get(SLIDING), rope_scaling=None, rope_theta=keys.get("rope_local_base_freq")
     )
     return read_rope(full, head_dim), read_rope(sliding, head_dim)

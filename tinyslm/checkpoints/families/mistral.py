@@ -1,4 +1,7 @@
-"""Mistral: Llama with sliding-window attention in every layer, or in none where the key is null (v0.2, v0.3, Nemo)."""
+"""Mistral: Llama with sliding-window attention in all layers.
+
+With `sliding_window` null in config.json (v0.2, v0.3, Nemo), all layers have full attention.
+"""
 
 from dataclasses import replace
 
@@ -15,14 +18,14 @@ DEFAULTS = llama.DEFAULTS | {
 }
 
 
-def has_layers_of_both_kinds(values) -> bool:
-    """Whether a config.json alternates full and sliding-window layers, as Ministral does."""
+def has_full_and_sliding_layers(values) -> bool:
+    """Whether a config.json has both full and sliding-window layers, as in Ministral."""
     kinds = values.get("layer_types")
     return isinstance(kinds, list) and FULL in kinds and SLIDING in kinds
 
 
 def read(keys: ConfigReader) -> dict:
-    """Fields of DecoderConfig outside the table of Llama."""
+    """The fields of DecoderConfig that are not in `llama.FIELDS`."""
     layers = keys.layers("num_hidden_layers")
     kind = FULL if keys.get("sliding_window") is None else SLIDING
     if keys.get("layer_types") not in (None, [kind] * layers):
@@ -31,7 +34,7 @@ def read(keys: ConfigReader) -> dict:
 
 
 def write(config: DecoderConfig) -> dict:
-    """Keys of config.json outside the table of Llama."""
+    """The keys of config.json that are not in `llama.FIELDS`."""
     return llama.write_ropes(config) | {"sliding_window": config.windows[0]}
 
 

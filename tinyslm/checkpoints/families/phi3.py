@@ -1,6 +1,6 @@
-"""Phi-3 and Phi-4-mini: Llama with fused query, key and value and fused gate and up; longrope in the 128k models.
+"""Phi-3 and Phi-4-mini: Llama with fused query-key-value and gate-up projections; longrope in the 128k models.
 
-The first 128k files call longrope "su"; in this family "yarn" means longrope, too.
+The config.json of early 128k models has the rope type "su" for longrope. In this family "yarn" also means longrope.
 """
 
 from dataclasses import replace
@@ -27,27 +27,28 @@ FUSED = {
     QUERY_KEY_VALUE: "model.layers.{i}.self_attn.qkv_proj",
     GATE_UP: "model.layers.{i}.mlp.gate_up_proj",
 }
-AS_LLAMA = {module: name for module, name in llama.FAMILY.tensors.items() if module not in QUERY_KEY_VALUE + GATE_UP}
-OLD_NAMES = ("su", "yarn")
+NOT_FUSED = {module: name for module, name in llama.FAMILY.tensors.items() if module not in QUERY_KEY_VALUE + GATE_UP}
+LONGROPE_NAMES = ("su", "yarn")
 
 
 def _with_current_rope_type(keys, table_key):
+    """The keys with the rope type "longrope" in place of its former names in the object `table_key`."""
     table = keys.table(table_key)
     if table is None:
         return keys
-    names = {key: "longrope" for key in ("type", "rope_type") if table.get(key) in OLD_NAMES}
-    return keys.having(**{table_key: table.values | names})
+    names = {key: "longrope" for key in ("type", "rope_type") if table.get(key) in LONGROPE_NAMES}
+    return keys.with_values(**{table_key: table.values | names})
 
 
 def read(keys: ConfigReader) -> dict:
-    """Fields of DecoderConfig outside the table of Llama."""
+    """The fields of DecoderConfig that are not in `llama.FIELDS`."""
     for table_key in ("rope_parameters", "rope_scaling"):
         keys = _with_current_rope_type(keys, table_key)
     return llama.read_ropes(keys) | read_uniform_window(keys)
 
 
 def write(config: DecoderConfig) -> dict:
-    """Keys of config.json outside the table of Llama."""
+    """The keys of config.json that are not in `llama.FIELDS`."""
     rope = next(filter(None, config.ropes), None)
     return llama.write_ropes(config) | {
         "sliding_window": config.windows[0],
@@ -60,7 +61,7 @@ FAMILY = replace(
     model_type="phi3",
     architecture="Phi3ForCausalLM",
     defaults=DEFAULTS,
-    tensors=AS_LLAMA | FUSED,
+    tensors=NOT_FUSED | FUSED,
     read=read,
     write=write,
 )

@@ -69,7 +69,9 @@ def read_rope(keys: ConfigReader, head_dim: int) -> Rope:
         dimension = int(head_dim * parameters.number("partial_rotary_factor"))
     if dimension % 2 or not 0 < dimension <= head_dim:
         keys.refuse("head_dim", f"a size with an even number of rotary dimensions, at most {head_dim}, not {dimension}")
-    parameters = parameters.having(dimension=dimension, max_position_embeddings=keys.get("max_position_embeddings"))
+    parameters = parameters.with_values(
+        dimension=dimension, max_position_embeddings=keys.get("max_position_embeddings")
+    )
     if keys.get("original_max_position_embeddings") is not None:  # the top-level key has priority
         parameters.values["original_max_position_embeddings"] = keys.get("original_max_position_embeddings")
     settings = read_fields(parameters, SCALINGS[scaling])

@@ -12,22 +12,22 @@ from tinyslm.errors import DataError
 
 @differentiable
 def hidden_state_loss(student: np.ndarray, teacher: np.ndarray, *, mask: np.ndarray | None = None) -> float:
-    """Mean squared difference per element, over the positions that count.
+    """Mean squared error between hidden states: mean over the elements of the positions in `mask`.
 
-    The teacher receives no gradient. If the widths differ, the caller applies a `Linear` to the student's states
-    first; it is trained with the student and removed afterwards.
+    The teacher receives no gradient. If the widths differ, the caller first projects the student's states with a
+    `Linear`, which is trained together with the student and removed afterwards.
 
     Parameters
     ----------
     student, teacher : ndarray, shape (..., C)
         Hidden states of the same width.
     mask : ndarray, shape (...), optional
-        0 at positions that do not count, such as padding. By default all count.
+        0 at positions to ignore, such as padding. By default no position is ignored.
 
     Returns
     -------
     float
-        In squared units of the states, dtype of the student; 0 if no position counts.
+        In squared units of the states, dtype of the student; 0 if all positions are ignored.
 
     Raises
     ------

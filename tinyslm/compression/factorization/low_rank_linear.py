@@ -70,12 +70,12 @@ class LowRankLinear(LinearLayer):
 
 
 def factorize_linear(linear: LinearLayer, rank: int, decompose: Callable = truncated_svd) -> LinearLayer:
-    """Low-rank form of a linear layer, or the layer itself if two factors would not be smaller.
+    """Low-rank form of a linear layer, or the layer itself if the two factors would not have fewer parameters.
 
     Parameters
     ----------
     linear : LinearLayer
-        Its bias is kept.
+        The result has the same bias.
     rank : int
         Number of components kept, from 1 to min(out, in).
     decompose : callable

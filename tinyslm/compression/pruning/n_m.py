@@ -1,7 +1,7 @@
-"""N:M pruning: in every M consecutive weights of a row, N are kept, so that hardware can skip the others.
+"""N:M pruning: keep N of every M consecutive weights of a row. Hardware can skip the others.
 
 Sources: Mishra et al. 2021, "Accelerating Sparse Deep Neural Networks" (arXiv 2104.08378), for 2:4; Zhou et al. 2021
-for general N and M. The groups lie along the inputs, the axis over which a product is summed, not along the outputs.
+for general N and M. A group is M weights of one output, for consecutive inputs.
 Steps: the `pattern` of `PruneMagnitude`, `PruneWanda` and `PruneSparseGPT` in `tinyslm/recipes/pruning/`.
 Lesson: `lessons/07_pruning_weights.py`.
 """
@@ -19,7 +19,7 @@ from tinyslm.errors import ConfigError, DataError
 def n_m_mask(scores: np.ndarray, n: int, m: int) -> np.ndarray:
     """N:M mask: keeps the n largest scores in every m consecutive entries of a row.
 
-    The count is exact: of equal scores the one with the lower index is removed first.
+    Every group keeps exactly n weights. Of equal scores, the score with the lower index is removed first.
 
     Parameters
     ----------
@@ -57,11 +57,11 @@ def n_m_mask(scores: np.ndarray, n: int, m: int) -> np.ndarray:
 
 
 def require_groups(columns: int, n: int, m: int):
-    """Raise ConfigError or DataError unless rows with `columns` weights can have the pattern n:m."""
+    """Raise ConfigError for an invalid pattern n:m, or DataError if m does not divide `columns` (length of a row)."""
     require_integer("m", m, 1, 2**15)
     require_integer("n", n, 0, m)
     if columns % m:
-        raise DataError(f"a pattern {n}:{m} needs a number of inputs that {m} divides, found {columns}")
+        raise DataError(f"pattern {n}:{m} needs a number of inputs divisible by {m}, found {columns}")
 
 
 def parse_pattern(pattern: str) -> tuple[int, int]:
@@ -96,8 +96,8 @@ def parse_pattern(pattern: str) -> tuple[int, int]:
 class PackedNM(NamedTuple):
     """A matrix with an N:M pattern, stored as its kept weights and their bit-packed indices.
 
-    For 2:4 an index takes 2 bits, so 16-bit weights take 36 of 64 bits per group. (Numbering the C(m, n) choices of a
-    group would take 3 bits per group of 2:4 in place of 4; hardware does not use that form.)
+    In a 2:4 group of 16-bit weights, an index has 2 bits: the group has 36 bits instead of 64. (One number for the
+    C(4, 2) = 6 possible pairs of indices would need 3 bits instead of 4, but hardware does not use this form.)
 
     Parameters
     ----------
@@ -122,31 +122,31 @@ class PackedNM(NamedTuple):
     def unpack(self) -> np.ndarray:
         """The dense (out, in) matrix. Raises DataError for invalid indices."""
         rows, groups, _ = self.values.shape
-        bits = place_bits(self.m)
-        if self.places.size != packed_bytes(self.values.size, self.m):
-            raise DataError(f"{self.values.size} indices of {bits} bits do not fill {self.places.size} bytes")
+        bits = index_bits(self.m)
+        if self.places.size != index_bytes(self.values.size, self.m):
+            raise DataError(f"places: {self.values.size} indices of {bits} bits do not fit in {self.places.size} bytes")
         planes = np.unpackbits(self.places, count=self.values.size * bits).reshape(*self.values.shape, bits)
         indices = planes.astype(np.int64) @ (1 << np.arange(bits))  # (out, in / m, n)
         if np.any(indices >= self.m):
-            raise DataError(f"an index in a group of {self.m} is {np.max(indices)}")
+            raise DataError(f"indices in a group must be 0 to {self.m - 1}, found {np.max(indices)}")
         dense = np.zeros((rows, groups, self.m), self.values.dtype)
         np.put_along_axis(dense, indices, self.values, axis=-1)
         return dense.reshape(rows, groups * self.m)  # (out, in)
 
 
-def place_bits(m: int) -> int:
-    """Bits of an index in a group of m."""
+def index_bits(m: int) -> int:
+    """Number of bits of an index in a group of m weights."""
     return (m - 1).bit_length()
 
 
-def packed_bytes(count: int, m: int) -> int:
-    """Bytes of `count` packed indices in groups of m."""
-    return -(-count * place_bits(m) // 8)
+def index_bytes(count: int, m: int) -> int:
+    """Number of bytes of `count` packed indices in groups of m weights."""
+    return -(-count * index_bits(m) // 8)
 
 
 @checked(weight=matrix("out", "in"), mask=array("out", "in", boolean=True))
 def pack_n_m(weight: np.ndarray, mask: np.ndarray, n: int, m: int) -> PackedNM:
-    """The weights that an N:M mask keeps, in packed form.
+    """Pack the weights that an N:M mask keeps.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def pack_n_m(weight: np.ndarray, mask: np.ndarray, n: int, m: int) -> PackedNM:
     Raises
     ------
     DataError
-        If shapes do not match, a group does not keep n weights, or m does not divide in.
+        If shapes do not match, if a group does not keep exactly n weights, or if m does not divide in.
     ConfigError
         If `n` or `m` is out of range.
 
@@ -178,8 +178,8 @@ def pack_n_m(weight: np.ndarray, mask: np.ndarray, n: int, m: int) -> PackedNM:
     groups = mask.reshape(mask.shape[0], -1, m)  # (out, in / m, m)
     counts = np.count_nonzero(groups, axis=-1)
     if np.any(counts != n):
-        raise DataError(f"every {m} weights must keep {n}, found {counts[counts != n][0]} in a group")
+        raise DataError(f"mask must keep {n} of every {m} weights, found a group with {counts[counts != n][0]}")
     indices = np.argsort(~groups, axis=-1, kind="stable")[..., :n]  # (out, in / m, n)
     values = np.take_along_axis(weight.reshape(groups.shape), indices, axis=-1)
-    planes = (indices[..., None] >> np.arange(place_bits(m))) & 1  # (out, in / m, n, bits)
+    planes = (indices[..., None] >> np.arange(index_bits(m))) & 1  # (out, in / m, n, bits)
     return PackedNM(values, np.packbits(planes.astype(np.uint8)), m)

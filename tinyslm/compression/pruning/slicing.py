@@ -1,4 +1,4 @@
-"""Slicing of linear layers: indices of the units to keep, and layers with these outputs or inputs only.
+"""Slicing of linear layers: choose the units to keep, and remove the other rows or columns of the weights.
 
 Steps: `neurons.py`, `heads.py`, `channels.py` and `experts.py` in `tinyslm/recipes/pruning/`.
 Lesson: `lessons/08_pruning_structure.py`.
@@ -13,9 +13,9 @@ from tinyslm.modules import Linear
 
 @checked(importance=array("n", finite=False), count=integer(1, "n"))
 def most_important(importance: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the `count` most important units, in ascending order.
+    """Indices of the `count` most important units, in ascending order, so that the kept units stay in order.
 
-    Ascending indices keep the order of the units. Of two equally important units the one with the lower index is kept.
+    Of two equally important units, the unit with the lower index is kept.
 
     Parameters
     ----------
@@ -43,7 +43,10 @@ def most_important(importance: np.ndarray, count: int) -> np.ndarray:
 
 
 def require_ascending(keep, parts: int) -> np.ndarray:
-    """`keep` as an array, if it holds at least one index, all ascending, from 0 to parts - 1. Raises DataError."""
+    """`keep` as an array of indices.
+
+    Raises DataError unless it has at least one index, and the indices are ascending and from 0 to parts - 1.
+    """
     keep = np.asarray(keep)
     valid = keep.ndim == 1 and keep.size > 0 and np.issubdtype(keep.dtype, np.integer)
     if not (valid and np.all(np.diff(keep) > 0) and keep[0] >= 0 and keep[-1] < parts):
@@ -52,12 +55,12 @@ def require_ascending(keep, parts: int) -> np.ndarray:
 
 
 def ascending(axis: str):
-    """Check (see `checked`) of ascending indices into an axis."""
+    """Argument check for `checked`: ascending indices of the named axis."""
     return lambda name, keep, sizes: require_ascending(keep, sizes[axis])
 
 
 def linear_or_matrix(rows: str, columns: str):
-    """Check (see `checked`) of a `Linear` or bare weight matrix with two named axes."""
+    """Argument check for `checked`: a `Linear` or a weight matrix with two named axes."""
     check_weight = matrix(rows, columns)
 
     def check(name, layer, sizes):
@@ -68,16 +71,18 @@ def linear_or_matrix(rows: str, columns: str):
 
 
 def weight_of(layer: Linear | np.ndarray) -> np.ndarray:
-    """The weight (out, in) of a `Linear`, or a bare weight itself. Raises ConfigError for any other layer."""
+    """The weight matrix (out, in) of a `Linear`, or the matrix itself. Raises ConfigError for other layers."""
     if isinstance(layer, Linear):
         return layer.weight
     if isinstance(layer, np.ndarray):
         return layer
-    raise ConfigError(f"only a Linear or an array can be sliced, found {type(layer).__name__}: slice first")
+    raise ConfigError(
+        f"only a Linear or an array can be sliced, found {type(layer).__name__}: slice before other compression steps"
+    )
 
 
 def take_outputs(layer: Linear | np.ndarray, keep: np.ndarray) -> Linear | np.ndarray:
-    """A `Linear` or bare weight with the outputs `keep` only: rows of the weight, entries of the bias."""
+    """A `Linear` or weight matrix with only the outputs `keep`: rows of the weight and entries of the bias."""
     if not isinstance(layer, Linear):
         return np.take(layer, keep, axis=0)
     bias = None if layer.bias is None else np.take(layer.bias, keep)
@@ -85,7 +90,7 @@ def take_outputs(layer: Linear | np.ndarray, keep: np.ndarray) -> Linear | np.nd
 
 
 def take_inputs(layer: Linear | np.ndarray, keep: np.ndarray) -> Linear | np.ndarray:
-    """A `Linear` or bare weight with the inputs `keep` only: columns of the weight."""
+    """A `Linear` or weight matrix with only the inputs `keep`: columns of the weight."""
     if not isinstance(layer, Linear):
         return np.take(layer, keep, axis=1)
     return layer.replace(weight=np.take(layer.weight, keep, axis=1))

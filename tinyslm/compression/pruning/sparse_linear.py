@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.pruning.n_m import PackedNM, n_m_mask, pack_n_m, packed_bytes, parse_pattern
+from tinyslm.compression.pruning.n_m import PackedNM, index_bytes, n_m_mask, pack_n_m, parse_pattern
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear, LinearLayer
 from tinyslm.tree import Array, constant
@@ -217,7 +217,7 @@ class NMLinear(LinearLayer):
         groups = shape[1] // m
         return {
             "values": (np.floating, (shape[0], groups, kept)),
-            "places": (np.uint8, (packed_bytes(shape[0] * groups * kept, m),)),
+            "places": (np.uint8, (index_bytes(shape[0] * groups * kept, m),)),
             "bias": (np.floating, shape[:1]),
         }
 

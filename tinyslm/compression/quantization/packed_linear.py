@@ -1,4 +1,4 @@
-"""Linear layer with packed weights of 2 to 8 bits, and a scale per row or per group of neighbouring weights.
+"""Linear layer with packed weights of 2 to 8 bits, and one scale per row or per group of consecutive weights.
 
 Applied to models: `tinyslm/recipes/quantization/affine.py` and `gptq.py`. Lesson: `lessons/09_quantization.py`.
 """
@@ -18,14 +18,15 @@ from tinyslm.tree import Array, constant
 def linear_from_codes(
     weight: QuantizedArray, bias: Array | None = None, *, dynamic_activations: bool = False
 ) -> "QuantizedLinear | PackedLinear":
-    """The layer that multiplies by a quantized weight.
+    """Linear layer with a quantized weight.
 
     Parameters
     ----------
     weight : QuantizedArray, shape (out, in)
     bias : ndarray, shape (out,), optional
     dynamic_activations : bool
-        Dynamic activation quantization (W8A8), which needs one scale per row or one for the matrix.
+        Whether to quantize the activations at run time (dynamic activation quantization, W8A8). This needs one scale
+        per row or one scale for the whole matrix.
 
     Returns
     -------
@@ -56,14 +57,14 @@ dynamic_activations=False)
 class PackedLinear(CodesLinear):
     """`Linear` with packed weights of 2 to 8 bits.
 
-    Each product dequantizes the whole matrix: the layer saves memory, not time.
+    Each call dequantizes the whole matrix: the layer saves memory, but no time.
 
     Parameters
     ----------
     codes : ndarray of uint8, shape (out, ceil(in * bits / 8))
         Packed by `pack_codes`.
     scale : ndarray, shape () or (out, groups)
-        One per in / groups neighbouring weights.
+        One scale per in / groups consecutive weights of a row, or one for the whole matrix.
     zero_point : ndarray of int32, the shape of scale, optional
         None means 0.
     bias : ndarray, shape (out,), optional
@@ -73,8 +74,8 @@ class PackedLinear(CodesLinear):
     bits : int
         Bits per code, 2 to 8.
     dynamic_activations : bool
-        Dynamic activation quantization (W8A8), as in `QuantizedLinear`. It needs one scale per row or one for the
-        matrix.
+        Whether to quantize the activations at run time (W8A8), as in `QuantizedLinear`. This needs one scale per row or
+        one scale for the whole matrix.
 
     Examples
     --------
@@ -94,14 +95,14 @@ class PackedLinear(CodesLinear):
 
     @staticmethod
     def array_forms(shape, settings, arrays):
-        """Packed codes, scales and zero points of groups of equal size or one for the matrix, and the bias."""
+        """Packed codes, bias, and scales and zero points: one of each per group, or one for the matrix."""
         bits = settings.get("bits", 4)
         require_integer("bits", bits, 2, 8)
         codes = packed_shape(shape, settings, bits)
         found = np.shape(arrays.get("scale"))
         groups = found[1] if len(found) == 2 and found[1] > 0 and shape[1] % found[1] == 0 else 1
         if settings.get("dynamic_activations") and groups > 1:
-            raise ConfigError(f"dynamic activation quantization needs one scale per row, found {groups}")
+            raise ConfigError(f"dynamic activation quantization needs one scale per row, found {groups} per row")
         scales = () if found == () else (shape[0], groups)
         forms = {"codes": (np.uint8, codes), "scale": (np.floating, scales), "zero_point": (np.int32, scales)}
         return CodesLinear.array_forms(shape, settings, arrays) | forms
@@ -114,7 +115,7 @@ class PackedLinear(CodesLinear):
         return super().__call__(x)
 
     def quantized_weight(self) -> QuantizedArray:
-        """Codes, one per byte, with their scales and zero points."""
+        """The weight with unpacked codes (one per byte), scales and zero points."""
         codes = unpack_codes(self.codes, self.bits, self.in_features)  # (out, in)
         has_groups = self.scale.ndim == 2 and self.scale.shape[1] > 1
         group_size = self.in_features // self.scale.shape[1] if has_groups else None
@@ -122,7 +123,10 @@ class PackedLinear(CodesLinear):
 
 
 def packed_shape(shape, settings, bits):
-    """Shape of the packed codes of a matrix (out, in). Raises ConfigError unless settings have its `in_features`."""
+    """Shape of the packed codes of a matrix with `shape` (out, in).
+
+    Raises ConfigError unless settings["in_features"] is in.
+    """
     if settings.get("in_features") != shape[1]:
         raise ConfigError(f"in_features is {settings.get('in_features')!r}, expected {shape[1]}")
     return shape[0], packed_length(shape[1], bits)

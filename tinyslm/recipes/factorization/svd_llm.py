@@ -9,6 +9,9 @@ from tinyslm.recipes.statistics import input_grams
 
 
 def model_whitened_components(model, calibration) -> dict:
-    """{path of a linear layer in the blocks: its `whitened_components`}."""
+    """{path of a linear layer in the blocks: `whitened_components` of its weight and of X^T X of its inputs X}.
+
+    calibration: the `Calibration` whose sample gives the inputs.
+    """
     grams = input_grams(model, calibration.sample())
     return decompose_layers(model, lambda path, weight: whitened_components(weight, grams[path][0]))

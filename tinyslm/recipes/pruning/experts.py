@@ -18,20 +18,21 @@ from tinyslm.tree import map_modules, named_modules
 class SliceExperts:
     """Remove the least important experts of each mixture.
 
-    A token uses the same number of experts as before, or all kept experts if there are fewer.
+    The number of experts per token stays the same, or becomes `count` if it was larger.
 
     Parameters
     ----------
     count : int
         Number of experts kept in each mixture, from 1 to E.
     importance : str
-        Method of `expert_importance`, default "routing" (mean routing weight on the calibration documents);
-        "magnitude" uses the weights only.
+        Method of `expert_importance`. "routing" (default): mean routing weight on the calibration documents.
+        "magnitude": from the weights, without documents.
 
     Raises
     ------
     ConfigError
-        When applied: for an invalid count or method, if the model has no mixtures, or if a layer is already compressed.
+        When the step is applied: if `count` or `importance` is invalid, if the model has no mixture of experts, or if a
+        layer is already compressed.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Ambiguity family: names such as Paris are a person or a city; only the context determines which."""
+"""Ambiguity family: documents about names such as Paris, which can mean a person or a city depending on the context."""
 
 from tinyslm.text.town.vocabulary import words
 from tinyslm.text.town.world import others
@@ -52,7 +52,7 @@ VERDICTS = {
 
 
 def write(page, town):
-    """Write an ambiguous opening with two names, one or two sentences about each, and the question."""
+    """Write an opening with two ambiguous names, one or two sentences on each of them, and the question."""
     opening = page.tell(OPENINGS, one=NAMES, two=lambda filled: others(NAMES, filled["one"]), **town.slots)
     names = [opening["one"], opening["two"]]
     meanings = []

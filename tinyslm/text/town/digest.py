@@ -1,15 +1,15 @@
-"""SHA-256 digests of the splits. The corpus is generated, not stored; equal digests mean an unchanged corpus."""
+"""SHA-256 digests of the generated corpus. Equal digests mean that the generator made the same documents."""
 
 import hashlib
 
 from tinyslm.text import town
 
-DOCUMENTS = {"train": 136_000, "validation": 2_000, "test": 2_000}  # per split, in reported results
+DOCUMENTS = {"train": 136_000, "validation": 2_000, "test": 2_000}  # documents per split in the reported results
 QUESTIONS_PER_SUBJECT = 200
 
 
 def digest(texts) -> str:
-    """SHA-256 of texts, each followed by a zero byte."""
+    """SHA-256 (hexadecimal) of texts in UTF-8, with a zero byte after each."""
     content = hashlib.sha256()
     for text in texts:
         content.update(text.encode() + b"\0")
@@ -22,6 +22,6 @@ def split_digest(split: str, count: int) -> str:
 
 
 def exam_digest(count_per_subject: int = QUESTIONS_PER_SUBJECT) -> str:
-    """Digest of the exam: subjects, contexts, options and the indices of the right options."""
+    """Digest of the exam: subject, context, options and index of the right option of each question."""
     questions = town.exam_questions(count_per_subject)
     return digest(part for q in questions for part in (q.subject, q.context, *q.options, str(q.answer)))

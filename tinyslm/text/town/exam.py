@@ -1,4 +1,4 @@
-"""Multiple-choice questions with four options, made from the answers in the documents."""
+"""Multiple-choice questions with four options. The right option of each is an answer in a document of the corpus."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ from tinyslm.text.town.grammar import SamplingPage
 class Question:
     """A multiple-choice question: the beginning of a document and four continuations.
 
-    subject: the family's name. context: the document before the answer. options: four different continuations, each
-    beginning with a space. answer: the index of the right option.
+    subject: name of the document family. context: text of the document before the answer. options: four different
+    continuations, each with a space at the beginning. answer: index of the right option.
     """
 
     subject: str
@@ -20,10 +20,11 @@ class Question:
 
 
 def make_question(subject, write, rng, town):
-    """A question from a document of a family, cut before one of its answers.
+    """Sample a document of one family and make a `Question` from one of its answers, chosen at random.
 
-    The three wrong options are drawn from the answer's `near` list, then from its `far` list if `near` has too few. The
-    index of the right option is uniform.
+    subject: name of the family. write: function (page, town) of the family. The three wrong options are drawn from the
+    `near` list of the `Answer`; if this list is too short, also from its `far` list. The index of the right option is
+    uniform.
     """
     page = SamplingPage(rng)
     write(page, town)
