@@ -178,8 +178,9 @@ show()
 # decay fast and weights with large gradients hardly at all: the decay depends on the scale of the gradient, which is
 # not intended.
 #
-# **In a debugger**: set a breakpoint at the line `parameter -= ...` in `tinyslm/training/adamw.py`. Inspect `m`,
-# `denominator` and `np.abs(m / denominator).mean()` for one `path`: the mean step as a fraction of the learning rate.
+# **In a debugger**: set a breakpoint at the line `updated -= ...` of `adamw_update` in `tinyslm/training/adamw.py`.
+# Inspect `m`, `denominator` and `np.abs(m / denominator).mean()`: the mean step as a fraction of the learning rate,
+# before the bias correction of `m`.
 #
 # ## Learning rate schedule
 #
