@@ -10,7 +10,7 @@ generate                new tokens, with a key/value cache
 compress, footprint     apply a recipe of compression steps; parameters, bits, bytes and multiply-adds of a model
 trace                   all named intermediates of one forward pass
 value_and_grad          loss and gradients of a model, for next_token_loss, masked_token_loss,
-                        sequence_to_sequence_loss or a loss of your own
+                        sequence_to_sequence_loss or another loss function
 differentiable          make an operation of a function with a vector-Jacobian product; check_gradient tests it
 named_arrays            arrays by module path; checkpoint_tensors: by the name in the checkpoint
 sentence_embeddings     vectors of texts

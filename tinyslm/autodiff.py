@@ -191,7 +191,7 @@ def sum_to_shape(gradient, shape):
 
 @differentiable
 def add(x, y):
-    """x + y with broadcasting (residual connections)."""
+    """Sum x + y with broadcasting (residual connections)."""
 
     def vjp(dy):
         return sum_to_shape(dy, np.shape(x)), sum_to_shape(dy, np.shape(y))
@@ -201,7 +201,7 @@ def add(x, y):
 
 @differentiable
 def multiply(x, y):
-    """x * y with broadcasting (weights of losses)."""
+    """Product x * y with broadcasting (weights of losses)."""
 
     def vjp(dz):
         return sum_to_shape(dz * y, np.shape(x)), sum_to_shape(dz * x, np.shape(y))
@@ -217,7 +217,7 @@ def reshape(x, *, shape):
 
 @differentiable
 def select(x, *, index):
-    """x[index] for integers and slices. For rows of a table, which may occur twice, use `ops.embedding`."""
+    """Selection x[index] by integers and slices. For rows of a table, which may occur twice, use `ops.embedding`."""
     if any(isinstance(part, list | np.ndarray) for part in (index if isinstance(index, tuple) else (index,))):
         raise TypeError("a traced array takes integers and slices only; to look up rows use ops.embedding")
 
@@ -232,8 +232,8 @@ def select(x, *, index):
 def check_gradient(operation, *inputs, seed: int = 0, step: float = 1e-6, **settings) -> float:
     """Largest relative error of a vjp against central differences, over all inputs with a gradient.
 
-    The output is projected on a random direction. A plain sum would not do: its gradient is zero for softmax and for
-    norms, so that only rounding errors would be compared.
+    The scalar is the product of the output with a random direction. The plain sum of the output is not suitable: for
+    softmax and for norms its gradient is zero, so that only rounding errors would be compared.
 
     Parameters
     ----------

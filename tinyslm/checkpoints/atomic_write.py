@@ -15,7 +15,7 @@ def _temporary_beside(path):
 
 @contextmanager
 def _reported(path, action):
-    """Turn an OSError of the block into Error, naming the path and what could not be done."""
+    """Convert an OSError in the block to Error. The message names the path and the failed action."""
     try:
         yield
     except OSError as problem:

@@ -35,7 +35,7 @@ def with_current_names(tensors: Tensors, family: Family) -> Tensors:
 
 
 def without_copies(tensors: Tensors, family: Family) -> Tensors:
-    """The tensors without duplicates. A duplicate takes the name of its original where the original is missing."""
+    """The tensors without duplicates. If the original is missing, its duplicate is kept under the original's name."""
     kept = {name: tensor for name, tensor in tensors.items() if name not in family.copies}
     for name, original in family.copies.items():
         if name in tensors:
@@ -95,6 +95,6 @@ def without_head(tensors: Tensors, family: Family, without_prefix: bool) -> Tens
 
 
 def with_head_bias(tensors: Tensors, family: Family, without_prefix: bool) -> Tensors:
-    """The tensors of an untied model. A head bias that is stored under the name of a tied one gets its own name."""
+    """The tensors of an untied model. A head bias under the tied model's name is renamed to the untied model's name."""
     _, *biases = _tied_names(family, without_prefix).items()
     return {head: tensors[bias] for head, bias in biases if bias in tensors} | tensors

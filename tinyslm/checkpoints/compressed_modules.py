@@ -1,8 +1,8 @@
 """Storage of compressed modules in a checkpoint.
 
-A compressed module is stored under its own path, because no family has tensors for it: the arrays of the module at
-"layers.3.feed_forward.up" as tensors "layers.3.feed_forward.up.codes" and so on, bit for bit, its other fields in
-config.json:
+No family has tensors for a compressed module, so its arrays are stored under its path in the model, bit for bit. For
+example, the module at "layers.3.feed_forward.up" has the tensor "layers.3.feed_forward.up.codes". Its other fields are
+in config.json:
 
     "tinyslm": {"replaced": {"layers.3.feed_forward.up": {"kind": "QuantizedLinear", "dynamic_activations": true}}}
 """

@@ -1,4 +1,4 @@
-"""Linear layers and embeddings whose weights stay in the file, for models that are larger than the memory.
+"""Linear layers and embeddings with memory-mapped weights, for models that are larger than the memory.
 
 A weight is memory-mapped as it is stored, in float16, bfloat16 or float32, and upcast a tile of rows at a time in each
 product. The model then needs memory for a few tiles only. It needs more time: every weight is read again for every
@@ -19,7 +19,7 @@ from tinyslm.tree import Array, constant
 
 @differentiable
 def linear_in_tiles(x, stored, bias=None):
-    """y = x W^T + b, where W is upcast a tile of rows at a time.
+    """Linear map y = x W^T + b, where W is upcast a tile of rows at a time.
 
     x: (..., in);  stored: (out, in), as in `upcast`;  bias: (out,) or None;  returns (..., out) in the dtype of x.
     """
@@ -42,7 +42,7 @@ def linear_in_tiles(x, stored, bias=None):
 
 
 class MappedLayer(WeightLayer):
-    """Base class of layers whose weight matrix, named by `matrix`, stays in the file."""
+    """Base class of layers with a memory-mapped weight matrix. `matrix` is the name of its field."""
 
     def dense_weight(self) -> Array:
         """The whole weight matrix in memory, float32."""
@@ -63,7 +63,7 @@ class MappedLayer(WeightLayer):
 
 
 class MappedLinear(MappedLayer, LinearLayer):
-    """A `Linear` whose weight stays in the file. weight: (out, in), bfloat16 as its bits (uint16);  bias: (out,)
+    """A `Linear` with a memory-mapped weight. weight: (out, in), bfloat16 as its bits (uint16);  bias: (out,)
     float32 in memory, or None."""
 
     weight: Array = constant()
@@ -75,7 +75,7 @@ class MappedLinear(MappedLayer, LinearLayer):
 
 
 class MappedEmbedding(MappedLayer):
-    """An `Embedding` whose table stays in the file. table: (V, C), bfloat16 as its bits (uint16)."""
+    """An `Embedding` with a memory-mapped table. table: (V, C), bfloat16 as its bits (uint16)."""
 
     matrix: ClassVar[str] = "table"
 

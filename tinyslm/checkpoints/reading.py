@@ -37,7 +37,7 @@ def load_model(path: str | Path, weights: str = "float32") -> Module:
     weights: the form of the weights of linear layers and embeddings in memory:
     "float32": dense arrays.
     "int8": quantized like `recipes.Quantize` does, one byte each. Loading needs no more memory than the loaded model.
-    "mapped": left in the files, in the stored precision, and upcast when they multiply. The files must not change.
+    "mapped": memory-mapped in the stored precision, and upcast for each product. The files must not change.
     Norms, biases and routers of mixtures are always float32. Compressed modules keep the form in which they were saved.
 
     Raises CheckpointError for a file or tensor that is missing, damaged, unknown or of the wrong shape, ConfigError for
@@ -123,14 +123,17 @@ def _compressed_entries(values, where):
 
 
 def _check_counts(config, tensors, where):
-    """Guard against configs that claim more layers or experts than are stored, whose modules would fill the memory."""
+    """Raise ConfigError if config.json has more layers or experts than the files have tensors.
+
+    Without this check, a wrong number could allocate all memory.
+    """
     parts = (config.num_hidden_layers + config.num_decoder_layers) * max(config.num_experts, 1)
     if parts > len(tensors):
         raise ConfigError(f"{where}: claims {parts} layers or experts, but there are {len(tensors)} tensors in all")
 
 
 def _fill(family, config, compressed, tensors, where, hold):
-    """The model of a configuration with the numbers of the tensors, or with zeros if `hold` is None (outline)."""
+    """The model with the values of the tensors, or with zeros if `hold` is None (outline)."""
     outline = shape_model(config)
     replaceable = named_modules(outline, REPLACEABLE)
     for path in compressed.keys() - replaceable.keys():
@@ -158,7 +161,7 @@ def _fill(family, config, compressed, tensors, where, hold):
 def _held(hold, outline, stored):
     """{path: module} of linear layers and embeddings in the form of `hold`. Removes their tensors from `stored`.
 
-    Routers are left out: they are small, and rounding them changes which experts are chosen.
+    Routers are excluded: they are small, and rounding them can change the choice of experts.
     """
     routers = {f"{path}.router" for path in named_modules(outline, MixtureOfExperts)}
     plain = {path: module for path, module in named_modules(outline, REPLACEABLE).items() if path not in routers}

@@ -1,4 +1,4 @@
-"""The safetensors format: a JSON header, then the numbers of all tensors.
+"""Reading and writing of the safetensors format: a JSON header, then the values of all tensors.
 
     8 bytes     n, the length of the header, as a little-endian integer
     n bytes     {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ..., "__metadata__": {...}}

@@ -49,7 +49,7 @@ def row_slices(*arrays: np.ndarray) -> Iterator[slice]:
 
 
 def upcast_tiles(stored: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield (rows, stored[rows] as float32). Each tile is overwritten by the next: use it before asking for more.
+    """Yield (rows, stored[rows] as float32). The next tile overwrites the array: use each tile before the next step.
 
     stored: (n, ...), as in `upcast`, mapped from a file or not. float32 numbers are not copied.
     """
@@ -71,11 +71,10 @@ def upcast_array(stored: np.ndarray) -> np.ndarray:
 
 
 def release_pages(array: np.ndarray) -> None:
-    """Tell the operating system that the pages of a file behind a mapped array are not needed now.
+    """Release the pages of a memory-mapped array, so that they no longer count as memory of this process.
 
-    Until then every page that was read counts as memory of this process. Reading the array again maps the pages again,
-    from the system's file cache if they are still there. Arrays that are not mapped, and systems without `madvise`, are
-    left as they are.
+    A later read of the array maps the pages again, from the system's file cache if they are still in it. Has no effect
+    on arrays that are not mapped, and on systems without `madvise`.
     """
     whole, owner = array, array.base
     while isinstance(owner, np.ndarray):

@@ -1,7 +1,7 @@
 """Forms of the weights in memory: dense float32, 8-bit quantized, or mapped from the file.
 
-Each function makes a module from a Linear or Embedding of the right shape and its stored tensors, {name of the array:
-StoredTensor}.
+Each function creates a module from two arguments: a Linear or Embedding with the shapes of the arrays, and the stored
+tensors {name of the array: StoredTensor}.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def dense(module, tensors):
 
 
 def quantized(module, tensors):
-    """The module that `recipes.Quantize` makes of the dense one: 8 bits per weight, one scale per output row."""
+    """The quantized module, as `recipes.Quantize` creates it: 8 bits per weight, one scale per output row."""
     if isinstance(module, Embedding):
         return QuantizedEmbedding(*_codes_and_scale(tensors["table"]))
     codes, scale = _codes_and_scale(tensors["weight"])
@@ -28,7 +28,7 @@ def quantized(module, tensors):
 
 
 def mapped(module, tensors):
-    """The module whose weight stays in the file."""
+    """The module with a memory-mapped weight."""
     if isinstance(module, Embedding):
         return MappedEmbedding(tensors["table"].bits)
     return MappedLinear(tensors["weight"].bits, _bias(tensors))

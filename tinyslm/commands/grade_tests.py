@@ -1,4 +1,4 @@
-"""tinyslm grade-tests: marks for a student's property tests, by the classic mistakes that they detect."""
+"""tinyslm grade-tests: marks of a student's property tests, one for each classic mistake that they detect."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def add_arguments(parser):
 
 
 def run(arguments) -> int:
-    """Print the detected mistakes; returns the exit status, which is 0 for all marks."""
+    """Print the detected mistakes. Returns the exit status 0, also for low marks."""
     path = Path(arguments.path)
     if not path.is_file():
         raise ConfigError(f"{path} is not a file")

@@ -1,4 +1,4 @@
-"""A model with its tokenizer, and the tokens of a text, for the commands."""
+"""Loading of a model with its tokenizer, and encoding of texts, for the commands."""
 
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.load_save import load

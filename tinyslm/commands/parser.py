@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(name, help=help_text, **{"metavar": name.upper()} | details)
 
     def option(self, name, default, help_text, metavar=None, **details):
-        """An option whose help states its default, if it has one, and whose type is that of the default."""
+        """An option with a default, which its help shows. The type of the option is the type of the default."""
         if default is not None:
             help_text += f" (default: {default})"
             details = {"type": type(default)} | details
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
         self.option(name, "teacher", "built-in model or model directory", "MODEL", **details)
 
     def text(self, use):
-        """--text, files of the user's own text."""
+        """The option --text: text files of the user."""
         self.option("--text", None, f"your own text instead of the town, {use}", "FILE", nargs="+")
 
     def weights(self):

@@ -67,7 +67,7 @@ def _check(arguments, config):
 
 
 def _target(text, model, tokenizer, token_ids):
-    """Decoder input: the start token, then the tokens of a text, or the model's own output."""
+    """Decoder input: the start token, then the tokens of the target text; without a text, the model's greedy output."""
     start, ends = model.config.decoder_start_token_id, end_tokens(model.config)
     if text is not None:
         written = encode_text(text, tokenizer)

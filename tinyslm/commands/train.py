@@ -149,7 +149,7 @@ class Progress:
 
 
 def _compared(floor, loss):
-    """The floor and the relative distance of the loss from it, where it is known."""
+    """The entropy bound and the relative distance of the loss from it, as text; "" without a known bound."""
     return "" if floor is None else f", floor {floor.nats:.3f} ({100 * (loss.nats / floor.nats - 1):+.1f} %)"
 
 

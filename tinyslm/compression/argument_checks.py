@@ -3,7 +3,7 @@
     @checked(weight=matrix("out", "in"), feature_norms=array("in", nonnegative=True), sparsity=fraction)
     def wanda_mask(weight, feature_norms, sparsity): ...
 
-An axis name stands for one size in all arguments of a call: with a weight of shape (4, 3), feature_norms must have
+In one call, an axis name has the same size in all arguments: with a weight of shape (4, 3), feature_norms must have
 shape (3,). The function receives a declared array argument as a NumPy array. An argument that is None is not checked.
 """
 
@@ -145,7 +145,7 @@ def fraction(name, value, sizes):
 
 
 def require_integer(name: str, value, low, high):
-    """The value. Raises ConfigError unless it is a whole number with low <= value <= high."""
+    """Return the value. Raises ConfigError unless it is a whole number with low <= value <= high."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not low <= value <= high:
         raise ConfigError(f"{name} must be a whole number from {low} to {high}, found {value!r}")
     return value
@@ -158,7 +158,7 @@ def require_count(name: str, value):
 
 
 def require_choice(name: str, value, choices):
-    """The value. Raises ConfigError unless it is one of the choices."""
+    """Return the value. Raises ConfigError unless it is one of the choices."""
     if value not in choices:
         raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
     return value

@@ -1,8 +1,8 @@
-"""Error compensation: change a weight matrix column by column, while later columns compensate for each change.
+"""Error compensation: the loop over the columns of a weight matrix that SparseGPT and GPTQ share.
 
-If a weight is removed or rounded, the other weights of its row can change so that the layer's outputs change least.
-SparseGPT (`pruning/sparsegpt.py`) and GPTQ (`quantization/gptq.py`) are this loop; they differ only in the new value of
-a column. All rows share one Hessian:
+If a weight is removed or rounded, changes of the other weights of its row can reduce the error of the layer's outputs.
+SparseGPT (`pruning/sparsegpt.py`) and GPTQ (`quantization/gptq.py`) differ only in the new values of a column. All rows
+have the same Hessian:
 
     H = X^T X                             inputs X (N, in) of calibration tokens; the scale of H has no effect
     H^-1 = U^T U                          U upper triangular
@@ -28,7 +28,7 @@ from tinyslm.errors import DataError
 
 @checked(weight=matrix("out", "in"), hessian=array("in", "in"))
 def prepare_columns(weight: np.ndarray, hessian: np.ndarray, damping: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
-    """(weight (out, in), U (in, in) upper triangular) in float64, the inputs of the loop; dead columns of weight are 0.
+    """Inputs of the loop in float64: weight (out, in) with dead columns set to 0, and U (in, in) upper triangular.
 
     weight: (out, in);  hessian: (in, in), X^T X or a multiple of it;  damping: see `damped_hessian`.
     A column is dead if its input is 0 for each token (H_jj = 0). Its weights have no effect: they become 0.
@@ -51,7 +51,9 @@ def prepare_columns(weight: np.ndarray, hessian: np.ndarray, damping: float = 0.
 
 @checked(hessian=array("in", "in"), damping=at_least(0))
 def damped_hessian(hessian: np.ndarray, damping: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
-    """(H + damping * mean(diagonal) I, dead (in,) booleans) in float64; first the diagonal of dead columns becomes 1.
+    """Damped Hessian H + damping * mean(diagonal) I in float64, and the dead columns (in,) as booleans.
+
+    Before damping, the diagonal entries of dead columns are set to 1.
 
     damping: fraction of the mean diagonal. Fewer tokens than inputs give a singular H, so it must be above 0 then.
     """
@@ -69,7 +71,9 @@ def damped_hessian(hessian: np.ndarray, damping: float = 0.01) -> tuple[np.ndarr
 def compensate_columns(
     weight: np.ndarray, upper: np.ndarray, choose: Callable, *, block_size: int = 128
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(new weight (out, in), errors E (out, in)): the loop over the columns. weight, upper: from `prepare_columns`.
+    """Run the loop over the columns; returns the new weight (out, in) and the errors E (out, in).
+
+    weight, upper: from `prepare_columns`.
 
     choose(j, rest) -> (out,): the new column j. rest: (out, k), the current columns from j to the end of j's block,
     with the compensation of all earlier errors; rest[:, 0] is column j.  block_size: columns after a block change once

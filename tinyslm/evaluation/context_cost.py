@@ -12,8 +12,8 @@ def attended_tokens(attention, context: int) -> int:
 def cached_numbers(model, context: int) -> int:
     """Size of a key/value cache that keeps only tokens within the attention windows, for `context` tokens.
 
-    Causal attention caches a key and a value of G D numbers per token; cross attention those of the source, here also
-    of `context` tokens. An encoder has no cache.
+    Causal attention caches a key and a value of G D numbers each per token. Cross attention caches the keys and values
+    of the source, which is assumed to have `context` tokens too. An encoder has no cache.
     """
     return sum(
         attended_tokens(attention, context) * (attention.key.out_features + attention.value.out_features)

@@ -1,4 +1,4 @@
-"""Speed of reading a prompt and of generating tokens: median and quartiles."""
+"""Speed in tokens per second of prompt processing and of generation: median and quartiles."""
 
 import time
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ def document_nats(model, documents, tokens_per_batch: int = 2048) -> tuple[np.nd
     """Negative log-probability in nats of each document given its first token, and its number of predicted tokens.
 
     documents: N lists of token ids that begin and end with the end token;  returns two arrays (N,). A document longer
-    than the model's context is split, and each piece is predicted from its own first token.
+    than the model's context is split. Each piece is predicted given its first token.
     """
     longest = model.config.max_position_embeddings
     pieces = [(i, piece) for i, document in enumerate(documents) for piece in split_long([document], longest)]

@@ -36,10 +36,10 @@ class ExamResult:
 
 
 def option_log_probabilities(model, context, options) -> tuple[np.ndarray, np.ndarray]:
-    """log p(option | context) in nats of each option, and its length in tokens: (sums, lengths), each (options,).
+    """Log-probability of each option given the context, in nats, and its length in tokens: (sums, lengths), each (n,).
 
-    context: (T,) token ids;  options: lists of token ids. The context is computed once. The options form a batch, with
-    a copy of its key/value cache for each.
+    context: (T,) token ids;  options: n lists of token ids. The context is computed once. The options form a batch;
+    each has a copy of the key/value cache.
     """
     lengths = np.array([len(option) for option in options])
     longest = max(model.config.max_position_embeddings - int(lengths.max()) + 1, 1)  # the last token is not an input

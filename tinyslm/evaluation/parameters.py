@@ -9,7 +9,7 @@ BYTES = {"float32": 4, "bfloat16": 2}  # per number
 
 
 def replaced_layers(model) -> dict[str, WeightLayer]:
-    """{path: layer} of compressed layers, which count their own numbers, bits and bytes."""
+    """{path: layer} of compressed layers, whose methods return their numbers of parameters, bits and bytes."""
     return {
         path: layer
         for path, layer in named_modules(model, WeightLayer).items()
@@ -31,7 +31,7 @@ def parameter_counts(model) -> dict[str, int]:
 
 
 def count_parameters(model) -> int:
-    """The parameters of a model; of a mixture of experts, those of all experts."""
+    """Number of parameters of a model, including all experts of a mixture of experts."""
     return sum(parameter_counts(model).values())
 
 
@@ -55,7 +55,7 @@ def part_of(path: str) -> str:
 
 
 def active_parameters(model) -> int:
-    """The parameters that one token uses: of a mixture of experts, only those of the selected experts."""
+    """Number of parameters that one token uses: only the selected experts of a mixture of experts are counted."""
     return sum_per_token(model, parameter_counts(model))
 
 

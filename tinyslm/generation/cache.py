@@ -13,8 +13,8 @@ from tinyslm.tree import Array
 class KeyValueCache:
     """Keys (after the rotation) and values of the first `length` tokens, for every layer.
 
-    keys, values: {layer: (B, capacity, G, D)}, allocated when the layer is first computed, so that sizes and dtype are
-    those of the model, also after pruning or quantization. Setting `length` to less discards the tokens after it.
+    keys, values: {layer: (B, capacity, G, D)}, allocated in the first pass with the sizes and dtype of the layer's
+    keys, also after pruning or quantization. A smaller value of `length` discards the tokens after it.
     source: {layer: (keys, values)} of cross attention (encoder-decoders), which does not grow.
     For passes without gradients only.
     """
@@ -27,7 +27,7 @@ class KeyValueCache:
         self.source = {}
 
     def extend(self, layer: int, key: Array, value: Array) -> tuple[Array, Array]:
-        """Store the keys and values of T new tokens of one layer; returns those of all S tokens.
+        """Store the keys and values of T new tokens of one layer; returns the keys and values of all S tokens.
 
         key, value: (B, T, G, D);  returns two views (B, S, G, D) with S = length + T.
         """

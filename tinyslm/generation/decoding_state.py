@@ -51,8 +51,11 @@ class DecoderState:
 
 
 def _rotation_changes(config, length):
-    """True if keys are rotated by other angles in `length` tokens than in length - 1 tokens: longrope changes its
-    factors once, for all positions (Ding et al. 2024; at the same length as Hugging Face transformers)."""
+    """Whether the rotation angles of keys differ between sequences of `length` and length - 1 tokens.
+
+    longrope changes its factors once, for all positions (Ding et al. 2024). The length of this change is the same as in
+    Hugging Face transformers.
+    """
     return any(rope and rope.scaling == "longrope" and length == rope.original_length + 1 for rope in config.ropes)
 
 

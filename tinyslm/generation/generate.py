@@ -100,7 +100,7 @@ def stream(
 ) -> Iterator[Array]:
     """Yield the tokens of one step at a time, (B,) integers, at most max_new_tokens times.
 
-    Arguments and errors are those of `generate`. The errors are raised when the first step is requested.
+    Arguments and errors as in `generate`. The errors are raised when the first step is requested.
     """
     if not (isinstance(max_new_tokens, int | np.integer) and max_new_tokens >= 1):
         raise ConfigError(f"max_new_tokens is {max_new_tokens}, expected an integer of at least 1")

@@ -9,7 +9,7 @@ from tinyslm.generation.cache import KeyValueCache
 class QuantizedKeyValueCache:
     """Same methods as `KeyValueCache`, with integer codes: the error is at most half a quantization step.
 
-    codes: (B, capacity, G, D) int8, scale and, if asymmetric, zero_point: (B, capacity, G, 1), each in its own
+    codes: (B, capacity, G, D) int8, scale and, if asymmetric, zero_point: (B, capacity, G, 1), each in a separate
     `KeyValueCache`. It returns the dequantized codes for new tokens too, so a text that is processed in pieces gives
     the same numbers as in one pass.
     symmetric: zero point 0. Otherwise the range of each head is used in full, with one more byte per token and head.
@@ -23,7 +23,7 @@ class QuantizedKeyValueCache:
 
     @property
     def length(self) -> int:
-        """Number of stored tokens. Setting it to less discards the tokens after it."""
+        """Number of stored tokens. A smaller value discards the tokens after it."""
         return self.parts["codes"].length
 
     @length.setter

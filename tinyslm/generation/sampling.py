@@ -24,7 +24,7 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None, s
 def next_token_probabilities(
     logits: Array, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Array:
-    """softmax(logits / temperature), restricted to the k most probable tokens and to the smallest set of mass >= p.
+    """Probabilities softmax(logits / temperature), restricted by top-k and by top-p (the smallest set of mass >= p).
 
     logits: (..., V);  returns (..., V) float64, rows sum to 1, exactly 0 for excluded tokens. top_p applies to the
     probabilities after top_k. It keeps a token if the more probable ones have less than p in total, so at least one

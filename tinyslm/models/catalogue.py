@@ -61,7 +61,7 @@ def ministral(*sizes):
 
 
 def mixtral(*sizes):
-    """Mistral with a mixture of experts: 8 experts per feed-forward layer, of which each token uses 2."""
+    """Mistral with a mixture of experts: 8 experts per feed-forward layer; each token uses 2 of them."""
     return mistral(*sizes, theta=1e6, family="mixtral", num_experts=8, experts_per_token=2)
 
 

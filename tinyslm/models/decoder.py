@@ -1,4 +1,4 @@
-"""Decoder-only transformer: predicts the next token at every position."""
+"""Decoder-only transformer: computes logits of the next token at every position."""
 
 from collections.abc import Callable
 from typing import Any
@@ -73,7 +73,7 @@ class Decoder(Module):
         return logits
 
     def check_inputs(self, token_ids, attention_mask=None, past: int = 0) -> tuple[Array, Array | None]:
-        """token_ids and attention_mask as arrays. Raises DataError if they are invalid for the model.
+        """Return token_ids and attention_mask as arrays. Raises DataError if they are invalid for the model.
 
         past: number of cached tokens.
         """

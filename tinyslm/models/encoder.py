@@ -95,7 +95,7 @@ class Encoder(Module):
 
 
 def build_encoder(config: EncoderConfig, make: Callable) -> Encoder:
-    """An encoder with arrays made by `make(shape, kind)`; `ModuleFactory` lists the kinds."""
+    """Encoder with the given configuration. make(shape, kind) returns each array; `ModuleFactory` lists the kinds."""
     parts = ModuleFactory(config, make)
     V, C, tied = config.vocab_size, config.hidden_size, config.tie_word_embeddings
 

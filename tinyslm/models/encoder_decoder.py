@@ -49,8 +49,8 @@ class EncoderDecoder(Module):
         """token_ids: (B, S), decoder_token_ids: (B, T) integers -> logits (B, T, V).
 
         attention_mask: (B, S), 0 for padding of the source, on either side. decoder_token_ids begin with
-        config.decoder_start_token_id. They need no mask: attention is causal, so padding at their end changes nothing
-        before it.
+        config.decoder_start_token_id. They need no mask: attention is causal, so padding at their end does not change
+        the logits of earlier positions.
         Raises DataError for token ids out of range, or inputs that do not fit each other.
         """
         source = self.encode(token_ids, attention_mask, observe=observe)
@@ -100,7 +100,7 @@ class EncoderDecoder(Module):
 
 
 def build_encoder_decoder(config: EncoderDecoderConfig, make: Callable) -> EncoderDecoder:
-    """An encoder-decoder with arrays made by `make(shape, kind)`; `ModuleFactory` lists the kinds."""
+    """Encoder-decoder with this configuration. make(shape, kind) returns an array; `ModuleFactory` lists the kinds."""
     parts = ModuleFactory(config, make)
 
     def block(is_decoder):

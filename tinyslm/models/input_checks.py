@@ -15,7 +15,7 @@ def _as_array(name, values):
 
 
 def check_token_ids(token_ids, vocab_size: int) -> Array:
-    """token_ids as an array (B, T). Raises DataError unless they are integers from 0 to vocab_size - 1."""
+    """Return token_ids as an array (B, T). Raises DataError unless they are integers from 0 to vocab_size - 1."""
     token_ids = _as_array("token ids", token_ids)
     if token_ids.ndim != 2 or not np.issubdtype(token_ids.dtype, np.integer):
         raise DataError(f"token ids must be (B, T) integers, found {token_ids.dtype}{token_ids.shape}")
@@ -38,7 +38,7 @@ def check_length(length: int, max_position_embeddings: int):
 
 
 def check_mask(attention_mask, shape: tuple[int, int]) -> Array | None:
-    """attention_mask as an array, or None for None.
+    """Return attention_mask as an array, or None for None.
 
     Raises DataError unless it has this shape (B, S) and holds only 0 and 1. Additive masks, which hold 0 for tokens and
     large negative numbers for padding, are refused.

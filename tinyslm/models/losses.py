@@ -47,7 +47,7 @@ def next_token_loss(model: Module, token_ids, labels=None, **inputs) -> float:
 
 
 def following_labels(labels: Array) -> Array:
-    """The target of each position: label t + 1 for position t, IGNORED for the last one. (B, T) -> (B, T)."""
+    """Target of each position: label t + 1 for position t, IGNORED for the last position. (B, T) -> (B, T)."""
     following = np.full_like(labels, ops.IGNORED)
     following[:, :-1] = labels[:, 1:]
     return following

@@ -14,7 +14,7 @@ def llama_shape(
     max_position_embeddings: int = 256,
     end_id: int = 0,
 ) -> DecoderConfig:
-    """A Llama with a tied head and head_dim = hidden_size / num_attention_heads.
+    """Configuration of a Llama with a tied head and head_dim = hidden_size / num_attention_heads.
 
     end_id: the token id that begins, ends and pads documents.
     """

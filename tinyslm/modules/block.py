@@ -11,7 +11,9 @@ from tinyslm.tree import Module
 
 
 class Block(Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)). Gemma 2 and 3 also normalize each sublayer output.
+    """Pre-norm block: x + attention(norm(x)), then x + feed_forward(norm(x)).
+
+    Gemma 2 and 3 also normalize each sublayer output.
 
     In the decoder of an encoder-decoder, x + cross_attention(norm(x)) comes between the two.
     """

@@ -10,9 +10,10 @@ from tinyslm.tree import Array
 
 
 class Embedding(WeightLayer):
-    """table: (V, C). It can also be the weight of the output head (tied embeddings).
+    """Embedding table (V, C). It can also be the weight of the output head (tied embeddings).
 
-    Every row that is looked up has a gradient, also the row of a padding token. Some frameworks set that one to zero.
+    Every row that is looked up has a gradient, also the row of a padding token. Some frameworks set the gradient of the
+    padding token's row to zero.
     """
 
     matrix: ClassVar[str] = "table"

@@ -7,7 +7,7 @@ from tinyslm.tree import Module
 
 
 class FeedForward(Module):
-    """down(activation(gate(x)) * up(x)), or down(activation(up(x))) where there is no gate.
+    """Feed-forward layer, down(activation(gate(x)) * up(x)); without a gate, down(activation(up(x))).
 
     up, gate: (C -> F);  down: (F -> C). Neuron i is row i of gate and up together with column i of down.
     """

@@ -7,7 +7,7 @@ from tinyslm.tree import Array
 
 
 class Linear(LinearLayer):
-    """y = x W^T + b. weight: (out, in);  bias: (out,) or None."""
+    """Linear layer y = x W^T + b. weight: (out, in);  bias: (out,) or None."""
 
     weight: Array
     bias: Array | None = None

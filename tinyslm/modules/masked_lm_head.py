@@ -7,7 +7,7 @@ from tinyslm.tree import Array, Module
 
 
 class MaskedLMHead(Module):
-    """norm(activation(transform(x))), applied to the final hidden states before the output head.
+    """Transform norm(activation(transform(x))) of the final hidden states before the output head.
 
     transform: (C -> C);  bias: (V,), the bias of a head that is tied to the embedding table, otherwise None.
     Source: Devlin et al. 2019 (in their code, not in the paper).

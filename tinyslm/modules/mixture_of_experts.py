@@ -1,4 +1,4 @@
-"""Mixture of experts: E feed-forward layers, of which each token uses a few."""
+"""Mixture of experts: E feed-forward layers and a router that selects a few of them for each token."""
 
 import numpy as np
 
@@ -11,7 +11,10 @@ from tinyslm.tree import Module
 
 
 class MixtureOfExperts(Module):
-    """router: (C -> E). Each token uses the `experts_per_token` experts with the largest logits."""
+    """Mixture of experts: each token uses the `experts_per_token` experts with the largest router logits.
+
+    router: (C -> E);  experts: E feed-forward layers.
+    """
 
     router: Linear
     experts: list[FeedForward]

@@ -5,7 +5,7 @@ from tinyslm.tree import Array, Module
 
 
 class RMSNorm(Module):
-    """weight: (C,), the gain. With offset 1 the gain is 1 + weight, as Gemma stores it."""
+    """RMS normalization. weight: (C,), the stored gain; the gain is offset + weight, with offset 1 for Gemma."""
 
     weight: Array
     eps: float = 1e-6
@@ -17,7 +17,7 @@ class RMSNorm(Module):
 
 
 class LayerNorm(Module):
-    """weight: (C,), the gain;  bias: (C,) or None."""
+    """Layer normalization. weight: (C,), the gain;  bias: (C,) or None."""
 
     weight: Array
     bias: Array | None = None

@@ -8,7 +8,10 @@ from tinyslm.tree import Module
 
 
 class PostNormBlock(Module):
-    """norm(x + attention(x)), then norm(x + feed_forward(x)). Source: Vaswani et al. 2017, section 3.1."""
+    """Post-norm block: norm(x + attention(x)), then norm(x + feed_forward(x)).
+
+    Source: Vaswani et al. 2017, section 3.1.
+    """
 
     attention: Attention
     attention_norm: LayerNorm

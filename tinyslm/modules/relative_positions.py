@@ -5,7 +5,7 @@ from tinyslm.tree import Array, Module
 
 
 class RelativePositions(Module):
-    """table: (buckets, H), the number that each head adds to the attention scores of each bucket of distances."""
+    """Relative position bias. table: (buckets, H), added to the attention scores by bucket of distances and head."""
 
     table: Array
     max_distance: int

@@ -44,7 +44,7 @@ class WeightLayer(Module):
         return int(np.count_nonzero(self.dense_weight()) + np.count_nonzero(_bias(self)))
 
     def num_bits(self) -> int:
-        """Bits for storing its arrays, including scales and indices. A boolean takes one bit."""
+        """Number of bits of its stored arrays, including scales and indices. A boolean has one bit."""
         return sum(array.size if array.dtype == bool else array.nbytes * 8 for array in named_arrays(self).values())
 
     def num_bytes(self) -> int:
@@ -74,11 +74,11 @@ class LinearLayer(WeightLayer):
         return getattr(self, self.matrix).shape[1]
 
     def shapes(self) -> list[tuple[int, int]]:
-        """(out, in)."""
+        """Shape (out, in) of the weight, in a list."""
         return [(self.out_features, self.in_features)]
 
     def multiply_adds(self) -> int:
-        """Multiply-adds for one token, in any number format, including those with zeros."""
+        """Multiply-adds for one token, in any number format. Products with zeros are included."""
         return sum(map(math.prod, self.shapes()))
 
 

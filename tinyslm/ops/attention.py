@@ -57,7 +57,7 @@ def mask_bias(allowed: Array, dtype) -> Array:
 
 
 def split_heads(array, num_heads):
-    """(B, S, G, D) -> (B, H, S, D): each key/value head is repeated for the H / G query heads that share it."""
+    """Repeat each key/value head for the H / G query heads that share it: (B, S, G, D) -> (B, H, S, D)."""
     return np.repeat(array, num_heads // array.shape[2], axis=2).transpose(0, 2, 1, 3)
 
 
@@ -76,7 +76,7 @@ def capped_scores(q, k, position_bias, scale, softcap):
 
 
 def masked_softmax(scores, causal, window, attention_mask):
-    """softmax(scores + mask) over the keys: (B, H, T, S), dtype of the scores."""
+    """Masked softmax over the keys, softmax(scores + mask): (B, H, T, S), dtype of the scores."""
     T, S = scores.shape[-2:]
     scores = scores + mask_bias(allowed_keys(np.arange(S - T, S), np.arange(S), causal, window), scores.dtype)
     if attention_mask is not None:

@@ -9,10 +9,10 @@ FEW_ROWS = 32  # with more than about 64 rows the plain product is faster
 
 
 def rows_times_weight(rows, weight, out=None):
-    """rows W^T. rows: (N, in);  weight: (out, in);  returns (N, out), in `out` if it is given.
+    """Product rows W^T. rows: (N, in);  weight: (out, in);  returns (N, out), in `out` if it is given.
 
     Two to `FEW_ROWS` rows (one token of each sequence of a batch, the tokens of one expert) are computed as
-    (W rows^T)^T. These are the same sums, and OpenBLAS takes less time (`python -m tests.benchmarks.speed batch-16`).
+    (W rows^T)^T. The sums are the same, and OpenBLAS is faster (`python -m tests.benchmarks.speed batch-16`).
     """
     if not 1 < len(rows) <= FEW_ROWS:
         return np.matmul(rows, weight.T, out=out)

@@ -1,4 +1,4 @@
-"""Products with a matrix that is not stored as floating point: a tile of rows is converted, used and overwritten.
+"""Tiled products with a matrix in 8-bit codes or half precision: each tile of rows is converted, used and overwritten.
 
 Codes of 8 bits and half-precision numbers are converted to the dtype of the product a tile at a time. A tile fits in
 the cache of one core, so the converted matrix is never written to main memory.
@@ -32,7 +32,7 @@ def filled_tiles(slices, empty_rows, fill):
 
 
 def multiply_in_tiles(x, tiles, num_outputs, **work):
-    """x W^T, where threads share the rows of W.
+    """Product x W^T, where threads share the rows of W.
 
     x: (N, in);  tiles: a function that yields (rows, tile) of W[share] for a slice `share`;  num_outputs: the number of
     rows of W;  work: as in `map_shares`;  returns (N, num_outputs), dtype of x.
@@ -48,7 +48,7 @@ def multiply_in_tiles(x, tiles, num_outputs, **work):
 
 
 def input_gradient_in_tiles(dy, tiles, num_inputs, dtype):
-    """dy W: the gradient of `multiply_in_tiles` with respect to x. dy: (N, out);  returns (N, num_inputs)."""
+    """Product dy W: the gradient of `multiply_in_tiles` with respect to x. dy: (N, out);  returns (N, num_inputs)."""
     dx = np.zeros((len(dy), num_inputs), dtype)
     for rows, tile in tiles(slice(None)):
         dx += dy[:, rows] @ tile

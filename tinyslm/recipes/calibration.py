@@ -51,7 +51,7 @@ class Calibration:
         return min(self.teacher.config.max_position_embeddings or LONGEST_ROW, LONGEST_ROW)
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """token_ids and labels (N, T) of all documents, one document per row, longer ones cut."""
+        """Rows token_ids and labels (N, T) of all documents, one document per row, longer documents cut."""
         return document_rows(self.documents, self.row_length)
 
     def sample(self) -> list[Task]:

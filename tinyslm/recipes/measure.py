@@ -28,8 +28,8 @@ def measure(
 ) -> tuple[dict, np.ndarray]:
     """Measure a model: footprint, loss on the validation documents, exam, weight histogram and a text sample.
 
-    The change of the loss is the mean of the differences per document. Its standard error is smaller than that of the
-    loss, because the difficulty of the documents cancels out.
+    The change of the loss is the mean of the differences per document. It has a smaller standard error than the loss,
+    because the difficulty of the documents cancels out.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Recipe: a list of compression steps, each of which takes a model and returns another."""
+"""Recipe: a named list of compression steps, and the function `compress` that applies them to a model."""
 
 import time
 from collections.abc import Callable, Sequence

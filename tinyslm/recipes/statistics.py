@@ -86,7 +86,8 @@ def input_maxima(model, tasks, paths=None) -> dict:
 def input_grams(model, tasks, paths=None) -> dict:
     """{path of a linear layer: (X^T X (in, in) in float64, tokens)}, where X (N, in) are all its inputs.
 
-    Its diagonal holds the squared feature norms |X_j|^2; twice it is the Hessian of the layer's squared output error.
+    The diagonal of X^T X contains the squared feature norms |X_j|^2. 2 X^T X is the Hessian of the layer's squared
+    output error.
     """
 
     return input_statistics(model, tasks, gram, paths=paths)
@@ -143,6 +144,6 @@ def fisher_information(model, tasks) -> dict:
     """{path of a parameter: mean over tasks of the squared gradient of the task's loss}.
 
     The diagonal of the empirical Fisher information (Hsu et al. 2022, section 2), with equal weight for every document.
-    Each document's gradient is squared on its own: the square of the mean gradient is near 0 for a trained model.
+    Gradients are squared before the mean over documents: the square of the mean gradient is near 0 for a trained model.
     """
     return gradient_statistics(model, tasks, lambda path, gradient: np.square(gradient))

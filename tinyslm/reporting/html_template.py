@@ -29,7 +29,7 @@ def render_template(name: str, **values) -> str:
 
 
 def _finalize(value):
-    """Clean every text that is written, and keep units on the line of their number. Figures stay as they are."""
+    """Clean a text, and put a no-break space between a number and its unit. Figures (Markup) are not changed."""
     return value if hasattr(value, "__html__") else re.sub(r"(?<=\d) (?=%|[kMGT]?B\b|M\b)", "\u00a0", clean(value))
 
 

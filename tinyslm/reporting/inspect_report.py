@@ -18,7 +18,7 @@ AS_DTYPE = {
 def format_inspection(title, model, found, stored=None) -> str:
     """The whole report as text.
 
-    model: only its shapes are used;  found: the result of `inspect_model`;  stored: that of `inspect_stored`, or None.
+    model: only its shapes are used;  found: result of `inspect_model`;  stored: result of `inspect_stored`, or None.
     """
     outline_rows = [(line.name, line.shape, f"{line.parameters:,}", line.note) for line in outline(model)]
     tree = table_lines([("module", "shape (+ bias)", "parameters", ""), *outline_rows], right=(2,))

@@ -17,7 +17,7 @@ DARK = 0.55  # cells above this fraction of the largest value have white numbers
 
 
 def use_lesson_style():
-    """Set matplotlib's style for a lesson: that of the project's page, with figures that fit a notebook."""
+    """Set matplotlib's style for a lesson: as on the report page, with figures that fit a notebook."""
     import matplotlib.pyplot as plt
 
     lines = {"axes.prop_cycle": plt.cycler(color=COLOURS, linestyle=LINES)}

@@ -164,7 +164,7 @@ def sizes_and_speed(results) -> str:
 
 
 def weight_histograms(results) -> list[str]:
-    """One small panel per row: the share of weights in each interval, filled, and that of the first row as an outline.
+    """Weight histograms, one small panel per row, filled. The outline in each panel is the histogram of the first row.
 
     All panels have the same axes; the share of a bar that exceeds them is written beside it.
     """

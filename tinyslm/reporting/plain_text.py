@@ -23,7 +23,7 @@ def one_line(text) -> str:
 
 
 def width(text) -> int:
-    """Number of terminal columns: combining marks take none, East Asian wide characters two."""
+    """Number of terminal columns of a text: 0 for combining marks, 2 for East Asian wide characters, otherwise 1."""
     return cell_len(text)
 
 

@@ -17,7 +17,7 @@ FORMATS = {"nf4": "NormalFloat-4", "fp4": "a 4-bit floating-point format"}
 
 
 def describe_step(step: dict, layers: int) -> str:
-    """One sentence on a step of a record, {"step": name, "settings": {...}}; layers: those of the dense model."""
+    """One sentence on a step of a record, {"step": name, "settings": {...}}; layers: number in the dense model."""
     name = step["step"]
     if name not in DESCRIPTIONS:
         return f"{name} was applied."

@@ -24,7 +24,7 @@ class LossEstimate:
 def estimate_loss(totals: ArrayLike, tokens: ArrayLike) -> LossEstimate:
     """Mean loss over all tokens. totals: (N,) nats of each document;  tokens: (N,) its number of predicted tokens.
 
-    The standard error is that of a ratio of means over documents (Cochran 1977, Sampling Techniques, chapter 6), and 0
+    The standard error is for a ratio of means over documents (Cochran 1977, Sampling Techniques, chapter 6), and 0
     for a single document.
     """
     totals, tokens = np.asarray(totals, np.float64), np.asarray(tokens, np.float64)

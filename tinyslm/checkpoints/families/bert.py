@@ -1,8 +1,8 @@
 """BERT: post-norm encoder with token types and biases in all linear layers.
 
 Files of models without a masked-LM head lack the prefix "bert.". Google's files on the Hub name the norms' arrays gamma
-and beta, and have a next-sentence head, which is not read. The bias of the masked-LM head is a separate tensor. An
-untied head has its own copy of it.
+and beta, and have a next-sentence head, which is not read. The bias of the masked-LM head is a separate tensor. Files
+with an untied head also contain a copy of this bias.
 """
 
 from tinyslm.checkpoints.families.config_reader import ConfigReader
@@ -46,7 +46,7 @@ FIELDS = {
 
 
 def read(keys: ConfigReader) -> dict:
-    """Fields of EncoderConfig outside FIELDS."""
+    """The fields of EncoderConfig that are not in FIELDS."""
     return {"head_dim": keys.head_dim("hidden_size", "num_attention_heads")}
 
 

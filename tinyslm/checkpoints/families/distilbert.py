@@ -41,7 +41,7 @@ FIELDS = {
 
 
 def read(keys: ConfigReader) -> dict:
-    """Fields of EncoderConfig outside FIELDS."""
+    """The fields of EncoderConfig that are not in FIELDS."""
     return {"head_dim": keys.head_dim("dim", "n_heads"), "norm_eps": NORM_EPS}
 
 

@@ -18,8 +18,8 @@ NOT_IN_CONFIG = ("without_prefix", "gamma_beta_names", "masked_head", "pooler") 
 class Family:
     """One checkpoint layout.
 
-    fields: the table of configuration fields that have a key of their own; `read` and `write` add the others. defaults
-    has the default values of other keys, and overrides those of the table.
+    fields: table of the configuration fields with one key each; `read` and `write` handle the other fields. defaults:
+    default values of other keys; they also override default values in the table.
     tensors: {module path: tensor name in the file without ".weight" or ".bias"}; {i} is the layer, {e} the expert. A
     tuple of modules shares one tensor, which joins their arrays along the outputs in this order.
     base: the prefix of all tensor names except the head's; files that were saved without the head lack it.
@@ -32,7 +32,7 @@ class Family:
     fields: FieldTable
     base: str
     headless_architecture: str = ""  # the class in transformers without the masked-LM head
-    read: Callable[[ConfigReader], dict[str, Any]] = lambda keys: {}  # config.json -> fields outside the table
+    read: Callable[[ConfigReader], dict[str, Any]] = lambda keys: {}  # config.json -> further fields
     write: Callable[[Any], dict[str, Any]] = lambda config: {}  # the reverse
     defaults: dict[str, Any] = field(default_factory=dict)  # {key: default} beside the table
     config: Any = DecoderConfig  # a class of configurations

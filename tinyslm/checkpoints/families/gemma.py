@@ -35,7 +35,7 @@ FIELDS = llama.FIELDS | {"activation": ("hidden_act", read_activation, "gelu_pyt
 
 
 def read_shared(keys: ConfigReader) -> dict:
-    """The fields outside the table that all generations of Gemma share."""
+    """The fields that are not in FIELDS and that all generations of Gemma have."""
     if keys.get("use_bidirectional_attention"):
         keys.refuse("use_bidirectional_attention", "false (nothing else is supported)")
     scale = keys.count("hidden_size") ** 0.5
@@ -43,12 +43,12 @@ def read_shared(keys: ConfigReader) -> dict:
 
 
 def read(keys: ConfigReader) -> dict:
-    """Fields of DecoderConfig outside FIELDS."""
+    """The fields of DecoderConfig that are not in FIELDS."""
     return llama.read_ropes(keys) | read_shared(keys)
 
 
 def write(config: DecoderConfig) -> dict:
-    """Keys of config.json outside FIELDS."""
+    """The keys of config.json that are not in FIELDS."""
     return llama.write_ropes(config) | {"attention_bias": config.attention_bias}
 
 

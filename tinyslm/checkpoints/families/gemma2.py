@@ -30,13 +30,13 @@ POST_NORMS = {
 
 
 def read_shared(keys: ConfigReader) -> dict:
-    """The fields outside the table that Gemma 2 and 3 share."""
+    """The fields that are not in FIELDS and that Gemma 2 and 3 have."""
     scale = keys.number("query_pre_attn_scalar") ** -0.5
     return gemma.read_shared(keys) | {"sublayer_output_norm": True, "attention_scale": scale}
 
 
 def write_shared(config: DecoderConfig) -> dict:
-    """The keys outside the table that Gemma 2 and 3 share."""
+    """The keys that are not in FIELDS and that Gemma 2 and 3 have."""
     return (
         gemma.write(config)
         | write_windows(config)
@@ -48,7 +48,7 @@ def write_shared(config: DecoderConfig) -> dict:
 
 
 def read(keys: ConfigReader) -> dict:
-    """Fields of DecoderConfig outside FIELDS."""
+    """The fields of DecoderConfig that are not in FIELDS."""
     windows = read_windows(keys, lambda layer: FULL if layer % 2 else SLIDING)
     cap = {"attention_softcap": keys.optional_number("attn_logit_softcapping")}
     return llama.read_ropes(keys) | read_shared(keys) | windows | cap

@@ -24,7 +24,7 @@ DEFAULTS = gemma2.DEFAULTS | {
 
 
 def read(keys: ConfigReader) -> dict:
-    """Fields of DecoderConfig outside the table of Gemma 2."""
+    """The fields of DecoderConfig that are not in `gemma2.FIELDS`."""
     pattern = keys.count("sliding_window_pattern")
     windows = read_windows(keys, lambda layer: SLIDING if (layer + 1) % pattern else FULL)
     full, sliding = _read_ropes(keys, llama.read_head_dim(keys))
@@ -43,7 +43,7 @@ def _read_ropes(keys, head_dim):
 
 
 def write(config: DecoderConfig) -> dict:
-    """Keys of config.json outside the table of Gemma 2."""
+    """The keys of config.json that are not in `gemma2.FIELDS`."""
     ropes = {
         FULL if window is None else SLIDING: rope for window, rope in zip(config.windows, config.ropes, strict=True)
     }

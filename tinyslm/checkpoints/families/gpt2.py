@@ -46,7 +46,7 @@ FIELDS = {
 
 
 def read(keys: ConfigReader) -> dict:
-    """Fields of DecoderConfig outside FIELDS."""
+    """The fields of DecoderConfig that are not in FIELDS."""
     biases = dict.fromkeys(("attention_bias", "attention_output_bias", "feed_forward_bias"), True)
     return biases | {
         "num_key_value_heads": keys.count("n_head"),

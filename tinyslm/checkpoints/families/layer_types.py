@@ -23,7 +23,10 @@ def read_windows(keys: ConfigReader, default: Callable[[int], str]) -> dict:
 
 
 def write_windows(config: DecoderConfig) -> dict:
-    """The reverse. transformers requires a window even if no layer uses it."""
+    """Keys of config.json for the windows, the reverse of `read_windows`.
+
+    transformers requires a number for the window even if no layer uses it.
+    """
     return {
         "layer_types": [FULL if window is None else SLIDING for window in config.windows],
         "sliding_window": next(filter(None, config.windows), config.max_position_embeddings),
@@ -36,7 +39,7 @@ def read_switched_windows(keys: ConfigReader, default: Callable[[int], str]) -> 
 
 
 def write_switched_windows(config: DecoderConfig) -> dict:
-    """The reverse, with null for the window if no layer uses it."""
+    """Keys of config.json for the windows, the reverse of `read_switched_windows`; null if no layer has a window."""
     window = next(filter(None, config.windows), None)
     return write_windows(config) | {"use_sliding_window": window is not None, "sliding_window": window}
 

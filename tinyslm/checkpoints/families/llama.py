@@ -81,12 +81,12 @@ def write_biases(config: DecoderConfig) -> dict:
 
 
 def read(keys: ConfigReader) -> dict:
-    """Fields of DecoderConfig outside FIELDS."""
+    """The fields of DecoderConfig that are not in FIELDS."""
     return read_ropes(keys) | read_biases(keys)
 
 
 def write(config: DecoderConfig) -> dict:
-    """Keys of config.json outside FIELDS."""
+    """The keys of config.json that are not in FIELDS."""
     return write_ropes(config) | write_biases(config)
 
 

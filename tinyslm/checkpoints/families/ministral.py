@@ -9,12 +9,12 @@ from tinyslm.models import DecoderConfig
 
 
 def read(keys: ConfigReader) -> dict:
-    """Fields of DecoderConfig outside the table of Llama."""
+    """The fields of DecoderConfig that are not in `llama.FIELDS`."""
     return llama.read_ropes(keys) | read_windows(keys, lambda layer: SLIDING)
 
 
 def write(config: DecoderConfig) -> dict:
-    """Keys of config.json outside the table of Llama."""
+    """The keys of config.json that are not in `llama.FIELDS`."""
     return llama.write_ropes(config) | write_windows(config)
 
 

@@ -26,7 +26,7 @@ HEAD_NORMS = {
 
 
 def read(keys: ConfigReader) -> dict:
-    """Fields of DecoderConfig outside the table of Llama."""
+    """The fields of DecoderConfig that are not in `llama.FIELDS`."""
 
     def kind(layer):
         full = keys.count("max_window_layers") if keys.get("max_window_layers") else 0  # layers before the first window
@@ -37,7 +37,7 @@ def read(keys: ConfigReader) -> dict:
 
 
 def write(config: DecoderConfig) -> dict:
-    """Keys of config.json outside the table of Llama."""
+    """The keys of config.json that are not in `llama.FIELDS`."""
     bias = {"attention_bias": config.attention_bias}
     return llama.write_ropes(config) | bias | write_switched_windows(config)
 

@@ -24,7 +24,7 @@ def read_factors(keys: ConfigReader, key: str) -> tuple[float, ...]:
 
 
 def read_attention_factor(keys: ConfigReader, key: str) -> float:
-    """The factor of longrope's scores; it follows from the extension of the context by default."""
+    """The factor of longrope's attention scores. By default it is computed from the extension of the context."""
     if keys.get(key) is not None:
         return keys.number(key)
     original = keys.count("original_max_position_embeddings")

@@ -27,7 +27,7 @@ DEFAULTS = llama.DEFAULTS | {
 
 
 def read(keys: ConfigReader) -> dict:
-    """Fields of DecoderConfig outside the table of Llama."""
+    """The fields of DecoderConfig that are not in `llama.FIELDS`."""
     rotary = _rotary_layers(keys)
     ropes = tuple(r if has else None for r, has in zip(llama.read_ropes(keys)["ropes"], rotary, strict=True))
     windows = read_switched_windows(keys, lambda layer: FULL if rotary[layer] else SLIDING)
@@ -46,7 +46,7 @@ def _rotary_layers(keys):
 
 
 def write(config: DecoderConfig) -> dict:
-    """Keys of config.json outside the table of Llama."""
+    """The keys of config.json that are not in `llama.FIELDS`."""
     rotary = {"no_rope_layers": [0 if rope is None else 1 for rope in config.ropes]}
     return llama.write_ropes(config) | llama.write_biases(config) | write_switched_windows(config) | rotary
 

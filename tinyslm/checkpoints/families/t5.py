@@ -105,7 +105,7 @@ FIELDS = {
 
 
 def read(keys: ConfigReader) -> dict:
-    """Fields of EncoderDecoderConfig outside FIELDS."""
+    """The fields of EncoderDecoderConfig that are not in FIELDS."""
     activation, gated = FEED_FORWARDS[keys.choice("feed_forward_proj", FEED_FORWARDS)]
     for key, implied in {"dense_act_fn": activation, "is_gated_act": gated}.items():
         if keys.get(key) not in (None, implied):
@@ -116,7 +116,7 @@ def read(keys: ConfigReader) -> dict:
 
 
 def write(config: EncoderDecoderConfig) -> dict:
-    """Keys of config.json outside FIELDS."""
+    """The keys of config.json that are not in FIELDS."""
     activation = "gelu" if config.gated and config.activation == "gelu_new" else config.activation
     return {
         "feed_forward_proj": f"gated-{activation}" if config.gated else activation,

@@ -65,7 +65,7 @@ def _pairs(student_scores, teacher_scores, mask):
 def attention_transfer_loss(
     student_scores: np.ndarray, teacher_scores: np.ndarray, *, mask: np.ndarray | None = None
 ) -> float:
-    """Mean squared difference of attention scores, over all heads and all pairs of tokens that count.
+    """Mean squared error between attention scores, over all heads and the (query, key) pairs in `mask`.
 
     The teacher receives no gradient.
 
@@ -110,7 +110,7 @@ def attention_relation_loss(
 ) -> float:
     """Mean over heads and queries of KL(softmax(teacher's scores) || softmax(student's scores)), in nats.
 
-    The softmax is over the keys that count. A query without such a key does not count. The teacher receives no
+    The softmax is over the keys in `mask`. A query without any key in `mask` is ignored. The teacher receives no
     gradient.
 
     Parameters

@@ -30,12 +30,12 @@ def cosine_loss(student: np.ndarray, teacher: np.ndarray, *, mask: np.ndarray | 
     student, teacher : ndarray, shape (..., C)
         Hidden states of the same width.
     mask : ndarray, shape (...), optional
-        0 at positions that do not count, such as padding. By default all count.
+        0 at positions to ignore, such as padding. By default no position is ignored.
 
     Returns
     -------
     float
-        Without unit, dtype of the student; 0 if no position counts.
+        Without unit, dtype of the student; 0 if all positions are ignored.
 
     Raises
     ------

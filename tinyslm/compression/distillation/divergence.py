@@ -23,7 +23,7 @@ def mean_divergence(divergence, student_logits, teacher_logits, temperature, mas
     """T^2 * mean over positions of a divergence of softmax(teacher / T) and softmax(student / T), and its vjp.
 
     divergence(student, log_student, teacher, log_teacher): four (n, V) -> values (n,), and the gradient (n, V) with
-    respect to the student's logits / T. The vjp returns one gradient, that of the student's logits.
+    respect to the student's logits / T. The vjp returns one gradient, with respect to the student's logits.
     """
     require_same_shape("teacher_logits", teacher_logits, student_logits.shape)
     T = student_logits.dtype.type(temperature)

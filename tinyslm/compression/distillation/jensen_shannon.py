@@ -26,10 +26,10 @@ def jensen_shannon_loss(
 
     P_T and P_S are the probabilities of teacher and student at temperature T; M is the mixture of these probabilities,
     not of their logarithms. At T = 1 the loss is at most the entropy of (b, 1 - b), hence at most log 2. Its gradient
-    with respect to the student's logits is (1 - b) times that of KL(P_S || M) with constant M.
+    with respect to the student's logits is (1 - b) times the gradient of KL(P_S || M) with constant M.
     For b = 0 and b = 1 the definition is 0 for all P. Divided by b or by 1 - b, it tends to the forward or the reverse
-    divergence. Some libraries return those at the ends, which makes the loss discontinuous in b. Here they are separate
-    functions, `soft_target_loss` and `reverse_kl_loss`.
+    divergence. Some libraries return these limits for b = 0 and b = 1, so that their loss is discontinuous in b. Here
+    the limits are separate functions, `soft_target_loss` and `reverse_kl_loss`.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def jensen_shannon_loss(
     temperature : float
         T, above 0.
     mask : ndarray, shape (...), optional
-        0 at positions that do not count, such as padding. By default all count.
+        0 at positions to ignore, such as padding. By default no position is ignored.
 
     Returns
     -------
     float
-        dtype of the student; 0 if no position counts.
+        dtype of the student; 0 if all positions are ignored.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Masks of positions: padding and positions without a label do not take part in a mean."""
+"""Masks of positions: a mean over positions ignores padding and positions without a label."""
 
 import numpy as np
 
@@ -25,6 +25,6 @@ def restore_positions(rows, mask, shape):
 
 
 def unmasked_pairs(mask):
-    """Pairs (query, key) of tokens that both count: mask (B, T) -> (B, 1, T, T) booleans."""
+    """Mask of (query, key) pairs in which neither token is ignored: mask (B, T) -> (B, 1, T, T) booleans."""
     real = np.asarray(mask) != 0
     return (real[:, :, None] & real[:, None, :])[:, None]

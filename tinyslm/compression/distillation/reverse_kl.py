@@ -36,12 +36,12 @@ def reverse_kl_loss(
     temperature : float
         T, above 0.
     mask : ndarray, shape (...), optional
-        0 at positions that do not count, such as padding. By default all count.
+        0 at positions to ignore, such as padding. By default no position is ignored.
 
     Returns
     -------
     float
-        dtype of the student; 0 if no position counts.
+        dtype of the student; 0 if all positions are ignored.
 
     Raises
     ------

@@ -64,9 +64,9 @@ def top_k_target_loss(
 ) -> float:
     """T^2 * mean over positions of KL(teacher || student) over k tokens and one bucket for all others, in nats.
 
-    With k = V it equals `soft_target_loss`; otherwise it is at most that. Without the bucket the targets would not sum
-    to 1 and would train the student to give all other tokens the probability 0. With it, the student may distribute
-    their probability freely.
+    For k = V it equals `soft_target_loss`; for smaller k it is at most as large. Without the bucket, the targets would
+    not sum to 1, and the student would learn the probability 0 for all other tokens. With the bucket, only the sum of
+    the probabilities of these tokens matters.
 
     Parameters
     ----------
@@ -76,12 +76,12 @@ def top_k_target_loss(
     temperature : float
         T, above 0.
     mask : ndarray, shape (...), optional
-        0 at positions that do not count, such as padding. By default all count.
+        0 at positions to ignore, such as padding. By default no position is ignored.
 
     Returns
     -------
     float
-        dtype of the student; 0 if no position counts.
+        dtype of the student; 0 if all positions are ignored.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def top_k_target_loss(
     count = T.dtype.type(max(len(rows), 1))
 
     def vjp(dloss):
-        drows = student - others * (teacher_rest / student_rest)[:, None]  # the student's own shares within the bucket
+        drows = student - others * (teacher_rest / student_rest)[:, None]
         np.put_along_axis(drows, tokens, np.take_along_axis(student, tokens, axis=-1) - teacher, axis=-1)
         return restore_positions(drows * (T / count * dloss), mask, student_logits.shape), None, None, None
 

@@ -26,12 +26,12 @@ def value_relation_loss(
     student_values : ndarray, shape (B, T, G, D_S)
     teacher_values : ndarray, shape (B, T, G, D_T)
     mask : ndarray, shape (B, T), optional
-        0 for padding. By default all tokens count.
+        0 at tokens to ignore (padding). By default no token is ignored.
 
     Returns
     -------
     float
-        dtype of the student; 0 if no token counts.
+        dtype of the student; 0 if all tokens are ignored.
 
     Raises
     ------

@@ -46,8 +46,8 @@ def logistic_noise(rng: np.random.Generator, shape) -> np.ndarray:
 def rank_mask(logits: np.ndarray, noise: np.ndarray, temperature: float) -> np.ndarray:
     """Mask over components: 1 where logits + noise > 0, else 0, with a straight-through gradient.
 
-    The gradient is that of y = sigmoid((logits + noise) / temperature): dmask/dlogits = y (1 - y) / temperature. The
-    noise has no gradient.
+    The vjp uses the gradient of y = sigmoid((logits + noise) / temperature): dmask/dlogits = y (1 - y) / temperature.
+    The noise has no gradient.
 
     Parameters
     ----------

@@ -113,9 +113,9 @@ def greedy_ranks(singular_values: dict, shapes: dict, budget: float) -> dict[str
 
 
 def _filled(ranks, singular_values, shapes, left):
-    """The ranks after spending the rest of the budget on single components, the largest gain per parameter first.
+    """The ranks with further single components, in descending order of their gain per parameter, within the budget.
 
-    A rest remains where the step to the dense layer exceeded the budget.
+    Part of the budget is unused after the greedy loop if a step to a dense layer exceeded the budget.
     """
     ranks = dict(ranks)
     while True:

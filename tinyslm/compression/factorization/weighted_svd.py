@@ -1,4 +1,4 @@
-"""SVD in a norm with one weight per input feature and one per output feature; FWSVD and ASVD choose the weights.
+"""Weighted SVD: SVD in a norm with one weight per input feature and one per output feature. FWSVD and ASVD use it.
 
 Lesson: `lessons/10_low_rank.py`.
 """

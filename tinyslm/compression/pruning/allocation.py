@@ -66,7 +66,10 @@ def allocate_sparsity(losses: dict, sizes: dict, sparsity: float) -> dict:
 
 
 def _pareto_optimal(choices):
-    """Choices (removed, loss, ...) such that no other one removes as much at no larger loss; most removed first."""
+    """The Pareto-optimal choices (weights removed, loss, ...), in descending order of the weights removed.
+
+    A choice is dropped if another choice removes at least the same number of weights with at most the same loss.
+    """
     kept = []
     for choice in sorted(choices, key=lambda choice: (-choice[0], choice[1])):
         if not kept or choice[1] < kept[-1][1]:

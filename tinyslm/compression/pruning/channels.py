@@ -1,8 +1,8 @@
 """Structured pruning of the residual stream: slices of its channels, and the correction of RMS norms.
 
-Channel j is entry j of each token's hidden state, in all layers. It owns column j of the embedding and of each matrix
-with the stream as input (query, key, value, gate, up, router, head), row j of each matrix whose output is added to the
-stream (output, down), and entry j of the gain of each norm.
+Channel j is entry j of each token's hidden state, in all layers. Its weights are column j of the embedding and of each
+matrix with the stream as input (query, key, value, gate, up, router, head), row j of each matrix whose output is added
+to the stream (output, down), and entry j of the gain of each norm.
 Step: `SliceChannels` in `tinyslm/recipes/pruning/channels.py`. Lesson: `lessons/08_pruning_structure.py`.
 """
 

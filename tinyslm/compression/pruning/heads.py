@@ -1,7 +1,8 @@
 """Structured pruning of attention: importance and slicing of query heads and of key/value groups.
 
 H query heads share G key/value heads: query head h uses key/value head h // (H / G). A group is a key/value head with
-its H / G query heads. Head h owns D rows of query and D columns of output; group g owns D rows of key and of value.
+its H / G query heads. The weights of head h are D rows of query and D columns of output. The weights of key/value head
+g are D rows of key and D rows of value.
 query: (H D, C);  key, value: (G D, C);  output: (C, H D). The head size D does not change: rotary positions rotate its
 dimensions in pairs, and the scale of the scores depends on it.
 Steps: `SliceHeads` and `SliceGroups` in `tinyslm/recipes/pruning/heads.py`. Lesson: `lessons/08_pruning_structure.py`.

@@ -14,7 +14,7 @@ TAYLOR = ("taylor_vector", "taylor_element", "taylor_second")
 
 
 def coupled(name, arrays, sizes):
-    """Check (see `checked`) of a list of coupled arrays: finite, with the same shapes in all arguments of a call."""
+    """Argument check for `checked`: list of finite coupled arrays, with the same shapes in all arguments of a call."""
     arrays = [np.asarray(each) for each in arrays]
     shapes = [each.shape for each in arrays]
     if not arrays or len({shape[0] for shape in shapes}) > 1:
@@ -76,9 +76,9 @@ def taylor_importance(
     - "taylor_second": |sum(1/2 F w^2 - g w)|. Second order, with the diagonal F of the empirical Fisher information in
       place of the Hessian.
 
-    LLM-Pruner takes absolute values earlier. Its vector score sums g w over each row (or column) of each coupled
-    matrix, takes the absolute value and adds these, so terms of different rows do not cancel. Its mixed score is
-    sum |g w - 1/2 F w^2|, with one absolute value per weight; "taylor_second" has one per unit.
+    LLM-Pruner takes absolute values earlier. Its vector score is the sum, over the rows (or columns) of the coupled
+    matrices, of the absolute value of the sum of g w in the row. So terms of different rows do not cancel. Its mixed
+    score is sum |g w - 1/2 F w^2|, with one absolute value per weight; "taylor_second" has one per unit.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Structured pruning of feed-forward layers: importance of whole neurons, and smaller arrays without some of them.
 
-Neuron i of down(activation(gate(x)) * up(x)) owns row i of up and gate and column i of down. up, gate: (F, C);
-down: (C, F).
+The weights of neuron i of down(activation(gate(x)) * up(x)) are row i of up and gate, and column i of down.
+up, gate: (F, C);  down: (C, F).
 Step: `SliceNeurons` in `tinyslm/recipes/pruning/neurons.py`. Lesson: `lessons/08_pruning_structure.py`.
 """
 

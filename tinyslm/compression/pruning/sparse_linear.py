@@ -1,7 +1,7 @@
 """Sparse linear layers: three formats that store only the weights that are not 0. For inference only.
 
 The smallest format depends on the sparsity. With values of v bytes, and a fraction d of non-zero weights, each weight
-of the matrix takes v bytes dense, d (v + 4) in CSR (a 32-bit column index per value), d v + 1/8 as a bitmap, and
+of the matrix needs v bytes dense, d (v + 4) in CSR (a 32-bit column index per value), d v + 1/8 as a bitmap, and
 v/2 + 1/8 in 2:4. CSR skips the zeros in the product. The other two are unpacked to the dense matrix for each product,
 because NumPy has no faster product: they save storage, but no time.
 Step: `StoreSparse` in `tinyslm/recipes/pruning/masked_layers.py`. Lesson: `lessons/07_pruning_weights.py`.
@@ -37,7 +37,7 @@ def csr_matrix(values, columns, row_starts, in_features):
 
 @differentiable
 def csr_linear(x, values, columns, row_starts, bias=None):
-    """y = x W^T + b with W in CSR: row i has the values and columns from row_starts[i] to row_starts[i + 1] - 1.
+    """CSR product y = x W^T + b: row i of W has the values and columns from row_starts[i] to row_starts[i + 1] - 1.
 
     x: (..., in);  values: (n,);  columns: (n,) int32;  row_starts: (out + 1,) int32;  bias: (out,).
     """

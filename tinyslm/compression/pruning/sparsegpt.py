@@ -1,4 +1,4 @@
-"""SparseGPT: pruning with the Hessian of the layer's output error, and compensation by the kept weights.
+"""SparseGPT: pruning with the Hessian of the layer's output error; the kept weights compensate for removed weights.
 
 Frantar & Alistarh 2023 (arXiv 2301.00774). Loop over the columns: `tinyslm/compression/error_compensation.py`.
 Step: `PruneSparseGPT` in `tinyslm/recipes/pruning/sparsegpt.py`. Lesson: `lessons/07_pruning_weights.py`.

@@ -46,7 +46,7 @@ class QuantizedArray:
     group_size: int | None = None
 
     def dequantize(self) -> np.ndarray:
-        """scale * (codes - zero_point): the shape of codes, the dtype of scale."""
+        """Dequantized values scale * (codes - zero_point): the shape of codes, the dtype of scale."""
         per_group = (..., None) if self.group_size is not None else ...  # index that adds an axis to the scales
         steps = split_groups(self.codes, self.group_size).astype(self.scale.dtype)
         if self.zero_point is not None and np.any(self.zero_point):
@@ -58,7 +58,7 @@ class QuantizedArray:
 def quantize(
     x: np.ndarray, *, bits: int = 8, symmetric: bool = True, axis: int | None = None, group_size: int | None = None
 ) -> QuantizedArray:
-    """Codes, scale and zero point of an array; the range is that of its smallest and largest entry.
+    """Quantize an array to integer codes with scale and zero point, for the range from its smallest to largest entry.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def encode(
 
 
 def split_groups(array, group_size):
-    """(..., K) as (..., K / group_size, group_size); unchanged if group_size is None."""
+    """Split the last axis into groups: (..., K) -> (..., K / group_size, group_size); unchanged for None."""
     if group_size is None:
         return array
     return array.reshape(*array.shape[:-1], array.shape[-1] // group_size, group_size)

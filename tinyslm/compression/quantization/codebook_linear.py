@@ -23,7 +23,7 @@ SCALES_PER_STEP = 256  # scales that share one step size
 class CodebookLinear(LinearLayer):
     """`Linear` with 4-bit weights: each weight is a level times the scale of its block.
 
-    The scales take 8 bits each ("double quantization"). Each product dequantizes the whole matrix.
+    The scales are stored in 8 bits each ("double quantization"). Each product dequantizes the whole matrix.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ class CodebookLinear(LinearLayer):
     def from_linear(cls, linear: LinearLayer, levels: Array, *, block_size: int = 64) -> "CodebookLinear":
         """The layer with every weight rounded to the nearest level.
 
-        levels: at most 16, ascending from -1 to 1. The nearest level is that for the exact scales, as in the authors'
-        code: the scales are rounded afterwards.
+        levels: at most 16, ascending from -1 to 1. The nearest level is determined with the exact scales. They are
+        rounded afterwards, as in the authors' code.
         """
         weight = linear.dense_weight()
         found = quantize_to_levels(weight, levels, block_size)

@@ -21,10 +21,10 @@ NO_ZERO_POINT = np.zeros((1, 1), np.int32)
 def fake_quantize(x: Array, scale: Array, zero_point: Array, *, bits: int = 8, symmetric: bool = True) -> Array:
     """Quantize and dequantize: scale * (clip(round(x / scale) + zero_point) - zero_point).
 
-    The gradients are those of the surrogate in which round(v) is v plus a constant (straight-through estimator). With
-    v = x / scale, "inside" means that v + zero_point lies in the range of codes. The gradient of x is 1 inside and 0
-    outside. The gradient of the scale (learned step size) is round(v) - v inside, and the distance of the code from the
-    zero point outside, divided by sqrt(N * largest code), where N entries share a scale.
+    For the gradients, round(v) is replaced by v plus a constant (straight-through estimator). With v = x / scale, an
+    entry is inside if v + zero_point is in the range of codes, and outside otherwise. The gradient of x is 1 inside and
+    0 outside. The gradient of the scale (learned step size) is round(v) - v inside, and code - zero_point outside. It
+    is divided by sqrt(N * largest code), where N is the number of entries that share a scale.
 
     Parameters
     ----------
@@ -128,7 +128,8 @@ class FakeQuantizedLinear(LinearLayer):
     ) -> "FakeQuantizedLinear":
         """The layer with one scale per row.
 
-        The initial step size is 2 mean|w| / sqrt(largest code), or that which covers the whole range if it is smaller.
+        The initial step size is the smaller of two numbers: 2 mean|w| / sqrt(largest code), and the step size with
+        which the codes cover the whole range of the row.
         Source: Esser et al. 2020, section 2.1.
         """
         weight = linear.dense_weight()
@@ -138,7 +139,7 @@ class FakeQuantizedLinear(LinearLayer):
         return cls(weight, np.ones_like(scale), scale, linear.bias, bits, dynamic_activations)
 
     def to_quantized(self) -> QuantizedLinear | PackedLinear:
-        """The layer that computes the same from stored codes."""
+        """The layer with stored codes and the same outputs."""
         scale = self.factor * self.scale  # (out, 1)
         codes = encode(self.weight, scale, NO_ZERO_POINT, bits=self.bits)
         weight = QuantizedArray(codes, scale, bits=self.bits)

@@ -50,9 +50,9 @@ def gptq(
     act_order : bool
         Round the columns with the largest diag H first. Groups must then be static.
     static_groups : bool
-        Whether the range of a group is that of its original weights (dead columns at 0). Otherwise it is the range of
-        its columns at the time the first of them is rounded, after the updates for all earlier errors. The range of a
-        whole row (no groups) is always that of the original weights (dead columns at 0).
+        Whether the range of a group is computed from its original weights (dead columns at 0). Otherwise it is computed
+        from its columns just before the first of them is rounded, after the updates for all earlier errors. The range
+        of a whole row (no groups) is always computed from the original weights (dead columns at 0).
 
     Returns
     -------

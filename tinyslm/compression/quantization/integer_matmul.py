@@ -18,12 +18,12 @@ ROWS = 512  # rows of w that are converted at a time: 2 MB of float32 for a bloc
 
 
 def integer_matmul_definition(x, w):
-    """x w^T in int64 arithmetic: codes (n, K) and (m, K) -> (n, m) int32. The definition of `integer_matmul`."""
+    """Definition of `integer_matmul`: x w^T in int64 arithmetic. Codes (n, K) and (m, K) -> (n, m) int32."""
     return (x.astype(np.int64) @ w.astype(np.int64).T).astype(np.int32)
 
 
 def integer_matmul(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """x w^T in exact integer arithmetic.
+    """Exact integer matrix product x w^T of two matrices of 8-bit codes.
 
     The K axis is cut into blocks whose float32 product is exact, see `block_length`. The blocks are added in int32,
     which can hold K = 131,071 products of int8 codes.
@@ -98,7 +98,7 @@ def _require_codes(x, w):
 def affine_matmul(
     x: np.ndarray, w: np.ndarray, x_zero_point: np.ndarray | None = None, w_zero_point: np.ndarray | None = None
 ) -> np.ndarray:
-    """(x - Zx)(w - Zw)^T from the product of the codes and three corrections, exact.
+    """Exact product (x - Zx)(w - Zw)^T of codes with zero points: the product of the codes and three corrections.
 
     It equals x w^T - rowsum(x) Zw^T - Zx rowsum(w)^T + K Zx Zw^T.
 

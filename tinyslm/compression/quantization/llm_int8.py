@@ -60,12 +60,12 @@ def outlier_linear(
     *,
     threshold: float = THRESHOLD,
 ) -> Array:
-    """y = x_O W_O^T + scale_x scale (codes_x codes^T) + b: outlier features O in floating point, the rest in integers.
+    """LLM.int8() product y = x_O W_O^T + scale_x scale (codes_x codes^T) + b; outlier features O in floating point.
 
-    O are the features that exceed the threshold anywhere in x ("dynamic"), and always those of `columns`, whose weights
-    are stored without rounding. The weights of the other features are stored as codes only. The other features of a
-    token share one scale, and so does each row of their weights ("vector-wise"). A token's result can depend on the
-    outliers of other tokens.
+    O are the features in `columns`, whose weights are stored without rounding, and all features that exceed the
+    threshold anywhere in x ("dynamic"). The weights of features not in `columns` are stored as codes only. The features
+    not in O have one scale per token, and their weights have one scale per row ("vector-wise"). A token's result can
+    depend on the outliers of other tokens.
 
     Parameters
     ----------

@@ -85,13 +85,13 @@ def integer4_levels() -> Array:
 
 
 class BlockCodes(NamedTuple):
-    """codes: uint8, the shape of x, indices of levels;  absmax: (..., K / block_size), the dtype of x."""
+    """Quantized blocks. codes: uint8 indices of levels, shape of x;  absmax: (..., K / block_size), dtype of x."""
 
     codes: Array
     absmax: Array
 
     def dequantize(self, levels: Array) -> Array:
-        """levels[code] times the absmax of its block: the shape of codes, the dtype of absmax."""
+        """Dequantized values, levels[code] times the absmax of the block: the shape of codes, the dtype of absmax."""
         blocks = self.codes.reshape(*self.absmax.shape, -1)  # (..., K / block_size, block_size)
         return (levels.astype(self.absmax.dtype)[blocks] * self.absmax[..., None]).reshape(self.codes.shape)
 
@@ -160,7 +160,7 @@ class DoubleQuantized(NamedTuple):
 def double_quantize(absmax: Array, block: int = 256) -> DoubleQuantized:
     """Scales of blocks as 8-bit integers around their mean ("double quantization").
 
-    With blocks of 64 weights, scales take 8 / 64 + 32 / (64 * 256) = 0.127 bits per weight instead of 0.5.
+    With blocks of 64 weights, scales need 8 / 64 + 32 / (64 * 256) = 0.127 bits per weight instead of 32 / 64 = 0.5.
 
     Parameters
     ----------

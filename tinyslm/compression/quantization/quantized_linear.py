@@ -1,7 +1,7 @@
 """Linear layers with 8-bit weights: weight-only quantization, and dynamic activation quantization (W8A8).
 
-The two products stand first in plain form (`weight_only_linear_definition`, `integer_linear_definition`: dequantize,
-then multiply), then in the fast form that the layer uses. Applied to models:
+Each of the two products has a plain definition (`weight_only_linear_definition`, `integer_linear_definition`:
+dequantize, then multiply) and a fast form, which the layer uses. Applied to models:
 `tinyslm/recipes/quantization/affine.py`. Lesson: `lessons/09_quantization.py`.
 """
 
@@ -21,12 +21,12 @@ TILE_BYTES = 2**20  # of converted weights: small enough for the cache of a core
 
 
 def weight_only_linear_definition(x, codes, scale, zero_point=None, bias=None):
-    """y = x W^T + b with W = scale * (codes - zero_point): dequantize, then multiply. (..., in) -> (..., out)."""
+    """Definition of `weight_only_linear`: y = x W^T + b with W = scale * (codes - zero_point)."""
     return linear(x, QuantizedArray(codes, scale, zero_point).dequantize(), bias)
 
 
 def integer_linear_definition(x, codes, scale, zero_point=None, bias=None):
-    """The same with each token of x rounded to 8 bits first. (..., in) -> (..., out)."""
+    """Definition of `integer_linear`: `weight_only_linear_definition` of x rounded to 8 bits per token."""
     rounded = quantize_tokens(x.reshape(-1, x.shape[-1])).dequantize()  # (N, in)
     return weight_only_linear_definition(rounded.reshape(x.shape), codes, scale, zero_point, bias)
 
@@ -35,7 +35,7 @@ def integer_linear_definition(x, codes, scale, zero_point=None, bias=None):
 def weight_only_linear(
     x: Array, codes: Array, scale: Array, zero_point: Array | None = None, bias: Array | None = None
 ) -> Array:
-    """y = scale * (x (codes - zero_point)^T) + b: weights stored as int8, product in floating point.
+    """Weight-only quantized product y = scale * (x (codes - zero_point)^T) + b: int8 weights, floating-point product.
 
     Fast form of `weight_only_linear_definition`: the scale belongs to an output row, so it multiplies each output once
     instead of each weight; and the codes are dequantized in tiles that stay in the cache.
@@ -70,11 +70,11 @@ def weight_only_linear(
 def integer_linear(
     x: Array, codes: Array, scale: Array, zero_point: Array | None = None, bias: Array | None = None
 ) -> Array:
-    """y = scale_x scale (codes_x (codes - zero_point)^T) + b: dynamic activation quantization (W8A8).
+    """Dynamically quantized product (W8A8), y = scale_x scale (codes_x (codes - zero_point)^T) + b.
 
     Fast form of `integer_linear_definition`: the codes of activations and weights are multiplied in exact integer
-    arithmetic. The only errors are the rounding of the activations to 8 bits per token and that of the two products
-    with the scales. A token's result does not depend on other tokens.
+    arithmetic. The only errors are the rounding of the activations to 8 bits per token, and the floating-point rounding
+    of the two products with the scales. A token's result does not depend on other tokens.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def _times_codes(dy, codes, zero_point):
 
 
 def _tiles_of(codes, zero_point, dtype):
-    """The function of a slice of rows that yields their tiles, see `upcast_tiles`."""
+    """A function: slice of rows -> iterator over the tiles of these rows, as in `upcast_tiles`."""
 
     def tiles(share):
         has_rows = zero_point is not None and zero_point.ndim > 0

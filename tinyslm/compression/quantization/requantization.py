@@ -1,7 +1,7 @@
 """Requantization: from an int32 accumulator to 8-bit codes in integer arithmetic, for hardware without floating point.
 
 The factor between the scales, M = S_x S_w / S_y, is itself written as integers: M = multiplier * 2^(-31 - shift).
-Source: Jacob et al. 2018 (arXiv 1712.05877), section 2.2; the roundings are those of gemmlowp (fixedpoint.h). Lesson:
+Source: Jacob et al. 2018 (arXiv 1712.05877), section 2.2; rounding as in gemmlowp (fixedpoint.h). Lesson:
 `lessons/09_quantization.py`.
 """
 
@@ -59,7 +59,7 @@ def fixed_point(factor: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rounding_doubling_high_multiply(x, multiplier):
-    """round(x * multiplier / 2^31), half upwards, of two int32 arrays: the upper half of twice the product.
+    """Fixed-point product round(x * multiplier / 2^31), half upwards: the upper 32 bits of twice the int32 product.
 
     The one product that exceeds int32, of -2^31 with itself, saturates at 2^31 - 1.
     """
@@ -70,7 +70,7 @@ def rounding_doubling_high_multiply(x, multiplier):
 
 
 def rounding_right_shift(x, shift):
-    """round(x / 2^shift), half away from 0, of an int32 array. shift: at least 0, broadcasts with x."""
+    """Rounding shift round(x / 2^shift), half away from 0, of an int32 array. shift: at least 0, broadcasts with x."""
     mask = (np.int64(1) << shift.astype(np.int64)) - 1
     remainder = x & mask
     return ((x >> shift) + (remainder > (mask >> 1) + (x < 0))).astype(np.int32)
@@ -87,8 +87,8 @@ def requantize(
 ) -> np.ndarray:
     """Codes clip(zero_point + accumulator * multiplier * 2^(-31 - shift)), in integer arithmetic.
 
-    It rounds twice: the result is within one step of the exact product rounded once. A larger accumulator never gives a
-    smaller code.
+    It rounds twice: the result differs by at most 1 from the exact product rounded once. A larger accumulator never has
+    a smaller code.
 
     Parameters
     ----------

@@ -19,8 +19,9 @@ SMALLEST = 1e-5  # of a scale: features or columns that are always 0 would have 
 def smoothing_scales(activation_maxima: np.ndarray, weight_maxima: np.ndarray, alpha: float = 0.5) -> np.ndarray:
     """SmoothQuant's scales s_j = max|X_j|^alpha / max|W_j|^(1 - alpha), at least 1e-5.
 
-    Feature j is divided by s_j and column j multiplied by it. Afterwards the maximum of the feature is
-    (max|X_j| max|W_j|)^(1 - alpha), and that of the column the same to the power of alpha: with 0.5 both are equal.
+    Feature j is divided by s_j, and column j is multiplied by s_j. Then the maximum of the feature is
+    (max|X_j| max|W_j|)^(1 - alpha), and the maximum of the column is (max|X_j| max|W_j|)^alpha. For alpha = 0.5 both
+    are equal.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ def static_linear(
     input_zero_point: Array,
     bias: Array | None = None,
 ) -> Array:
-    """y = scale_x scale ((codes_x - Z) codes^T) + b, where scale_x and Z do not depend on x ("static").
+    """Statically quantized product y = scale_x scale ((codes_x - Z) codes^T) + b: scale_x and Z do not depend on x.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ from tinyslm.tree import Module
 class Distill:
     """Train the model for some steps, with the model before compression (`Calibration.teacher`) as its teacher.
 
-    The task is that of the kind of model, see `tinyslm.recipes.tasks`. The loss is
+    The training task depends on the kind of model, see `tinyslm.recipes.tasks`. The loss is
 
         L = soft_weight * T^2 * divergence(teacher, student) + (1 - soft_weight) * cross entropy
 
@@ -57,7 +57,8 @@ class Distill:
     beta : float
         Of the Jensen-Shannon divergence.
     top_k : int, optional
-        Number of teacher tokens with an own probability; all others share one. None for all. "forward" only.
+        Number k of the teacher's most probable tokens in the targets; all other tokens form one bucket. None: all
+        tokens. Only for "forward".
     cosine_weight : float
         Weight of the cosine distance between the final hidden states (DistilBERT).
     hidden_weight : float
@@ -75,7 +76,7 @@ class Distill:
         Training text: "documents"; "teacher", the teacher's greedy continuation of their first halves (sequence-level
         distillation); "student", the student's own samples, without a gradient (on-policy distillation).
     text_share : float
-        Probability that a batch is generated text. Otherwise it is documents.
+        Probability that a batch consists of generated text. Otherwise it consists of documents.
 
     Raises
     ------

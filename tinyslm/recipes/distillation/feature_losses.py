@@ -143,6 +143,6 @@ def feature_losses(settings, student, teacher, seen_student, seen_teacher, input
 
 
 def _visible_pairs(attention, real):
-    """Pairs (query, key) that count: no padding, and the key is visible to the query. real: (B, T) -> (B, 1, T, T)."""
+    """Mask of the (query, key) pairs without padding and with a visible key. real: (B, T) -> (B, 1, T, T)."""
     slots = np.arange(real.shape[1])
     return unmasked_pairs(real) & allowed_keys(slots, slots, attention.causal, attention.window)  # (T, T)

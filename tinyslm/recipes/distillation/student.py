@@ -20,9 +20,9 @@ class KeepLayers:
     Parameters
     ----------
     layers : tuple of int
-        Ascending layer indices. For an encoder-decoder, those of the encoder.
+        Ascending indices of layers; in an encoder-decoder, of encoder layers.
     decoder_layers : tuple of int, optional
-        For an encoder-decoder, those of the decoder; by default the same as `layers`.
+        In an encoder-decoder: ascending indices of decoder layers, by default the same as `layers`.
 
     Raises
     ------
@@ -59,8 +59,8 @@ class KeepLayers:
 class FreshStudent:
     """A new model of the same kind with random weights, fewer layers, and other sizes where given.
 
-    For decoders, the settings of each layer (rotary embedding, attention window) are those of the teacher's layers in
-    the "uniform" `layer_map`. Some checkpoint formats require that the heads fill the hidden size.
+    For decoders, each layer has the settings (rotary embedding, attention window) of its teacher layer in the "uniform"
+    `layer_map`. Some checkpoint formats require hidden_size = num_attention_heads * head_dim.
 
     Parameters
     ----------

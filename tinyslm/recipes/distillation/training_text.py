@@ -14,7 +14,7 @@ TEXTS = ("documents", "teacher", "student")
 
 
 class TrainingText:
-    """Rows of training data. Before each step, generated text replaces the rows of its batch, if `Distill` asks for it.
+    """Rows of training data. If `Distill` uses generated text, it replaces the rows of a batch before each step.
 
     token_ids, labels: (N, T), read by `train`. Text is generated outside of the loss: it has no gradient.
     """

@@ -145,7 +145,7 @@ class LearnRanks:
         return logits
 
     def loss_function(self, calibration, strength):
-        """loss(model, token_ids, labels): the loss of the class, with `strength` = compression_weight * a_t."""
+        """Function loss(model, token_ids, labels): the loss of the class with `strength` = compression_weight * a_t."""
         teacher = calibration.teacher
 
         def loss_of(model, token_ids, labels):
@@ -169,7 +169,7 @@ class LearnRanks:
 
 
 def annealing(step, period) -> float:
-    """a_t: from 0 to 1 in the first half of each period, 1 in the second (Fu et al. 2019, cyclical annealing)."""
+    """Annealing factor a_t: rises from 0 to 1 in the first half of each period, 1 in the second (Fu et al. 2019)."""
     return min(1.0, 2 * (step % period) / period)
 
 
@@ -210,9 +210,9 @@ def with_chosen_components(model, components, masks, chosen="any"):
 
 
 def state_loss(student, teacher, inputs, counted):
-    """Squared error of the hidden states after the middle layer plus that of the last ones, relative to the teacher's.
+    """Sum of the squared errors of the middle and the final hidden states, each relative to the teacher's.
 
-    counted: (B, T), the positions that count. For an encoder-decoder, the states of its decoder.
+    counted: (B, T), 0 at positions to ignore. For an encoder-decoder, the states of its decoder.
     """
     student_states, teacher_states = (_middle_and_last(model, inputs) for model in (student, teacher))
     total = 0
@@ -223,7 +223,7 @@ def state_loss(student, teacher, inputs, counted):
 
 
 def _middle_and_last(model, inputs):
-    """The hidden states (B, T, C) after half of the layers, and those that the head reads."""
+    """The hidden states (B, T, C) after half of the layers, and the final hidden states."""
     stack, prefix = (model.decoder, "decoder.") if isinstance(model, EncoderDecoder) else (model, "")
     middle, seen = f"{prefix}hidden_states.{(len(stack.layers) + 1) // 2}", {}
     last = model.hidden_states(**inputs, observe=SelectiveObserver({middle}, seen.__setitem__))

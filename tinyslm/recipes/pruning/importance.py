@@ -38,7 +38,7 @@ def unit_importance(model, calibration, method, modules, parts) -> dict:
     """
 
     def averaged(statistic):
-        """Modules that hold the statistic of each parameter in its place."""
+        """The modules with each parameter replaced by its statistic."""
         values = statistic(model, calibration.sample())
         return named_modules(map_parameters(lambda path, array: values[path], model))
 

@@ -77,7 +77,7 @@ def layer_scores(model, calibration, method) -> dict:
 
 
 def layer_parts(block):
-    """All arrays of a layer as those of one unit, (1, ...)."""
+    """All arrays of a layer with a first axis of length 1, (1, ...): the layer is one unit."""
     return [array[None] for array in named_arrays(block).values()]
 
 

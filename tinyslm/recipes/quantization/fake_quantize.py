@@ -19,7 +19,7 @@ from tinyslm.tree import Module, map_modules
 class TrainQuantized:
     """Quantization-aware training with the dense model as teacher, then storage of the trained codes.
 
-    Training is that of `Distill`, with rounding in every linear layer of the blocks; one scale per row is trained too.
+    Training as in `Distill`, with rounding in every linear layer of the blocks; one scale per row is trained too.
     Layers outside the blocks get 8-bit weights after training. Routers are unchanged.
 
     Parameters

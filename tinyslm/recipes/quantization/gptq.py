@@ -37,7 +37,7 @@ class QuantizeGPTQ:
     act_order : bool, default False
         Round the columns with the largest diag H first. With `group_size` it needs `static_groups`.
     static_groups : bool, default False
-        Whether the range of a group is that of its original weights, see `gptq`.
+        Whether the range of a group is computed from its original weights, see `gptq`.
 
     Raises
     ------

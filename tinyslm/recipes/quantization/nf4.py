@@ -20,7 +20,7 @@ LEVELS = {"nf4": normal_float4_levels, "fp4": float4_levels}
 class QuantizeFormat:
     """Quantize the weights of the blocks to a 4-bit format with non-uniform levels.
 
-    The scales take 8 bits each (double quantization). Layers outside the blocks get 8-bit weights. Routers are
+    The scales are stored in 8 bits each (double quantization). Layers outside the blocks get 8-bit weights. Routers are
     unchanged.
 
     Parameters

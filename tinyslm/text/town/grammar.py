@@ -1,14 +1,14 @@
-"""Grammars as programs: a function that writes on a page and makes every random choice through the page.
+"""Grammars of the corpus: functions that write a document and make every random choice through a `Page`.
 
     def write(page, town):
         page.write("The ")
-        colour = page.say(town.colours)          # one of them, written down
+        colour = page.say(town.colours)          # choose one and write it
         page.write(" door.")
 
 One function serves three purposes, which differ in how the choices are made:
 
 - sampling: `SamplingPage` draws the choices with a random generator and adds up their log-probabilities;
-- enumeration: `walk(write)` takes every choice in turn, depth first, and yields all texts of a small grammar;
+- enumeration: `walk(write)` makes every combination of choices, depth first, and yields all texts of a small grammar;
 - parsing: `walk(write, text=...)` enumerates, but backtracks at the first character that differs from the text.
 
 The probability of a text is therefore known exactly. Weights are integers and the random bits come from the bit
@@ -51,8 +51,8 @@ class Weights:
 class Answer:
     """An answer on a page, which starts after `start` parts of its text.
 
-    right: the word for the {} of `form`. near, far: lists of other words, or functions that return one. The exam takes
-    its wrong options from `near` first (words that the text mentions), then from `far`; it skips the right word.
+    right: the word for the {} of `form`. near, far: lists of words for wrong options, or functions that return such a
+    list. The exam uses `near` first (words of the text), then `far`, without the right word.
     """
 
     start: int
@@ -204,7 +204,7 @@ def walk(write, text=None, start=(), allowed=None):
     """Yield (choices, text, log-probability) of every path through a grammar.
 
     write: a function of a page. text: yield only paths that produce exactly this text. start: the first choices, held
-    fixed; the probabilities then sum to that of `start`. allowed: see ReplayPage.
+    fixed; the probabilities then sum to the probability of `start`. allowed: see ReplayPage.
     Each step runs `write` from the beginning, which is slow but simple.
     """
     path = [[index] for index in start]
