@@ -167,7 +167,7 @@ def value_and_grad(loss_function):
         if not isinstance(loss, Traced):  # nothing in the model is trainable, or the loss ignores it
             return loss, map_parameters(lambda _, array: np.zeros_like(array), model, lambda *_: None)
         if loss.ndim:
-            raise Error(f"a loss must be one number to have a gradient, found shape {loss.shape}")
+            raise Error(f"the loss must be a scalar, found shape {loss.shape}")
         value = loss.value
         gradients = backward(tape, loss)
 
@@ -219,7 +219,7 @@ def reshape(x, *, shape):
 def select(x, *, index):
     """Selection x[index] by integers and slices. For rows of a table, which may occur twice, use `ops.embedding`."""
     if any(isinstance(part, list | np.ndarray) for part in (index if isinstance(index, tuple) else (index,))):
-        raise TypeError("a traced array takes integers and slices only; to look up rows use ops.embedding")
+        raise TypeError("a traced array can be indexed only by integers and slices; to look up rows use ops.embedding")
 
     def vjp(dy):
         dx = np.zeros_like(x)
@@ -268,7 +268,7 @@ def check_gradient(operation, *inputs, seed: int = 0, step: float = 1e-6, **sett
     output, vjp = operation.with_vjp(*inputs, **settings)
     direction = np.random.default_rng(seed).standard_normal(np.shape(output))
     worst = 0.0
-    for position, (x, gradient) in enumerate(zip(inputs, vjp(direction), strict=False)):  # without omitted inputs
+    for position, (x, gradient) in enumerate(zip(inputs, vjp(direction), strict=False)):  # without inputs that are None
         if gradient is None or x is None:
             continue
         if gradient.shape != x.shape or gradient.dtype != x.dtype:

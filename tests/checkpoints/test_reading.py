@@ -151,8 +151,8 @@ def test_tensors_that_do_not_fit_are_named(saved, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_hidden_layers": 9999}, "claims 9999 layers or experts, but there are"),
-        ({"model_type": "mixtral", "num_local_experts": 9999}, "claims 19998 layers or experts"),
+        ({"num_hidden_layers": 9999}, "has 9999 layers or experts, but the files have only"),
+        ({"model_type": "mixtral", "num_local_experts": 9999}, "has 19998 layers or experts"),
         ({"model_type": "unknown"}, "model_type is 'unknown'"),
         ({"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
         ({"tinyslm": 3}, "tinyslm is 3, expected an object"),
@@ -206,5 +206,5 @@ def test_every_truncation_is_found(saved):
 def test_weight_files_without_their_index(saved):
     directory, _ = saved
     (directory / "model.safetensors").rename(directory / "model-00001-of-00001.safetensors")
-    with pytest.raises(CheckpointError, match=r"model.safetensors.index.json: no such file, which lists"):
+    with pytest.raises(CheckpointError, match=r"model.safetensors.index.json: no such file; it must list"):
         load_model(directory)

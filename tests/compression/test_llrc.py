@@ -192,7 +192,7 @@ def test_masks_take_the_largest_logits_of_all_layers():
     logits = {"a": np.array([5.0, 4, 3, 1, *[-9.0] * 6]), "b": np.array([2.0, *[-8.0] * 8, 6.0])}
     found = masks_within(logits, shapes, 100)
     assert np.flatnonzero(found["a"]).tolist() == [0, 1, 2] and np.flatnonzero(found["b"]).tolist() == [0, 9]
-    with pytest.raises(ConfigError, match="over the budget"):
+    with pytest.raises(ConfigError, match="more than the budget"):
         masks_within(logits, shapes, 39)
 
 

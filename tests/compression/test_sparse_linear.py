@@ -99,9 +99,9 @@ def test_arrays_that_contradict_each_other_are_refused():
         {"row_starts": np.array([], np.int32)},
         {"columns": np.array([0, 2, 5], np.int32)},
     ):
-        with pytest.raises(DataError, match="no CSR matrix"):
+        with pytest.raises(DataError, match="not a valid CSR matrix"):
             csr.replace(**changes)(x)
-        with pytest.raises(DataError, match="no CSR matrix"):
+        with pytest.raises(DataError, match="not a valid CSR matrix"):
             csr.replace(**changes).dense_weight()
     with pytest.raises(DataError, match="bits for 3 values"):
         bitmap.replace(values=bitmap.values[:3])(x)

@@ -145,7 +145,7 @@ def test_uneven_heads_are_refused():
     query, output = np.zeros((H * D, C)), np.zeros((C, H * D))
     with pytest.raises(ConfigError, match="every key/value head must keep the same number"):
         slice_heads(query, output, np.array([0, 1, 2]), groups=G, head_dim=D)
-    with pytest.raises(DataError, match="no whole number of heads"):
+    with pytest.raises(DataError, match="not a multiple of the head size"):
         head_importance(query, output, head_dim=5)
 
 

@@ -62,7 +62,7 @@ def test_pieces_overlap_by_one_token(lengths, length):
 
 
 def test_a_row_of_one_token_is_refused():
-    with pytest.raises(DataError, match="a row of 1 tokens has nothing to predict"):
+    with pytest.raises(DataError, match="rows of 1 tokens have no token to predict"):
         document_rows(make_documents([3]), 1)
 
 

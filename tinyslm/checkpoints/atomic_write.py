@@ -41,7 +41,7 @@ def atomic_file(path: str | Path):
     """
     path = Path(os.path.realpath(path))
     if os.path.lexists(path) and not os.path.isfile(path):
-        raise Error(f"{path}: is not a file that can be replaced; choose another name")
+        raise Error(f"{path}: is not a regular file; choose another name")
     temporary = _temporary_beside(path)
     try:
         with _reported(path, "written"):
@@ -64,7 +64,7 @@ def check_new_directory(path: str | Path) -> None:
             raise Error(f"{path}: exists already; choose another path or remove it first")
     parent = next(parent for parent in path.parents if os.path.lexists(parent))
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise Error(f"{path}: cannot be written ({parent} is not a directory that can be written in)")
+        raise Error(f"{path}: cannot be written ({parent} is not a writable directory)")
 
 
 @contextmanager

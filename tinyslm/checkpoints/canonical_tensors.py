@@ -80,7 +80,7 @@ def _are_equal(one, other):
 def _require_copy(tensor, name, original, original_name):
     if not _are_equal(tensor, original):
         raise CheckpointError(
-            f"{tensor.file}: tensor {shown(name)} is no copy of {shown(original_name)}: expected equal numbers"
+            f"{tensor.file}: tensor {shown(name)} differs from {shown(original_name)}, expected an exact copy"
         )
 
 

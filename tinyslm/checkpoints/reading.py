@@ -89,7 +89,7 @@ def stored_tensors(directory: str | Path) -> dict[str, StoredTensor]:
     if os.path.exists(directory / WEIGHTS) or not os.path.exists(directory / INDEX):
         if not os.path.exists(directory / WEIGHTS) and any(directory.glob("model-*.safetensors")):
             raise CheckpointError(
-                f"{directory / INDEX}: no such file, which lists the tensors of the other weight files"
+                f"{directory / INDEX}: no such file; it must list the tensors of the other weight files"
             )
         return read_safetensors(directory / WEIGHTS)
     where = directory / INDEX
@@ -129,7 +129,7 @@ def _check_counts(config, tensors, where):
     """
     parts = (config.num_hidden_layers + config.num_decoder_layers) * max(config.num_experts, 1)
     if parts > len(tensors):
-        raise ConfigError(f"{where}: claims {parts} layers or experts, but there are {len(tensors)} tensors in all")
+        raise ConfigError(f"{where}: has {parts} layers or experts, but the files have only {len(tensors)} tensors")
 
 
 def _fill(family, config, compressed, tensors, where, hold):
@@ -137,7 +137,9 @@ def _fill(family, config, compressed, tensors, where, hold):
     outline = shape_model(config)
     replaceable = named_modules(outline, REPLACEABLE)
     for path in compressed.keys() - replaceable.keys():
-        raise ConfigError(f"{where}: {SECTION}.replaced names {shown(path)}, which this {config.family} model has not")
+        raise ConfigError(
+            f"{where}: {SECTION}.replaced names {shown(path)}, which does not exist in this {config.family} model"
+        )
     arrays = {path: array for path, array in named_arrays(outline).items() if path.rpartition(".")[0] not in compressed}
     shapes = {path: array.shape for path, array in arrays.items()}
     modules, unread = _restored(compressed, replaceable, tensors, where, is_outline=hold is None)
@@ -148,7 +150,7 @@ def _fill(family, config, compressed, tensors, where, hold):
     for name, tensor in unread.items():
         if not any(fnmatchcase(name, pattern) for pattern in family.ignored):
             raise CheckpointError(
-                f"{tensor.file}: unknown tensor {shown(name)}, which this {config.family} model has not"
+                f"{tensor.file}: unknown tensor {shown(name)}, which does not exist in this {config.family} model"
             )
     numbers = {}
     if hold is not None:

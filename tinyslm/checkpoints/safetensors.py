@@ -98,7 +98,7 @@ def read_safetensors(path: str | Path) -> dict[str, StoredTensor]:
     length = int.from_bytes(content[:8].tobytes(), "little")
     if length > min(size - 8, LARGEST_JSON):
         raise CheckpointError(
-            f"{path}: the header claims {length} bytes, expected at most {min(size - 8, LARGEST_JSON)}; "
+            f"{path}: the header length is {length} bytes, expected at most {min(size - 8, LARGEST_JSON)}; "
             "the file is truncated or not a safetensors file"
         )
     header = parse_json(content[8 : 8 + length].tobytes(), f"{path}: header")

@@ -105,7 +105,7 @@ def _family_and_outline(tree):
     for path, module in named_modules(tree, MappedLayer).items():
         if named_arrays(module):  # a tree of gradients has none
             raise CheckpointError(
-                f"{path} is mapped from the file that holds it: copy the directory that this model was loaded from, "
+                f"{path} is memory-mapped: copy the directory from which this model was loaded, "
                 'or load it with weights="float32" or "int8"'
             )
     family = find_family(tree.config.family, "the model's configuration").for_config(tree.config)
@@ -119,4 +119,4 @@ def _check_shapes(arrays, expected, compressed):
             continue
         found, wanted = (np.shape(side[path]) if path in side else "nothing" for side in (arrays, expected))
         if found != wanted:
-            raise CheckpointError(f"{path} is {found}, but the model's configuration says {wanted}")
+            raise CheckpointError(f"{path} is {found}, but the model's configuration requires {wanted}")

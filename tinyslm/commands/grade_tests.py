@@ -30,7 +30,7 @@ def run(arguments) -> int:
             raise ConfigError(f"{path.name} is not one of {', '.join(asking)}: name the exercise with --exercise")
         exercise = asking[path.name]
     if not exercise.writes_tests:
-        raise ConfigError(f"{exercise.name} asks for functions, not for tests: use tinyslm grade")
+        raise ConfigError(f"the task of {exercise.name} is functions, not tests: use tinyslm grade")
     result = grade_tests(path, exercise, seed=arguments.seed)
     print(result.as_text())
     if arguments.out:

@@ -26,9 +26,9 @@ from tinyslm.text.corpus import Corpus, text_corpus, town_corpus
 from tinyslm.training import Settings, State, train
 from tinyslm.training.checkpoint import restore_state, save_state
 
-TOKENIZER_DOCUMENTS = 20_000  # of the town, for the tokenizer
-VALIDATION_DOCUMENTS = 2_000  # of the town, for the final loss
-PROGRESS_DOCUMENTS = 200  # the first of them, for the loss during training
+TOKENIZER_DOCUMENTS = 20_000  # documents of the town, for training the tokenizer
+VALIDATION_DOCUMENTS = 2_000  # documents of the town, for the final loss
+PROGRESS_DOCUMENTS = 200  # number of the first validation documents, for the loss during training
 END_ID = 0  # the end token of every tokenizer trained here
 OPTIONS = (  # recorded for --resume
     *("text", "shape", "vocabulary", "documents", "context"),

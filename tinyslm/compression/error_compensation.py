@@ -60,7 +60,7 @@ def damped_hessian(hessian: np.ndarray, damping: float = 0.01) -> tuple[np.ndarr
     hessian = np.array(hessian, np.float64)
     diagonal = np.einsum("jj->j", hessian)  # (in,), a view
     if np.any(diagonal < 0) or not np.allclose(hessian, hessian.T, rtol=0, atol=1e-6 * np.max(diagonal)):
-        raise DataError("hessian must be X^T X: symmetric, with nothing negative on the diagonal")
+        raise DataError("hessian must be X^T X: symmetric, without a negative number on the diagonal")
     dead = diagonal == 0
     diagonal[dead] = 1
     diagonal += damping * np.mean(diagonal)

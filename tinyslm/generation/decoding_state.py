@@ -21,7 +21,7 @@ class DecoderState:
         if capacity > model.config.max_position_embeddings:
             raise DataError(
                 f"a prompt of {T} tokens and {max_new_tokens} new ones do not fit in the model's context of "
-                f"{model.config.max_position_embeddings}; shorten the prompt or ask for fewer"
+                f"{model.config.max_position_embeddings}; shorten the prompt or generate fewer tokens"
             )
         self.has_padding = attention_mask is not None
         self.mask = np.ones((B, capacity), np.int64)

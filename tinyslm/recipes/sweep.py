@@ -75,7 +75,7 @@ def read_finished(path) -> dict:
             lines = [json.loads(line) for line in complete.splitlines()]
             found = {line["name"]: line["result"] for line in lines}
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise ConfigError(f"{path}: is not a file of a sweep; choose another place or remove it first") from None
+            raise ConfigError(f"{path}: is not a file of a sweep; choose another path or remove it first") from None
         if len(complete) < len(content):
             file.truncate(len(complete))
     return found

@@ -27,7 +27,7 @@ def split_long(documents: list[np.ndarray], length: int) -> list[np.ndarray]:
     predicted exactly once.
     """
     if length < 2:
-        raise DataError(f"a row of {length} tokens has nothing to predict; use at least 2")
+        raise DataError(f"rows of {length} tokens have no token to predict; use at least 2")
     pieces = []
     for document in documents:
         starts = range(0, max(len(document) - 1, 1), length - 1)

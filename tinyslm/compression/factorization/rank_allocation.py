@@ -156,7 +156,7 @@ def beyond_rank_one(shapes: dict, budget: float) -> float:
     """
     least = sum(factorized_parameters(shape, 1) for shape in shapes.values())
     if least > budget:
-        raise ConfigError(f"rank 1 in every layer takes {least} parameters, which is over the budget of {budget}")
+        raise ConfigError(f"rank 1 in every layer needs {least} parameters, more than the budget of {budget}")
     return budget - least
 
 

@@ -50,7 +50,7 @@ def allocate_sparsity(losses: dict, sizes: dict, sparsity: float) -> dict:
     {'robust': 0.8, 'sensitive': 0.0}
     """
     if not losses or set(losses) != set(sizes):
-        raise DataError("losses and sizes must be of the same layers, of at least one")
+        raise DataError("losses and sizes must have the same layers, at least one")
     wanted = round(sparsity * sum(sizes.values()), 6)  # weights; rounded, so that equal sums are equal numbers
     best = [(0.0, 0.0, ())]  # (weights removed, sum of losses, levels)
     for layer, by_level in losses.items():

@@ -85,7 +85,7 @@ def by_head(weights: list[np.ndarray], head_dim: int) -> list[np.ndarray]:
     """Arrays with D rows per head as arrays with heads along the first axis: (H D, ...) -> (H, D, ...)."""
     for weight in weights:
         if len(weight) % head_dim:
-            raise DataError(f"{len(weight)} rows are no whole number of heads of {head_dim}")
+            raise DataError(f"the number of rows, {len(weight)}, is not a multiple of the head size {head_dim}")
     return [weight.reshape(-1, head_dim, *weight.shape[1:]) for weight in weights]
 
 
@@ -156,7 +156,7 @@ def most_important_heads(importance: np.ndarray, groups: int, count: int) -> np.
 def _in_groups(importance, groups):
     """(H,) -> (G, H / G)."""
     if importance.size % groups:
-        raise DataError(f"{importance.size} heads cannot share {groups} key/value heads evenly")
+        raise DataError(f"the number of query heads, {importance.size}, is not a multiple of groups, {groups}")
     return importance.reshape(groups, -1)
 
 

@@ -18,7 +18,9 @@ def coupled(name, arrays, sizes):
     arrays = [np.asarray(each) for each in arrays]
     shapes = [each.shape for each in arrays]
     if not arrays or len({shape[0] for shape in shapes}) > 1:
-        raise DataError(f"{name} must be arrays with one number of units along the first axis, found shapes {shapes}")
+        raise DataError(
+            f"{name} must be arrays with the same number of units along the first axis, found shapes {shapes}"
+        )
     if shapes != sizes.setdefault("shapes", shapes):
         raise DataError(f"{name} must have shapes {sizes['shapes']}, found {shapes}")
     for each in arrays:

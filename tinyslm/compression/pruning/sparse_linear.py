@@ -32,7 +32,7 @@ def csr_matrix(values, columns, row_starts, in_features):
             raise ValueError("a column index is out of range")
         return scipy.sparse.csr_array((values, columns, row_starts), shape=(len(row_starts) - 1, in_features))
     except ValueError as error:
-        raise DataError(f"the arrays are no CSR matrix with {in_features} columns: {error}") from None
+        raise DataError(f"the arrays are not a valid CSR matrix with {in_features} columns: {error}") from None
 
 
 @differentiable

@@ -81,7 +81,9 @@ def gptq(
     require_groups(size, weight.shape)
     ranges_move = group_size is not None and not static_groups
     if act_order and ranges_move:
-        raise ConfigError("act_order spreads a group over the order: with group_size it needs static_groups=True")
+        raise ConfigError(
+            "act_order with group_size needs static_groups=True: the columns of a group are not consecutive"
+        )
     if ranges_move:  # a group must lie within a block, where its columns have been updated already
         block_size = max(block_size // size, 1) * size
     order = np.argsort(-np.diag(hessian), kind="stable") if act_order else np.arange(inputs)

@@ -164,7 +164,7 @@ class Distill:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, expected a number of at least 0")
         if self.top_k is not None and self.divergence != "forward":
-            raise ConfigError(f"top_k belongs to the divergence 'forward', found {self.divergence!r}")
+            raise ConfigError(f"top_k is only for the divergence 'forward', found {self.divergence!r}")
 
 
 class Learner(Module):

@@ -77,10 +77,12 @@ def require_comparable(settings, model, calibration):
     for heads, weights in kinds.items():
         found, expected = getattr(model.config, heads), getattr(teacher.config, heads)
         if found != expected and any(getattr(settings, weight) for weight in weights):
-            raise ConfigError(f"{' and '.join(weights)} compare head with head: {heads} is {found}, not {expected}")
+            raise ConfigError(
+                f"{' and '.join(weights)} need equal numbers of heads: {heads} is {found}, expected {expected}"
+            )
     width, target = model.config.hidden_size, teacher.config.hidden_size
     if settings.cosine_weight and width != target:
-        raise ConfigError(f"cosine_weight compares states of one width, found {width}, the teacher has {target}")
+        raise ConfigError(f"cosine_weight needs states of the teacher's width {target}, found {width}")
 
 
 def new_projection(settings, model, calibration) -> Linear | None:

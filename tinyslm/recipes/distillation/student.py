@@ -96,7 +96,7 @@ class FreshStudent:
         names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
         sizes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if "num_key_value_heads" in sizes and not isinstance(model, Decoder):
-            raise ConfigError(f"num_key_value_heads belong to a decoder, this is a {type(model).__name__}")
+            raise ConfigError(f"num_key_value_heads is only for decoders, found a {type(model).__name__}")
         stacks = layer_stacks(model).items()
         layers = {path: layer_map("uniform", self.layers, len(stack.layers)) for path, stack in stacks}
         return random_model(replace(_config_of_layers(model, layers), **sizes), seed=self.seed)
@@ -106,7 +106,7 @@ def _layers_by_stack(model, layers, decoder_layers):
     """{path of a stack: indices of its layers to keep}. Raises ConfigError for indices out of range."""
     stacks = layer_stacks(model)
     if decoder_layers is not None and len(stacks) == 1:
-        raise ConfigError(f"decoder_layers belong to an encoder-decoder, this is a {type(model).__name__}")
+        raise ConfigError(f"decoder_layers is only for encoder-decoders, found a {type(model).__name__}")
     kept = dict.fromkeys(stacks, layers)
     if decoder_layers is not None:
         kept["decoder"] = decoder_layers

@@ -55,7 +55,9 @@ class Smooth:
         require_dense(model)
         readers = norm_readers(model)
         if not (readers or self.inner):
-            raise ConfigError(f"no norm of a {model.config.family} model is read by linear layers only: use inner=True")
+            raise ConfigError(
+                f"no norm of a {model.config.family} model has only linear layers after it: use inner=True"
+            )
         pairs = inner_pairs(model) if self.inner else []
         watched = {path for _, paths in readers for path in paths} | {consumer for _, consumer, _ in pairs}
         maxima = input_maxima(model, calibration.sample(), watched)
