@@ -1,6 +1,6 @@
 """Key/value cache: keys and values of past tokens are constant, so they are computed once.
 
-A pass over T new tokens then costs T rows of attention instead of S.
+A pass over T new tokens then computes T rows of attention instead of S.
 Source: Shazeer 2019 (Fast Transformer Decoding), section 2.4.
 """
 

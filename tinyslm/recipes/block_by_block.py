@@ -14,7 +14,7 @@ def compress_block_by_block(model, tasks, statistic, compress_layer, progress):
 
     tasks: calibration documents;  statistic(rows (N, in)) -> array of the inputs of a layer, whose sum over all tasks
     is `total`. It is gathered once per block, with the earlier blocks compressed.
-    tokens: number of calibration tokens that reached the layer; 0 for an expert that received none.
+    tokens: number of calibration tokens in the inputs of the layer; can be 0 for an expert.
     progress(path): called with the path of each block before it is compressed.
     """
     for block, paths in paths_by_block(model).items():

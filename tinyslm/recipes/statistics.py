@@ -28,7 +28,7 @@ def observed_input(path) -> str:
 
 
 def input_statistics(model, tasks, statistic, *, combine=np.add, paths=None) -> dict:
-    """{path of a linear layer: (statistic of all its inputs, number of tokens that reached it)}.
+    """{path of a linear layer: (statistic of all its inputs, number of its input tokens)}.
 
     statistic(rows (N, in)) -> array;  combine(array, array) merges the statistics of two documents. An expert of a
     mixture receives only the tokens that are routed to it: N may be 0.  paths: of the layers, by default all that
@@ -70,7 +70,7 @@ def _shards(tasks):
 
 
 def mean_input_magnitudes(model, tasks, paths=None) -> dict:
-    """{path of a linear layer: mean |input| per input feature (in,)}; 0 for an expert that no token reached."""
+    """{path of a linear layer: mean |input| per input feature (in,)}; 0 for an expert without tokens."""
     found = input_statistics(model, tasks, lambda rows: np.sum(np.abs(rows), axis=0, dtype=np.float64), paths=paths)
     return {path: total / max(tokens, 1) for path, (total, tokens) in found.items()}
 

@@ -14,8 +14,8 @@ from tinyslm.reporting.terminal_table import ruled_table
 MOST_LABELS = 20  # in the figure; of more recipes, only those on the frontier are labelled
 
 
-class Spot(NamedTuple):
-    """One recipe: means over its seeds, and the standard deviation of the loss over them (None for one seed)."""
+class RecipePoint(NamedTuple):
+    """Results of one recipe: means over its seeds, and the standard deviation of the loss (None for one seed)."""
 
     name: str
     technique: str
@@ -34,7 +34,7 @@ class Spot(NamedTuple):
         return f"{self.loss:.3f}" + ("" if self.deviation is None else f" ±{self.deviation:.3f}")
 
 
-def spots(points) -> list[Spot]:
+def spots(points) -> list[RecipePoint]:
     """The recipes of a sweep, smallest first. points: the records of `tinyslm sweep`, one per recipe and seed."""
     groups = {}
     for point in points:
@@ -46,13 +46,13 @@ def spots(points) -> list[Spot]:
         sizes = [mean(row[key] for row in rows) for key in ("bits", "parameters", "multiply_adds")]
         deviation = stdev(losses) if len(losses) > 1 else None
         change = mean(row["change"]["nats"] for row in rows)
-        found.append(Spot(name, technique(group[0]), *sizes, mean(losses), deviation, change, len(group), False))
+        found.append(RecipePoint(name, technique(group[0]), *sizes, mean(losses), deviation, change, len(group), False))
     found.sort(key=lambda spot: (spot.bits, spot.loss))
     return [spot._replace(on_frontier=is_on_frontier(spot, found)) for spot in found]
 
 
 def is_on_frontier(spot, others) -> bool:
-    """Whether no other recipe is at least as small and as good, and better in one of the two."""
+    """Whether a recipe is Pareto-optimal: no other recipe is better in size or loss and at least equal in both."""
     return not any(
         other.bits <= spot.bits and other.loss <= spot.loss and (other.bits < spot.bits or other.loss < spot.loss)
         for other in others
@@ -90,7 +90,7 @@ def frontier_figure(points) -> str:
 
 
 def render_frontier(points) -> str:
-    """The page as text. Without matplotlib it has no figure, and says how to install it. ImportError without jinja2."""
+    """The page as text. Without matplotlib: a hint in place of the figure. ImportError without jinja2."""
     return render_template(
         "sweep.html.j2", spots=spots(points), figure=figure_or_none(frontier_figure, points), first=points[0]
     )

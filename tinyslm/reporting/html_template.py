@@ -42,7 +42,7 @@ def figure_or_none(draw, *arguments):
 
 
 def write_page(path, render, *arguments) -> str:
-    """Write the page that a function renders; returns a line about the file. Without jinja2, how to install it."""
+    """Write the page that a function renders; returns a line about the file, or an installation hint without jinja2."""
     try:
         text = render(*arguments)
     except ImportError:

@@ -13,7 +13,7 @@ from tinyslm.reporting.step_descriptions import describe_step
 
 
 def render_page(results: dict) -> str:
-    """The page as text. Without matplotlib it has no figures, and says how to install it.
+    """The page as text. Without matplotlib it has installation hints in place of figures.
 
     Raises ImportError without jinja2.
     """

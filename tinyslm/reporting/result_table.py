@@ -11,7 +11,8 @@ LONGEST_NAME = 24  # terminal columns
 
 
 class Column(NamedTuple):
-    """heading: one or two lines;  key: of the row's value;  format: of the value;  meaning: for a newcomer."""
+    """Column of the table. heading: one or two lines;  key: key of its value in a row;  format: value -> text;
+    meaning: explanation in the notes."""
 
     heading: str
     key: str
@@ -19,7 +20,7 @@ class Column(NamedTuple):
     meaning: str
 
     def cell(self, row) -> str:
-        """The text of a row."""
+        """The text of this column in a row."""
         return self.format(row[self.key])
 
 

@@ -59,8 +59,8 @@ def squared_errors(singular_values):
 def greedy_ranks(singular_values: dict, shapes: dict, budget: float) -> dict[str, int]:
     """Ranks with a small sum of squared errors over all layers and at most `budget` parameters.
 
-    Rank k costs k (m + n) parameters. At k (m + n) >= mn the layer stays dense: it costs mn, has no error, and its rank
-    is r. Every layer has at least rank 1.
+    Rank k needs k (m + n) parameters. For k (m + n) >= mn the layer stays dense: it has mn parameters, rank r and no
+    error. Every layer has at least rank 1.
     Components are taken by descending s_i^2 / (m + n), the gain per parameter, until the budget is used up. The step
     from some rank to the dense layer counts as one component, at the rank where its gain per parameter is the larger
     one. The sum of squared errors is minimal if there is no such step and all layers have the same m + n. Otherwise

@@ -1,4 +1,4 @@
-"""Allocation of sparsity to layers: layers to which the loss is less sensitive lose more weights.
+"""Allocation of sparsity to layers: more weights are removed from layers to which the loss is less sensitive.
 
 Step: `PruneBySensitivity` in `tinyslm/recipes/pruning/allocation.py`. Lesson: `lessons/07_pruning_weights.py`.
 """

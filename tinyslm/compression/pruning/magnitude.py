@@ -59,8 +59,8 @@ def magnitude_mask(weight: np.ndarray, sparsity: float) -> np.ndarray:
 def global_magnitude_masks(weights: dict | list, sparsity: float) -> dict | list:
     """Magnitude masks with one threshold for several arrays together.
 
-    Layers of small weights lose more than layers of large weights. Embeddings and norm gains should not be among
-    `weights`: their scales are not comparable. Of equal magnitudes, those of earlier arrays are removed first.
+    Layers with small weights get a higher sparsity than layers with large weights. Embeddings and norm gains should not
+    be among `weights`: their scales are not comparable. Equal magnitudes are removed in the order of the arrays.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def wanda_scores(weight: np.ndarray, feature_norms: np.ndarray) -> np.ndarray:
 def wanda_mask(weight: np.ndarray, feature_norms: np.ndarray, sparsity: float) -> np.ndarray:
     """Mask that removes the round(sparsity * in) weights with the lowest Wanda scores from each output row.
 
-    All rows lose the same number of weights. Of equal scores the one with the lower index is removed first. The kept
+    The same number of weights is removed from each row. Of equal scores, the lower index is removed first. The kept
     weights do not change. If X^T X is diagonal, no other mask with these counts has a smaller output error.
 
     Parameters

@@ -159,8 +159,8 @@ def affine_parameters(
     bits : int
         Bits per code, 2 to 8.
     symmetric : bool
-        Whether the zero point is 0. Otherwise it is rounded to an integer code, which can cost values at one end of the
-        range half a step.
+        Whether the zero point is 0. Otherwise it is rounded to an integer code, so that values at one end of the
+        range can be clipped by half a step.
 
     Returns
     -------

@@ -79,7 +79,7 @@ def choose_range(
 
 
 def join_ranges(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
-    """The smallest range that covers two ranges.
+    """The smallest range that contains two ranges.
 
     The "min_max" ranges of two batches join to the "min_max" range of all their values.
 
@@ -122,7 +122,7 @@ def entropy_threshold(x: np.ndarray, bits: int = 8) -> float:
     `BINS`, the first i bins are kept. P is these i bins, with the count of all bins beyond added to the last one. Q is
     these i bins, WITHOUT the count beyond, merged to one group per level; the count of a group is spread evenly over
     its bins that are not empty. (If Q were made from P, it would include the clipped count as well, and clipping would
-    appear free of cost.)
+    appear to have no error.)
 
     Parameters
     ----------

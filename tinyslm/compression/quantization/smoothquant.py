@@ -1,7 +1,7 @@
 """SmoothQuant: scales that move outliers from the activations into the weights.
 
-(X / s)(W * s)^T = X W^T for any positive s per input feature. So smoothing costs nothing at inference: the gain of the
-norm before the layer (or the rows of the linear layer before it) absorbs 1 / s.
+(X / s)(W * s)^T = X W^T for any positive s per input feature. Smoothing needs no additional computation at inference:
+the gain of the norm before the layer (or the rows of the linear layer before it) is multiplied by 1 / s.
 Source: Xiao et al. 2023, "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models"
 (arXiv 2211.10438), section 4. Applied to models: `tinyslm/recipes/quantization/smoothquant.py`. Lesson:
 `lessons/09_quantization.py`.

@@ -73,8 +73,8 @@ class Distill:
     layers : str
         The matched layers: "last", or a strategy of `layer_map`.
     text : str
-        Training text: "documents"; "teacher", the teacher's greedy continuation of their first halves (sequence-level
-        distillation); "student", the student's own samples, without a gradient (on-policy distillation).
+        Training text. "documents": as given. "teacher": the first halves, continued by the teacher, greedy
+        (sequence-level distillation). "student": samples of the student, without a gradient (on-policy distillation).
     text_share : float
         Probability that a batch consists of generated text. Otherwise it consists of documents.
 

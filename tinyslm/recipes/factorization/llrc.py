@@ -46,7 +46,8 @@ class LearnRanks:
     The distillation loss is the squared error of the hidden states, relative to the teacher's, after the middle layer
     and before the head. In every `period` of steps a_t rises from 0 to 1 in the first half and stays 1 in the second
     (cyclical annealing). Within TOLERANCE of the budget the compression loss is scaled down, and below the budget it
-    is negative: it holds the number of parameters there while training continues. (The authors set it to 0 and stop.)
+    is negative, so that the number of parameters stays near the budget while training continues. (The authors set it to
+    0 and stop.)
     At the end the components with the largest logits are kept, up to the budget. Layers that would not become smaller
     stay dense.
 

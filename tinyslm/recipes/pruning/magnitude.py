@@ -21,14 +21,14 @@ SCOPES = ("layer", "global")
 class PruneMagnitude:
     """Remove the weights of smallest magnitude from the linear layers of the blocks.
 
-    Embeddings, head and norms do not change. The masks stay in force during later training.
+    Embeddings, head and norms do not change. Later training keeps the removed weights at 0.
 
     Parameters
     ----------
     sparsity : float
         Fraction of the weights removed, from 0 to 1.
     scope : str
-        "layer" (default): each layer loses this fraction. "global": one threshold for all layers together.
+        "layer" (default): this fraction is removed from each layer. "global": one threshold for all layers together.
     pattern : str
         N:M pattern such as "2:4" (keep 2 of every 4 weights of a row), only with scope "layer" and the sparsity of the
         pattern. Default "": no pattern.

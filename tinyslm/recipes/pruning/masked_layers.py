@@ -1,4 +1,4 @@
-"""Masked layers of a model: put in place, folded into dense weights, or stored in a sparse format.
+"""Masked layers of a model: creation from masks, conversion to dense layers, and sparse storage.
 
 Layers: `tinyslm/compression/pruning/masked_linear.py` and `sparse_linear.py`. Lesson: `lessons/07_pruning_weights.py`.
 """

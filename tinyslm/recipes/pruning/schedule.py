@@ -35,7 +35,7 @@ class PruneGradually:
     pruned_by : float
         Fraction of the steps after which the sparsity is final, above 0 and up to 1, default 0.6.
     scope : str
-        "layer" (default): each layer loses the same fraction. "global": one threshold for all layers together.
+        "layer" (default): the same fraction of each layer. "global": one threshold for all layers together.
     learning_rate : float
         Highest learning rate, default 1e-3.
     batch_size : int
@@ -100,7 +100,7 @@ def distill_step(step, *counts) -> Distill:
 
 
 def tighten(state, masks):
-    """Put new masks into a training state, in place. The first moments of removed weights become 0.
+    """Apply new masks to a training state, in place, and set the first moments of removed weights to 0.
 
     Otherwise the momentum would change the removed weights in the next steps.
     """
@@ -112,7 +112,7 @@ def tighten(state, masks):
 
 @dataclass(frozen=True)
 class PruneIteratively:
-    """Train, prune by magnitude, rewind; `rounds` times, then train once more.
+    """Iterative magnitude pruning: `rounds` times train, prune and rewind; then train once more.
 
     Each round trains `steps` steps on the teacher's soft targets, then removes the same fraction of the remaining
     weights of the linear layers of the blocks (`iterative_sparsity`).
@@ -130,7 +130,7 @@ class PruneIteratively:
         "weights": also the kept weights, to their values before the first round. Since the model is already trained
         then, this is late rewinding.
     scope : str
-        "global" (default): one threshold for all layers together. "layer": each layer loses the same fraction.
+        "global" (default): one threshold for all layers together. "layer": the same fraction of each layer.
     learning_rate : float
         Highest learning rate, default 1e-3.
     batch_size : int

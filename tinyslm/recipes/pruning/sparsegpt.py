@@ -20,7 +20,7 @@ class PruneSparseGPT:
     """Remove weights of each linear layer by SparseGPT; the kept weights change to compensate.
 
     The blocks are pruned in order, as in `PruneWanda`. An expert that receives no calibration token is pruned by
-    magnitude. The masks stay in force during later training.
+    magnitude. Later training keeps the removed weights at 0.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ class PruneWanda:
     """Remove the weights with the lowest Wanda scores (magnitude times input norm) from each output row.
 
     The blocks are pruned in order: the input norms of a block are measured with the pruned blocks before it. An expert
-    that receives no calibration token is pruned by magnitude. The masks stay in force during later training.
+    that receives no calibration token is pruned by magnitude. Later training keeps the removed weights at 0.
 
     Parameters
     ----------

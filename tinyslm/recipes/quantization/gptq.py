@@ -21,7 +21,7 @@ from tinyslm.tree import Module
 class QuantizeGPTQ:
     """GPTQ, block by block: each block is calibrated on the outputs of the quantized blocks before it.
 
-    An expert that no calibration token reached is rounded to the nearest code. Layers outside the blocks get 8-bit
+    An expert without calibration tokens is rounded to the nearest code. Layers outside the blocks get 8-bit
     weights. Routers are unchanged.
 
     Parameters

@@ -21,7 +21,7 @@ from tinyslm.tree import Module
 class QuantizeStatic:
     """W8A8 with a fixed input range for each linear layer in the blocks ("static"), see `static_linear`.
 
-    An expert that no calibration token reached gets the range from -1 to 1. Layers outside the blocks get 8-bit
+    An expert without calibration tokens gets the range from -1 to 1. Layers outside the blocks get 8-bit
     weights. Routers are unchanged.
 
     Parameters

@@ -52,7 +52,7 @@ def say_list(page, words):
 
 
 def listed(words):
-    """['cup', 'bell'] -> 'cup, bell'."""
+    """Join words by commas: ['cup', 'bell'] -> 'cup, bell'."""
     return ", ".join(words)
 
 
@@ -75,28 +75,28 @@ def replacements(form, filled, lists):
 
 
 def reverse(page, town):
-    """cup, bell, kite -> kite, bell, cup"""
+    """Reverse a list: cup, bell, kite -> kite, bell, cup."""
     begin(page, ("Reverse the list.", "Write the words in reverse order.", "Say the list backwards."))
     words = say_list(page, town.things)
     page.answer(listed(reversed(words)), partial(reorderings, words))
 
 
 def sort(page, town):
-    """cup, bell, kite -> bell, cup, kite"""
+    """Sort a list: cup, bell, kite -> bell, cup, kite."""
     begin(page, ("Sort the words.", "Put the words in alphabetical order.", "Sort the list from A to Z."))
     words = say_list(page, town.things)
     page.answer(listed(sorted(words)), partial(reorderings, words))
 
 
 def count(page, town):
-    """cup, bell, kite -> three"""
+    """Count the words of a list: cup, bell, kite -> three."""
     begin(page, ("Count the words.", "How many words are in the list?", "Say how long the list is."))
     words = say_list(page, town.things)
     page.answer(COUNTS[len(words)], COUNTS[len(words) - 2 : len(words) + 3])
 
 
 def pick(page, town):
-    """third: cup, bell, kite -> kite"""
+    """Pick a name by its position: third: Mara, Omar, Ines -> Ines."""
     page.write("Instruction: ")
     filled = page.tell(("Name the {nth} person.", "Who comes {nth}?", "Pick the {nth} name."), nth=ORDINALS[:3])
     page.write(" Text: ")
@@ -105,7 +105,7 @@ def pick(page, town):
 
 
 def capitals(page, town):
-    """a rusty kettle and a bell -> A RUSTY KETTLE AND A BELL"""
+    """Write in capital letters: a rusty kettle and a bell -> A RUSTY KETTLE AND A BELL."""
     begin(page, ("Write the text in capital letters.", "Use only capital letters.", "Write this in upper case."))
     forms = ("a {adjective} {thing} and a {colour} {other}", "the {colour} {thing} of the {adjective} {place}")
     slots = town.slots | {"other": town.things}
@@ -117,7 +117,7 @@ def capitals(page, town):
 
 
 def past(page, town):
-    """Mara walks to the mill and buys a cup -> Mara walked to the mill and bought a cup"""
+    """Write in the past tense: Mara walks to the mill and buys a cup -> Mara walked to the mill and bought a cup."""
     begin(page, ("Put the text in the past tense.", "Tell it as if it happened yesterday.", "Use the past tense."))
     filled = page.tell(
         ("{who} {goes} to the {place} and {does} a {adjective} {thing}.",),
@@ -139,7 +139,7 @@ def past(page, town):
 
 
 def polite(page, town):
-    """Bring the cup to Omar. -> Could you please bring the cup to Omar?"""
+    """Write a polite request: Bring the cup to Omar. -> Could you please bring the cup to Omar?"""
     begin(page, ("Make the text polite.", "Ask politely.", "Turn the command into a polite question."))
     filled = page.tell(("{do} the {adjective} {thing} to {who}.",), do=COMMANDS, **town.slots)
     page.write(" Response:")
@@ -150,7 +150,7 @@ def polite(page, town):
 
 
 def summarize(page, town):
-    """Two sentences about one person -> one sentence with the person, the action, the thing and the place."""
+    """Summarize two sentences about one person in one sentence: person, action, thing and place."""
     begin(page, ("Summarize the text.", "Say it in one sentence.", "What is the main point?"))
     filled = page.tell(("{who} was {mood} on {day}.",), mood=MOODS, **town.slots)
     who = filled["who"]
@@ -166,7 +166,7 @@ def summarize(page, town):
 
 
 def comprehend(page, town):
-    """Three people with one action each -> the person or the colour of one action."""
+    """Answer a question: three people with one action each -> the person or the colour of one action."""
     page.write("Instruction: Answer the question. Text: ")
     who, what = [], []
     for join in ("", ", ", " and "):
