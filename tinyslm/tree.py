@@ -27,7 +27,7 @@ class Module:
         super().__init_subclass__(**options)
         dataclass(eq=False, repr=False)(cls)
 
-    if TYPE_CHECKING:  # fields, and what a call takes and returns, depend on the subclass
+    if TYPE_CHECKING:  # the fields and the signature of a call depend on the subclass
 
         def __getattr__(self, name: str) -> Any: ...
 

@@ -10,7 +10,7 @@ from tinyslm.ops import Rope
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Configuration of a decoder. Fields have the names of Hugging Face where those exist. Letters: see tinyslm.
+    """Configuration of a decoder. Fields are named as in Hugging Face transformers, if they exist there.
 
     `ropes` and `windows` hold one entry per layer, because the layers of a model can differ.
     """

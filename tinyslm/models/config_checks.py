@@ -13,7 +13,7 @@ def require(config, condition: bool, message: str):
 
 
 def check_common(config, not_sizes: tuple[str, ...] = ()):
-    """Check that every integer field is positive, except those named in `not_sizes`, and that the activation exists."""
+    """Check that every integer field is positive, except the fields in `not_sizes`, and that the activation exists."""
     for field in fields(config):
         value = getattr(config, field.name)
         if field.type is int and field.name not in not_sizes:

@@ -8,7 +8,7 @@ from tinyslm.models.config_checks import check_common, require
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Configuration of an encoder. Fields have the names of Hugging Face where those exist. Letters: see tinyslm.
+    """Configuration of an encoder. Fields are named as in Hugging Face transformers, if they exist there.
 
     Sources: Devlin et al. 2019 (BERT), section 3; Sanh et al. 2019 (DistilBERT), section 3, without token types and
     pooler.

@@ -103,7 +103,7 @@ def chunked_attention(
     head_bias = None if position_bias is None else position_bias.reshape(G, r, T, S)
     output = np.empty((B, G, r, T, D), query.dtype)
     chunks = list(query_chunks(T, S, causal, window))
-    saved = [None] * len(chunks)  # per chunk: what the vjp needs
+    saved = [None] * len(chunks)  # per chunk: the arrays that the vjp uses
 
     def compute_chunks(share):
         for number in _balanced_order(len(chunks))[share]:

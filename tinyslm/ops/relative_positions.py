@@ -38,7 +38,7 @@ def relative_position_buckets(distance: Array, *, buckets: int, max_distance: in
 
     References
     ----------
-    Raffel et al. 2020, "T5" (arXiv 1910.10683), section 2.1; the formula is that of their code (Mesh TensorFlow).
+    Raffel et al. 2020, "T5" (arXiv 1910.10683), section 2.1; formula from their code (Mesh TensorFlow).
 
     Examples
     --------

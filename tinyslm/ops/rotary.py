@@ -26,9 +26,9 @@ class Rope:
         Number R of rotated dimensions of a head. The others have no position (partial rotary embedding).
     scaling
         Change of the frequencies for sequences longer than `original_length`, the length of training. "default": none.
-        "linear": all divided by `factor`. "llama3": low frequencies divided by `factor`, high ones unchanged, those
-        between interpolated. "longrope": divided by one factor per pair, `long_factors` for sequences longer than
-        `original_length`, otherwise `short_factors`.
+        "linear": all divided by `factor`. "llama3": low frequencies divided by `factor`, high frequencies unchanged,
+        frequencies between them interpolated. "longrope": divided by one factor per pair, from `long_factors` for
+        sequences longer than `original_length`, otherwise from `short_factors`.
     factor
         Divisor of the frequencies ("linear" and "llama3").
     low_frequency_factor, high_frequency_factor

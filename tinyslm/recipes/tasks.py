@@ -40,7 +40,7 @@ def task_of(model, token_ids, labels, mask_token_id=None) -> Task:
 
 
 def hide_tokens(token_ids, labels, mask_token_id) -> Task:
-    """The task of an encoder: the mask token replaces some tokens of each document, and only those are targets.
+    """Task of an encoder: the mask token replaces some tokens of each document, and these tokens are the targets.
 
     token_ids, labels: (B, T), labels with IGNORED for padding on the right;  returns inputs token_ids and
     attention_mask (0 for padding). A token is masked with probability HIDDEN_SHARE, at least one per row, never

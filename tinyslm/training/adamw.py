@@ -68,7 +68,7 @@ class AdamW:
     Source: Kingma & Ba 2015, algorithm 1; Loshchilov & Hutter 2019, algorithm 2. eps is outside the root. The decay is
     multiplied by the whole learning rate and not divided by the root of the second moment.
 
-    parameters: {path: array}, changed in place by `step`. Arrays with one axis (gains, biases) and those whose path
+    parameters: {path: array}, changed in place by `step`. Arrays with one axis (gains, biases) and arrays whose path
     names an embedding are not decayed.
     """
 

@@ -129,8 +129,8 @@ def train(
     """Train until `settings.steps`; changes and returns the state.
 
     token_ids, labels: (N, T) rows as `document_rows` makes them. loss_function(model, token_ids, labels) -> mean loss
-    per predicted token, of which there are count_predicted(token_ids, labels). after_step(state) is called after every
-    step, for progress, checkpoints and stopping early (by an exception).
+    per predicted token; count_predicted(token_ids, labels) is the number of predicted tokens. after_step(state) is
+    called after every step, for progress, checkpoints and stopping early (by an exception).
     Raises Error, and leaves the state of the previous step, if gradients are infinite or NaN: the training diverged.
     """
     while state.step < settings.steps:

@@ -71,7 +71,7 @@ def read_head_dim(keys: ConfigReader, key: str) -> int:
 
 
 def read_decoder_layers(keys: ConfigReader, key: str) -> int:
-    """The number of decoder layers, that of the encoder by default."""
+    """The number of decoder layers, by default the number of encoder layers."""
     return keys.layers("num_layers" if keys.get(key) is None else key)
 
 

@@ -70,7 +70,7 @@ def refit_down(down: np.ndarray, gram: np.ndarray, keep: np.ndarray) -> np.ndarr
     """The columns of a down projection for the neurons `keep`, with the smallest error of the layer's outputs.
 
     D' = D G[:, keep] G[keep, keep]^-1 minimizes ||h_keep D'^T - h D^T||, where h (N, F) are the inputs of the down
-    projection. Of several solutions the one nearest to the slice D[:, keep] is chosen. Computed in float64.
+    projection. Of several solutions, the nearest to the slice D[:, keep] is chosen. Computed in float64.
 
     Parameters
     ----------

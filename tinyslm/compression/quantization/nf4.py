@@ -32,7 +32,7 @@ def normal_float4_levels() -> Array:
 
     References
     ----------
-    Dettmers et al. 2023 (arXiv 2305.14314), section 3 and appendix E; the offset is that of the authors' code.
+    Dettmers et al. 2023 (arXiv 2305.14314), section 3 and appendix E; the offset is from the authors' code.
 
     Examples
     --------

@@ -45,7 +45,7 @@ def smoothing_scales(activation_maxima: np.ndarray, weight_maxima: np.ndarray, a
 
     References
     ----------
-    Xiao et al. 2023 (arXiv 2211.10438), eq. 4. The lower bound 1e-5, also of the weight maxima, is that of the authors'
+    Xiao et al. 2023 (arXiv 2211.10438), eq. 4. The lower bound 1e-5, also of the weight maxima, is from the authors'
     code.
 
     Examples

@@ -61,7 +61,7 @@ def matched_layers(strategy, student, teacher) -> list[tuple[int, int]]:
 
 
 def real_positions(model, inputs, targets, path=""):
-    """Positions of a stack without padding, (B, T) booleans. For a decoder: those with a target."""
+    """Positions of a stack without padding, (B, T) booleans. For a decoder: the positions with a target."""
     reads = isinstance(model, Encoder) or path == "encoder"
     return inputs["attention_mask"] != 0 if reads else targets != IGNORED
 

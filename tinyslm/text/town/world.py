@@ -143,5 +143,5 @@ def is_woman(name):
 
 
 def others(options, *taken):
-    """The options without those that are taken."""
+    """The options without the options in `taken`."""
     return [option for option in options if option not in taken]
