@@ -10,7 +10,7 @@ import numpy as np
 from tinyslm.compression.argument_checks import require_choice, require_integer
 from tinyslm.compression.pruning import layer_importance, most_important
 from tinyslm.models import layer_stacks
-from tinyslm.modules import Block
+from tinyslm.modules import Block, SelectiveObserver
 from tinyslm.parallel import map_in_threads
 from tinyslm.recipes.distillation.student import KeepLayers
 from tinyslm.recipes.linear_layers import require_dense
@@ -84,13 +84,16 @@ def layer_parts(block):
 def influences(model, tasks) -> dict:
     """{path of a stack: (L,) `layer_importance` over all tokens of all tasks}."""
 
+    stacks = {f"{path}." if path else "": stack.layers for path, stack in layer_stacks(model).items()}
+    names = {name for prefix, layers in stacks.items() for name in state_names(prefix, layers)}
+
     def of_task(task):
         observed = {}
-        model.hidden_states(**task.inputs, observe=observed.__setitem__)
+        model.hidden_states(**task.inputs, observe=SelectiveObserver(names, observed.__setitem__))
         found = {}
-        for path, stack in layer_stacks(model).items():
-            states = layer_states(observed, f"{path}." if path else "", stack.layers)
-            found[path] = layer_importance(states), len(states[0])
+        for prefix, layers in stacks.items():
+            states = layer_states(observed, prefix, layers)
+            found[prefix.rstrip(".")] = layer_importance(states), len(states[0])
         return found
 
     def mean(each):
@@ -99,6 +102,13 @@ def influences(model, tasks) -> dict:
 
     found = map_in_threads(of_task, tasks)
     return {path: mean(each[path] for each in found) for path in layer_stacks(model)}
+
+
+def state_names(prefix, layers) -> set:
+    """Names of the intermediates that `layer_states` reads."""
+    last = len(layers) - 1
+    states = {f"{prefix}hidden_states.{i}" for i in range(last + 2)}
+    return states | {f"{prefix}layers.{last}.{sublayer}" for sublayer in SUBLAYER_OUTPUTS}
 
 
 def layer_states(observed, prefix, layers) -> list:
