@@ -29,7 +29,7 @@ def config(**changes):
         ({"num_hidden_layers": None}, "num_hidden_layers is None"),
         ({"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
         ({"norm": "batch"}, "norm is 'batch', expected 'rms' or 'layer'"),
-        ({"norm": "layer", "norm_offset": 1.0}, "norm_offset belongs to norm 'rms'"),
+        ({"norm": "layer", "norm_offset": 1.0}, "norm_offset is only for norm 'rms'"),
         ({"activation": "swish"}, "activation 'swish' is not one of silu, "),
         ({"ropes": (None,)}, "ropes has 1 entries for 2 layers"),
         ({"windows": (3, 3, 3)}, "windows has 3 entries for 2 layers"),

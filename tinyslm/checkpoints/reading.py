@@ -1,4 +1,4 @@
-"""Read a model from a directory with config.json and one or several safetensors files."""
+"""Reading of a model from a directory with config.json and one or several safetensors files."""
 
 import os
 from dataclasses import replace
@@ -36,7 +36,7 @@ def load_model(path: str | Path, weights: str = "float32") -> Module:
 
     weights: the form of the weights of linear layers and embeddings in memory:
     "float32": dense arrays.
-    "int8": quantized like `recipes.Quantize` does, one byte each. Loading needs no more memory than the loaded model.
+    "int8": quantized as by `recipes.Quantize`, one byte each. Loading needs no more memory than the loaded model.
     "mapped": memory-mapped in the stored precision, and upcast for each product. The files must not change.
     Norms, biases and routers of mixtures are always float32. Compressed modules keep the form in which they were saved.
 
@@ -56,8 +56,8 @@ def outline_model(path: str | Path) -> Module:
     return _read(path)
 
 
-def _read(path, hold=None):
-    """The model with its weights in one of FORMS, or its outline if `hold` is None."""
+def _read(path, make_module=None):
+    """The model with its weights in one of FORMS, or its outline if `make_module` is None."""
     directory = Path(path)
     if not os.path.isdir(directory):
         problem = "is a file, expected a directory" if os.path.exists(directory) else "no such directory"
@@ -80,7 +80,7 @@ def _read(path, hold=None):
         flags["gamma_beta_names"] = any(name.endswith(tuple(family.renamed)) for name in stored)
     config = replace(config, without_prefix=without_prefix, tie_word_embeddings=tied, **flags)
     tensors = (without_head if tied else with_head_bias)(tensors, family, without_prefix)
-    return _fill(family, config, compressed, tensors, where, hold)
+    return _fill(family, config, compressed, tensors, where, make_module)
 
 
 def stored_tensors(directory: str | Path) -> dict[str, StoredTensor]:
@@ -132,8 +132,8 @@ def _check_counts(config, tensors, where):
         raise ConfigError(f"{where}: has {parts} layers or experts, but the files have only {len(tensors)} tensors")
 
 
-def _fill(family, config, compressed, tensors, where, hold):
-    """The model with the values of the tensors, or with zeros if `hold` is None (outline)."""
+def _fill(family, config, compressed, tensors, where, make_module):
+    """The model with the values of the tensors, or with zeros if `make_module` is None (outline)."""
     outline = shape_model(config)
     replaceable = named_modules(outline, REPLACEABLE)
     for path in compressed.keys() - replaceable.keys():
@@ -142,7 +142,7 @@ def _fill(family, config, compressed, tensors, where, hold):
         )
     arrays = {path: array for path, array in named_arrays(outline).items() if path.rpartition(".")[0] not in compressed}
     shapes = {path: array.shape for path, array in arrays.items()}
-    modules, unread = _restored(compressed, replaceable, tensors, where, is_outline=hold is None)
+    modules, unread = _restored(compressed, replaceable, tensors, where, is_outline=make_module is None)
     stored = {}
     for name, mapping in tensor_mappings(family, shapes, config.without_prefix).items():
         tensor = _checked(unread.pop(name, None), name, mapping.stored_shape(shapes), where.parent)
@@ -153,15 +153,15 @@ def _fill(family, config, compressed, tensors, where, hold):
                 f"{tensor.file}: unknown tensor {shown(name)}, which does not exist in this {config.family} model"
             )
     numbers = {}
-    if hold is not None:
-        modules |= _held(hold, outline, stored)
+    if make_module is not None:
+        modules |= _modules_in_format(make_module, outline, stored)
         numbers = {path: tensor.read(np.float32) for path, tensor in stored.items()}
     model = map_modules(lambda path, module: modules.get(path, module), outline, REPLACEABLE)
     return map_arrays(lambda path, array: numbers.get(path, array), model)
 
 
-def _held(hold, outline, stored):
-    """{path: module} of linear layers and embeddings in the form of `hold`. Removes their tensors from `stored`.
+def _modules_in_format(make_module, outline, stored):
+    """{path: module} of linear layers and embeddings in the form of `make_module`. Removes their tensors from `stored`.
 
     Routers are excluded: they are small, and rounding them can change the choice of experts.
     """
@@ -172,8 +172,8 @@ def _held(hold, outline, stored):
         module, _, name = path.rpartition(".")
         if module in plain:
             tensors.setdefault(module, {})[name] = stored.pop(path)
-    held = map_in_threads(lambda path: hold(plain[path], tensors[path]), tensors)
-    return dict(zip(tensors, held, strict=True))
+    made = map_in_threads(lambda path: make_module(plain[path], tensors[path]), tensors)
+    return dict(zip(tensors, made, strict=True))
 
 
 def _restored(compressed, replaceable, tensors, where, is_outline):

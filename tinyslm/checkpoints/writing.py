@@ -1,4 +1,4 @@
-"""Write a model as a directory that transformers loads. Compressed models are read back by `load_model` only."""
+"""Writing of a model as a directory that transformers loads. Compressed models are read back by `load_model` only."""
 
 import json
 from dataclasses import replace

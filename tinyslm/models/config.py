@@ -10,7 +10,7 @@ from tinyslm.ops import Rope
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Configuration of a decoder. Fields are named as in Hugging Face transformers, if they exist there.
+    """Configuration of a decoder. Field names as in Hugging Face transformers. Letters: see `tinyslm`.
 
     `ropes` and `windows` hold one entry per layer, because the layers of a model can differ.
     """
@@ -61,7 +61,7 @@ class DecoderConfig:
             f"num_key_value_heads {self.num_key_value_heads}",
         )
         check(self.norm in ("rms", "layer"), f"norm is {self.norm!r}, expected 'rms' or 'layer'")
-        check(self.norm == "rms" or not self.norm_offset, "norm_offset belongs to norm 'rms'")
+        check(self.norm == "rms" or not self.norm_offset, "norm_offset is only for norm 'rms'")
         for name in ("ropes", "windows"):
             entries = getattr(self, name) or (None,) * self.num_hidden_layers
             object.__setattr__(self, name, tuple(entries))

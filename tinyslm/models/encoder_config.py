@@ -8,7 +8,7 @@ from tinyslm.models.config_checks import check_common, require
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Configuration of an encoder. Fields are named as in Hugging Face transformers, if they exist there.
+    """Configuration of an encoder. Field names as in Hugging Face transformers. Letters: see `tinyslm`.
 
     Sources: Devlin et al. 2019 (BERT), section 3; Sanh et al. 2019 (DistilBERT), section 3, without token types and
     pooler.

@@ -8,7 +8,7 @@ from tinyslm.models.config_checks import check_common, require
 
 @dataclass(frozen=True)
 class EncoderDecoderConfig:
-    """Configuration of T5 1.0 or 1.1. Fields are named as in Hugging Face transformers, if they exist there.
+    """Configuration of T5 1.0 or 1.1. Field names as in Hugging Face transformers. Letters: see `tinyslm`.
 
     Sources: Raffel et al. 2020, section 2.1; Shazeer 2020, section 2, for the gated feed-forward layer. No paper
     describes the untied head and the missing `output_scale` of version 1.1: they are in the published code.

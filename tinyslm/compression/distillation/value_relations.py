@@ -16,10 +16,10 @@ from tinyslm.errors import DataError
 def value_relation_loss(
     student_values: np.ndarray, teacher_values: np.ndarray, *, mask: np.ndarray | None = None
 ) -> float:
-    """Mean over heads and tokens of KL(softmax(V_T V_T^T / sqrt(D_T)) || softmax(V_S V_S^T / sqrt(D_S))), in nats.
+    """MiniLM's value-relation loss: KL(softmax(V_T V_T^T / sqrt(D_T)) || softmax(V_S V_S^T / sqrt(D_S))), in nats.
 
-    Head sizes may differ. The loss is invariant to an orthogonal transformation of the values of a head. The teacher
-    receives no gradient.
+    The loss is the mean over heads and tokens. Head sizes may differ. The loss is invariant to an orthogonal
+    transformation of the values of a head. The teacher receives no gradient.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Calibration of ranges: the values that the codes cover, by min-max, percentile, mean square error or entropy.
+"""Calibration of quantization ranges by min-max, percentile, mean square error or entropy.
 
 A range is (lowest, highest) and always includes 0. Values outside are clipped to its ends. A smaller range has smaller
 steps: less rounding error for most values, more clipping error for a few.
@@ -15,14 +15,14 @@ from tinyslm.errors import ConfigError
 
 METHODS = ("min_max", "percentile", "mean_square_error", "entropy")
 CLIP_RATIOS = np.linspace(0.02, 1, 50)  # fractions of the whole range, 1 among them
-BINS = 2048  # of the histogram of magnitudes
+BINS = 2048  # number of bins in the histogram of magnitudes
 
 
 @checked(x=finite_floats, method=one_of(*METHODS))
 def choose_range(
     x: np.ndarray, method: str = "min_max", *, percentile: float = 99.9, bits: int = 8, symmetric: bool = True
 ) -> tuple[np.floating, np.floating]:
-    """The range of values that the codes should cover.
+    """Range (lowest, highest) of the values that the codes represent, chosen by one of four methods.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def choose_range(
         return _percentile_range(x, percentile, symmetric)
     if method == "mean_square_error":
         errors = [_rounding_error(x, r * lowest, r * highest, bits, symmetric) for r in CLIP_RATIOS.astype(x.dtype)]
-        ratio = x.dtype.type(CLIP_RATIOS[len(errors) - 1 - np.argmin(errors[::-1])])  # of equal ones the largest
+        ratio = x.dtype.type(CLIP_RATIOS[len(errors) - 1 - np.argmin(errors[::-1])])  # ties: largest
         return ratio * lowest, ratio * highest
     if method == "entropy":
         threshold = x.dtype.type(entropy_threshold(x, bits))
@@ -133,7 +133,7 @@ def entropy_threshold(x: np.ndarray, bits: int = 8) -> float:
     Returns
     -------
     float
-        The upper edge of bin i with the smallest KL(P || Q), in the unit of x; of equal ones the largest. 0 if x is 0.
+        The upper edge of bin i with the smallest KL(P || Q), in the unit of x; ties: the largest i. 0 if x is 0.
 
     References
     ----------

@@ -23,7 +23,7 @@ SUBLAYER_OUTPUTS = ("attention.output", "cross_attention.output", "feed_forward.
 
 @dataclass(frozen=True)
 class DropLayers:
-    """Remove the least important layers. `KeepLayers` instead keeps the layers with given numbers.
+    """Remove the least important layers. `KeepLayers` instead keeps the layers with the given indices.
 
     Parameters
     ----------
