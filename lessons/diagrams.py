@@ -16,7 +16,7 @@ FACES = {  # kind of box: (face, edge, line style); the kinds differ without col
 
 def canvas(width, height):
     """Axes without frame, in inches: a box of width 1 is one inch wide."""
-    figure = plt.figure(figsize=(width, height))
+    figure = plt.figure(figsize=(width, height), layout="none")  # these axes fill the figure
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(0, height))
     axes.axis("off")
