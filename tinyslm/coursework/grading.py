@@ -8,7 +8,7 @@ The file has the fields that Gradescope reads: `score`, `max_score`, and `tests`
 `status`.
 
 nbgrader: a solution cell begins with `%%writefile magnitude_mask.py` and contains the stub, with the function bodies
-between `### BEGIN SOLUTION` and `### END SOLUTION`. The test cell is worth as many points as the exercise has marks. It
+between `### BEGIN SOLUTION` and `### END SOLUTION`. The test cell is worth the number of marks of the exercise. It
 imports `grade` from this module, and ends with `grade("magnitude_mask.py")["score"]`. nbgrader takes this number as
 partial credit.
 """
@@ -74,7 +74,7 @@ def exercises_in(path) -> list[Exercise]:
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     found = [e for e in exercises().values() if not e.writes_tests and defined & set(e.names)]
     if not found:
-        raise ConfigError(f"{path} defines no function that an exercise asks for (`tinyslm exercise list`)")
+        raise ConfigError(f"{path} defines no function of an exercise (`tinyslm exercise list`)")
     return found
 
 
@@ -87,7 +87,7 @@ def grade(path, *, exercise=None, seed=0, seconds=SECONDS, gigabytes=GIGABYTES) 
     """
     chosen = [find_exercise(exercise)] if exercise else exercises_in(path)
     if any(each.writes_tests for each in chosen):
-        raise ConfigError(f"{exercise} asks for properties: use grade-tests")
+        raise ConfigError(f"the solution of {exercise} is a file of properties: use grade-tests")
     began = time.monotonic()
     wanted = list(dict.fromkeys(found for each in chosen for found in properties_of(each)))
     required = [name for each in chosen for name in each.names]

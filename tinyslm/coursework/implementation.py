@@ -29,7 +29,7 @@ PACKAGES = (
 )
 MODULE_NAME = "implementation_under_test"
 
-_own: dict[str, Callable] = {}  # {name: function of the file}
+_file_functions: dict[str, Callable] = {}  # {name: function of the file}
 
 
 def use(path, required=()):
@@ -42,15 +42,15 @@ def use(path, required=()):
     module = importlib.util.module_from_spec(spec)
     sys.modules[MODULE_NAME] = module
     spec.loader.exec_module(module)
-    _own.clear()
+    _file_functions.clear()
     for name, value in vars(module).items():
         if callable(value) and getattr(value, "__module__", None) == MODULE_NAME:
-            _own[name] = value
+            _file_functions[name] = value
     for name in required:
-        _own.setdefault(name, _not_written(name))
+        _file_functions.setdefault(name, _missing_function(name))
 
 
-def _not_written(name):
+def _missing_function(name):
     def call(*arguments, **settings):
         raise NotImplementedError(f"the file does not define {name}")
 
@@ -59,8 +59,8 @@ def _not_written(name):
 
 def __getattr__(name):
     """The function with this name, from the file or from the first package that has it."""
-    if name in _own:
-        return _own[name]
+    if name in _file_functions:
+        return _file_functions[name]
     for package in PACKAGES:
         found = getattr(importlib.import_module(package), name, None)
         if found is not None:

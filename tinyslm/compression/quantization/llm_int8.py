@@ -20,7 +20,7 @@ THRESHOLD = 6.0  # Dettmers et al. 2022, section 3.2
 
 
 def outlier_features(maxima: Array, threshold: float = THRESHOLD) -> Array:
-    """Which features are outliers.
+    """Mask of the outlier features: their largest magnitude is above the threshold.
 
     Parameters
     ----------
