@@ -96,7 +96,7 @@ def test_invalid_arguments_are_refused():
             n_m_mask(np.ones((4, 8)), n, m)
     with pytest.raises(DataError, match="finite"):
         n_m_mask(np.full((2, 4), np.nan), 2, 4)
-    with pytest.raises(DataError, match="must keep 2 of every .* weights, found a group with 3"):
+    with pytest.raises(DataError, match=r"must keep 2 of every .* weights, found a group with 3"):
         pack_n_m(np.ones((1, 4)), np.array([[True, True, True, False]]), 2, 4)
     for pattern in ("2", "4:2", "2:2", "0:4", "a:b", "2:4:8", "", "-1:4", 24):
         with pytest.raises(ConfigError, match="pattern"):
