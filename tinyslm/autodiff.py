@@ -17,6 +17,8 @@ Source: Griewank & Walther, Evaluating Derivatives, 2nd ed. 2008, section 3.2 (r
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -63,7 +65,16 @@ def value_of(x):
     return x.value if isinstance(x, Traced) else x
 
 
-def differentiable(function):
+class Operation(Protocol):
+    """A differentiable operation, made by `differentiable`."""
+
+    with_vjp: Callable[..., Any]  # the undecorated function, which returns (output, vjp)
+
+    def __call__(self, *inputs: Any, **settings: Any) -> Any:
+        """The output; it is on the tape if an input is."""
+
+
+def differentiable(function: Callable) -> Operation:
     """Decorator that makes a differentiable operation of a function that returns (output, vjp).
 
     Called with arrays, the operation returns the output. Called with traced values, it also records itself on their
@@ -77,8 +88,8 @@ def differentiable(function):
 
     Returns
     -------
-    callable
-        The operation. Its attribute `with_vjp` is the undecorated function.
+    Operation
+        Its attribute `with_vjp` is the undecorated function.
 
     References
     ----------
@@ -97,7 +108,7 @@ def differentiable(function):
     """
 
     @functools.wraps(function)
-    def operation(*inputs, **settings):
+    def operation(*inputs: Any, **settings: Any) -> Any:
         if Traced not in map(type, inputs):
             return function(*inputs, **settings)[0]
         tape = next(x.tape for x in inputs if isinstance(x, Traced))
@@ -106,8 +117,8 @@ def differentiable(function):
         tape.append((traced, inputs, vjp))
         return traced
 
-    operation.with_vjp = function
-    return operation
+    operation.with_vjp = function  # type: ignore[attr-defined]
+    return operation  # type: ignore[return-value]
 
 
 def backward(tape, output):
@@ -127,7 +138,7 @@ def backward(tape, output):
     return gradients
 
 
-def value_and_grad(loss_function):
+def value_and_grad(loss_function: Callable) -> Callable:
     """Function that returns the loss and its gradients with respect to the parameters of a model.
 
     Parameters
@@ -229,7 +240,7 @@ def select(x, *, index):
     return x[index], vjp
 
 
-def check_gradient(operation, *inputs, seed: int = 0, step: float = 1e-6, **settings) -> float:
+def check_gradient(operation: Operation, *inputs: Any, seed: int = 0, step: float = 1e-6, **settings: Any) -> float:
     """Largest relative error of a vjp against central differences, over all inputs with a gradient.
 
     The scalar is the product of the output with a random direction. The plain sum of the output is not suitable: for

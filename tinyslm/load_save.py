@@ -1,6 +1,7 @@
 """Load and save a model together with its tokenizer."""
 
 from pathlib import Path
+from typing import Any
 
 from tinyslm.checkpoints import load_model, save_model
 from tinyslm.errors import CheckpointError
@@ -28,7 +29,7 @@ def find_directory(path: str | Path) -> Path:
     return directory
 
 
-def load(path: str | Path, weights: str = "float32"):
+def load(path: str | Path, weights: str = "float32") -> tuple[Any, Any]:
     """A model and its tokenizer, from a Hugging Face directory or a built-in name.
 
     Parameters
@@ -67,7 +68,7 @@ def load(path: str | Path, weights: str = "float32"):
     return load_model(directory, weights), load_tokenizer(tokenizer_file) if tokenizer_file.exists() else None
 
 
-def save(path: str | Path, model: Module, tokenizer=None) -> None:
+def save(path: str | Path, model: Module, tokenizer: Any = None) -> None:
     """Write a directory with config.json, model.safetensors and tokenizer.json, completely or not at all.
 
     Hugging Face transformers loads the directory of a dense model. `load` reads every model back bit for bit.

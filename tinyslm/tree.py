@@ -111,7 +111,7 @@ def map_parameters(function, tree, otherwise=lambda path, array: array) -> Any:
     return _walk(choose, tree, "", False)
 
 
-def named_arrays(tree) -> dict[str, Array]:
+def named_arrays(tree: Any) -> dict[str, Array]:
     """All arrays of a model, or of its gradients, by module path.
 
     Parameters

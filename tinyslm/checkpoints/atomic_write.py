@@ -3,8 +3,10 @@
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from tinyslm.errors import Error
 
@@ -34,7 +36,7 @@ def flush_to_disk(path: str | Path) -> None:
 
 
 @contextmanager
-def atomic_file(path: str | Path):
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """Open a temporary binary file beside `path`; when the block ends without an exception it becomes `path`.
 
     Symbolic links are followed. Raises Error if it cannot be written, or exists and is not a regular file.
@@ -68,7 +70,7 @@ def check_new_directory(path: str | Path) -> None:
 
 
 @contextmanager
-def atomic_directory(path: str | Path):
+def atomic_directory(path: str | Path) -> Iterator[Path]:
     """Make a temporary directory beside `path`; when the block ends without an exception it becomes `path`.
 
     Raises Error if `path` exists and is not an empty directory, or cannot be written.

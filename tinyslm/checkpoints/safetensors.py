@@ -12,6 +12,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     bits: np.ndarray  # mapped from the file, read-only; bfloat16 and booleans as unsigned integers
 
-    def read(self, dtype=None) -> np.ndarray:
+    def read(self, dtype: Any = None) -> np.ndarray:
         """The numbers as a new array: converted to `dtype`, or as stored (bfloat16 as float32) if it is None."""
         array = np.empty(self.shape, self.zeros().dtype if dtype is None else dtype)
         stored, out = np.atleast_1d(self.bits, array)
@@ -144,7 +145,9 @@ def _check_coverage(path, header, size):
         raise CheckpointError(f"{path}: the tensors end at byte {position} of the data, found {size} bytes")
 
 
-def write_safetensors(path: str | Path, tensors: dict[str, np.ndarray], stored_as: dict[str, str] | None = None):
+def write_safetensors(
+    path: str | Path, tensors: dict[str, np.ndarray], stored_as: dict[str, str] | None = None
+) -> None:
     """Write {name: array} atomically.
 
     stored_as: {name: floating dtype of the format, such as "F16"} for arrays that are converted.

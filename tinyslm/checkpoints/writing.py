@@ -57,8 +57,12 @@ def checkpoint_tensors(tree: Module) -> dict[str, Array]:
 
 
 def save_model(
-    path: str | Path, model: Module, tokenizer=None, dtype: str = "float32", records: dict[str, Any] | None = None
-):
+    path: str | Path,
+    model: Module,
+    tokenizer: Any = None,
+    dtype: str = "float32",
+    records: dict[str, Any] | None = None,
+) -> None:
     """Write a directory with config.json, model.safetensors and tokenizer.json, completely or not at all.
 
     dtype: dtype of the stored weights: "float32", "float16" or "bfloat16"; compressed modules keep their own dtypes.

@@ -1,6 +1,7 @@
 """Model size: parameters, non-zeros, bits, bytes and multiply-adds, counted from the arrays of the model."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Footprint:
     multiply_adds: int
 
 
-def footprint(model) -> Footprint:
+def footprint(model: Any) -> Footprint:
     """Count parameters, non-zeros, bits, bytes and multiply-adds per token of a model.
 
     Parameters

@@ -1,7 +1,9 @@
 """Speed in tokens per second of prompt processing and of generation: median and quartiles."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,13 +26,13 @@ class Speed:
 
 
 def measure_speeds(
-    models,
+    models: list,
     *,
     prompt_length: int = 128,
     new_tokens: int = 32,
     rounds: int = 9,
     seed: int = 0,
-    progress=lambda text: None,
+    progress: Callable[[str], Any] = lambda text: None,
 ) -> list[tuple[Speed, Speed]]:
     """(prompt speed, generation speed) of each model, batch size 1: a random prompt, then greedy decoding with a cache.
 

@@ -1,5 +1,7 @@
 """The loss of a model on documents, in nats per token."""
 
+from typing import Any
+
 import numpy as np
 
 from tinyslm.errors import DataError
@@ -42,6 +44,6 @@ def document_nats(model, documents, tokens_per_batch: int = 2048) -> tuple[np.nd
     return totals, tokens
 
 
-def measure_loss(model, documents) -> LossEstimate:
+def measure_loss(model: Any, documents: list) -> LossEstimate:
     """The mean loss of a model on documents with its standard error. See `document_nats`."""
     return estimate_loss(*document_nats(model, documents))

@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def option_log_probabilities(model, context, options) -> tuple[np.ndarray, np.nd
     return sums, lengths
 
 
-def take_exam(model, tokenizer, questions, end_id: int, *, per_token: bool = False) -> ExamResult:
+def take_exam(model: Any, tokenizer: Any, questions: list, end_id: int, *, per_token: bool = False) -> ExamResult:
     """Answer every question with the most probable option.
 
     With per_token, log-probabilities are divided by the length in tokens. If several options are equally probable, the

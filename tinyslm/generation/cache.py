@@ -4,6 +4,8 @@ A pass over T new tokens then computes T rows of attention instead of S.
 Source: Shazeer 2019 (Fast Transformer Decoding), section 2.4.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tinyslm.errors import DataError
@@ -40,7 +42,7 @@ class KeyValueCache:
             store[layer][:, start:stop] = new
         return self.keys[layer][:, :stop], self.values[layer][:, :stop]
 
-    def keep(self, layer: int, compute) -> tuple[Array, Array]:
+    def keep(self, layer: int, compute: Callable) -> tuple[Array, Array]:
         """Keys and values of the source: `compute()` in the first pass, the stored result in all later ones."""
         if layer not in self.source:
             self.source[layer] = compute()

@@ -1,6 +1,6 @@
 """Autoregressive generation: predict the next token, append it, repeat."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ def generate(
     top_p: float | None = None,
     seed: int | None = None,
     attention_mask: Array | None = None,
-    stop_tokens=(),
+    stop_tokens: Iterable[int] = (),
     cache: str = "exact",
 ) -> Array:
     """Generate new tokens with a key/value cache.
@@ -95,7 +95,7 @@ def stream(
     top_p: float | None = None,
     seed: int | None = None,
     attention_mask: Array | None = None,
-    stop_tokens=(),
+    stop_tokens: Iterable[int] = (),
     cache: str = "exact",
 ) -> Iterator[Array]:
     """Yield the tokens of one step at a time, (B,) integers, at most max_new_tokens times.
@@ -120,7 +120,7 @@ def stream(
             return
 
 
-def end_tokens(config) -> tuple[int, ...]:
+def end_tokens(config: Any) -> tuple[int, ...]:
     """Token ids that end a text of this model: none, one, or several."""
     ends = config.eos_token_id
     return () if ends is None else tuple(np.atleast_1d(ends).tolist())

@@ -1,9 +1,13 @@
 """Key/value cache in 8 bits, with one scale per token and head."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from tinyslm.compression.quantization import QuantizedArray, quantize
 from tinyslm.generation.cache import KeyValueCache
+from tinyslm.tree import Array
 
 
 class QuantizedKeyValueCache:
@@ -31,12 +35,12 @@ class QuantizedKeyValueCache:
         for part in self.parts.values():
             part.length = length
 
-    def extend(self, layer, key, value):
+    def extend(self, layer: int, key: Array, value: Any) -> tuple[Array, ...]:
         """As `KeyValueCache.extend`: (B, T, G, D) twice -> (B, S, G, D) twice, rounded."""
         key, value = self._quantize(key), self._quantize(value)
         return self._dequantize({name: part.extend(layer, key[name], value[name]) for name, part in self.parts.items()})
 
-    def keep(self, layer, compute):
+    def keep(self, layer: int, compute: Callable) -> tuple[Array, ...]:
         """As `KeyValueCache.keep`: keys and values of the source, computed once and rounded."""
         if layer not in self.parts["codes"].source:
             key, value = (self._quantize(array) for array in compute())
@@ -44,11 +48,11 @@ class QuantizedKeyValueCache:
                 part.source[layer] = key[name], value[name]
         return self._dequantize({name: part.source[layer] for name, part in self.parts.items()})
 
-    def advance(self, count):
+    def advance(self, count: int) -> None:
         """Add `count` to the length."""
         self.length += count
 
-    def repeat(self, times):
+    def repeat(self, times: int) -> "QuantizedKeyValueCache":
         """As `KeyValueCache.repeat`."""
         repeated = QuantizedKeyValueCache(self.capacity, symmetric="zero_point" not in self.parts)
         repeated.parts = {name: part.repeat(times) for name, part in self.parts.items()}

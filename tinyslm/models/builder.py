@@ -1,6 +1,7 @@
 """Build a model from a configuration: with random weights, or with shapes only."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ def build_model(config: Config, make: Callable) -> Module:
     return BUILDERS[type(config)](config, make)
 
 
-def random_model(config: Config, seed: int = 0, dtype=np.float32, deviation: float | None = None) -> Module:
+def random_model(config: Config, seed: int = 0, dtype: Any = np.float32, deviation: float | None = None) -> Module:
     """Model with random initial weights: normal with standard deviation `deviation`, gains 1, biases 0.
 
     deviation: 1 / sqrt(C) by default. The usual value 0.02 is about 1 / sqrt(C) for C = 2048. In a narrow model, 0.02

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinyslm import ops
 from tinyslm.errors import DataError
@@ -25,7 +26,14 @@ class Decoder(Module):
     position_embedding: Embedding | None = None
 
     def __call__(
-        self, token_ids, attention_mask=None, *, position_ids=None, cache=None, last_only=False, observe=None
+        self,
+        token_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        *,
+        position_ids: ArrayLike | None = None,
+        cache: Any = None,
+        last_only: bool = False,
+        observe: Callable[[str, Any], Any] | None = None,
     ) -> Array:
         """token_ids: (B, T) integers -> logits (B, T, V); with last_only the logits (B, 1, V) of the last position.
 
@@ -39,7 +47,15 @@ class Decoder(Module):
             observe("logits", logits)
         return logits
 
-    def hidden_states(self, token_ids, attention_mask=None, *, position_ids=None, cache=None, observe=None) -> Array:
+    def hidden_states(
+        self,
+        token_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        *,
+        position_ids: ArrayLike | None = None,
+        cache: Any = None,
+        observe: Callable[[str, Any], Any] | None = None,
+    ) -> Array:
         """Final hidden states, after the final norm: (B, T, C). Arguments as `__call__`."""
         past = 0 if cache is None else cache.length
         token_ids, attention_mask = self.check_inputs(token_ids, attention_mask, past)
@@ -72,7 +88,9 @@ class Decoder(Module):
             logits = ops.softcap(logits, cap=self.config.logit_softcap)
         return logits
 
-    def check_inputs(self, token_ids, attention_mask=None, past: int = 0) -> tuple[Array, Array | None]:
+    def check_inputs(
+        self, token_ids: ArrayLike, attention_mask: ArrayLike | None = None, past: int = 0
+    ) -> tuple[Array, Array | None]:
         """Return token_ids and attention_mask as arrays. Raises DataError if they are invalid for the model.
 
         past: number of cached tokens.

@@ -1,8 +1,10 @@
 """Encoder-only transformer with bidirectional attention (BERT, DistilBERT)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinyslm import ops
 from tinyslm.errors import ConfigError, DataError
@@ -29,7 +31,14 @@ class Encoder(Module):
     masked_lm_head: MaskedLMHead | None = None
     head: Linear | None = None
 
-    def __call__(self, token_ids, attention_mask=None, *, token_type_ids=None, observe=None) -> Array:
+    def __call__(
+        self,
+        token_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        *,
+        token_type_ids: ArrayLike | None = None,
+        observe: Callable[[str, Any], Any] | None = None,
+    ) -> Array:
         """token_ids: (B, T) integers -> logits (B, T, V), or states (B, T, C) without a masked-LM head.
 
         attention_mask: (B, T), 0 for padding;  token_type_ids: (B, T), 0 everywhere if None. Positions count from the
@@ -44,7 +53,14 @@ class Encoder(Module):
             observe("logits", logits)
         return logits
 
-    def hidden_states(self, token_ids, attention_mask=None, *, token_type_ids=None, observe=None) -> Array:
+    def hidden_states(
+        self,
+        token_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        *,
+        token_type_ids: ArrayLike | None = None,
+        observe: Callable[[str, Any], Any] | None = None,
+    ) -> Array:
         """Final hidden states: (B, T, C). Arguments as `__call__`."""
         token_ids = check_token_ids(token_ids, self.config.vocab_size)
         check_length(token_ids.shape[1], self.config.max_position_embeddings)
@@ -78,7 +94,7 @@ class Encoder(Module):
         """Whether input and output embeddings are tied."""
         return self.masked_lm_head is not None and self.head is None
 
-    def _check_token_types(self, token_type_ids, shape):
+    def _check_token_types(self, token_type_ids, shape) -> Array:
         """token_type_ids as an array of this shape (B, T), zeros for None. Raises DataError if they do not fit."""
         kinds = self.config.type_vocab_size
         if token_type_ids is None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinyslm.errors import DataError
 from tinyslm.models.encoder_decoder_config import EncoderDecoderConfig
@@ -45,7 +46,14 @@ class EncoderDecoder(Module):
     decoder: Stack
     head: Linear | None = None
 
-    def __call__(self, token_ids, attention_mask=None, *, decoder_token_ids=None, observe=None) -> Array:
+    def __call__(
+        self,
+        token_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        *,
+        decoder_token_ids: ArrayLike | None = None,
+        observe: Callable[[str, Any], Any] | None = None,
+    ) -> Array:
         """token_ids: (B, S), decoder_token_ids: (B, T) integers -> logits (B, T, V).
 
         attention_mask: (B, S), 0 for padding of the source, on either side. decoder_token_ids begin with
@@ -56,18 +64,39 @@ class EncoderDecoder(Module):
         source = self.encode(token_ids, attention_mask, observe=observe)
         return self.decode(decoder_token_ids, source, attention_mask, observe=observe)
 
-    def hidden_states(self, token_ids, attention_mask=None, *, decoder_token_ids=None, observe=None) -> Array:
+    def hidden_states(
+        self,
+        token_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        *,
+        decoder_token_ids: ArrayLike | None = None,
+        observe: Callable[[str, Any], Any] | None = None,
+    ) -> Array:
         """The decoder's final hidden states, after its final norm: (B, T, C). Arguments as `__call__`."""
         source = self.encode(token_ids, attention_mask, observe=observe)
         return self._decoder_states(decoder_token_ids, source, attention_mask, None, observe)
 
-    def encode(self, token_ids, attention_mask=None, *, observe=None) -> Array:
+    def encode(
+        self,
+        token_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        *,
+        observe: Callable[[str, Any], Any] | None = None,
+    ) -> Array:
         """The encoder's final hidden states: (B, S) integers -> (B, S, C)."""
         token_ids = check_token_ids(token_ids, self.config.vocab_size)
         attention_mask = check_mask(attention_mask, token_ids.shape)
         return self.encoder(self.embedding(token_ids), attention_mask, name="encoder", observe=observe)
 
-    def decode(self, decoder_token_ids, source: Array, attention_mask=None, *, cache=None, observe=None) -> Array:
+    def decode(
+        self,
+        decoder_token_ids: ArrayLike | None,
+        source: Array,
+        attention_mask: ArrayLike | None = None,
+        *,
+        cache: Any = None,
+        observe: Callable[[str, Any], Any] | None = None,
+    ) -> Array:
         """Logits (B, T, V) of the token after each of decoder_token_ids (B, T), given the encoder's states (B, S, C).
 
         cache: keys and values of earlier tokens, which decoder_token_ids continue, for the same source.

@@ -1,13 +1,16 @@
 """Training losses: next-token, masked-token and sequence-to-sequence cross entropy."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinyslm import ops
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.tree import Array, Module
 
 
-def next_token_loss(model: Module, token_ids, labels=None, **inputs) -> float:
+def next_token_loss(model: Module, token_ids: ArrayLike, labels: ArrayLike | None = None, **inputs: Any) -> float:
     """Mean cross entropy of predicting token t + 1 from tokens 0 to t (causal language modelling).
 
     Parameters
@@ -53,7 +56,7 @@ def following_labels(labels: Array) -> Array:
     return following
 
 
-def masked_token_loss(model: Module, token_ids, labels, **inputs) -> float:
+def masked_token_loss(model: Module, token_ids: ArrayLike, labels: ArrayLike, **inputs: Any) -> float:
     """Mean cross entropy of predicting the true tokens at the masked positions (masked language modelling).
 
     Parameters
@@ -94,7 +97,9 @@ def masked_token_loss(model: Module, token_ids, labels, **inputs) -> float:
     return ops.cross_entropy(model.predict(model.hidden_states(token_ids, **inputs)), np.asarray(labels))
 
 
-def sequence_to_sequence_loss(model: Module, token_ids, labels, attention_mask=None) -> float:
+def sequence_to_sequence_loss(
+    model: Module, token_ids: ArrayLike, labels: ArrayLike, attention_mask: ArrayLike | None = None
+) -> float:
     """Mean cross entropy of predicting the labels from a source text, with teacher forcing.
 
     Parameters

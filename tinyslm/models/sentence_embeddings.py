@@ -1,13 +1,14 @@
 """Sentence embeddings: one vector of length 1 per text, by mean pooling."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinyslm.errors import DataError
 from tinyslm.models.input_checks import check_mask
 from tinyslm.tree import Array
 
 
-def sentence_embeddings(states: Array, attention_mask=None) -> Array:
+def sentence_embeddings(states: Array, attention_mask: ArrayLike | None = None) -> Array:
     """Mean of each text's hidden states over its real tokens, divided by the L2 norm of the mean.
 
     The dot product of two such vectors is the cosine similarity of their texts.

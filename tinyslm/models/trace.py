@@ -1,12 +1,15 @@
 """Named intermediates of one forward pass."""
 
 import re
+from typing import Any
+
+from numpy.typing import ArrayLike
 
 from tinyslm.autodiff import value_of
 from tinyslm.tree import Array, Module
 
 
-def trace(model: Module, token_ids, **inputs) -> dict[str, Array]:
+def trace(model: Module, token_ids: ArrayLike, **inputs: Any) -> dict[str, Array]:
     """Named intermediates of one forward pass.
 
     Parameters

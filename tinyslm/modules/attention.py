@@ -6,7 +6,7 @@ from tinyslm import ops
 from tinyslm.autodiff import value_of
 from tinyslm.modules.forward_context import Context
 from tinyslm.modules.linear import Linear
-from tinyslm.tree import Module
+from tinyslm.tree import Array, Module
 
 
 class Attention(Module):
@@ -31,7 +31,7 @@ class Attention(Module):
     query_norm: Any = None
     key_norm: Any = None
 
-    def __call__(self, x, context: Context):
+    def __call__(self, x: Array, context: Context) -> Array:
         """x: (B, T, C) -> (B, T, C)."""
         context.observe("attention.input", x)
         B, T, _ = x.shape

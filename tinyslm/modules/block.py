@@ -7,7 +7,7 @@ from tinyslm.modules.cross_attention import CrossAttention
 from tinyslm.modules.feed_forward import FeedForward
 from tinyslm.modules.forward_context import Context
 from tinyslm.modules.mixture_of_experts import MixtureOfExperts
-from tinyslm.tree import Module
+from tinyslm.tree import Array, Module
 
 
 class Block(Module):
@@ -27,7 +27,7 @@ class Block(Module):
     cross_attention_norm: Any = None
     cross_attention: CrossAttention | None = None
 
-    def __call__(self, x, context: Context):
+    def __call__(self, x: Array, context: Context) -> Array:
         """x: (B, T, C) -> (B, T, C)."""
         output = self.attention(self.attention_norm(x), context)
         if self.attention_output_norm is not None:

@@ -6,7 +6,7 @@ from tinyslm import ops
 from tinyslm.autodiff import value_of
 from tinyslm.modules.forward_context import Context
 from tinyslm.modules.linear import Linear
-from tinyslm.tree import Module
+from tinyslm.tree import Array, Module
 
 
 class CrossAttention(Module):
@@ -22,7 +22,7 @@ class CrossAttention(Module):
     head_dim: int
     scale: float
 
-    def __call__(self, x, context: Context):
+    def __call__(self, x: Array, context: Context) -> Array:
         """x: (B, T, C) -> (B, T, C). Keys and values come from context.source (B, S, C)."""
         context.observe("cross_attention.input", x)
         context.observe("cross_attention.source", context.source)
@@ -44,7 +44,7 @@ class CrossAttention(Module):
         context.observe("cross_attention.mixed", mixed)
         return self.output(mixed)
 
-    def keys_and_values(self, source):
+    def keys_and_values(self, source: Array) -> tuple[Array, ...]:
         """Keys and values of the source: (B, S, C) -> twice (B, S, G, D)."""
         B, S, _ = source.shape
         return tuple(linear(source).reshape(B, S, -1, self.head_dim) for linear in (self.key, self.value))

@@ -20,7 +20,7 @@ class Embedding(WeightLayer):
 
     table: Array
 
-    def __call__(self, token_ids):
+    def __call__(self, token_ids: Array) -> Array:
         """token_ids: (...) integers -> (..., C)."""
         return ops.embedding(token_ids, self.table)
 
@@ -33,6 +33,6 @@ class Embedding(WeightLayer):
         """The (V, C) table."""
         return self.table
 
-    def as_head(self, x):
+    def as_head(self, x: Array) -> Array:
         """Logits, the dot products with every row of the table: (..., C) -> (..., V)."""
         return ops.linear(x, self.table)

@@ -3,7 +3,7 @@
 from tinyslm import ops
 from tinyslm.modules.forward_context import Context
 from tinyslm.modules.linear import Linear
-from tinyslm.tree import Module
+from tinyslm.tree import Array, Module
 
 
 class FeedForward(Module):
@@ -17,7 +17,7 @@ class FeedForward(Module):
     gate: Linear | None = None
     activation: str = "silu"
 
-    def __call__(self, x, context: Context | None = None, name="feed_forward"):
+    def __call__(self, x: Array, context: Context | None = None, name: str = "feed_forward") -> Array:
         """x: (..., C) -> (..., C). context: observes the intermediates, under the name of this layer in its block."""
         if context is not None:
             context.observe(f"{name}.input", x)

@@ -15,7 +15,7 @@ class SelectiveObserver:
     names: Container[str]
     receive: Callable[[str, Any], Any]
 
-    def __call__(self, name, value):
+    def __call__(self, name: str, value: Any) -> None:
         if name in self.names:
             self.receive(name, value)
 
@@ -46,24 +46,24 @@ class Context:
     layer: int = 0
     _tables: dict = field(default_factory=dict)
 
-    def rotary_tables(self, rope):
+    def rotary_tables(self, rope: ops.Rope) -> tuple[Array, Array]:
         """cos and sin of this pass's positions for one `Rope`. Layers with equal settings share the tables."""
         if rope not in self._tables:
             self._tables[rope] = ops.rotary_tables(rope, self.positions)
         return self._tables[rope]
 
-    def observe(self, name, value):
+    def observe(self, name: str, value: Any) -> None:
         """Pass an intermediate of the current block to the observer, as "layers.{layer}.{name}"."""
         if self.observer is not None:
             self.observer(f"{self.stack}layers.{self.layer}.{name}", value)
 
-    def observes(self, name) -> bool:
+    def observes(self, name: str) -> bool:
         """Whether the observer receives this intermediate of the current block. If not, the block can skip it."""
         if isinstance(self.observer, SelectiveObserver):
             return f"{self.stack}layers.{self.layer}.{name}" in self.observer.names
         return self.observer is not None
 
-    def run_blocks(self, blocks, x):
+    def run_blocks(self, blocks: list, x: Array) -> Array:
         """Apply the blocks in order: (B, T, C) -> (B, T, C), before the final norm.
 
         The observer receives the input of block i as "hidden_states.{i}". After the last block, the length of the cache
@@ -76,7 +76,7 @@ class Context:
             self.cache.advance(x.shape[1])
         return x
 
-    def observe_hidden_state(self, index, x):
+    def observe_hidden_state(self, index: int, x: Array) -> None:
         """Pass the residual stream (B, T, C) to the observer, as "hidden_states.{index}"."""
         if self.observer is not None:
             self.observer(f"{self.stack}hidden_states.{index}", x)

@@ -18,6 +18,6 @@ class MaskedLMHead(Module):
     bias: Array | None = None
     activation: str = "gelu"
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """x: (..., C) -> (..., C)."""
         return self.norm(ops.ACTIVATIONS[self.activation](self.transform(x)))

@@ -7,7 +7,7 @@ from tinyslm.autodiff import value_of
 from tinyslm.modules.feed_forward import FeedForward
 from tinyslm.modules.forward_context import Context
 from tinyslm.modules.linear import Linear
-from tinyslm.tree import Module
+from tinyslm.tree import Array, Module
 
 
 class MixtureOfExperts(Module):
@@ -20,7 +20,7 @@ class MixtureOfExperts(Module):
     experts: list[FeedForward]
     experts_per_token: int
 
-    def __call__(self, x, context: Context | None = None):
+    def __call__(self, x: Array, context: Context | None = None) -> Array:
         """x: (..., C) -> (..., C)."""
         if context is not None:
             context.observe("feed_forward.input", x)

@@ -11,7 +11,7 @@ class RMSNorm(Module):
     eps: float = 1e-6
     offset: float = 0.0
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """x: (..., C) -> (..., C)."""
         return ops.rms_norm(x, self.weight, eps=self.eps, offset=self.offset)
 
@@ -23,6 +23,6 @@ class LayerNorm(Module):
     bias: Array | None = None
     eps: float = 1e-5
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """x: (..., C) -> (..., C)."""
         return ops.layer_norm(x, self.weight, self.bias, eps=self.eps)

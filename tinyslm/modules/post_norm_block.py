@@ -4,7 +4,7 @@ from tinyslm.modules.attention import Attention
 from tinyslm.modules.feed_forward import FeedForward
 from tinyslm.modules.forward_context import Context
 from tinyslm.modules.normalization import LayerNorm
-from tinyslm.tree import Module
+from tinyslm.tree import Array, Module
 
 
 class PostNormBlock(Module):
@@ -18,7 +18,7 @@ class PostNormBlock(Module):
     feed_forward: FeedForward
     feed_forward_norm: LayerNorm
 
-    def __call__(self, x, context: Context):
+    def __call__(self, x: Array, context: Context) -> Array:
         """x: (B, T, C) -> (B, T, C)."""
         output = self.attention(x, context)
         context.observe("attention.output", output)

@@ -11,7 +11,7 @@ class RelativePositions(Module):
     max_distance: int
     bidirectional: bool
 
-    def __call__(self, query_slots, key_slots):
+    def __call__(self, query_slots: Array, key_slots: Array) -> Array:
         """query_slots: (T,);  key_slots: (S,);  returns (H, T, S)."""
         distance = key_slots[None, :] - query_slots[:, None]  # (T, S)
         buckets = ops.relative_position_buckets(

@@ -59,7 +59,7 @@ class LinearLayer(WeightLayer):
     a faster form than the product with the dense weight, and the sizes if its `matrix` field has another shape.
     """
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """x: (..., in) -> (..., out)."""
         return ops.linear(x, self.dense_weight(), self.bias)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy
 
-from tinyslm.autodiff import differentiable
+from tinyslm.autodiff import Operation, differentiable
 from tinyslm.tree import Array
 
 
@@ -16,7 +16,7 @@ def _sigmoid(x):
 
 
 @differentiable
-def silu(x: Array):
+def silu(x: Array) -> Array:
     """Sigmoid linear unit, x * sigmoid(x), also called swish.
 
     Parameters
@@ -52,7 +52,7 @@ def silu(x: Array):
 
 
 @differentiable
-def gelu(x: Array):
+def gelu(x: Array) -> Array:
     """Gaussian error linear unit, x * Phi(x), with the exact normal distribution function Phi (erf).
 
     Parameters
@@ -84,7 +84,7 @@ def gelu(x: Array):
 
 
 @differentiable
-def gelu_tanh(x: Array):
+def gelu_tanh(x: Array) -> Array:
     """Tanh approximation of GELU, 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
 
     GPT-2, Gemma and T5 use it. Hugging Face calls it "gelu_new" and "gelu_pytorch_tanh".
@@ -119,7 +119,7 @@ def gelu_tanh(x: Array):
 
 
 @differentiable
-def relu(x: Array):
+def relu(x: Array) -> Array:
     """Rectified linear unit, max(x, 0), with derivative 0 at 0.
 
     Parameters
@@ -141,7 +141,7 @@ def relu(x: Array):
 
 
 @differentiable
-def tanh(x: Array):
+def tanh(x: Array) -> Array:
     """Hyperbolic tangent.
 
     Parameters
@@ -173,7 +173,7 @@ ACTIVATIONS = {
 
 
 @differentiable
-def gated(gate: Array, up: Array, *, activation=silu):
+def gated(gate: Array, up: Array, *, activation: Operation = silu) -> Array:
     """Gated linear unit, activation(gate) * up: the gate scales the up projection elementwise.
 
     Parameters
@@ -206,7 +206,7 @@ def gated(gate: Array, up: Array, *, activation=silu):
 
 
 @differentiable
-def softcap(x: Array, *, cap: float):
+def softcap(x: Array, *, cap: float) -> Array:
     """Soft cap, cap * tanh(x / cap): about x for |x| much smaller than `cap`; its absolute value is at most `cap`.
 
     Parameters

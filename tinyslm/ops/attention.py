@@ -149,7 +149,7 @@ def attention(
     window: int | None = None,
     softcap: float | None = None,
     attention_mask: Array | None = None,
-):
+) -> Array:
     """Scaled dot-product attention, softmax(scale * q k^T + position_bias + mask) v.
 
     This is the definition. Modules call `chunked_attention`, which computes the same faster. The assignment

@@ -65,7 +65,7 @@ def chunked_attention(
     window: int | None = None,
     softcap: float | None = None,
     attention_mask: Array | None = None,
-):
+) -> Array:
     """Fast form of `attention`: same arguments, same output, same gradients, up to rounding.
 
     The r = H / G query heads of a group are stacked into one matrix product with their key head.

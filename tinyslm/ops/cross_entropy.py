@@ -31,7 +31,7 @@ def log_softmax(logits: Array) -> Array:
 
 
 @differentiable
-def cross_entropy(logits: Array, labels: Array):
+def cross_entropy(logits: Array, labels: Array) -> np.floating:
     """Mean over the predicted positions of -log softmax(logits)[label].
 
     Parameters

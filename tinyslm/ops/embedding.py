@@ -8,7 +8,7 @@ from tinyslm.tree import Array
 
 
 @differentiable
-def embedding(token_ids: Array, table: Array):
+def embedding(token_ids: Array, table: Array) -> Array:
     """Embedding lookup, y[..., :] = table[token_ids[...], :].
 
     It is a product with a one-hot matrix, y = O E, so its gradient is O^T dy: the row of a token that occurs several

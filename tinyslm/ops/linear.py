@@ -24,7 +24,7 @@ def rows_times_weight(rows, weight, out=None):
 
 
 @differentiable
-def linear(x: Array, weight: Array, bias: Array | None = None):
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """Linear map, y = x W^T + b.
 
     Parameters

@@ -7,7 +7,7 @@ from tinyslm.tree import Array
 
 
 @differentiable
-def rms_norm(x: Array, weight: Array, eps: float = 1e-6, offset: float = 0.0):
+def rms_norm(x: Array, weight: Array, eps: float = 1e-6, offset: float = 0.0) -> Array:
     """Root-mean-square normalization, y = (offset + w) * x / sqrt(mean(x^2) + eps).
 
     Parameters
@@ -52,7 +52,7 @@ def rms_norm(x: Array, weight: Array, eps: float = 1e-6, offset: float = 0.0):
 
 
 @differentiable
-def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 1e-5):
+def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 1e-5) -> Array:
     """Layer normalization, y = w * (x - mean(x)) / sqrt(var(x) + eps) + b, with the biased variance.
 
     It is the RMS norm of x - mean(x).

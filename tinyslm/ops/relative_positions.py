@@ -57,7 +57,7 @@ def relative_position_buckets(distance: Array, *, buckets: int, max_distance: in
 
 
 @differentiable
-def relative_position_bias(buckets: Array, table: Array):
+def relative_position_bias(buckets: Array, table: Array) -> Array:
     """Position bias of every head, bias[h, t, s] = table[buckets[t, s], h].
 
     Parameters

@@ -133,7 +133,7 @@ def _rotate(x, cos, sin):
 
 
 @differentiable
-def rotary(x: Array, *, cos: Array, sin: Array):
+def rotary(x: Array, *, cos: Array, sin: Array) -> Array:
     """Rotate the first R dimensions of every head by the angles of its position.
 
     The vjp is the inverse rotation, which is the transpose.

@@ -37,7 +37,7 @@ def choose_experts(router_logits: Array, count: int) -> Array:
 
 
 @differentiable
-def routing_weights(router_logits: Array, *, chosen: Array):
+def routing_weights(router_logits: Array, *, chosen: Array) -> Array:
     """Softmax over the chosen logits of each token.
 
     Parameters
@@ -74,7 +74,7 @@ def routing_weights(router_logits: Array, *, chosen: Array):
 
 
 @differentiable
-def take_rows(x: Array, *, rows: Array):
+def take_rows(x: Array, *, rows: Array) -> Array:
     """Rows of a matrix, x[rows]: the tokens of one expert.
 
     Parameters
@@ -103,7 +103,7 @@ def take_rows(x: Array, *, rows: Array):
 
 
 @differentiable
-def combine_experts(weights: Array, *outputs: Array, rows, slots):
+def combine_experts(weights: Array, *outputs: Array, rows: list[Array], slots: list[Array]) -> Array:
     """Weighted sum of the outputs of each token's experts.
 
     Parameters

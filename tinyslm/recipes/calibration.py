@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinyslm.errors import DataError
 from tinyslm.ops import IGNORED
@@ -61,10 +62,10 @@ class Calibration:
             raise DataError("calibration needs at least one document of two tokens")
         return [self.task(*pad_documents([piece])) for piece in pieces[: self.statistics_documents]]
 
-    def task(self, token_ids, labels) -> Task:
+    def task(self, token_ids: ArrayLike, labels: ArrayLike) -> Task:
         """The task of the teacher, and of every model made from it, on these rows."""
         return task_of(self.teacher, token_ids, labels, self.mask_token_id)
 
-    def count_targets(self, token_ids, labels) -> int:
+    def count_targets(self, token_ids: ArrayLike, labels: ArrayLike) -> int:
         """Number of predicted tokens of these rows."""
         return int(np.count_nonzero(self.task(token_ids, labels).targets != IGNORED))

@@ -1,5 +1,7 @@
 """The built-in recipes of `tinyslm compress`: every technique with usual settings, and one combination."""
 
+from typing import Any
+
 from tinyslm.compression.distillation import layer_map
 from tinyslm.errors import ConfigError
 from tinyslm.recipes.distillation import Distill, KeepLayers
@@ -9,7 +11,7 @@ from tinyslm.recipes.quantization import Quantize, QuantizeGPTQ
 from tinyslm.recipes.recipe import Recipe
 
 
-def default_recipes(model, *, thorough=False) -> list[Recipe]:
+def default_recipes(model: Any, *, thorough: bool = False) -> list[Recipe]:
     """The built-in recipes: every technique with usual settings, and one combination.
 
     Parameters

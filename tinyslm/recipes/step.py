@@ -1,11 +1,14 @@
 """A step of a recipe: one technique with its settings, applied to a model."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from tinyslm.recipes.calibration import Calibration
 
+Progress = Callable[[str], Any]  # called with a text that says what is being done
 
-def ignore_progress(text):
+
+def ignore_progress(text: str) -> None:
     """Progress callback without any output."""
 
 

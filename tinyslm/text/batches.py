@@ -1,6 +1,7 @@
 """Batches: documents as padded rows of token ids and labels."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from tinyslm.errors import DataError
 from tinyslm.ops import IGNORED
 
 
-def encode_documents(tokenizer, texts: Iterable[str], end_id: int) -> list[np.ndarray]:
+def encode_documents(tokenizer: Any, texts: Iterable[str], end_id: int) -> list[np.ndarray]:
     """Token ids of each text between two `end_id`s. Special tokens of the tokenizer are not added.
 
     Texts without tokens are left out. Raises DataError if no text has a token.

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tinyslm.errors import DataError
 
@@ -12,7 +13,7 @@ END_OF_DOCUMENT = "<|endoftext|>"  # before and after every document; its id is 
 LARGEST_VOCABULARY = 1_000_000  # the library allocates memory for all entries and aborts if it fails
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary_size: int):
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
     """A byte-level BPE tokenizer that splits numbers into digits and puts END_OF_DOCUMENT before every text.
 
     vocabulary_size: an upper bound, because a small text has fewer merges.
@@ -42,7 +43,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int):
     return tokenizer
 
 
-def load_tokenizer(path: str | Path):
+def load_tokenizer(path: str | Path) -> Any:
     """The tokenizer of a tokenizer.json, with truncation and padding switched off.
 
     Raises DataError for a file that is missing or not a tokenizer.

@@ -90,7 +90,7 @@ class AdamW:
         """Whether weight decay applies to a parameter."""
         return self.parameters[path].ndim > 1 and "embedding" not in path
 
-    def step(self, gradients: dict[str, Array], learning_rate: float):
+    def step(self, gradients: dict[str, Array], learning_rate: float) -> None:
         """Update every parameter and its moments in place. gradients: {path: array}.
 
         The update is elementwise, so blocks of an array can be updated one after another and on several threads.

@@ -7,6 +7,7 @@ uninterrupted one.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -122,9 +123,9 @@ def train(
     labels: Array,
     settings: Settings,
     *,
-    loss_function=next_token_loss,
-    count_predicted=count_next_tokens,
-    after_step=None,
+    loss_function: Callable = next_token_loss,
+    count_predicted: Callable = count_next_tokens,
+    after_step: Callable | None = None,
 ) -> State:
     """Train until `settings.steps`; changes and returns the state.
 

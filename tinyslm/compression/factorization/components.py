@@ -1,6 +1,6 @@
 """Rank-one components of a weight matrix, ordered by the error of dropping them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,12 +33,12 @@ class Components(NamedTuple):
     right: Array
     singular_values: Array
 
-    def keep(self, chosen, dtype) -> tuple[Array, Array]:
+    def keep(self, chosen: Any, dtype: Any) -> tuple[Array, Array]:
         """(left, right) of some components. chosen: a slice, indices, or a boolean mask (r,)."""
         left, right = self.left[:, chosen], self.right[chosen]  # (out, R), (R, in)
         return np.ascontiguousarray(left, dtype), np.ascontiguousarray(right, dtype)
 
-    def first(self, rank: int, dtype) -> tuple[Array, Array]:
+    def first(self, rank: int, dtype: Any) -> tuple[Array, Array]:
         """(left, right) of the first `rank` components. Raises ConfigError unless rank is from 1 to r."""
         shape = self.left.shape[0], self.right.shape[1]
         require_integer(f"rank of a matrix {shape}", rank, 1, len(self.singular_values))

@@ -7,6 +7,7 @@ On models: `tinyslm/recipes/factorization/llrc.py`. Lesson: `lessons/10_low_rank
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import scipy
@@ -17,7 +18,7 @@ from tinyslm.compression.factorization.rank_allocation import beyond_rank_one
 from tinyslm.errors import DataError
 
 
-def logistic_noise(rng: np.random.Generator, shape) -> np.ndarray:
+def logistic_noise(rng: np.random.Generator, shape: Any) -> np.ndarray:
     """Samples of the standard logistic distribution, log(u / (1 - u)) for uniform u.
 
     Logistic noise is the difference of two Gumbel samples. With it a component is kept with probability sigmoid(logit),

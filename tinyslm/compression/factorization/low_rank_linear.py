@@ -44,7 +44,7 @@ class LowRankLinear(LinearLayer):
             "bias": (np.floating, shape[:1]),
         }
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """x: (..., in) -> (..., R) -> (..., out). The product left right is never computed."""
         return ops.linear(ops.linear(x, self.right), self.left, self.bias)
 

@@ -45,7 +45,7 @@ class MaskedRankLinear(LinearLayer):
     temperature: float
     bias: Array | None = constant(default=None)
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """x: (..., in) -> (..., out).
 
         The masked product of the factors is computed: with more tokens than components this is cheaper than two

@@ -5,6 +5,8 @@ along the first axis: for neurons up, gate and the transpose of down. Larger imp
 Steps: `tinyslm/recipes/pruning/importance.py`. Lesson: `lessons/08_pruning_structure.py`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tinyslm.compression.argument_checks import checked, integer, one_of, require_finite
@@ -128,7 +130,7 @@ def taylor_importance(
 
 
 @checked(count=integer(1, 2**31))
-def random_importance(count: int, seed) -> np.ndarray:
+def random_importance(count: int, seed: int | Sequence[int]) -> np.ndarray:
     """Random importance, the baseline for all other methods; the same for the same seed.
 
     Parameters

@@ -17,7 +17,7 @@ from tinyslm.tree import Array, constant
 
 
 @differentiable
-def masked_linear(x: Array, weight: Array, mask: Array, bias: Array | None = None):
+def masked_linear(x: Array, weight: Array, mask: Array, bias: Array | None = None) -> Array:
     """Masked linear layer: y = x (W * M)^T + b. The gradient of a removed weight is exactly 0.
 
     Parameters
@@ -96,7 +96,7 @@ class MaskedLinear(LinearLayer):
         """A dense `Linear` with zeros. Use it after training: it does not multiply by the mask at each call."""
         return Linear(self.dense_weight(), self.bias)
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """x: (..., in) -> (..., out)."""
         return masked_linear(x, self.weight, self.mask, self.bias)
 

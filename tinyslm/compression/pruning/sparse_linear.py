@@ -104,7 +104,7 @@ class CsrLinear(LinearLayer):
         columns, row_starts = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)
         return cls(matrix.data, columns, row_starts, linear.bias, matrix.shape[1])
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """x: (..., in) -> (..., out)."""
         return csr_linear(x, self.values, self.columns, self.row_starts, self.bias)
 

@@ -145,7 +145,7 @@ class FakeQuantizedLinear(LinearLayer):
         weight = QuantizedArray(codes, scale, bits=self.bits)
         return linear_from_codes(weight, self.bias, dynamic_activations=self.dynamic_activations)
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """x: (..., in) -> (..., out)."""
         if self.dynamic_activations:
             x = fake_quantize_tokens(x)

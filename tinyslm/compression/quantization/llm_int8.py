@@ -164,7 +164,7 @@ class OutlierLinear(CodesLinear):
         columns = np.flatnonzero(is_outlier).astype(np.int32)
         return cls(rest.codes, rest.scale, columns, weight[:, columns], linear.bias, float(threshold))
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """x: (..., in) -> (..., out)."""
         arrays = (self.codes, self.scale, self.columns, self.outlier_weight, self.bias)
         return outlier_linear(x, *arrays, threshold=self.threshold)

@@ -107,7 +107,7 @@ class PackedLinear(CodesLinear):
         forms = {"codes": (np.uint8, codes), "scale": (np.floating, scales), "zero_point": (np.int32, scales)}
         return CodesLinear.array_forms(shape, settings, arrays) | forms
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """x: (..., in) -> (..., out)."""
         if self.dynamic_activations:
             weight = self.quantized_weight()

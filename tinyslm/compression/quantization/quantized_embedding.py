@@ -54,10 +54,10 @@ class QuantizedEmbedding(WeightLayer):
         """The dequantized table (V, C)."""
         return self.table
 
-    def __call__(self, token_ids):
+    def __call__(self, token_ids: Array) -> Array:
         """token_ids: (...) integers -> (..., C)."""
         return self.codes[token_ids] * self.scale[token_ids]
 
-    def as_head(self, x):
+    def as_head(self, x: Array) -> Array:
         """Logits, the products with every token's vector: (..., C) -> (..., V)."""
         return weight_only_linear(x, self.codes, self.scale)

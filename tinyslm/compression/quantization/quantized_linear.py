@@ -233,7 +233,7 @@ class QuantizedLinear(CodesLinear):
         zero_point = None if symmetric else weight.zero_point
         return cls(weight.codes, weight.scale, zero_point, linear.bias, dynamic_activations)
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """x: (..., in) -> (..., out)."""
         product = integer_linear if self.dynamic_activations else weight_only_linear
         return product(x, self.codes, self.scale, self.zero_point, self.bias)

@@ -14,6 +14,7 @@ from tinyslm.compression.argument_checks import require_choice, require_count
 from tinyslm.compression.distillation import cosine_loss
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.distillation.feature_losses import (
     FEATURE_LOSSES,
     MATCHES,
@@ -25,7 +26,7 @@ from tinyslm.recipes.distillation.feature_losses import (
 )
 from tinyslm.recipes.distillation.soft_targets import DIVERGENCES, soft_loss
 from tinyslm.recipes.distillation.training_text import TEXTS, TrainingText
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.training import Settings, State, train
 from tinyslm.tree import Module
 
@@ -118,7 +119,9 @@ class Distill:
     text: str = "documents"
     text_share: float = 1.0
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         self.check()
         require_comparable(self, model, calibration)
         settings = self.training(calibration)
@@ -139,7 +142,7 @@ class Distill:
         state = train(state, text.token_ids, text.labels, settings, **functions, after_step=after_step)
         return state.model.student
 
-    def training(self, calibration) -> Settings:
+    def training(self, calibration: Any) -> Settings:
         """The settings of the trainer: a warmup in the first tenth of the steps, and no weight decay."""
         return Settings(
             steps=self.steps,
@@ -150,7 +153,7 @@ class Distill:
             seed=calibration.seed,
         )
 
-    def check(self):
+    def check(self) -> None:
         """Raise ConfigError for a setting out of range."""
         require_count("steps", self.steps)
         require_count("batch_size", self.batch_size)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from tinyslm.compression.distillation import layer_map
 from tinyslm.errors import ConfigError
 from tinyslm.models import Decoder, EncoderDecoder, layer_stacks, random_model
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.calibration import Calibration
+from tinyslm.recipes.step import Progress, ignore_progress
+from tinyslm.tree import Module
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class KeepLayers:
     layers: tuple[int, ...]
     decoder_layers: tuple[int, ...] | None = None
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         kept = _layers_by_stack(model, self.layers, self.decoder_layers)
         stacks = {
             path: stack.replace(layers=[stack.layers[i] for i in kept[path]])
@@ -92,7 +96,9 @@ class FreshStudent:
     num_key_value_heads: int | None = None
     seed: int = 0
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
         sizes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if "num_key_value_heads" in sizes and not isinstance(model, Decoder):

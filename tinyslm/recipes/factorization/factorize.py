@@ -6,10 +6,12 @@ Mathematics: `tinyslm/compression/factorization`. Lesson: `lessons/10_low_rank.p
 from dataclasses import dataclass
 
 from tinyslm.compression.argument_checks import require_choice, require_ratio
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.factorization.components import model_components, with_ranks
 from tinyslm.recipes.factorization.rank_allocation import RANKS, losses_alone, searched_ranks
 from tinyslm.recipes.linear_layers import require_dense
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
+from tinyslm.tree import Module
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class Factorize:
     ranks: str = "uniform"
     documents: int | None = None
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         require_choice("ranks", self.ranks, (*RANKS, "search"))
         require_ratio(self.ratio)
         require_dense(model)

@@ -3,13 +3,16 @@
 Mathematics: `tinyslm/compression/factorization/llrc.py`. Lesson: `lessons/10_low_rank.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tinyslm.compression.argument_checks import require_choice, require_count, require_ratio
 from tinyslm.compression.distillation import hidden_state_loss
 from tinyslm.compression.factorization import (
+    Components,
     MaskedRankLinear,
     beyond_rank_one,
     compression_loss,
@@ -23,13 +26,14 @@ from tinyslm.compression.factorization import (
 from tinyslm.models import EncoderDecoder
 from tinyslm.modules import SelectiveObserver
 from tinyslm.ops import IGNORED
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.factorization.components import layer_shapes, model_components, parameter_budget, with_masks
 from tinyslm.recipes.linear_layers import compressible_layers, replace_layers, require_dense
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.text.batches import document_rows
 from tinyslm.training import AdamW, Settings
 from tinyslm.training.loop import batch_gradients, batch_rows
-from tinyslm.tree import map_modules, named_modules
+from tinyslm.tree import Module, map_modules, named_modules
 
 TOLERANCE = 0.02  # of the budget: within it the compression loss is scaled down
 FIRST_LOGIT, LAST_LOGIT = 6, 3  # of the components of a layer, before training
@@ -109,7 +113,9 @@ class LearnRanks:
     components: str = "any"
     statistics_documents: int | None = None
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         self._check()
         require_dense(model)
         progress("decomposing")
@@ -118,7 +124,9 @@ class LearnRanks:
         masks = masks_within(logits, layer_shapes(components), parameter_budget(components, self.ratio))
         return with_chosen_components(model, components, masks, self.components)
 
-    def learn(self, model, calibration, components, progress) -> dict:
+    def learn(
+        self, model: Any, calibration: Any, components: dict[str, Components], progress: Callable[[str], Any]
+    ) -> dict:
         """{path: logits (r,)} after all steps."""
         token_ids, labels = document_rows(calibration.documents[: self.documents], calibration.row_length)
         rng, shapes = np.random.default_rng(calibration.seed), layer_shapes(components)
@@ -145,7 +153,7 @@ class LearnRanks:
             progress(f"LearnRanks, step {step + 1} of {self.steps}, loss {loss:.4f}")
         return logits
 
-    def loss_function(self, calibration, strength):
+    def loss_function(self, calibration: Any, strength: float) -> Callable:
         """Function loss(model, token_ids, labels): the loss of the class with `strength` = compression_weight * a_t."""
         teacher = calibration.teacher
 

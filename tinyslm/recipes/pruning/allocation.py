@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from tinyslm.compression.argument_checks import require_choice, require_count
 from tinyslm.compression.pruning import allocate_sparsity
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import compressible_layers, replace_layers, require_dense
 from tinyslm.recipes.pruning.magnitude import PruneMagnitude
 from tinyslm.recipes.pruning.wanda import PruneWanda
 from tinyslm.recipes.sensitivity import single_layer_losses
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
+from tinyslm.tree import Module
 
 METHODS = {"magnitude": PruneMagnitude, "wanda": PruneWanda}
 
@@ -55,7 +57,9 @@ class PruneBySensitivity:
     levels: tuple[float, ...] = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     documents: int = 16
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         require_choice("method", self.method, METHODS)
         require_count("documents", self.documents)
         require_dense(model)

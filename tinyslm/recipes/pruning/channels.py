@@ -11,10 +11,11 @@ from tinyslm.compression.argument_checks import require_choice
 from tinyslm.compression.pruning import most_important, slice_channels, slice_rms_norm
 from tinyslm.models import shape_model
 from tinyslm.modules import Attention, FeedForward, LinearLayer, MixtureOfExperts, RMSNorm
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.importance import CHANNEL_METHODS, count_to_keep, minitron_inputs, unit_importance
-from tinyslm.recipes.step import ignore_progress
-from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
+from tinyslm.recipes.step import Progress, ignore_progress
+from tinyslm.tree import Module, map_arrays, map_modules, named_arrays, named_modules
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class SliceChannels:
     ratio: float
     importance: str = "minitron"
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         count = count_to_keep(self.ratio, model.config.hidden_size, "channels")
         require_choice("importance", self.importance, CHANNEL_METHODS)
         require_dense(model)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from tinyslm.compression.pruning import expert_importance, most_important, slice_experts
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear, MixtureOfExperts
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.statistics import mean_routing_weights
-from tinyslm.recipes.step import ignore_progress
-from tinyslm.tree import map_modules, named_modules
+from tinyslm.recipes.step import Progress, ignore_progress
+from tinyslm.tree import Module, map_modules, named_modules
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ class SliceExperts:
     count: int
     importance: str = "routing"
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         mixtures = named_modules(model, MixtureOfExperts)
         if not mixtures:
             raise ConfigError(f"a {model.config.family} model has no experts to slice")

@@ -16,10 +16,11 @@ from tinyslm.compression.pruning import (
 from tinyslm.compression.pruning.heads import by_head, head_norms
 from tinyslm.compression.pruning.importance import minitron_square
 from tinyslm.modules import Attention, CrossAttention, RelativePositions
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.importance import HEAD_METHODS, count_to_keep, minitron_inputs, unit_importance
-from tinyslm.recipes.step import ignore_progress
-from tinyslm.tree import map_modules, named_modules
+from tinyslm.recipes.step import Progress, ignore_progress
+from tinyslm.tree import Module, map_modules, named_modules
 
 ATTENTION = Attention | CrossAttention
 
@@ -58,7 +59,9 @@ class SliceHeads:
     ratio: float
     importance: str = "minitron"
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         H, G, D = attention_sizes(self, model)
         count = count_to_keep(self.ratio, H // G, "query heads per key/value head", "SliceGroups removes whole groups")
         importance = head_scores(model, calibration, self.importance, head_parts(D))
@@ -104,7 +107,9 @@ class SliceGroups:
     ratio: float
     importance: str = "minitron"
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         H, G, D = attention_sizes(self, model)
         count = count_to_keep(self.ratio, G, "key/value heads", "SliceHeads removes query heads within groups")
         scores = head_scores(model, calibration, self.importance, group_parts(H // G * D, D))

@@ -12,11 +12,12 @@ from tinyslm.compression.pruning import layer_importance, most_important
 from tinyslm.models import layer_stacks
 from tinyslm.modules import Block, SelectiveObserver
 from tinyslm.parallel import map_in_threads
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.distillation.student import KeepLayers
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.importance import LAYER_METHODS, unit_importance
-from tinyslm.recipes.step import ignore_progress
-from tinyslm.tree import named_arrays
+from tinyslm.recipes.step import Progress, ignore_progress
+from tinyslm.tree import Module, named_arrays
 
 SUBLAYER_OUTPUTS = ("attention.output", "cross_attention.output", "feed_forward.output")  # added to the residual stream
 
@@ -52,7 +53,9 @@ class DropLayers:
     count: int
     importance: str = "influence"
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         require_choice("importance", self.importance, LAYER_METHODS)
         if self.importance != "influence":
             require_dense(model)

@@ -10,9 +10,11 @@ import numpy as np
 from tinyslm.compression.argument_checks import require_choice
 from tinyslm.compression.pruning import global_magnitude_masks, magnitude_mask, n_m_mask
 from tinyslm.errors import ConfigError
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import compressible_layers, require_dense
 from tinyslm.recipes.pruning.masked_layers import pattern_of, with_masks
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
+from tinyslm.tree import Module
 
 SCOPES = ("layer", "global")
 
@@ -54,7 +56,9 @@ class PruneMagnitude:
     scope: str = "layer"
     pattern: str = ""
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         require_choice("scope", self.scope, SCOPES)
         pattern = pattern_of(self)
         if pattern and self.scope == "global":

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from tinyslm.compression.pruning import BitmapLinear, CsrLinear, MaskedLinear, NMLinear, parse_pattern
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear, LinearLayer
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import compressible_layers, replace_layers
-from tinyslm.recipes.step import ignore_progress
-from tinyslm.tree import map_modules, named_modules
+from tinyslm.recipes.step import Progress, ignore_progress
+from tinyslm.tree import Module, map_modules, named_modules
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,9 @@ class FoldMasks:
     FoldMasks()
     """
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         return map_modules(lambda path, masked: masked.to_linear(), model, MaskedLinear)
 
 
@@ -54,7 +57,9 @@ class StoreSparse:
 
     form: str = "bitmap"
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         store = {"csr": CsrLinear.from_linear, "bitmap": BitmapLinear.from_linear}.get(self.form)
         if store is None:
             parse_pattern(self.form)

@@ -9,11 +9,12 @@ from tinyslm.compression.argument_checks import require_choice
 from tinyslm.compression.pruning import most_important, neuron_importance, refit_down, slice_neurons
 from tinyslm.compression.pruning.importance import TAYLOR
 from tinyslm.modules import FeedForward
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.importance import NEURON_METHODS, count_to_keep, minitron_inputs, unit_importance
 from tinyslm.recipes.statistics import input_grams, mean_input_magnitudes
-from tinyslm.recipes.step import ignore_progress
-from tinyslm.tree import map_modules, named_modules
+from tinyslm.recipes.step import Progress, ignore_progress
+from tinyslm.tree import Module, map_modules, named_modules
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class SliceNeurons:
     importance: str = "activation"
     refit: bool = False
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         count = count_to_keep(self.ratio, model.config.intermediate_size, "neurons")
         require_choice("importance", self.importance, NEURON_METHODS)
         require_dense(model)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from tinyslm.compression.pruning import MaskedLinear, least_squares_refit
 from tinyslm.errors import ConfigError
 from tinyslm.parallel import map_in_threads
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import compressible_layers, replace_layers
 from tinyslm.recipes.statistics import input_grams
-from tinyslm.recipes.step import ignore_progress
-from tinyslm.tree import named_modules
+from tinyslm.recipes.step import Progress, ignore_progress
+from tinyslm.tree import Module, named_modules
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class RefitWeights:
     RefitWeights()
     """
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         masked = named_modules(model, MaskedLinear)
         if not masked:
             raise ConfigError("there are no masks: put a step that prunes weights before RefitWeights")

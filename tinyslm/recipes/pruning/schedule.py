@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from tinyslm.compression.argument_checks import require_choice, require_count
 from tinyslm.compression.pruning import MaskedLinear, cubic_sparsity, iterative_sparsity
 from tinyslm.errors import ConfigError
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.distillation.distill import Distill, distillation_loss
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.magnitude import SCOPES, magnitude_masks
 from tinyslm.recipes.pruning.masked_layers import with_masks
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.training import State, train
-from tinyslm.tree import named_modules
+from tinyslm.tree import Module, named_modules
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class PruneGradually:
     learning_rate: float = 1e-3
     batch_size: int = 20
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         distill = distill_step(self, "every")
         if not 0 < self.pruned_by <= 1:
             raise ConfigError(f"pruned_by is a fraction of the steps, above 0 and up to 1, found {self.pruned_by!r}")
@@ -161,7 +164,9 @@ class PruneIteratively:
     learning_rate: float = 1e-3
     batch_size: int = 20
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         distill = distill_step(self, "rounds")
         require_choice("rewind", self.rewind, ("weights", "learning_rate"))
         require_dense(model)

@@ -9,10 +9,12 @@ import numpy as np
 
 from tinyslm.compression.pruning import MaskedLinear, sparsegpt
 from tinyslm.recipes.block_by_block import compress_block_by_block
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.masked_layers import pattern_of
 from tinyslm.recipes.statistics import gram
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
+from tinyslm.tree import Module
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ class PruneSparseGPT:
     pattern: str = ""
     damping: float = 0.01
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         pattern = pattern_of(self)
         require_dense(model)
 

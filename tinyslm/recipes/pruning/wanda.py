@@ -9,9 +9,11 @@ import numpy as np
 
 from tinyslm.compression.pruning import MaskedLinear, n_m_mask, wanda_mask, wanda_scores
 from tinyslm.recipes.block_by_block import compress_block_by_block
+from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.masked_layers import pattern_of
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
+from tinyslm.tree import Module
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ class PruneWanda:
     sparsity: float
     pattern: str = ""
 
-    def __call__(self, model, calibration=None, progress=ignore_progress):
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         pattern = pattern_of(self)
         require_dense(model)
 

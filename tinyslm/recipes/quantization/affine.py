@@ -10,7 +10,7 @@ from tinyslm.errors import ConfigError
 from tinyslm.modules import Embedding, Linear
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import is_compressible, require_dense
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.tree import Module, map_modules
 
 
@@ -56,7 +56,9 @@ class Quantize:
     group_size: int | None = None
     dynamic_activations: bool = False
 
-    def __call__(self, model: Module, calibration: Calibration | None = None, progress=ignore_progress) -> Module:
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         require_dense(model)
         if self.dynamic_activations and self.group_size is not None:
             raise ConfigError("dynamic activation quantization needs one scale per row: leave out group_size")

@@ -11,7 +11,7 @@ from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.distillation.distill import Distill
 from tinyslm.recipes.linear_layers import compressible_layers, replace_layers, require_dense
 from tinyslm.recipes.quantization.affine import quantize_others
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.tree import Module, map_modules
 
 
@@ -56,7 +56,9 @@ class TrainQuantized:
     learning_rate: float = 1e-3
     batch_size: int = 20  # documents
 
-    def __call__(self, model: Module, calibration: Calibration | None = None, progress=ignore_progress) -> Module:
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         require_dense(model)
         settings: dict[str, Any] = {"bits": self.bits, "dynamic_activations": self.dynamic_activations}
         layers = compressible_layers(model).items()

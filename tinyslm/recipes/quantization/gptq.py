@@ -13,7 +13,7 @@ from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.quantization.affine import quantize_others
 from tinyslm.recipes.statistics import gram
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.tree import Module
 
 
@@ -63,7 +63,9 @@ class QuantizeGPTQ:
     act_order: bool = False
     static_groups: bool = False
 
-    def __call__(self, model: Module, calibration: Calibration | None = None, progress=ignore_progress) -> Module:
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         require_dense(model)
         settings = asdict(self)
 

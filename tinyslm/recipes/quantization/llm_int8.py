@@ -10,7 +10,7 @@ from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import compressible_layers, replace_layers, require_dense
 from tinyslm.recipes.quantization.affine import quantize_others
 from tinyslm.recipes.statistics import input_maxima
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.tree import Module
 
 
@@ -44,7 +44,9 @@ class QuantizeOutlierAware:
 
     threshold: float = 6.0
 
-    def __call__(self, model: Module, calibration: Calibration | None = None, progress=ignore_progress) -> Module:
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         require_dense(model)
         dense = compressible_layers(model)
         layers = {

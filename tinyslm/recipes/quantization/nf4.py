@@ -10,7 +10,7 @@ from tinyslm.compression.quantization import CodebookLinear, float4_levels, norm
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import compressible_layers, replace_layers, require_dense
 from tinyslm.recipes.quantization.affine import quantize_others
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.tree import Module
 
 LEVELS = {"nf4": normal_float4_levels, "fp4": float4_levels}
@@ -50,7 +50,9 @@ class QuantizeFormat:
     format: str = "nf4"
     block_size: int = 64
 
-    def __call__(self, model: Module, calibration: Calibration | None = None, progress=ignore_progress) -> Module:
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         require_dense(model)
         require_choice("format", self.format, LEVELS)
         levels = LEVELS[self.format]()

@@ -13,7 +13,7 @@ from tinyslm.modules import Attention, Block, CrossAttention, FeedForward, Layer
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.statistics import input_maxima
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.tree import Module, map_modules, named_modules
 
 
@@ -51,7 +51,9 @@ class Smooth:
     alpha: float = 0.5
     inner: bool = False
 
-    def __call__(self, model: Module, calibration: Calibration | None = None, progress=ignore_progress) -> Module:
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         require_dense(model)
         readers = norm_readers(model)
         if not (readers or self.inner):

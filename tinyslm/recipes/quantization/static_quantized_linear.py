@@ -13,7 +13,7 @@ from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import compressible_layers, replace_layers, require_dense
 from tinyslm.recipes.quantization.affine import quantize_others
 from tinyslm.recipes.statistics import input_statistics
-from tinyslm.recipes.step import ignore_progress
+from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.tree import Module
 
 
@@ -53,7 +53,9 @@ class QuantizeStatic:
     percentile: float = 99.9
     documents: int = 32
 
-    def __call__(self, model: Module, calibration: Calibration | None = None, progress=ignore_progress) -> Module:
+    def __call__(
+        self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
+    ) -> Module:
         require_dense(model)
         dense, tasks = compressible_layers(model), calibration.sample()[: self.documents]
 
