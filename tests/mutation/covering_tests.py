@@ -30,8 +30,7 @@ class CoveringTests:
     """lines: {file: {line: [test]}};  seconds: {test: duration}. A test is pytest's node id."""
 
     def __init__(self, lines, seconds):
-        self.lines = {file: {int(line): tests for line, tests in found.items()} for file, found in lines.items()}
-        self.seconds = seconds
+        self.lines, self.seconds = lines, seconds
 
     def of(self, mutant: Mutant) -> list[str]:
         """Tests of a mutant, those of the same name and the fastest first.
@@ -63,14 +62,15 @@ def covering_tests(processes: int = 2) -> CoveringTests:
         statuses = [each.wait() for each in running]
         if any(statuses):
             raise SystemExit("the tests could not be recorded")
-        lines, seconds = defaultdict(lambda: defaultdict(list)), {}
-        for part in map(json.loads, (part.read_text() for part in parts)):
-            seconds |= part["seconds"]
-            for file, found in part["lines"].items():
-                for line, tests in found.items():
-                    lines[file][line] += tests
-        record.write_text(json.dumps({"lines": lines, "seconds": seconds}))
-    return CoveringTests(**json.loads(record.read_text()))
+        record.write_text(json.dumps([json.loads(part.read_text()) for part in parts]))
+    lines, seconds = defaultdict(lambda: defaultdict(list)), {}
+    for part in json.loads(record.read_text()):
+        tests = list(part["seconds"])
+        seconds |= part["seconds"]
+        for file, found in part["lines"].items():
+            for line, numbers in found.items():
+                lines[file][int(line)] += [tests[number] for number in numbers]
+    return CoveringTests(lines, seconds)
 
 
 def _start(part, share):
@@ -111,10 +111,11 @@ def main(out, *share):
     pytest.main([*options, *share], plugins=[recorder])
     coverage.stop()
     data = coverage.get_data()
+    numbers = {test: number for number, test in enumerate(recorder.seconds) if test not in recorder.failed}
     lines = {}
     for path in files():
         found = data.contexts_by_lineno(str(path))
-        kept = {line: [t for t in tests if t and t not in recorder.failed] for line, tests in found.items()}
+        kept = {line: [numbers[test] for test in tests if test in numbers] for line, tests in found.items()}
         lines[path.relative_to(ROOT).as_posix()] = {line: tests for line, tests in kept.items() if tests}
     Path(out).write_text(json.dumps({"lines": lines, "seconds": recorder.seconds}))
     return 0

@@ -13,7 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MATHEMATICS = (  # the files to mutate; a directory stands for all files in it
     *("autodiff.py", "tree.py", "ops", "modules", "models", "compression"),
-    *("generation", "training", "evaluation"),
+    *("generation", "training"),
+    *("evaluation/footprint.py", "evaluation/loss.py", "evaluation/multiple_choice.py", "evaluation/parameters.py"),
 )
 TABLES = {"__init__.py", "catalogue.py", "tiny_shapes.py"}  # names and published sizes: no mathematics
 COMPARISONS = {
@@ -84,7 +85,7 @@ def files() -> list[Path]:
     found = []
     for name in MATHEMATICS:
         path = ROOT / "tinyslm" / name
-        found += [path] if path.suffix else sorted(path.rglob("*.py"))
+        found += sorted(path.rglob("*.py")) if path.is_dir() else [path]
     return [path for path in found if path.name not in TABLES]
 
 

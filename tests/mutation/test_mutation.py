@@ -90,7 +90,7 @@ def test_equivalent_mutants_exist_and_have_a_reason():
 
 
 def test_tests_of_the_same_name_come_first_then_the_fastest(mutants):
-    lines = {"module.py": {"12": ["a/test_x.py::slow", "a/test_module.py::slow", "a/test_x.py::fast"]}}
+    lines = {"module.py": {12: ["a/test_x.py::slow", "a/test_module.py::slow", "a/test_x.py::fast"]}}
     seconds = {"a/test_x.py::slow": 3.0, "a/test_x.py::fast": 1.0, "a/test_module.py::slow": 2.0}
     tests = CoveringTests(lines, seconds)
     (product,) = (mutant for mutant in mutants if "/=" in mutant.new)
