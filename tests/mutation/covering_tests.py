@@ -17,6 +17,7 @@ from tests.mutation.mutants import ROOT, Mutant, files
 
 EXCLUDED = {"benchmarks", "commands", "coursework", "mutation", "reporting", "text"}  # slow, and no mathematics
 CACHE = ROOT / ".mutation"
+INTERFACE = "tests/test_defaults.py::test_defaults_are_the_stated_ones"  # reads what an import defines
 MARKERS = "not slow and not lessons and not mistakes"
 
 
@@ -35,14 +36,14 @@ class CoveringTests:
     def of(self, mutant: Mutant) -> list[str]:
         """Tests of a mutant, those of the same name and the fastest first.
 
-        For a line that is executed by the import (a default, a constant): all tests of the file.
+        For a line that is executed by the import (a default, a constant): all tests of the file, and INTERFACE.
         """
         lines = self.lines.get(mutant.file, {})
-        tests = lines.get(mutant.line) or sorted({test for found in lines.values() for test in found})
+        tests = lines.get(mutant.line) or {test for found in lines.values() for test in found} | {INTERFACE}
         stem = Path(mutant.file).stem
 
         def cost(test):
-            return stem not in test.partition("::")[0], self.seconds[test]
+            return test != INTERFACE, stem not in test.partition("::")[0], self.seconds[test], test
 
         return sorted(tests, key=cost)
 

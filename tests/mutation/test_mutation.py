@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.mutation.__main__ import equivalent_mutants, sample
-from tests.mutation.covering_tests import CoveringTests
+from tests.mutation.covering_tests import INTERFACE, CoveringTests
 from tests.mutation.mutants import ROOT, files, mutants_of
 
 SOURCE = '''
@@ -92,11 +92,11 @@ def test_equivalent_mutants_exist_and_have_a_reason():
 def test_tests_of_the_same_name_come_first_then_the_fastest(mutants):
     lines = {"module.py": {12: ["a/test_x.py::slow", "a/test_module.py::slow", "a/test_x.py::fast"]}}
     seconds = {"a/test_x.py::slow": 3.0, "a/test_x.py::fast": 1.0, "a/test_module.py::slow": 2.0}
-    tests = CoveringTests(lines, seconds)
+    tests = CoveringTests(lines, seconds | {INTERFACE: 9.0})
     (product,) = (mutant for mutant in mutants if "/=" in mutant.new)
     expected = ["a/test_module.py::slow", "a/test_x.py::fast", "a/test_x.py::slow"]
     assert product.line == 12 and tests.of(product) == expected
-    assert tests.of(mutants[0]) == expected  # executed by the import: all tests of the file
+    assert tests.of(mutants[0]) == [INTERFACE, *expected]  # executed by the import: all tests of the file
 
 
 TRIALS = """
