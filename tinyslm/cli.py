@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 done, 2 invalid input, 130 interrupted."""
+    """Run a command; returns the exit status: 0 done, 1 incomplete output, 2 invalid input, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # print "?" for characters that the terminal cannot encode

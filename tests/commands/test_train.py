@@ -152,7 +152,7 @@ def test_a_kill_at_any_moment_and_resuming_give_the_same_bits(tmp_path):
 
 def test_a_kill_between_writing_the_model_and_removing_the_training(tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(command, "_remove", lambda place: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(command, "remove_directory", lambda place: (_ for _ in ()).throw(KeyboardInterrupt))
         assert train_text(tmp_path) == 130
     assert names(tmp_path) == ["model", "model.training", "text.txt"]
     before = (tmp_path / "model" / "training.json").read_bytes()

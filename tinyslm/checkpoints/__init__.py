@@ -1,6 +1,13 @@
 """Checkpoints in the format of Hugging Face: a directory with config.json and safetensors files."""
 
-from tinyslm.checkpoints.atomic_write import atomic_directory, atomic_file, check_new_directory
+from tinyslm.checkpoints.atomic_write import (
+    atomic_directory,
+    atomic_file,
+    check_new_directory,
+    remove_directory,
+    remove_leftovers,
+)
+from tinyslm.checkpoints.output_lock import output_lock
 from tinyslm.checkpoints.reading import load_model, outline_model, stored_tensors
 from tinyslm.checkpoints.safetensors import StoredTensor, read_safetensors, write_safetensors
 from tinyslm.checkpoints.writing import checkpoint_tensors, save_model
@@ -13,7 +20,10 @@ __all__ = [
     "checkpoint_tensors",
     "load_model",
     "outline_model",
+    "output_lock",
     "read_safetensors",
+    "remove_directory",
+    "remove_leftovers",
     "save_model",
     "stored_tensors",
     "write_safetensors",

@@ -1,6 +1,7 @@
 """tinyslm compress: apply compression recipes to a model, and measure each compressed model."""
 
 import json
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import tinyslm
-from tinyslm.checkpoints import check_new_directory, save_model
+from tinyslm.checkpoints import check_new_directory, output_lock, save_model
 from tinyslm.commands.compression_inputs import (
     QUESTIONS_PER_SUBJECT,
     TRAINING_DOCUMENTS,
@@ -41,11 +42,16 @@ def add_arguments(parser):
 def run(arguments) -> int:
     """Compress and measure, print the table, and write the models, results.json and report.html.
 
-    Returns the exit status.
+    Returns the exit status: 1 if files were removed from DIR while the command ran.
     """
-    began = time.perf_counter()
-    out = Path(arguments.out)
     check_minimum(arguments, seed=0)
+    with output_lock(arguments.out):
+        return _run_locked(arguments, Path(arguments.out))
+
+
+def _run_locked(arguments, out):
+    """Compress, measure and write. The process holds the lock of `out`."""
+    began = time.perf_counter()
     options = CompressionOptions(
         arguments.model,
         tuple(arguments.text or ()),
@@ -80,9 +86,20 @@ def run(arguments) -> int:
         row["prompt_speed"], row["generation_speed"] = map(asdict, speeds)
     bar.close()
     results = _results(arguments, inputs, rows, time.perf_counter() - began)
+    out.mkdir(parents=True, exist_ok=True)
     write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
     print(format_table(results), write_page(out / "report.html", render_page, results), sep="\n\n")
-    return 0
+    missing = [row["directory"] for row in rows if not _is_complete(out / row["directory"], row)]
+    missing += ["results.json"] * (not (out / "results.json").is_file())
+    if missing:
+        print(f"tinyslm: {out}: removed while the command ran: {', '.join(missing)}; run it again", file=sys.stderr)
+    return 1 if missing else 0
+
+
+def _is_complete(directory, row):
+    """Whether the files of a model are there, with all of the weights."""
+    weights, others = directory / "model.safetensors", (directory / "config.json", directory / "tokenizer.json")
+    return all(map(Path.is_file, (weights, *others))) and weights.stat().st_size == row["disk_bytes"]
 
 
 def _results(arguments, inputs, rows, seconds):

@@ -3,15 +3,16 @@
 import functools
 import hashlib
 import json
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
 
+from tinyslm.checkpoints import output_lock
+from tinyslm.checkpoints.json_files import shown
 from tinyslm.commands.compression_inputs import (
     TRAINING_DOCUMENTS,
     VALIDATION_DOCUMENTS,
@@ -23,12 +24,14 @@ from tinyslm.commands.parser import check_minimum
 from tinyslm.errors import ConfigError
 from tinyslm.recipes import STEPS, Recipe, compress
 from tinyslm.recipes.recipe_files import make_step, read_recipes, recipe_entry
-from tinyslm.recipes.sweep import sweep
+from tinyslm.recipes.sweep import process_executor, sweep
 from tinyslm.reporting.frontier import format_frontier, render_frontier
 from tinyslm.reporting.html_template import write_page
 from tinyslm.runtime import default_threads, use_threads
 
 POINTS = "points.jsonl"  # a point: the measurements of one recipe with one seed
+NUMBERS = ("bits", "parameters", "multiply_adds", "loss.nats", "loss.tokens", "change.nats")  # needed of a point
+LARGEST = 1e30  # of these numbers
 
 
 def add_arguments(parser):
@@ -64,8 +67,13 @@ def run(arguments) -> int:
         arguments.validation,
         arguments.questions,
     )
-    out = Path(arguments.out)
     jobs = make_jobs([Recipe("dense", ()), *recipes], arguments.seeds, options, threads_per_worker(arguments))
+    with output_lock(arguments.out):
+        return _run_locked(arguments, jobs, Path(arguments.out))
+
+
+def _run_locked(arguments, jobs, out):
+    """Measure the jobs, print and write. The process holds the lock of `out`."""
     out.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(jobs), unit="point", disable=None) as bar:
 
@@ -73,7 +81,7 @@ def run(arguments) -> int:
             bar.n = finished
             bar.refresh()
 
-        points = sweep(jobs, measure_point, executor_factory(arguments), out / POINTS, show)
+        points = sweep(jobs, measure_point, executor_factory(arguments), out / POINTS, show, check_point)
     for name, point in points.items():
         if "error" in point:
             print(f"{name}: {point['error']}")
@@ -117,8 +125,7 @@ def executor_factory(arguments):
         return functools.partial(dask_executor, arguments.scheduler)
     if arguments.threads:
         return functools.partial(ThreadPoolExecutor, arguments.workers)
-    context = multiprocessing.get_context("spawn")  # fork copies locks, but not the threads that release them
-    return functools.partial(ProcessPoolExecutor, arguments.workers, mp_context=context)
+    return functools.partial(process_executor, arguments.workers)
 
 
 @contextmanager
@@ -149,6 +156,7 @@ def measure_point(job) -> dict:
         steps = [make_step(step, STEPS, entry["name"]) for step in entry["step"]]
         model, records = compress(inputs.model, steps, inputs.calibration(job["seed"]))
         measured, _ = inputs.measure(model, inputs.dense_nats)
+    check_measured(measured)
     return job | {
         "name": entry["name"],
         "steps": records,
@@ -156,3 +164,36 @@ def measure_point(job) -> dict:
         "record": inputs.record(),
         "seconds": round(time.perf_counter() - began, 3),
     }
+
+
+def check_point(job, point):
+    """Raise ConfigError unless a point of the file has the content of its job, and all that the page reads."""
+    if isinstance(point.get("error"), str):
+        return
+    expected = json.loads(json.dumps(job))  # lists for tuples
+    for key, value in (expected | {"name": expected["recipe"]["name"]}).items():
+        if point.get(key) != value:
+            raise ConfigError(f"{key} is {shown(point.get(key))}, expected {shown(value)}")
+    steps = [{"step": step["use"]} for step in expected["recipe"]["step"]]
+    found = point.get("steps")
+    if not isinstance(found, list) or [{"step": look_up(step, "step")} for step in found] != steps:
+        raise ConfigError(f"steps is {shown(found)}, expected a list of {shown(steps)}")
+    version = look_up(point, "record.versions.tinyslm")
+    if not isinstance(version, str):
+        raise ConfigError(f"record.versions.tinyslm is {shown(version)}, expected a text")
+    check_measured(point.get("measured"))
+
+
+def check_measured(measured):
+    """Raise ConfigError unless all of NUMBERS are numbers. A broken model has an infinite or undefined loss."""
+    for key in NUMBERS:
+        value = look_up(measured, key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
+            raise ConfigError(f"measured.{key} is {shown(value)}, expected a finite number")
+
+
+def look_up(value, keys):
+    """The value of nested dictionaries under keys separated by dots; None if it is missing."""
+    for key in keys.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

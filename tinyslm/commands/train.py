@@ -1,10 +1,9 @@
 """tinyslm train: train a tokenizer and a model, with checkpoints and exact resume."""
 
+import argparse
 import hashlib
 import json
 import math
-import os
-import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -13,9 +12,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tinyslm.checkpoints import atomic_directory, check_new_directory, save_model
-from tinyslm.commands.parser import check_minimum, write_text
-from tinyslm.errors import ConfigError, DataError, Error
+from tinyslm.checkpoints import (
+    atomic_directory,
+    check_new_directory,
+    output_lock,
+    remove_directory,
+    remove_leftovers,
+    save_model,
+)
+from tinyslm.checkpoints.json_files import read_json, shown
+from tinyslm.commands.parser import Parser, check_minimum, write_text
+from tinyslm.errors import CheckpointError, ConfigError, DataError, Error
 from tinyslm.evaluation import measure_loss
 from tinyslm.models import random_model
 from tinyslm.models.tiny_shapes import TINY_SHAPES, tiny_config
@@ -35,6 +42,7 @@ OPTIONS = (  # recorded for --resume
     *("steps", "batch", "rate", "warmup", "seed", "threads", "dtype"),
 )
 RECORD = "training.json"  # options and results, beside the weights
+LARGEST = 2**31 - 1  # of a number of documents, steps, tokens or threads
 
 
 def add_arguments(parser):
@@ -65,14 +73,21 @@ def run(arguments) -> int:
     out = Path(arguments.out)
     if not out.name:
         raise ConfigError(f"--out {arguments.out} has no directory name; choose a new directory")
-    directory = out.with_name(out.name + ".training")
     _check_options(arguments)
-    record = _read_record(directory) if arguments.resume else _new_record(arguments, directory)
-    options = record["options"]
-    if arguments.resume and _is_finished(out, record):
-        _remove(directory)
+    with output_lock(out):
+        return _run_locked(arguments, out, out.with_name(out.name + ".training"))
+
+
+def _run_locked(arguments, out, directory):
+    """Train into `out`, by way of `directory`. The process holds the lock of `out`."""
+    remove_leftovers(directory.parent, directory.name)
+    if arguments.resume and _is_finished(out, directory):
+        if directory.exists():
+            remove_directory(directory)
         print(f"{out}: this training is already complete")
         return 0
+    record = _read_record(directory) if arguments.resume else _new_record(arguments, directory)
+    options = record["options"]
     check_new_directory(out)
     texts = read_documents(options["text"]) if options["text"] else None
     if arguments.resume:
@@ -112,7 +127,7 @@ def run(arguments) -> int:
     record["floor"] = corpus.floor and asdict(corpus.floor)
     record["losses"] = [round(loss, 5) for loss in state.losses]
     save_model(out, state.model, tokenizer, options["dtype"], records={RECORD: record})
-    _remove(directory)
+    remove_directory(directory)
     print(f"{out}: validation loss {validation.nats:.4f} nats per token{_compared(corpus.floor, validation)}")
     return 0
 
@@ -171,6 +186,9 @@ def _check_options(arguments):
     """Raise ConfigError for numbers out of range."""
     positive = dict.fromkeys(("documents", "steps", "batch", "warmup", "threads"), 1)
     check_minimum(arguments, context=2, seed=0, checkpoint_seconds=0, **positive)
+    for name in ("context", *positive):
+        if (getattr(arguments, name) or 0) > LARGEST:
+            raise ConfigError(f"--{name} is {getattr(arguments, name)}, expected at most {LARGEST}")
     if not 0 < arguments.rate < math.inf:
         raise ConfigError(f"--rate is {arguments.rate}, expected a positive number")
 
@@ -192,29 +210,53 @@ def _begin(path, record, tokenizer, state):
 
 
 def _read_record(directory):
-    """The record of a training. Raises Error if it is missing or incomplete."""
-    try:
-        record = json.loads((directory / RECORD).read_text("utf-8"))
-        complete = set(OPTIONS) <= record["options"].keys()
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        complete = False
-    if not complete:
+    """The record of a training. Raises Error if it is missing, incomplete, or has options that the parser refuses."""
+    path = directory / RECORD
+    if not path.exists():
         raise Error(f"{directory}: no training to resume; start one without --resume")
+    try:
+        record = read_json(path)
+    except CheckpointError as problem:
+        raise Error(f"{problem}; no training to resume") from None
+    options = record.get("options")
+    if not isinstance(options, dict):
+        raise ConfigError(f"{path}: options is {shown(options)}, expected an object; no training to resume")
+    missing = [name for name in OPTIONS if name not in options]
+    if missing:
+        raise ConfigError(f"{path}: options has no {', '.join(missing)}; no training to resume")
+    for name in OPTIONS:
+        if not _is_accepted(name, options[name]):
+            raise ConfigError(f"{path}: options: {name} is {shown(options[name])}, expected a value of --{name}")
+    try:
+        _check_options(argparse.Namespace(**options | {"checkpoint_seconds": 0}))
+    except ConfigError as problem:
+        raise ConfigError(f"{path}: options: {problem}") from None
+    if not isinstance(record.get("data_sha256"), str):
+        raise ConfigError(f"{path}: data_sha256 is {shown(record.get('data_sha256'))}, expected a digest as text")
     return record
 
 
-def _is_finished(out, record):
-    """Whether the model was written, but the process was killed before it removed the training directory."""
+def _is_accepted(name, value):
+    """Whether the parser returns exactly this value for an option. Only `text` and `steps` may be None."""
+    parser = Parser(add_help=False)
+    add_arguments(parser)
+    given = [f"--{name}={value}"]
+    if value is None:
+        given = []
+    elif isinstance(value, list):
+        given = [f"--{name}", *map(str, value)]
+    try:
+        parsed = getattr(parser.parse_args(given), name)
+    except ConfigError:
+        return False
+    return type(parsed) is type(value) and parsed == value and (value is not None or name != "threads")
+
+
+def _is_finished(out, directory):
+    """Whether the model is complete. The process may have been killed before it removed the training directory."""
     try:
         finished = _read_record(out)
     except Error:
         return False
+    record = _read_record(directory) if directory.exists() else {}
     return all(finished.get(key) == value for key, value in record.items())
-
-
-def _remove(directory):
-    """Rename, then remove: a killed process leaves no incomplete training directory."""
-    removed = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(removed, ignore_errors=True)
-    os.replace(directory, removed)
-    shutil.rmtree(removed)

@@ -5,23 +5,41 @@ worker loses only its current job.
 """
 
 import json
+import multiprocessing
 import os
-from concurrent.futures import BrokenExecutor, as_completed
+import threading
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+from multiprocessing.connection import wait
 
+from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError, Error
 
 MAX_BROKEN_EXECUTORS = 3  # in a row, without a finished job in between
 
 
-def sweep(jobs, work, make_executor, path, progress=lambda finished, total: None) -> dict:
-    """{name: work(job)} of all jobs. The file `path` contains the results of earlier runs.
+def sweep(
+    jobs,
+    work,
+    make_executor,
+    path,
+    progress=lambda finished, total: None,
+    check=lambda job, result: None,
+) -> dict:
+    """{name: work(job)} of all jobs. The file `path` contains the results of earlier runs. One process may write it.
 
     jobs: {name: dict of plain values};  work(job) -> dict of plain values, a function that another process can import;
     make_executor(): returns an executor, which is closed at the end. If its workers die, a new executor is made (a Dask
     cluster replaces its workers itself). A job that raises tinyslm.Error is finished: {"error": message}. Raises Error
     if workers die repeatedly.
+    check(job, result): raises ConfigError for a result in the file that is damaged. The message is extended by the file
+    and the name of the job.
     """
     finished = {name: result for name, result in read_finished(path).items() if name in jobs}
+    for name, result in finished.items():
+        try:
+            check(jobs[name], result)
+        except ConfigError as problem:
+            raise ConfigError(f"{path}: {name}: {problem}; remove this line, or the file") from None
     failures = 0
     while left := [name for name in jobs if name not in finished]:
         before = len(finished)
@@ -43,6 +61,23 @@ def sweep(jobs, work, make_executor, path, progress=lambda finished, total: None
             if failures >= MAX_BROKEN_EXECUTORS:
                 raise Error(f"the workers died {failures} times before one job was finished ({problem})") from problem
     return {name: finished[name] for name in jobs}
+
+
+def process_executor(workers) -> ProcessPoolExecutor:
+    """Executor with processes on this machine. They exit when the process that started them dies, also by SIGKILL."""
+    context = multiprocessing.get_context("spawn")  # fork copies locks, but not the threads that release them
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=exit_with_parent)
+
+
+def exit_with_parent():
+    """Start a thread that ends this process as soon as its parent process is dead."""
+    parent = multiprocessing.parent_process()
+
+    def wait_and_exit():
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait_and_exit, daemon=True).start()
 
 
 def attempt(work, job) -> dict:
@@ -71,11 +106,23 @@ def read_finished(path) -> dict:
     with open(path, "rb+") as file:
         content = file.read()
         complete = content[: content.rfind(b"\n") + 1]
-        try:
-            lines = [json.loads(line) for line in complete.splitlines()]
-            found = {line["name"]: line["result"] for line in lines}
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise ConfigError(f"{path}: is not a file of a sweep; choose another path or remove it first") from None
+        found = dict(_read_line(f"{path}, line {i}", line) for i, line in enumerate(complete.splitlines(), 1))
         if len(complete) < len(content):
             file.truncate(len(complete))
     return found
+
+
+def _read_line(where, line):
+    """(name, result) of a line."""
+    try:
+        value = json.loads(line)
+        name, result = value["name"], value["result"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        name = result = None
+    if not isinstance(name, str) or not isinstance(result, dict):
+        text = shown(line.decode("utf-8", "replace"))
+        raise ConfigError(
+            f"{where}: is not a file of a sweep: found {text}, expected an object with name and result; "
+            "choose another path or remove it first"
+        )
+    return name, result

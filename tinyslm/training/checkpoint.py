@@ -1,5 +1,7 @@
 """Training checkpoints: a state on disk, from which a run resumes bit for bit."""
 
+import math
+
 import numpy as np
 
 from tinyslm.checkpoints.safetensors import read_safetensors, write_safetensors
@@ -23,11 +25,15 @@ def restore_state(path, state: State) -> State:
         found, wanted = (_kind(side.get(name), name) for side in (tensors, expected))
         if found != wanted:
             raise CheckpointError(f"{path}: {name} is {found}, expected {wanted}; the file is from another run")
+    step, seconds, losses = int(tensors["step"][0]), float(tensors["seconds"][0]), tensors["losses"].tolist()
+    if step != len(losses):
+        raise CheckpointError(f"{path}: step is {step}, expected {len(losses)}, the number of losses")
+    if not 0 <= seconds < math.inf:
+        raise CheckpointError(f"{path}: seconds is {seconds}, expected a finite number of at least 0")
     for name, array in _arrays(state).items():
         array[...] = tensors[name]
-    state.step = state.optimizer.steps = int(tensors["step"][0])
-    state.seconds = float(tensors["seconds"][0])
-    state.losses = tensors["losses"].tolist()
+    state.step = state.optimizer.steps = step
+    state.seconds, state.losses = seconds, losses
     return state
 
 
@@ -55,4 +61,5 @@ def _kind(array, name):
     """Dtype and shape, which must agree between file and state. The number of losses is free."""
     if array is None:
         return "missing"
-    return f"{array.dtype}[n]" if name == "losses" else f"{array.dtype}{list(array.shape)}"
+    shape = "[n]" if name == "losses" and array.ndim == 1 else list(array.shape)
+    return f"{array.dtype}{shape}"
