@@ -49,6 +49,7 @@ WRAPPERS = {"float", "int", "bool", "abs", "asarray", "array", "ascontiguousarra
 METHODS = {"copy", "astype"}  # x.copy() becomes x
 UNTOUCHED = {"TypeVar", "dataclass", "constant", "field"}  # calls whose arguments are declarations
 SAFEGUARDS = {"strict", "stacklevel"}  # keyword arguments that matter only after another mistake
+LAST_AXIS = {"argsort", "sort", "partition", "argpartition"}  # functions whose axis is the last by default
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class _Finder(ast.NodeVisitor):
 
     def __init__(self, content):
         self.content, self.changes, self.names = content, [], []
+        self.unknown_sizes = set()
         self.unchanged = ast.dump(ast.parse(content))
         self.starts = [0]
         for line in content.split(b"\n"):
@@ -234,14 +236,19 @@ class _Finder(ast.NodeVisitor):
             self.replace(condition, "True")
         self.generic_visit(node)
 
+    def is_without_effect(self, keyword, function):
+        """Whether a keyword argument is a default, a matter of speed, or a check of the programmer."""
+        text = self.text(keyword)
+        return keyword.arg in SAFEGUARDS or text == "copy=False" or (text == "axis=-1" and function in LAST_AXIS)
+
     def visit_keyword(self, node):
-        if node.arg not in SAFEGUARDS:
+        if not self.is_without_effect(node, ""):
             self.visit(node.value)
 
     def visit_Constant(self, node):
         if isinstance(node.value, bool):
             self.replace(node, str(not node.value))
-        elif isinstance(node.value, int):
+        elif isinstance(node.value, int) and node not in self.unknown_sizes:
             self.replace(node, str(node.value + 1))
         elif isinstance(node.value, float):
             self.replace(node, repr(2 * node.value if node.value else 1.0))
@@ -250,6 +257,8 @@ class _Finder(ast.NodeVisitor):
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         if name in UNTOUCHED:
             return
+        if name == "reshape":  # NumPy takes every negative size for the unknown one
+            self.unknown_sizes |= {each.operand for each in node.args if self.text(each) == "-1"}
         if name in RENAMED and (name not in ("sum", "mean") or isinstance(node.func, ast.Attribute)):
             whole = self.text(node.func)
             self.replace(node.func, whole[: len(whole) - len(name)] + RENAMED[name])
@@ -259,7 +268,9 @@ class _Finder(ast.NodeVisitor):
             self.replace(node, self.text(node.func.value))
         parts = [*node.args, *(keyword for keyword in node.keywords if keyword.arg)]
         if len(parts) == len(node.args) + len(node.keywords):
-            for dropped in (keyword for keyword in node.keywords if keyword.arg not in SAFEGUARDS):
+            for dropped in node.keywords:
+                if self.is_without_effect(dropped, name):
+                    continue
                 kept = ", ".join(self.text(part) for part in parts if part is not dropped)
                 self.replace(node, f"{self.text(node.func)}({kept})")
         self.generic_visit(node)
