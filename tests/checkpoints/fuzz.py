@@ -2,6 +2,7 @@
 
     python -m tests.checkpoints.fuzz --inputs 100000 --seed 0                        # safetensors files
     python -m tests.checkpoints.fuzz --kind directories --inputs 20000 --seed 0      # directories for load_model
+    python -m tests.checkpoints.fuzz --kind configs --inputs 10000 --seed 0          # config.json files
 
 Input i of a seed is always the same; `--first i --inputs 1` makes it again. For every input: no exception but
 CheckpointError and ConfigError, whose messages name the path and are short; no more memory than the stated multiple of
@@ -24,17 +25,21 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.checkpoints.fuzz_configs import check_config, damaged_config
 from tests.checkpoints.fuzz_directories import damaged_directory, write_directory
 from tests.checkpoints.fuzz_files import damaged_file
 from tests.checkpoints.fuzz_models import check_model
 from tests.checkpoints.fuzz_oracle import Invalid, decode
 from tinyslm.checkpoints import load_model, read_safetensors
+from tinyslm.checkpoints.families import family_of
+from tinyslm.checkpoints.json_files import read_json
 from tinyslm.errors import CheckpointError, ConfigError
 
 # A header of n bytes costs Python at most this many times n: "[[[[...]]]]" is the worst, a list for every two bytes.
 # Numbers cost less: two bytes of a file become at most four in the model, and as many on the way there.
 MEMORY_PER_BYTE = 64
 MEMORY_OF_ANYTHING = 150_000  # the message, the traceback, the views of a few small tensors
+MEMORY_OF_LAYERS = 20_000  # bytes of input that a number of layers stands for: a configuration has lists of all layers
 ADDRESS_SPACE = 3 * 2**30  # of the command: an input that asks for more is a failure, not the end of the machine
 MOST_SECONDS = 5.0  # of the processor, while all memory is traced
 LONGEST_MESSAGE = 1000
@@ -116,7 +121,23 @@ def try_directory(rng, place):
         check_model(models[0], path)
 
 
-KINDS = {"files": try_file, "directories": try_directory}
+def try_config(rng, place):
+    """The same for one config.json; an accepted one must give a model that computes."""
+    content = damaged_config(rng)
+    path = place / "config.json"
+    path.write_bytes(content)
+    configs = []
+
+    def read():
+        values = read_json(path)
+        configs.append(family_of(values, path).read_config(values, path))
+
+    error = yield len(content) + MEMORY_OF_LAYERS, path, read
+    if error is None:
+        check_config(configs[0])
+
+
+KINDS = {"files": try_file, "directories": try_directory, "configs": try_config}
 
 
 def run(kind, inputs, seed=0, first=0, progress=False) -> Tally:

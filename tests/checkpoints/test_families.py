@@ -9,6 +9,7 @@ from tests.checkpoints.models import read
 from tests.golden import DIRECTORY, LAYOUTS, golden_names
 from tinyslm.checkpoints.families import FAMILIES, family_of, find_family
 from tinyslm.errors import ConfigError
+from tinyslm.models.config_checks import EPS, FACTOR, THETA
 from tinyslm.ops import Rope
 from tinyslm.ops.rotary import longrope_attention_factor
 
@@ -131,7 +132,7 @@ LIES = {
     "rope dynamic": ("llama", {"rope_parameters": {"rope_type": "dynamic"}}, "rope_parameters: rope_type is 'dynamic'"),
     "rope table": ("llama", {"rope_parameters": 3}, "rope_parameters is 3, expected an object"),
     "rope factor": ("llama", {"rope_scaling": {"type": "linear"}}, "rope_scaling: factor is missing"),
-    "rope theta": ("llama", {"rope_theta": 0}, "rope_theta is 0, expected a number above 0"),
+    "rope theta": ("llama", {"rope_theta": 0}, "rope_theta is 0, expected a number from 1 to"),
     "rope order": ("llama", {"rope_scaling": {"type": "llama3", **LLAMA3, "high_freq_factor": 1}}, "high_freq_factor"),
     "rope factors": (
         "llama",
@@ -141,7 +142,7 @@ LIES = {
     "rope factor zero": (
         "llama",
         {"rope_scaling": {"type": "longrope", **LONGROPE, "long_factor": [1, 0, 2]}},
-        "long_factor: 1 is 0, expected a number above 0",
+        "long_factor: 1 is 0, expected a number from 1e-06 to",
     ),
     "rope original length": (
         "llama",
@@ -149,7 +150,10 @@ LIES = {
         "original_max_position_embeddings is 1, expected an integer from 2",
     ),
     "rope type number": ("llama", {"rope_scaling": {"type": 0}}, "rope_type is 0, expected one of default"),
-    "partial": ("llama", {"partial_rotary_factor": 3.0}, "rotary dimensions, at most 6, not 18"),
+    "partial": ("llama", {"partial_rotary_factor": 3.0}, "partial_rotary_factor is 3.0, expected a number from 0 to 1"),
+    "partial odd": ("llama", {"partial_rotary_factor": 0.6}, "partial_rotary_factor is 0.6, expected .* not 3 of 6"),
+    "partial none": ("llama", {"partial_rotary_factor": 0}, "partial_rotary_factor is 0, expected .* not 0 of 6"),
+    "partial odd head": ("llama", {"head_dim": 7, "partial_rotary_factor": 1}, "partial_rotary_factor is 1, .* 7 of 7"),
     "window": ("mistral", {"sliding_window": 0}, "sliding_window is 0"),
     "layer types": (
         "mistral",
@@ -170,6 +174,48 @@ def test_lies_are_refused_by_name(lie):
     with pytest.raises(ConfigError, match=message) as caught:
         read(model_type, **values)
     assert str(caught.value).startswith("config.json: ")
+
+
+def in_rope(rope_type, key):
+    """A config.json with another value for one key of its rotary positions."""
+    llama3 = LLAMA3 | {"low_freq_factor": 0.25}
+    settings = {"linear": {"factor": 2}, "llama3": llama3, "longrope": LONGROPE | {"attention_factor": 1}}[rope_type]
+    return lambda value: {"rope_parameters": {"rope_theta": 1e4, "rope_type": rope_type, **settings, key: value}}
+
+
+NUMBERS = [  # the range, a family and a config.json in which a number of this range is chosen
+    (EPS, "llama", "rms_norm_eps", lambda value: {"rms_norm_eps": value}),
+    (EPS, "bert", "layer_norm_eps", lambda value: {"layer_norm_eps": value}),
+    (EPS, "gpt2", "layer_norm_epsilon", lambda value: {"layer_norm_epsilon": value}),
+    (EPS, "t5", "layer_norm_epsilon", lambda value: {"layer_norm_epsilon": value}),
+    (THETA, "llama", "rope_theta", lambda value: {"rope_theta": value}),
+    (THETA, "gemma3_text", "rope_local_base_freq", lambda value: {"rope_local_base_freq": value}),
+    (FACTOR, "gemma2", "query_pre_attn_scalar", lambda value: {"query_pre_attn_scalar": value}),
+    (FACTOR, "gemma2", "attn_logit_softcapping", lambda value: {"attn_logit_softcapping": value}),
+    (FACTOR, "gemma3_text", "final_logit_softcapping", lambda value: {"final_logit_softcapping": value}),
+    (FACTOR, "llama", "rope_parameters: factor", in_rope("linear", "factor")),
+    (FACTOR, "llama", "rope_parameters: factor", in_rope("llama3", "factor")),
+    (FACTOR, "llama", "rope_parameters: low_freq_factor", in_rope("llama3", "low_freq_factor")),
+    (FACTOR, "llama", "rope_parameters: high_freq_factor", in_rope("llama3", "high_freq_factor")),
+    (FACTOR, "llama", "rope_parameters: attention_factor", in_rope("longrope", "attention_factor")),
+    (
+        FACTOR,
+        "llama",
+        "rope_parameters: short_factor: 0",
+        lambda value: in_rope("longrope", "short_factor")([value] * 3),
+    ),
+    (FACTOR, "llama", "rope_parameters: long_factor: 0", lambda value: in_rope("longrope", "long_factor")([value] * 3)),
+]
+
+
+@pytest.mark.parametrize(("allowed", "model_type", "key", "changed"), NUMBERS, ids=[f"{n[1]} {n[2]}" for n in NUMBERS])
+def test_numbers_outside_their_range_are_refused(allowed, model_type, key, changed):
+    read(model_type, **changed(0.5 if allowed.low < 0.5 else 2))
+    for value in (0, -1.0, 1e-320, allowed.low * (1 - 1e-9), allowed.high * (1 + 1e-9), 1e39, True, "1", [1.0], {}):
+        with pytest.raises(ConfigError) as caught:
+            read(model_type, **changed(value))
+        assert str(caught.value).endswith(f"{key} is {value!r}, expected {allowed}")
+        assert str(caught.value).startswith("config.json: ")
 
 
 @pytest.mark.parametrize("model_type", ["mamba", None, 3, ["llama"]])

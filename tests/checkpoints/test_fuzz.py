@@ -12,7 +12,7 @@ from tinyslm.checkpoints.reading import INDEX
 from tinyslm.errors import CheckpointError
 
 
-@pytest.mark.parametrize(("kind", "inputs"), [("files", 600), ("directories", 80)])
+@pytest.mark.parametrize(("kind", "inputs"), [("files", 600), ("directories", 80), ("configs", 600)])
 def test_damaged_inputs_are_read_as_they_are_or_refused(kind, inputs):
     tally = fuzz.run(kind, inputs, seed=1)
     assert tally.failures == []

@@ -250,10 +250,10 @@ def test_what_an_encoder_has_not_is_named():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden_size": 0}, "hidden_size is 0, expected a positive integer"),
+        ({"hidden_size": 0}, "hidden_size is 0, expected an integer from 1 to"),
         ({"head_dim": None}, "head_dim is None"),
         ({"activation": "swish"}, "activation 'swish' is not one of silu, "),
-        ({"type_vocab_size": 0}, "type_vocab_size is 0, expected a positive integer or None"),
+        ({"type_vocab_size": 0}, "type_vocab_size is 0, expected an integer from 1 to"),
     ],
 )
 def test_bad_configurations(changes, message):

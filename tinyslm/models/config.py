@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from tinyslm.models.config_checks import check_common, require
+from tinyslm.models.config_checks import EXPERT_COUNT, SIZE, check_common, check_rope, require
 from tinyslm.ops import Rope
 
 
@@ -70,18 +70,13 @@ class DecoderConfig:
                 f"{name} has {len(entries)} entries for {self.num_hidden_layers} layers",
             )
         for window in self.windows:
-            check(window is None or window > 0, f"a window of {window} tokens, expected at least 1, or None")
-        for rope in filter(None, self.ropes):
-            pairs = rope.dimension // 2
-            check(
-                rope.dimension == 2 * pairs and 1 <= pairs <= self.head_dim // 2,
-                f"rope rotates {rope.dimension} dimensions, expected an even number up to head_dim {self.head_dim}",
-            )
-            for factors in (rope.short_factors, rope.long_factors):
-                check(
-                    rope.scaling != "longrope" or len(factors) == pairs,
-                    f"longrope has {len(factors)} factors for {rope.dimension} rotary dimensions, expected half",
-                )
+            check(window is None or SIZE.holds(window), f"a window of {window!r} tokens, expected {SIZE}, or None")
+        for rope in {id(rope): rope for rope in self.ropes if rope is not None}.values():  # layers share their ropes
+            check_rope(self, rope)
+        check(
+            self.num_experts == 0 or EXPERT_COUNT.holds(self.num_experts),
+            f"num_experts is {self.num_experts!r}, expected {EXPERT_COUNT}, or 0",
+        )
         check(
             min(1, self.num_experts) <= self.experts_per_token <= self.num_experts,
             f"experts_per_token {self.experts_per_token} with num_experts {self.num_experts}, expected 1 to "

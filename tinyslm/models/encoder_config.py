@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tinyslm.models.config_checks import check_common, require
+from tinyslm.models.config_checks import check_common
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,6 @@ class EncoderConfig:
 
     def __post_init__(self):
         check_common(self)
-        types = self.type_vocab_size
-        require(
-            self,
-            types is None or (isinstance(types, int) and types > 0),
-            f"type_vocab_size is {types!r}, expected a positive integer or None",
-        )
         object.__setattr__(self, "tie_word_embeddings", self.tie_word_embeddings or not self.masked_head)
 
     @property

@@ -5,10 +5,8 @@ from typing import Any
 
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
+from tinyslm.models.config_checks import EPS, FACTOR, FRACTION, LAYER_COUNT, SIZE, THETA, Range
 from tinyslm.ops import ACTIVATIONS
-
-LARGEST = 2**30  # upper limit of every size; the product of two sizes cannot overflow 64 bits
-MOST_LAYERS = 10_000  # upper limit of the number of layers
 
 
 class ConfigReader:
@@ -34,43 +32,52 @@ class ConfigReader:
         found = shown(self.get(key)) if key in self.values else "missing"
         raise ConfigError(f"{self.where}: {key} is {found}, expected {expected}")
 
-    def count(self, key, at_most=LARGEST):
-        """An integer from 1 to at_most."""
+    def in_range(self, key, allowed: Range):
+        """A number of the range: an integer, or a float."""
         value = self.get(key)
-        if type(value) is not int or not 1 <= value <= at_most:
-            self.refuse(key, f"an integer from 1 to {at_most}")
-        return value
+        if not allowed.holds(value):
+            self.refuse(key, allowed)
+        return value if allowed.integer else float(value)
+
+    def count(self, key, at_most=SIZE.high):
+        """An integer from 1 to at_most."""
+        return self.in_range(key, SIZE._replace(high=at_most))
 
     def layers(self, key):
         """A number of layers."""
-        return self.count(key, MOST_LAYERS)
+        return self.in_range(key, LAYER_COUNT)
 
     def optional_count(self, key):
-        """An integer of at least 1, or None."""
+        """A size, or None."""
         return None if self.get(key) is None else self.count(key)
 
-    def number(self, key, positive=True):
-        """A finite number above 0, or of at least 0 if `positive` is false."""
-        value = self.get(key)
-        if type(value) not in (int, float) or not 0 <= value <= 1e30 or (positive and value == 0):
-            self.refuse(key, f"a number {'above' if positive else 'of at least'} 0")
-        return float(value)
+    def factor(self, key):
+        """A scale, a soft cap, or a divisor of rotary frequencies."""
+        return self.in_range(key, FACTOR)
 
-    def optional_number(self, key):
-        """A finite number above 0, or None."""
-        return None if self.get(key) is None else self.number(key)
+    def optional_factor(self, key):
+        """A factor, or None."""
+        return None if self.get(key) is None else self.factor(key)
+
+    def fraction(self, key):
+        """A number from 0 to 1."""
+        return self.in_range(key, FRACTION)
+
+    def theta(self, key):
+        """The base of rotary frequencies."""
+        return self.in_range(key, THETA)
 
     def norm_eps(self, key):
-        """The eps of a norm: a finite number of at least 0."""
-        return self.number(key, positive=False)
+        """The eps of a norm."""
+        return self.in_range(key, EPS)
 
-    def numbers(self, key, count):
-        """A list of `count` numbers above 0, as a tuple."""
+    def factors(self, key, count):
+        """A list of `count` factors, as a tuple."""
         values = self.get(key)
         if not isinstance(values, list) or len(values) != count:
             self.refuse(key, f"a list of {count} numbers")
         entries = ConfigReader(dict(enumerate(values)), {}, f"{self.where}: {key}")
-        return tuple(entries.number(i) for i in range(count))
+        return tuple(entries.factor(i) for i in range(count))
 
     def flag(self, key):
         """True or false."""
@@ -110,7 +117,7 @@ class ConfigReader:
         value = self.get(key)
         if value is None or value == -1:
             return None
-        if type(value) is not int or not 0 <= value <= LARGEST:
+        if not SIZE._replace(low=0).holds(value):
             self.refuse(key, "a token id or null")
         return value
 

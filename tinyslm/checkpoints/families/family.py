@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tinyslm.checkpoints.families.config_reader import LARGEST, ConfigReader, FieldTable, read_fields, write_fields
+from tinyslm.checkpoints.families.config_reader import ConfigReader, FieldTable, read_fields, write_fields
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
 from tinyslm.models import DecoderConfig
@@ -58,12 +58,9 @@ class Family:
                 keys.refuse(key, f"{supported!r} (nothing else is supported)")
         settings = read_fields(keys, self.fields) | self.read(keys)
         try:
-            config = self.config(family=self.model_type, **settings)
+            return self.config(family=self.model_type, **settings)
         except ConfigError as problem:
             raise ConfigError(f"{where}: {problem}") from None
-        if max(config.num_attention_heads, config.num_key_value_heads) * config.head_dim > LARGEST:
-            keys.refuse("head_dim", f"at most {LARGEST} dimensions in all heads together")
-        return config
 
     def for_config(self, config):
         """The family with the tensor names of one configuration."""

@@ -20,7 +20,7 @@ DEFAULTS = gemma.DEFAULTS | {
 }
 FIELDS = gemma.FIELDS | {
     "activation": ("hidden_activation", gemma.read_activation, "gelu_pytorch_tanh"),
-    "logit_softcap": ("final_logit_softcapping", ConfigReader.optional_number, 30.0),
+    "logit_softcap": ("final_logit_softcapping", ConfigReader.optional_factor, 30.0),
 }
 POST_NORMS = {
     "layers.{i}.attention_output_norm": "model.layers.{i}.post_attention_layernorm",
@@ -31,7 +31,7 @@ POST_NORMS = {
 
 def read_shared(keys: ConfigReader) -> dict:
     """The fields that are not in FIELDS and that Gemma 2 and 3 have."""
-    scale = keys.number("query_pre_attn_scalar") ** -0.5
+    scale = keys.factor("query_pre_attn_scalar") ** -0.5
     return gemma.read_shared(keys) | {"sublayer_output_norm": True, "attention_scale": scale}
 
 
@@ -50,7 +50,7 @@ def write_shared(config: DecoderConfig) -> dict:
 def read(keys: ConfigReader) -> dict:
     """The fields of DecoderConfig that are not in FIELDS."""
     windows = read_windows(keys, lambda layer: FULL if layer % 2 else SLIDING)
-    cap = {"attention_softcap": keys.optional_number("attn_logit_softcapping")}
+    cap = {"attention_softcap": keys.optional_factor("attn_logit_softcapping")}
     return llama.read_ropes(keys) | read_shared(keys) | windows | cap
 
 

@@ -36,9 +36,8 @@ def _read_ropes(keys, head_dim):
     """The rotations of full and sliding layers. Current files have a table for each; old ones have top-level keys."""
     tables = keys.table("rope_parameters") or ConfigReader({FULL: keys.get("rope_scaling")}, {}, keys.where)
     full = keys.with_values(rope_parameters=tables.get(FULL))
-    sliding = keys.with_values(
-        rope_parameters=tables.get(SLIDING), rope_scaling=None, rope_theta=keys.get("rope_local_base_freq")
-    )
+    local_base = keys.theta("rope_local_base_freq") if tables.get(SLIDING) is None else keys.get("rope_local_base_freq")
+    sliding = keys.with_values(rope_parameters=tables.get(SLIDING), rope_scaling=None, rope_theta=local_base)
     return read_rope(full, head_dim), read_rope(sliding, head_dim)
 
 

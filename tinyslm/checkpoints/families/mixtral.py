@@ -4,8 +4,7 @@ from dataclasses import replace
 
 from tinyslm.checkpoints.families import llama, mistral
 from tinyslm.checkpoints.families.config_reader import ConfigReader
-
-MOST_EXPERTS = 10_000
+from tinyslm.models.config_checks import EXPERT_COUNT
 
 DEFAULTS = mistral.DEFAULTS | {
     "rms_norm_eps": 1e-5,
@@ -22,7 +21,7 @@ EXPERTS = {
 
 def read_experts(keys: ConfigReader, key: str) -> int:
     """E."""
-    return keys.count(key, MOST_EXPERTS)
+    return keys.in_range(key, EXPERT_COUNT)
 
 
 def read_experts_per_token(keys: ConfigReader, key: str) -> int:

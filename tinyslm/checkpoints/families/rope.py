@@ -7,41 +7,40 @@ Current: "rope_parameters": {"rope_theta": ..., "rope_type": ..., ...}. Old: "ro
 import math
 
 from tinyslm.checkpoints.families.config_reader import ConfigReader, FieldTable, read_fields, write_fields
+from tinyslm.models.config_checks import ORIGINAL_CONTEXT
 from tinyslm.ops import Rope
 from tinyslm.ops.rotary import longrope_attention_factor
 
 
 def read_original_length(keys: ConfigReader, key: str) -> int:
-    """The context length before the scaling, at least 2 tokens."""
-    if keys.count(key) == 1:
-        keys.refuse(key, "an integer from 2")
-    return keys.count(key)
+    """The context length before the scaling."""
+    return keys.in_range(key, ORIGINAL_CONTEXT)
 
 
 def read_factors(keys: ConfigReader, key: str) -> tuple[float, ...]:
     """One longrope factor for each pair of rotary dimensions."""
-    return keys.numbers(key, keys.get("dimension") // 2)
+    return keys.factors(key, keys.get("dimension") // 2)
 
 
 def read_attention_factor(keys: ConfigReader, key: str) -> float:
     """The factor of longrope's attention scores. By default it is computed from the extension of the context."""
     if keys.get(key) is not None:
-        return keys.number(key)
-    original = keys.count("original_max_position_embeddings")
-    extension = keys.optional_number("factor") or keys.count("max_position_embeddings") / original
+        return keys.factor(key)
+    original = read_original_length(keys, "original_max_position_embeddings")
+    extension = keys.optional_factor("factor") or keys.count("max_position_embeddings") / original
     return longrope_attention_factor(extension, original)
 
 
 ORIGINAL_LENGTH = {"original_length": ("original_max_position_embeddings", read_original_length, None)}
-FACTOR = {"factor": ("factor", ConfigReader.number, None)}
+FACTOR = {"factor": ("factor", ConfigReader.factor, None)}
 SCALINGS: dict[str, FieldTable] = {  # the table of fields of each scaling
     "default": {},
     "linear": FACTOR,
     "llama3": FACTOR
     | ORIGINAL_LENGTH
     | {
-        "low_frequency_factor": ("low_freq_factor", ConfigReader.number, None),
-        "high_frequency_factor": ("high_freq_factor", ConfigReader.number, None),
+        "low_frequency_factor": ("low_freq_factor", ConfigReader.factor, None),
+        "high_frequency_factor": ("high_freq_factor", ConfigReader.factor, None),
     },
     "longrope": ORIGINAL_LENGTH
     | {
@@ -64,11 +63,11 @@ def read_rope(keys: ConfigReader, head_dim: int) -> Rope:
         parameters.values["rope_type"] = parameters.values.get("type", "default")
     scaling = parameters.choice("rope_type", SCALINGS)
 
-    dimension = head_dim
-    if parameters.get("partial_rotary_factor") is not None:
-        dimension = int(head_dim * parameters.number("partial_rotary_factor"))
-    if dimension % 2 or not 0 < dimension <= head_dim:
-        keys.refuse("head_dim", f"a size with an even number of rotary dimensions, at most {head_dim}, not {dimension}")
+    key = "head_dim" if parameters.get("partial_rotary_factor") is None else "partial_rotary_factor"
+    source = keys.with_values(head_dim=head_dim) if key == "head_dim" else parameters
+    dimension = head_dim if key == "head_dim" else int(head_dim * parameters.fraction(key))
+    if dimension % 2 or not dimension:
+        source.refuse(key, f"an even number of rotary dimensions, at least 2, not {dimension} of {head_dim}")
     parameters = parameters.with_values(
         dimension=dimension, max_position_embeddings=keys.get("max_position_embeddings")
     )
@@ -77,7 +76,7 @@ def read_rope(keys: ConfigReader, head_dim: int) -> Rope:
     settings = read_fields(parameters, SCALINGS[scaling])
     if scaling == "llama3" and settings["low_frequency_factor"] >= settings["high_frequency_factor"]:
         parameters.refuse("high_freq_factor", f"more than low_freq_factor, which is {settings['low_frequency_factor']}")
-    return Rope(theta=parameters.number("rope_theta"), dimension=dimension, scaling=scaling, **settings)
+    return Rope(theta=parameters.theta("rope_theta"), dimension=dimension, scaling=scaling, **settings)
 
 
 def write_rope(rope: Rope, head_dim: int) -> dict:

@@ -5,9 +5,10 @@ switch of the output scale. In older files `tie_word_embeddings` is false if the
 switches the output scale off. Some older files hold copies of the embedding, one for each stack.
 """
 
-from tinyslm.checkpoints.families.config_reader import LARGEST, ConfigReader
+from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.family import Family
 from tinyslm.models import EncoderDecoderConfig
+from tinyslm.models.config_checks import SIZE
 from tinyslm.ops import ACTIVATIONS
 
 
@@ -66,8 +67,8 @@ DEFAULTS = {"feed_forward_proj": "relu"}
 
 
 def read_head_dim(keys: ConfigReader, key: str) -> int:
-    """D. All heads together have at most LARGEST dimensions."""
-    return keys.count(key, LARGEST // keys.count("num_heads"))
+    """D. All heads together are at most as wide as the largest size."""
+    return keys.count(key, SIZE.high // keys.count("num_heads"))
 
 
 def read_decoder_layers(keys: ConfigReader, key: str) -> int:
