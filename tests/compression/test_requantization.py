@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import generators
-from tinyslm.compression.quantization import affine_matmul, fixed_point, quantize, requantize
+from tinyslm.compression.quantization import affine_matmul, code_range, fixed_point, quantize, requantize
 from tinyslm.compression.quantization.requantization import rounding_doubling_high_multiply, rounding_right_shift
 from tinyslm.errors import ConfigError, DataError
 
@@ -129,3 +129,65 @@ def test_what_does_not_fit_is_refused():
         requantize(accumulator, multiplier, shift[:2])
     with pytest.raises(ConfigError, match="zero_point"):
         requantize(accumulator, multiplier, shift, 300)
+
+
+def in_whole_numbers(x, multiplier, shift, zero_point, low, high):
+    """`requantize` of one accumulator in Python's integers: half upwards, then half away from 0."""
+    product = min((x * multiplier + 2**30) >> 31, 2**31 - 1)
+    return min(max(nearest(Fraction(product, 2**shift)) + zero_point, low), high)
+
+
+@given(generators(), st.integers(2, 8), st.booleans(), st.booleans(), st.data())
+def test_codes_are_those_of_whole_numbers(rng, bits, symmetric, one_factor, data):
+    """Bit for bit, for one factor and for one per output, with clipping at both ends."""
+    low, high = code_range(bits, symmetric)
+    x = rng.choice(many(rng), (4, 3)).astype(np.int32)
+    factor = 2.0 ** rng.uniform(-32, 0, () if one_factor else 3)
+    zero_point = data.draw(st.one_of(st.sampled_from([low, high]), st.integers(low, high)))
+    multiplier, shift = fixed_point(factor)
+    codes = requantize(x, multiplier, shift, zero_point, bits=bits, symmetric=symmetric)
+    assert codes.dtype == np.int8
+    for (i, j), code in np.ndenumerate(codes):
+        numbers = (int(np.broadcast_to(each, 3)[j]) for each in (multiplier, shift))
+        assert code == in_whole_numbers(int(x[i, j]), *numbers, zero_point, low, high)
+
+
+def test_multipliers_and_shifts_of_factors_next_to_powers_of_two():
+    """Rounded up to 1, the fraction becomes 1/2 with a shift less; 1 itself cannot be represented."""
+    factor = np.array([[0.5, 0.25, 0.75], [0.5 - 2.0**-40, 0.25 - 2.0**-40, 1 - 2.0**-40]])
+    multiplier, shift = fixed_point(factor)
+    assert multiplier.dtype == shift.dtype == np.int32
+    assert multiplier.tolist() == [[2**30, 2**30, 3 * 2**29], [2**30, 2**30, 2**31 - 1]]
+    assert shift.tolist() == [[0, 1, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize("bad", [0.0, -0.25, 1.0, 1.5, np.nan, np.inf])
+def test_one_bad_factor_among_good_ones_is_refused(bad):
+    with pytest.raises(ConfigError, match="above 0 and below 1"):
+        fixed_point(np.array([0.5, bad, 0.25]))
+
+
+@pytest.mark.parametrize(("bits", "symmetric"), [(8, False), (8, True), (4, False), (2, True)])
+def test_a_zero_point_is_any_code_and_nothing_else(bits, symmetric):
+    accumulator, factor = np.zeros((1, 2), np.int32), fixed_point(0.5)
+    low, high = code_range(bits, symmetric)
+    for zero_point in (low, high, float(high)):
+        codes = requantize(accumulator, *factor, zero_point, bits=bits, symmetric=symmetric)
+        assert codes.tolist() == [[zero_point, zero_point]]
+    for zero_point in (low - 1, high + 1, high - 0.5, np.nan):
+        with pytest.raises(ConfigError, match="zero_point must be a code"):
+            requantize(accumulator, *factor, zero_point, bits=bits, symmetric=symmetric)
+
+
+def test_each_array_must_be_int32_of_a_fitting_shape():
+    accumulator, (multiplier, shift) = np.zeros((2, 3), np.int32), fixed_point(np.full(3, 0.1))
+    for wrong in ((accumulator * 1.0, multiplier, shift), (accumulator, multiplier.astype(np.int64), shift)):
+        with pytest.raises(DataError, match="integers must be int32"):
+            requantize(*wrong)
+    with pytest.raises(DataError, match="integers must be int32"):
+        requantize(accumulator, multiplier, shift.astype(np.uint32))
+    with pytest.raises(DataError, match="one per output"):
+        requantize(accumulator, multiplier[:, None], shift[:, None])
+    for bits in (1, 9):
+        with pytest.raises(ConfigError, match="bits"):
+            requantize(accumulator, multiplier, shift, bits=bits)

@@ -110,3 +110,68 @@ def test_a_token_is_quantized_without_regard_to_the_others(rng, symmetric):
     other = np.concatenate([x[:1], 100 * x[1:]])
     np.testing.assert_array_equal(quantize_tokens(other, symmetric=symmetric).codes[0], together.codes[0])
     assert not np.array_equal(quantize(other).codes[0], quantize(x).codes[0])  # with one range for all tokens it would
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape"), [((3,), (2, 3)), ((2, 3), (3,)), ((2, 3), (4, 2)), ((1, 2, 3), (4, 3)), ((2, 3), (1, 4, 3))]
+)
+@pytest.mark.ungraded
+def test_codes_that_are_no_matrices_with_the_same_inputs_are_refused(x_shape, w_shape):
+    with pytest.raises(DataError, match="needs codes of shapes"):
+        integer_matmul(np.zeros(x_shape, np.int8), np.zeros(w_shape, np.int8))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32, bool])
+@pytest.mark.ungraded
+def test_each_of_the_two_arrays_must_hold_8_bit_codes(dtype):
+    codes, others = np.ones((2, 3), np.int8), np.ones((2, 3), dtype)
+    for x, w in ((codes, others), (others, codes)):
+        with pytest.raises(DataError, match="8-bit integer codes"):
+            integer_matmul(x, w)
+
+
+@pytest.mark.parametrize(
+    ("x_type", "w_type", "longest"),
+    [(np.uint8, np.uint8, 33_025), (np.uint8, np.int8, 65_793), (np.int8, np.uint8, 65_793)],
+)
+@pytest.mark.ungraded
+def test_the_longest_sum_depends_on_the_kinds_of_codes(x_type, w_type, longest):
+    """The product of the largest magnitudes, times the number of terms, is at most 2^31 - 1."""
+    largest = {np.uint8: 255, np.int8: -128}
+    x, w = np.full((1, longest + 1), largest[x_type], x_type), np.full((1, longest + 1), largest[w_type], w_type)
+    product = integer_matmul(x[:, 1:], w[:, 1:])
+    assert product.dtype == np.int32 and int(product[0, 0]) == longest * largest[x_type] * largest[w_type]
+    with pytest.raises(DataError, match=f"a sum of {longest + 1} products"):
+        integer_matmul(x, w)
+
+
+@pytest.mark.ungraded
+@given(generators(), st.sampled_from([np.int8, np.int16, np.int64, np.uint8]))
+def test_zero_points_of_any_integer_type_give_the_same_int32(rng, dtype):
+    """Also one per row, with the extreme codes, and without a change of the arguments."""
+    x, w = draw_codes(rng, 3, 9), draw_codes(rng, 4, 9)
+    x_zero, w_zero = rng.choice(np.array([0, 1, 127]), (3, 1)), rng.choice(np.array([0, 1, 127]), (4, 1))
+    expected = (x.astype(np.int64) - x_zero) @ (w.astype(np.int64) - w_zero).T
+    arguments = [x, w, x_zero.astype(dtype), w_zero.astype(dtype)]
+    before = [each.copy() for each in arguments]
+    np.testing.assert_array_equal(affine_matmul(*arguments), expected.astype(np.int32), strict=True)
+    for each, copy in zip(arguments, before, strict=True):
+        np.testing.assert_array_equal(each, copy, strict=True)
+    only_x, only_w = affine_matmul(x, w, arguments[2]), affine_matmul(x, w, None, arguments[3])
+    np.testing.assert_array_equal(only_x, (x.astype(np.int64) - x_zero) @ w.astype(np.int64).T)
+    np.testing.assert_array_equal(only_w, x.astype(np.int64) @ (w.astype(np.int64) - w_zero).T)
+
+
+@pytest.mark.ungraded
+def test_zero_points_that_are_no_integers_are_refused():
+    x, w = np.ones((2, 3), np.int8), np.ones((4, 3), np.int8)
+    with pytest.raises(DataError, match="x_zero_point has dtype float64, expected integers"):
+        affine_matmul(x, w, np.float64(1), np.int32(1))
+    with pytest.raises(DataError, match="w_zero_point has dtype float32, expected integers"):
+        affine_matmul(x, w, np.int32(1), np.ones((4, 1), np.float32))
+
+
+@pytest.mark.ungraded
+def test_the_definition_sums_in_64_bits():
+    x = np.full((1, 2), 127, np.int8)
+    np.testing.assert_array_equal(integer_matmul_definition(x, x), np.array([[32258]], np.int32), strict=True)

@@ -233,3 +233,121 @@ BOTH = {"axis": 0, "group_size": 2}
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ConfigError):
         quantize(np.ones((2, 4)), **settings)
+
+
+@pytest.mark.ungraded
+@given(generators(), every_bits, st.booleans(), st.sampled_from([np.float32, np.float64]))
+def test_codes_scales_and_zero_points_are_those_of_the_formulas(rng, bits, symmetric, dtype):
+    """To the last bit: one scale per matrix, per index of each axis, and per group, of an array with three axes."""
+    x = (rng.standard_normal((2, 3, 8)) + rng.choice([-3, 0, 3])).astype(dtype)
+    low, high = code_range(bits, symmetric)
+    parts = {
+        None: (x.reshape(1, -1), {}, ()),
+        0: (x.reshape(2, -1), {"axis": 0}, (2, 1, 1)),
+        1: (x.swapaxes(0, 1).reshape(3, -1), {"axis": 1}, (1, 3, 1)),
+        -1: (x.reshape(-1, 8).T, {"axis": -1}, (1, 1, 8)),
+        "groups": (x.reshape(12, 4), {"group_size": 4}, (2, 3, 2)),
+    }
+    for rows, settings, shape in parts.values():
+        lowest, highest = np.minimum(rows.min(axis=1), 0), np.maximum(rows.max(axis=1), 0)
+        levels = dtype(high - low)
+        scale = np.maximum(highest, -lowest) / dtype(high) if symmetric else highest / levels - lowest / levels
+        zero = np.zeros(len(rows)) if symmetric else np.clip(np.round(low - lowest / scale), low, high)
+        q = quantize(x, bits=bits, symmetric=symmetric, **settings)
+        assert (q.bits, q.group_size) == (bits, settings.get("group_size"))
+        np.testing.assert_array_equal(q.scale, scale.reshape(shape), strict=True)
+        np.testing.assert_array_equal(q.zero_point, zero.astype(np.int32).reshape(shape), strict=True)
+        part = quantize(rows, bits=bits, symmetric=symmetric, axis=0)
+        expected = np.clip(np.round(rows / scale[:, None]) + zero[:, None], low, high).astype(np.int8)
+        np.testing.assert_array_equal(part.codes, expected, strict=True)
+        values = scale[:, None] * (expected.astype(dtype) - zero[:, None].astype(dtype))
+        np.testing.assert_array_equal(part.dequantize(), values, strict=True)
+        np.testing.assert_array_equal(np.sort(q.dequantize(), axis=None), np.sort(values, axis=None), strict=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.ungraded
+def test_magnitudes_up_to_half_of_the_largest_float_are_accepted(dtype, symmetric):
+    """Both ends; one entry above it, or nan, among good ones is refused."""
+    limit = np.finfo(dtype).max / 2
+    beyond = np.nextafter(limit, np.finfo(dtype).max)
+    for end in (limit, -limit):
+        q = quantize(np.array([1, end], dtype), symmetric=symmetric)
+        assert np.isfinite(q.dequantize()).all() and q.dequantize()[1] == pytest.approx(end)
+    for lowest, highest in ((0, beyond), (-beyond, 0), (np.nan, 1), (-1, np.nan), (-1, np.inf), (-np.inf, 1)):
+        with pytest.raises(DataError, match="cannot quantize nan, infinity or magnitudes above"):
+            affine_parameters(np.array([0, lowest], dtype), np.array([0, highest], dtype), symmetric=symmetric)
+
+
+@pytest.mark.ungraded
+def test_ends_of_ranges_and_arrays_must_be_float32_or_float64():
+    one = np.array(1.0)
+    for wrong in (np.array(1), np.array(1, np.float16), np.array(True)):
+        with pytest.raises(DataError, match="must be float32 or float64"):
+            affine_parameters(-one, wrong)
+        with pytest.raises(DataError, match="must be float32 or float64"):
+            affine_parameters(wrong, one)
+        with pytest.raises(DataError, match="must be float32 or float64"):
+            quantize(wrong.reshape(1, 1))
+        with pytest.raises(DataError, match="must be float32 or float64"):
+            encode(wrong, one, one)
+
+
+@pytest.mark.ungraded
+def test_a_range_without_width_has_scale_one_and_a_tiny_one_the_smallest_normal_float():
+    tiny = np.finfo(np.float32).tiny
+    for symmetric in (True, False):
+        ends = np.array([0, -tiny], np.float32), np.array([0, tiny], np.float32)
+        scale, zero_point = affine_parameters(*ends, symmetric=symmetric)
+        np.testing.assert_array_equal(scale, np.array([1, tiny], np.float32), strict=True)
+        assert zero_point[0] == (0 if symmetric else -128)
+
+
+@pytest.mark.ungraded
+@given(every_bits, st.booleans())
+def test_quotients_that_overflow_have_the_first_or_the_last_code(bits, symmetric):
+    low, high = code_range(bits, symmetric)
+    for scale, x in ((np.array(1e-308), 1e300), (np.array(1e-3), 1e308)):
+        codes = encode(np.array([-x, 0.0, x]), scale, np.array(0), bits=bits, symmetric=symmetric)
+        assert codes.tolist() == [low, 0, high] and codes.dtype == np.int8
+
+
+@pytest.mark.ungraded
+def test_one_bad_number_among_good_ones_is_not_encoded():
+    x, scale, zero = np.ones((2, 3)), np.ones((2, 1)), np.zeros((2, 1))
+    assert encode(x, scale, zero).tolist() == [[1] * 3] * 2
+    for bad in (np.nan, np.inf, -np.inf):
+        with pytest.raises(DataError, match="cannot quantize nan or infinity"):
+            encode(np.where(np.eye(2, 3), bad, x), scale, zero)
+        with pytest.raises(DataError, match="zero_point must be finite"):
+            encode(x, scale, np.array([[0], [bad]]))
+    for bad in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(DataError, match="scale must be finite and above 0"):
+            encode(x, np.array([[1.0], [bad]]), zero)
+    for bits in (1, 9, 3.0):
+        with pytest.raises(ConfigError, match="bits must be a whole number from 2 to 8"):
+            encode(x, scale, zero, bits=bits)
+
+
+@pytest.mark.ungraded
+def test_axes_and_groups_at_both_ends_of_what_is_possible():
+    x = np.arange(24.0).reshape(2, 3, 4)
+    for axis in (-3, -2, -1, 0, 1, 2):
+        assert quantize(x, axis=axis).scale.size == x.shape[axis]
+    for axis in (-4, 3, 1.0):
+        with pytest.raises(ConfigError, match="axis must be a whole number from -3 to 2"):
+            quantize(x, axis=axis)
+    for size in (1, 2, 4):
+        assert quantize(x, group_size=size).scale.shape == (2, 3, 4 // size)
+    for size, message in ((0, "from 1 to 4"), (5, "from 1 to 4"), (3, "divide the last axis"), (2.0, "whole number")):
+        with pytest.raises(ConfigError, match=f"group_size must .*{message}|group_size must {message}"):
+            quantize(x, group_size=size)
+    with pytest.raises(ConfigError, match=r"group_size must divide the last axis of shape \(\), found 1"):
+        quantize(np.array(1.0), group_size=1)
+    empty = quantize(np.zeros((2, 0)), group_size=1)
+    assert empty.codes.shape == empty.scale.shape == (2, 0)
+    with pytest.raises(ConfigError, match="group_size must be a whole number from 1 to 1"):
+        quantize(np.zeros((2, 0)), group_size=2)
+    with pytest.raises(ConfigError, match="axis or group_size, not both"):
+        quantize(x, axis=0, group_size=4)
