@@ -11,6 +11,7 @@ from tinyslm.compression.quantization import (
     float4_levels,
     integer4_levels,
     normal_float4_levels,
+    quantize,
     quantize_to_levels,
 )
 from tinyslm.errors import ConfigError, DataError
@@ -116,3 +117,86 @@ def test_requests_that_cannot_be_honoured_are_refused():
     for wrong in (np.ones(3, int), np.array([np.inf, 1.0]), np.zeros((2, 0)), np.array(1.0)):
         with pytest.raises(DataError):
             quantize_to_levels(wrong, levels, 1)
+
+
+@given(generators(), st.sampled_from([np.float32, np.float64]))
+def test_of_two_levels_at_the_same_distance_the_upper_one_is_chosen(rng, dtype):
+    """Levels and middles that are exact floats, at both signs of the absmax and in blocks of zeros."""
+    levels = np.array([-1, -0.5, 0, 0.25, 1.0])
+    middles = (levels[1:] + levels[:-1]) / 2
+    size = dtype(2.0 ** rng.integers(-9, 9))
+    x = np.concatenate([[-1], middles, [1], np.zeros(6)]).astype(dtype) * size  # two blocks of 6
+    before = x.copy()
+    found = quantize_to_levels(x, levels, 6)
+    assert found.codes.tolist() == [0, 1, 2, 3, 4, 4, *[2] * 6] and found.codes.dtype == np.uint8
+    np.testing.assert_array_equal(found.absmax, np.array([size, 0], dtype), strict=True)
+    np.testing.assert_array_equal(found.dequantize(levels), np.append(levels[[0, 1, 2, 3, 4, 4]] * size, np.zeros(6)))
+    np.testing.assert_array_equal(x, before)
+
+
+GAP = np.array([-1.0, 0.0, 1.0])
+WRONG_LEVELS = {
+    "none": GAP[:0],
+    "too many": np.linspace(-1, 1, 257),
+    "equal neighbours": np.array([-1, 0, 0, 1.0]),
+    "one descent": np.array([-1, 0.5, 0, 1.0]),
+    "below -1": np.array([-1.01, 0, 1.0]),
+    "above 1": np.array([-1, 0, 1.01]),
+    "nan": np.array([-1, np.nan, 1.0]),
+}
+
+
+@pytest.mark.parametrize("levels", WRONG_LEVELS.values(), ids=WRONG_LEVELS)
+def test_levels_that_do_not_ascend_from_minus_one_to_one_are_refused(levels):
+    with pytest.raises(DataError, match="levels must be at most 256 ascending numbers from -1 to 1"):
+        quantize_to_levels(np.ones((2, 6)), levels, 3)
+
+
+def test_numbers_of_levels_and_block_sizes_at_both_ends():
+    x = np.linspace(-1, 1, 256).reshape(1, 256)
+    found = quantize_to_levels(x, x[0], 256)  # as many levels as a byte has values, one block per row
+    assert found.codes.tolist() == [list(range(256))] and found.absmax.tolist() == [[1]]
+    np.testing.assert_array_equal(quantize_to_levels(x, np.array([0.0]), 1).codes, 0)
+    for size in (0, 257, 2.0):
+        with pytest.raises(ConfigError, match="block_size must be a whole number from 1 to 256"):
+            quantize_to_levels(x, GAP, size)
+    with pytest.raises(DataError, match=r"block_size must divide the last axis of shape \(1, 256\), found 3"):
+        quantize_to_levels(x, GAP, 3)
+    with pytest.raises(DataError, match=r"block_size must divide the last axis of shape \(\), found 1"):
+        quantize_to_levels(np.array(2.0), GAP, 1)
+    with pytest.raises(ConfigError, match="block_size must be a whole number from 1 to 1"):
+        quantize_to_levels(np.array(2.0), GAP, 2)
+
+
+@given(generators(), st.integers(1, 7), st.integers(1, 20), st.sampled_from([np.float32, np.float64]))
+def test_double_quantization_is_affine_quantization_of_the_distances_from_the_mean(rng, block, count, dtype):
+    """In order, padded with zeros to whole blocks, with the mean in float64 rounded once."""
+    absmax = (rng.standard_exponential((1, count)) ** 3).astype(dtype)
+    found = double_quantize(absmax, block)
+    mean = np.mean(absmax.astype(np.float64)).astype(dtype)
+    assert found.mean == mean and found.mean.dtype == dtype and found.mean.shape == () and found.shape == (1, count)
+    padded = np.pad(absmax[0] - mean, (0, -count % block))
+    expected = quantize(padded, group_size=block)
+    np.testing.assert_array_equal(found.differences.codes, expected.codes, strict=True)
+    np.testing.assert_array_equal(found.differences.scale, expected.scale, strict=True)
+    scales = np.maximum(expected.dequantize()[:count] + mean, 0).reshape(1, count)
+    np.testing.assert_array_equal(found.dequantize(), scales, strict=True)
+
+
+def test_a_scale_is_never_rounded_below_zero():
+    absmax = np.append(np.zeros(10), 1000.0)
+    found = double_quantize(absmax)
+    assert np.min(found.differences.dequantize()[:11] + found.mean) < 0
+    assert found.dequantize()[:10].tolist() == [0] * 10
+
+
+def test_scales_that_cannot_be_quantized_are_refused():
+    for bad, message in ((-1e-9, "negative"), (np.nan, "finite"), (np.inf, "finite")):
+        with pytest.raises(DataError, match=f"absmax must .*{message}"):
+            double_quantize(np.array([1.0, bad, 2.0]))
+    with pytest.raises(DataError, match=r"absmax must have at least one entry, found shape \(2, 0\)"):
+        double_quantize(np.zeros((2, 0)))
+    for block in (0, 1.0, 2**31 + 1):
+        with pytest.raises(ConfigError, match="block must be a whole number from 1"):
+            double_quantize(np.ones(3), block)
+    assert double_quantize(np.array(2.0), 1).dequantize() == 2 and double_quantize(np.ones(2), 1).mean == 1
