@@ -52,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (Error, OSError) as error:
-        print(f"tinyslm: {error}", file=sys.stderr)
+        message = str(error).replace("\n", "\\n")  # of a file name
+        print(f"tinyslm: {message}", file=sys.stderr)
         return 2
     except MemoryError as error:
         print(f"tinyslm: there is not enough memory ({error}); use a smaller model or a shorter text", file=sys.stderr)

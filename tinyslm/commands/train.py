@@ -4,6 +4,8 @@ import argparse
 import hashlib
 import json
 import math
+import os
+import re
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -30,6 +32,7 @@ from tinyslm.ops import IGNORED
 from tinyslm.runtime import default_threads
 from tinyslm.text import document_rows, load_tokenizer, read_documents, town, train_tokenizer
 from tinyslm.text.corpus import Corpus, text_corpus, town_corpus
+from tinyslm.text.tokenizer import LARGEST_VOCABULARY
 from tinyslm.training import Settings, State, train
 from tinyslm.training.checkpoint import restore_state, save_state
 
@@ -42,7 +45,10 @@ OPTIONS = (  # recorded for --resume
     *("steps", "batch", "rate", "warmup", "seed", "threads", "dtype"),
 )
 RECORD = "training.json"  # options and results, beside the weights
-LARGEST = 2**31 - 1  # of a number of documents, steps, tokens or threads
+LARGEST = {  # beyond these, memory or time would never be enough
+    **dict.fromkeys(("documents", "steps", "warmup"), 2**31 - 1),
+    **{"context": 1_000_000, "batch": 100_000, "threads": 10_000},
+}
 
 
 def add_arguments(parser):
@@ -92,6 +98,10 @@ def _run_locked(arguments, out, directory):
     texts = read_documents(options["text"]) if options["text"] else None
     if arguments.resume:
         tokenizer = load_tokenizer(directory / "tokenizer.json")
+        size = tokenizer.get_vocab_size()
+        if not size <= options["vocabulary"] <= LARGEST_VOCABULARY:
+            vocabulary = f"vocabulary is {shown(options['vocabulary'])}, expected {size} to {LARGEST_VOCABULARY}"
+            raise ConfigError(f"{directory / RECORD}: options: {vocabulary}; the tokenizer has {size} tokens")
     else:
         tokenizer_texts = texts or [text for _, text, _ in town.documents("train", 0, TOKENIZER_DOCUMENTS)]
         tokenizer = train_tokenizer(tokenizer_texts, options["vocabulary"])
@@ -186,9 +196,9 @@ def _check_options(arguments):
     """Raise ConfigError for numbers out of range."""
     positive = dict.fromkeys(("documents", "steps", "batch", "warmup", "threads"), 1)
     check_minimum(arguments, context=2, seed=0, checkpoint_seconds=0, **positive)
-    for name in ("context", *positive):
-        if (getattr(arguments, name) or 0) > LARGEST:
-            raise ConfigError(f"--{name} is {getattr(arguments, name)}, expected at most {LARGEST}")
+    for name, largest in LARGEST.items():
+        if (getattr(arguments, name) or 0) > largest:
+            raise ConfigError(f"--{name} is {shown(getattr(arguments, name))}, expected at most {largest}")
     if not 0 < arguments.rate < math.inf:
         raise ConfigError(f"--rate is {arguments.rate}, expected a positive number")
 
@@ -231,8 +241,9 @@ def _read_record(directory):
         _check_options(argparse.Namespace(**options | {"checkpoint_seconds": 0}))
     except ConfigError as problem:
         raise ConfigError(f"{path}: options: {problem}") from None
-    if not isinstance(record.get("data_sha256"), str):
-        raise ConfigError(f"{path}: data_sha256 is {shown(record.get('data_sha256'))}, expected a digest as text")
+    digest = record.get("data_sha256")
+    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ConfigError(f"{path}: data_sha256 is {shown(digest)}, expected 64 hexadecimal digits")
     return record
 
 
@@ -244,12 +255,22 @@ def _is_accepted(name, value):
     if value is None:
         given = []
     elif isinstance(value, list):
-        given = [f"--{name}", *map(str, value)]
+        if not all(isinstance(item, str) and _is_file_name(item) for item in value):
+            return False
+        given = [f"--{name}", *value]
     try:
         parsed = getattr(parser.parse_args(given), name)
     except ConfigError:
         return False
     return type(parsed) is type(value) and parsed == value and (value is not None or name != "threads")
+
+
+def _is_file_name(text):
+    """Whether the operating system accepts a text as a file name."""
+    try:
+        return text != "" and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_finished(out, directory):

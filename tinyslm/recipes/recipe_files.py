@@ -19,11 +19,13 @@ import dataclasses
 import itertools
 import json
 import re
+import sys
 import tomllib
 import types
 import typing
 from pathlib import Path
 
+from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
 from tinyslm.former_names import rename_hint
 from tinyslm.recipes.recipe import Recipe
@@ -53,6 +55,8 @@ def read_recipes(path, steps) -> list[Recipe]:
     recipes = [recipe for i, entry in enumerate(entries) for recipe in expand(entry, steps, f"{path}: recipe {i + 1}")]
     names = [recipe.directory for recipe in recipes]
     for name in names:
+        if not name:
+            raise ConfigError(f"{path}: the name of a recipe has no letter and no digit; it is also a directory's name")
         if names.count(name) > 1:
             raise ConfigError(f"{path}: two recipes are called {name!r}; put the values of a grid into the name")
     return recipes
@@ -62,6 +66,8 @@ def _recipes_of_results(path, content):
     """The rows of results.json in the form of a recipe file."""
     try:
         rows = [row for row in content["rows"] if row["steps"]]
+        if not rows:
+            raise ConfigError(f"{path}: rows is {shown(content['rows'])}, expected a row with steps")
         return {
             "recipe": [
                 {
@@ -84,10 +90,10 @@ def expand(entry, steps, where) -> list[Recipe]:
         )
     for key, kind in (("name", str), ("step", list)):
         if not isinstance(entry.get(key), kind) or not entry[key]:
-            raise ConfigError(f"{where}: {key} is {entry.get(key)!r}, expected a {kind.__name__}")
+            raise ConfigError(f"{where}: {key} is {shown(entry.get(key))}, expected a {kind.__name__}")
     grid = entry.get("grid", {})
     if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
-        raise ConfigError(f"{where}: grid is {grid!r}, expected lists of values by name")
+        raise ConfigError(f"{where}: grid is {shown(grid)}, expected lists of values by name")
     recipes = []
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
@@ -115,7 +121,7 @@ def make_step(entry, steps, where, grid=None):
         if name == "use":
             continue
         if name not in known:
-            raise ConfigError(f"{where}: {use} has no setting {name!r}{_name_hint(name, 'only', known)}")
+            raise ConfigError(f"{where}: {use} has no setting {shown(name)}{_name_hint(name, 'only', known)}")
         settings[name] = _convert(_fill_placeholders(value, grid, where), known[name], f"{where}: {name}")
     missing = [
         field.name
@@ -138,8 +144,8 @@ def _name_hint(name, words, known):
 def _describe_entry(entry):
     """Text of an entry for an error message: the name of its step, or its keys."""
     if isinstance(entry, dict):
-        return repr(entry["use"]) if "use" in entry else ", ".join(entry) or "nothing"
-    return repr(entry)
+        return shown(entry["use"]) if "use" in entry else ", ".join(entry) or "nothing"
+    return shown(entry)
 
 
 def _fill_placeholders(value, grid, where):
@@ -158,7 +164,10 @@ def _fill_placeholders(value, grid, where):
 
 
 def _convert(value, kind, where):
-    """A value from TOML or JSON, converted to the type of the setting. Raises ConfigError for a different type."""
+    """A value from TOML or JSON, converted to the type of the setting.
+
+    Raises ConfigError for a different type, and for a number that is not finite.
+    """
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     for option in options:
         if option is type(None) and value is None:
@@ -166,12 +175,13 @@ def _convert(value, kind, where):
         if typing.get_origin(option) is tuple and isinstance(value, list):
             inner = typing.get_args(option)[0]
             return tuple(_convert(each, inner, where) for each in value)
-        if option is float and type(value) is int:
-            return float(value)
-        if type(value) is option:
+        if option is float and type(value) in (int, float):
+            if abs(value) <= sys.float_info.max:  # neither infinite nor NaN, nor an integer too large for a float
+                return float(value)
+        elif type(value) is option:
             return value
     wanted = " or ".join("nothing" if option is type(None) else option.__name__ for option in options)
-    raise ConfigError(f"{where} is {value!r}, expected {wanted}")
+    raise ConfigError(f"{where} is {shown(value)}, expected {wanted}")
 
 
 def recipe_entry(recipe) -> dict:
