@@ -17,6 +17,7 @@ from tinyslm.autodiff import (
     multiply,
     reshape,
     select,
+    sum_to_shape,
     value_and_grad,
     value_of,
 )
@@ -172,6 +173,31 @@ def test_a_loss_without_the_model_has_zero_gradients():
     assert gradients.mask is None
 
 
+def test_the_tape_is_found_at_every_input():
+    """Arrays may come before a traced value and after it."""
+
+    @differentiable
+    def product(*inputs):
+        def vjp(dy):
+            return [dy * np.prod([y for j, y in enumerate(inputs) if j != i]) for i in range(len(inputs))]
+
+        return np.prod(inputs), vjp
+
+    factors = [np.asarray(3.0), np.asarray(5.0)]
+    for place in range(3):
+        inputs = factors[:place], factors[place:]
+        _, gradient = value_and_grad(lambda x, before, after: product(*before, x, *after))(np.asarray(2.0), *inputs)
+        assert isinstance(gradient, np.ndarray) and gradient == 15
+
+
+def test_an_input_without_a_gradient_receives_that_of_its_other_uses():
+    rounded = differentiable(lambda x: (np.round(x), lambda dy: (None,)))
+    w = np.array([1.2, -2.0])
+    for loss in (lambda w: total(square(w) + rounded(w)), lambda w: total(rounded(w) + square(w))):
+        np.testing.assert_array_equal(value_and_grad(loss)(w)[1], 2 * w)
+    np.testing.assert_array_equal(value_and_grad(lambda w: total(rounded(w)))(w)[1], [0, 0])
+
+
 def test_a_loss_must_be_one_number():
     with pytest.raises(Error, match=r"loss must be a scalar, found shape \(3,\)"):
         value_and_grad(square)(np.ones(3))
@@ -189,7 +215,8 @@ def test_arrays_and_traced_values_mix_on_either_side():
         np.exp(x)
 
 
-shapes = st.sampled_from([((3, 4), (3, 4)), ((2, 3, 4), (4,)), ((2, 3, 4), (3, 1)), ((3, 1), (2, 1, 4)), ((3, 4), ())])
+ADDED_AND_STRETCHED = [((3, 1), (2, 1, 4)), ((3, 1), (3, 2)), ((1, 4), (1,)), ((5, 4, 1), (1, 1)), ((1, 3, 1), (3, 2))]
+shapes = st.sampled_from([((3, 4), (3, 4)), ((2, 3, 4), (4,)), ((2, 3, 4), (3, 1)), ((3, 4), ()), *ADDED_AND_STRETCHED])
 
 
 @given(shapes, generators())
@@ -246,6 +273,45 @@ class TestCheckGradient:
 
     def test_a_sum_that_ignores_the_upstream_gradient(self):
         assert self.error(lambda dy: (np.exp(self.x),)) > 1e-2
+
+    @pytest.mark.parametrize("factor", [3.0, 0.5, -0.25, 0.0])
+    def test_the_error_is_relative_to_both_gradients(self, factor):
+        """||f g - g|| / (||f g|| + ||g||) for a vjp that is f times the gradient g."""
+        found = self.error(lambda dy: (factor * dy * np.exp(self.x),))
+        assert type(found) is float
+        assert found == pytest.approx(abs(factor - 1) / (abs(factor) + 1), rel=1e-6)
+
+    @pytest.mark.parametrize("factors", [(1, 1, 3), (3, 1, 1), (1, 3, 1)])
+    def test_the_worst_of_several_inputs_counts(self, factors):
+        inputs = [self.x, self.x[:, :1] + 1, self.x[0] - 2]
+
+        @differentiable
+        def product(*inputs):
+            def vjp(dy):
+                others = inputs[1] * inputs[2], inputs[0] * inputs[2], inputs[0] * inputs[1]
+                return [
+                    factor * sum_to_shape(dy * other, x.shape)
+                    for factor, other, x in zip(factors, others, inputs, strict=True)
+                ]
+
+            return inputs[0] * inputs[1] * inputs[2], vjp
+
+        assert check_gradient(product, *inputs) == pytest.approx(0.5, rel=1e-6)
+
+    def test_two_gradients_of_zero_agree(self):
+        constant = differentiable(lambda x: (np.ones(3), lambda dy: (np.zeros_like(x),)))
+        with np.errstate(all="raise"):
+            assert check_gradient(constant, self.x) == 0
+
+    def test_inputs_without_a_gradient_are_not_checked(self):
+        """An input that is None, whatever its gradient, and an input whose gradient is None, whatever its type."""
+        shifted = differentiable(lambda x, missing, count: (count * x, lambda dy: (count * dy, np.ones(2), None)))
+        assert check_gradient(shifted, self.x, None, 3) < 1e-8
+
+    def test_the_arguments_are_not_changed(self):
+        x = self.x.copy()
+        check_gradient(differentiable(lambda x: (x * x, lambda dy: (2 * x * dy,))), x)
+        np.testing.assert_array_equal(x, self.x)
 
 
 def test_an_input_that_was_left_out_is_not_checked():

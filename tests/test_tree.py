@@ -1,16 +1,20 @@
 """A model is a tree of arrays: walking it, rebuilding it, and what counts as trainable."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 
 from tests.strategies import decoder_configs, generic_model
+from tinyslm.autodiff import Traced
 from tinyslm.modules import Embedding, Linear
 from tinyslm.tree import (
     Array,
     Module,
     constant,
+    is_array,
     map_arrays,
     map_modules,
     map_parameters,
@@ -113,7 +117,56 @@ def test_replace_makes_a_copy_and_modules_are_compared_by_identity():
 def test_repr_shows_shapes_and_not_numbers():
     """A whole model in a debugger stays readable."""
     assert repr(Linear(np.ones((3, 2), np.float32))) == "Linear(weight=float32[3, 2], bias=None)"
-    assert "many=[2 x Linear]" in repr(example())
+    text = repr(example())
+    assert "many=[2 x Linear]" in text and "pair=(1, 2)" in text
+    assert "many=[]" in repr(example().replace(many=[]))
+
+
+CONTAINERS = {
+    "module": lambda child: Tree(first=child, many=[], by_name={}),
+    "list": lambda child: [None, child],
+    "tuple": lambda child: (child, "text"),
+    "dict": lambda child: {3: child, "other": 1},
+}
+NAMES = {"module": "first", "list": "1", "tuple": "0", "dict": "3"}
+
+
+@pytest.mark.parametrize("inner", CONTAINERS)
+@pytest.mark.parametrize("outer", CONTAINERS)
+def test_a_leaf_is_found_below_every_kind_of_node(outer, inner):
+    """It is the only array, and the only module of its class, below two nodes with one child that is a node."""
+    array = np.arange(3.0)
+    path = f"{NAMES[outer]}.{NAMES[inner]}"
+    tree = CONTAINERS[outer](CONTAINERS[inner](array))
+    assert list(named_arrays(tree)) == list(named_parameters(tree)) == [path]
+    assert named_arrays(map_arrays(lambda path, array: array + 1, tree))[path].tolist() == [1, 2, 3]
+    tree = CONTAINERS[outer](CONTAINERS[inner](Linear(array)))
+    assert named_modules(tree, Linear).keys() == {path}
+    changed = map_modules(lambda path, module: (path, module.weight), tree, Linear)
+    assert type(changed) is type(tree) and named_modules(changed, Linear) == {}
+    assert named_arrays(changed) == {f"{path}.1": array}
+    assert map_modules(lambda path, module: path, Linear(array), Linear) == ""
+
+
+def test_nodes_without_arrays_or_modules_are_shared():
+    tree = [(1, 2), {"a": None}, np.ones(1)]
+    for copy in (map_arrays(lambda path, array: array, tree), map_modules(lambda path, module: None, [*tree, Linear])):
+        assert copy[0] is tree[0] and copy[1] is tree[1] and copy[2] is tree[2]
+
+
+def test_arrays_have_a_shape_and_a_dtype_and_are_no_scalars():
+    """Traced values are arrays too. NumPy's scalars are settings."""
+    assert is_array(np.ones(2)) and is_array(np.ones(())) and is_array(Traced(np.ones(2), []))
+    for value in (np.float32(1), 1.0, SimpleNamespace(shape=(2,)), SimpleNamespace(dtype=np.dtype(float)), None, [1.0]):
+        assert not is_array(value)
+    assert list(named_arrays({"eps": np.float32(1), "weight": np.ones(1)})) == ["weight"]
+
+
+def test_a_class_of_modules_has_no_options():
+    with pytest.raises(TypeError, match="takes no keyword arguments"):
+
+        class Frozen(Module, frozen=True):
+            pass
 
 
 @given(decoder_configs())

@@ -71,6 +71,17 @@ def test_left_padding_with_rotary_positions(scaling, seed):
     np.testing.assert_array_equal(together, generate(model, token_ids[:, 2:], 10))
 
 
+@given(seeds)
+def test_longrope_follows_the_longest_row_of_a_batch(seed):
+    """The row of 5 real tokens crosses the change at 6, the row of 2 does not."""
+    rope = Rope(100.0, 6, "longrope", 1.0, 1.0, 4.0, 6, (1.0, 1.5, 2.0), (2.0, 4.0, 8.0), 1.2)
+    model = generic_model(DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, 40, ropes=(rope, None)), seed)
+    token_ids = np.array([[0, 0, 0, 3, 1], [9, 2, 6, 4, 7]])
+    mask = np.array([[0, 0, 0, 1, 1], [1] * 5])
+    found = generate(model, token_ids, 4, attention_mask=mask)
+    np.testing.assert_array_equal(found, greedy_without_cache(model, token_ids, 4, mask))
+
+
 def test_every_pass_after_the_prompt_reads_one_token_and_longrope_reads_all_once_more():
     """The work done: T tokens, then one per step; with longrope all of them once when its factors change."""
     rope = Rope(100.0, 6, "longrope", original_length=7, short_factors=(1.0,) * 3, long_factors=(2.0,) * 3)
@@ -80,9 +91,12 @@ def test_every_pass_after_the_prompt_reads_one_token_and_longrope_reads_all_once
             self.model, self.config, self.read = generic_model(config), config, []
             self.check_inputs = self.model.check_inputs
 
-        def __call__(self, token_ids, *inputs, **options):
+        def __call__(self, token_ids, attention_mask, **options):
+            assert attention_mask is None  # the prompts have no padding
             self.read.append(token_ids.shape[1])
-            return self.model(token_ids, *inputs, **options)
+            logits = self.model(token_ids, attention_mask, **options)
+            assert logits.shape == (2, 1, 23)  # of the last position only
+            return logits
 
     for ropes, expected in (((Rope(100.0, 6),) * 2, [5, 1, 1, 1, 1]), ((None, rope), [5, 1, 1, 8, 1])):
         counting = Counting(DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, 20, ropes=ropes))
@@ -100,6 +114,31 @@ def test_a_repeated_cache_continues_every_prompt_several_times():
     whole = model(np.concatenate([np.repeat(PROMPT, 4, axis=0), options], axis=1))
     np.testing.assert_allclose(side_by_side, whole[:, 5:], rtol=1e-5, atol=1e-5)
     assert cache.length == 5  # the repeated cache is a copy
+
+
+@given(seeds, st.integers(1, 3))
+def test_a_repeated_cache_holds_every_row_several_times_in_a_row(seed, times):
+    """Keys, values, and both arrays of a source, of every layer."""
+    rng, cache = np.random.default_rng(seed), KeyValueCache(4)
+    new = {layer: rng.standard_normal((2, 2, 3, 2, 5)) for layer in (0, 2)}
+    sources = {layer: tuple(rng.standard_normal((2, 2, 6, 2, 5))) for layer in (0, 1)}
+    for layer, pair in new.items():
+        cache.extend(layer, *pair)
+    for layer, pair in sources.items():
+        assert cache.keep(layer, lambda pair=pair: pair) is pair
+    cache.advance(3)
+    repeated = cache.repeat(times)
+    rows = [row for row in range(2) for _ in range(times)]
+    assert (repeated.length, repeated.capacity) == (3, 4)
+    assert (
+        repeated.num_bytes() == times * cache.num_bytes() == 8 * times * (2 * 2 * 2 * 4 * 2 * 5 + 2 * 2 * 2 * 6 * 2 * 5)
+    )
+    for layer, pair in new.items():
+        for found, wanted in zip((repeated.keys[layer], repeated.values[layer]), pair, strict=True):
+            np.testing.assert_array_equal(found[:, :3], wanted[rows])
+    for layer, pair in sources.items():
+        for found, wanted in zip(repeated.source[layer], pair, strict=True):
+            np.testing.assert_array_equal(found, wanted[rows])
 
 
 def test_setting_the_length_back_forgets():
@@ -164,6 +203,27 @@ def test_the_stream_ends_when_every_row_has_stopped_and_a_prompt_does_not_count(
     np.testing.assert_array_equal(repeated, np.repeat(generate(model, PROMPT, 1), 4, axis=1))
 
 
+def test_rows_that_stopped_at_different_steps_repeat_their_own_token():
+    """Generation ends when the last row has stopped. The steps that remain repeat the last one."""
+    model, options = generic_model(CONFIG), {"temperature": 3.0, "seed": 0}
+    free = generate(model, PROMPT, 12, **options)
+    stops = (int(free[0, 1]), int(free[1, 4]))
+    ends = [int(np.flatnonzero(np.isin(row, stops))[0]) for row in free]
+    assert len(set(ends)) == 2 and max(ends) < 10 and free[0, ends[0]] != free[1, ends[1]]
+    for stop_tokens in (stops, list(stops), np.array(stops)):
+        stopped = generate(model, PROMPT, 12, stop_tokens=stop_tokens, **options)
+        wanted = [np.append(row[:end], [row[end]] * (12 - end)) for row, end in zip(free, ends, strict=True)]
+        np.testing.assert_array_equal(stopped, wanted)
+        assert len(list(stream(model, PROMPT, 12, stop_tokens=stop_tokens, **options))) == max(ends) + 1
+
+
+def test_what_the_caller_does_with_a_step_does_not_change_the_next():
+    model, wanted = generic_model(CONFIG), generate(generic_model(CONFIG), PROMPT, 6)
+    for step, tokens in enumerate(stream(model, PROMPT, np.int64(6))):
+        np.testing.assert_array_equal(tokens, wanted[:, step])
+        tokens[:] = 0
+
+
 def test_end_tokens_are_always_a_tuple():
     assert [end_tokens(random_config(eos)) for eos in (None, 0, (2, 7))] == [(), (0,), (2, 7)]
 
@@ -196,11 +256,33 @@ def test_a_bad_number_of_tokens(count):
         {"top_k": 1.5},
         {"top_p": 0.0},
         {"top_p": 1.1},
+        {"temperature": float("inf")},
+        {"temperature": -1e-9},
+        {"top_k": -2},
+        {"top_p": -0.5},
+        {"top_p": float("nan")},
+        {"seed": -1},
+        {"seed": 1.5},
+        {"seed": "1"},
     ],
 )
 def test_bad_options_are_named_before_anything_is_computed(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         generate(random_model(CONFIG), PROMPT, 3, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.5, "seed": 0},
+        {"temperature": 1e-300, "seed": np.int64(3)},
+        {"temperature": 1e300, "top_k": 1, "seed": np.uint8(0)},
+        {"temperature": 1, "top_k": np.int32(30), "top_p": 1},
+        {"temperature": np.float32(0.7), "top_p": 1e-300},
+    ],
+)
+def test_the_ends_of_every_range_are_valid(options):
+    assert generate(random_model(CONFIG), PROMPT, 2, **options).shape == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +293,7 @@ def test_bad_options_are_named_before_anything_is_computed(options):
         ([[]], None, "token ids"),
         ([[1, 2]], [[1, 1, 1]], "attention_mask is"),
         ([[1, 2]], [[1, 0]], "padded on the left"),
+        ([[1, 2], [3, 4], [5, 6]], [[1, 1], [1, 0], [0, 1]], "padded on the left"),
     ],
 )
 def test_bad_prompts(prompt, mask, message):

@@ -1,5 +1,7 @@
 """The whole decoder, for any combination of its choices: who sees whom, padding, shapes, dtypes and bad input."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from tinyslm.tree import named_arrays
 
 dtypes = st.sampled_from([np.float32, np.float64])
 CONFIG = DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, max_position_embeddings=20, ropes=(Rope(100.0, 6),) * 2)
+MODEL = generic_model(CONFIG)
 
 
 def tokens(seed, B, T, V=23):
@@ -226,6 +229,20 @@ class TestNextTokenLoss:
         ([[1] * 21], {}, r"a sequence of 21 tokens is longer than the model's context of 20"),
         ([[1, 2]], {"attention_mask": [[1, 1, 1]]}, r"attention_mask is \(1, 3\), expected \(1, 2\)"),
         ([[1, 2]], {"attention_mask": [1, 1]}, r"attention_mask is \(2,\), expected \(1, 2\)"),
+        ([[0, 23, 0], [1, 0, 2]], {}, r"token id 23 is outside"),
+        ([[0, -2, 24]], {}, r"token id -2 is outside"),
+        ([[1, 2], [3]], {}, r"token ids have rows of different lengths"),
+        ([[1, 2]], {"attention_mask": [[1, 1], [1]]}, r"the rows of attention_mask have rows of different lengths"),
+        ([[1, 2, 3]], {"attention_mask": [[1, 0, 2]]}, r"must hold 1 for tokens and 0 for padding"),
+        ([[1, 2, 3]], {"attention_mask": [[0, -1, 1]]}, r"must hold 1 for tokens and 0 for padding"),
+        ([[1, 2, 3]], {"attention_mask": [[1, 0, 1j]]}, r"must hold 1 for tokens and 0 for padding"),
+        ([[1, 2]], {"attention_mask": [["1", "0"]]}, r"must hold 1 for tokens and 0 for padding"),
+        ([[1, 2]], {"position_ids": [0.0, 1.0]}, r"position ids are float64\(2,\), expected integers of \(2,\) or"),
+        ([[1, 2]], {"position_ids": [[0.0, 1.0]]}, r"position ids are float64\(1, 2\), expected integers of"),
+        ([[1, 2]], {"position_ids": [0, 1, 2]}, r"position ids are int64\(3,\), expected integers of \(2,\) or"),
+        ([[1, 2]], {"position_ids": [[0, 1], [0, 1]]}, r"position ids are int64\(2, 2\), expected integers"),
+        ([[1, 2]], {"position_ids": [0, -1]}, r"position ids must be 0 to 19"),
+        ([[1, 2]], {"position_ids": [20, 0]}, r"position ids must be 0 to 19"),
     ],
 )
 def test_bad_input_is_named(token_ids, options, message):
@@ -237,3 +254,30 @@ def test_lists_are_accepted():
     model = random_model(CONFIG)
     lists = model([[1, 2, 3]], [[0, 1, 1]])
     np.testing.assert_array_equal(lists, model(np.array([[1, 2, 3]]), np.array([[0, 1, 1]])))
+    shifted = model([[1, 2, 3]], position_ids=[[19, 0, 0]])
+    np.testing.assert_array_equal(shifted, model([[1, 2, 3]], position_ids=np.array([19, 0, 0], np.uint8)))
+    assert next_token_loss(model, [[1, 2, 3]], [[1, 2, 3]]) == next_token_loss(model, np.array([[1, 2, 3]]))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.float32])
+def test_a_mask_may_have_any_type_of_number(dtype):
+    mask = np.array([[0, 1, 1], [1, 1, 1]])
+    np.testing.assert_array_equal(MODEL(tokens(0, 2, 3), mask.astype(dtype)), MODEL(tokens(0, 2, 3), mask))
+
+
+def test_the_first_and_the_last_token_of_the_vocabulary_and_the_whole_context_are_valid():
+    assert MODEL(np.resize([0, 22], (1, 20))).shape == (1, 20, 23)
+
+
+@pytest.mark.parametrize("scale", [2.0, 1.0, 0.5])
+def test_every_embedding_scale_multiplies_the_embeddings(scale):
+    """2.0 and 0.5 too: the numbers beside the one that changes nothing."""
+    model, seen = generic_model(replace(CONFIG, embedding_scale=scale)), {}
+    model.hidden_states([[4, 0]], observe=seen.__setitem__)
+    np.testing.assert_array_equal(seen["hidden_states.0"][0], scale * model.embedding.table[[4, 0]])
+
+
+def test_labels_of_another_shape_are_refused():
+    for labels in ([[1, 2]], [1, 2, 3], [[1], [2], [3]]):
+        with pytest.raises(DataError, match=r"labels are .*, expected the shape of the token ids, \(1, 3\)"):
+            next_token_loss(MODEL, [[1, 2, 3]], labels)

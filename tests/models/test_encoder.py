@@ -216,6 +216,47 @@ def test_a_text_without_tokens_has_a_finite_embedding():
         np.testing.assert_array_equal(sentence_embeddings(states, [[0, 0, 0], [1, 0, 0]]), [[0] * 4, [0.5] * 4])
 
 
+@given(seeds, st.sampled_from([np.float32, np.float64]))
+def test_sentence_embeddings_to_the_last_bit(seed, dtype):
+    """Sums of small integers are exact. The mean is rounded once, before its norm is computed."""
+    rng = np.random.default_rng(seed)
+    states, mask = rng.integers(-9, 10, (40, 7, 5)).astype(dtype), rng.integers(0, 2, (40, 7))
+    mask[:, 0] = 1
+    means = np.sum(states * mask[..., None], axis=1) / mask.sum(axis=1, keepdims=True)
+    means = means.astype(dtype)
+    wanted = means / np.linalg.norm(means, axis=-1, keepdims=True)
+    for form in (mask, mask.astype(bool), mask.astype(np.float64), mask.tolist()):
+        found = sentence_embeddings(states, form)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(sentence_embeddings(np.array([[[3, 4]]], dtype).tolist()), [[0.6, 0.8]])
+
+
+@pytest.mark.parametrize("states", [np.ones((2, 3)), np.ones((1, 2, 3, 4)), np.ones((2, 3, 4), int), [[["a"]]]])
+def test_states_of_another_kind_are_refused(states):
+    with pytest.raises(DataError, match=r"states must be \(B, T, C\) floating-point numbers"):
+        sentence_embeddings(states)
+
+
+def test_lists_are_accepted_and_types_at_both_ends():
+    model, token_ids = generic_model(CONFIG), tokens(0, 2, 3)
+    types = np.array([[0, 2, 1], [2, 0, 0]])
+    wanted = model(token_ids, np.ones((2, 3), int), token_type_ids=types)
+    found = model(token_ids.tolist(), [[1] * 3] * 2, token_type_ids=types.tolist())
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(model(token_ids, token_type_ids=types.astype(np.uint8)), wanted)
+
+
+@given(encoder_configs(), seeds)
+def test_the_pooled_output_is_that_of_the_first_token(config, seed):
+    model, token_ids = generic_model(config, seed), tokens(seed, 2, 5)
+    assert model.tied_head is (config.masked_head and config.tie_word_embeddings)
+    if config.pooler:
+        states = model.hidden_states(token_ids)
+        wanted = np.tanh(states[:, 0] @ model.pooler.weight.T + model.pooler.bias)
+        np.testing.assert_allclose(model.pooled(states), wanted, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("token_ids", "options", "message"),
     [
@@ -226,6 +267,7 @@ def test_a_text_without_tokens_has_a_finite_embedding():
         ([[1, 2]], {"attention_mask": [[1, 1, 1]]}, r"attention_mask is \(1, 3\), expected \(1, 2\)"),
         ([[1, 2]], {"token_type_ids": [[0, 3]]}, r"token_type_ids must be 0 to 2"),
         ([[1, 2]], {"token_type_ids": [[0, -1]]}, r"token_type_ids must be 0 to 2"),
+        ([[1, 2]], {"token_type_ids": [[-1, 3]]}, r"token_type_ids must be 0 to 2"),
         ([[1, 2]], {"token_type_ids": [[0, 1, 1]]}, r"token_type_ids are int64\(1, 3\), expected \(1, 2\) integers"),
         ([[1, 2]], {"token_type_ids": [[0.0, 1.0]]}, r"token_type_ids are float64\(1, 2\), expected \(1, 2\) integers"),
     ],

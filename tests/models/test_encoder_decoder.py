@@ -1,6 +1,7 @@
 """The encoder-decoder against its definition, and what padding, order and position must not or must change."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tests.ops.formulas import FORMULAS, exact_buckets
 from tests.strategies import encoder_decoder_configs, generic_model, seeds
 from tinyslm import trace, value_and_grad
 from tinyslm.errors import ConfigError, DataError
-from tinyslm.models import EncoderDecoderConfig, random_model, sequence_to_sequence_loss
+from tinyslm.models import DecoderConfig, EncoderDecoderConfig, random_model, sequence_to_sequence_loss
 from tinyslm.models.losses import preceding_tokens
 from tinyslm.modules import Linear
 from tinyslm.ops import ACTIVATIONS, IGNORED, log_softmax
@@ -124,6 +125,38 @@ def test_the_loss_is_that_of_each_label_after_those_before_it(config, seed):
         nats.append(-log_softmax(logits)[0, -1, labels[b, t]])
     loss = sequence_to_sequence_loss(model, source, labels, mask)
     assert loss == pytest.approx(np.mean(nats) if nats else 0.0, rel=1e-10)
+
+
+def test_lists_are_accepted_and_a_scale_of_two_multiplies_too():
+    model = generic_model(replace(CONFIG, output_scale=2.0))
+    source, mask, labels = inputs(0)
+    labels[1, 5:] = IGNORED
+    lists = sequence_to_sequence_loss(model, source.tolist(), labels.tolist(), mask.tolist())
+    assert lists == sequence_to_sequence_loss(model, source, labels, mask)
+    states = model.hidden_states(source, mask, decoder_token_ids=inputs(0)[2])
+    logits = model(source, mask, decoder_token_ids=inputs(0)[2].tolist())
+    np.testing.assert_allclose(logits, 2 * states @ model.embedding.table.T, rtol=1e-12, atol=1e-12)
+
+
+def test_only_an_encoder_decoder_has_this_loss():
+    model = random_model(DecoderConfig("llama", 23, 10, 14, 2, 4, 2, 6, 20))
+    with pytest.raises(ConfigError, match="needs an encoder-decoder, found a llama model"):
+        sequence_to_sequence_loss(model, [[1, 2]], [[1, 2]])
+
+
+def test_without_target_tokens_there_is_nothing_to_decode():
+    for call in (random_model(CONFIG), random_model(CONFIG).hidden_states):
+        with pytest.raises(DataError, match="decoder_token_ids are missing"):
+            call([[1, 2]])
+
+
+def test_observing_hidden_states_alone_reports_both_stacks_without_logits():
+    model, source, mask, target = generic_model(CONFIG), *inputs(0)
+    seen, all_seen = {}, {}
+    states = model.hidden_states(source, mask, decoder_token_ids=target, observe=seen.__setitem__)
+    model(source, mask, decoder_token_ids=target, observe=all_seen.__setitem__)
+    assert all_seen.keys() - seen.keys() == {"logits"}
+    np.testing.assert_array_equal(seen["decoder.hidden_states.3"], states)
 
 
 def test_what_the_decoder_reads():

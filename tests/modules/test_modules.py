@@ -18,6 +18,7 @@ from tinyslm.modules import (
     Linear,
     MixtureOfExperts,
     RMSNorm,
+    SelectiveObserver,
 )
 from tinyslm.tree import Module
 
@@ -185,3 +186,38 @@ def test_rotary_tables_are_computed_once_per_pass():
     context, rope = Context(np.arange(4)), ops.Rope(10.0, D)
     assert context.rotary_tables(rope) is context.rotary_tables(ops.Rope(10.0, D))
     assert context.rotary_tables(ops.Rope(20.0, D)) is not context.rotary_tables(rope)
+
+
+def test_a_selective_observer_receives_the_named_intermediates_only(monkeypatch):
+    """And what nobody observes is not computed."""
+    computed, seen = [], []
+    monkeypatch.setattr(ops, "attention_probabilities", lambda *inputs, **settings: computed.append(1))
+    names = {"decoder.layers.2.attention.probabilities", "decoder.layers.2.attention.keys", "decoder.hidden_states.2"}
+    observer = SelectiveObserver(names, lambda name, value: seen.append(name))
+    layer, x = attention(np.random.default_rng(0)), np.random.default_rng(1).standard_normal((1, 3, C))
+    for number in (1, 2):
+        context = Context(np.arange(3), observer=observer, stack="decoder.", layer=number)
+        context.observe_hidden_state(number, x)
+        layer(x, context)
+        assert context.observes("attention.keys") is (number == 2)
+        assert len(computed) == number - 1
+    names = ["decoder.hidden_states.2", "decoder.layers.2.attention.keys", "decoder.layers.2.attention.probabilities"]
+    assert seen == names
+    layer(x, Context(np.arange(3)))
+    assert len(computed) == 1
+    assert not Context(np.arange(3)).observes("attention.keys")
+
+
+@given(generators(), st.booleans())
+def test_the_sizes_of_a_layer_by_hand(rng, bias):
+    """Zeros of the weight and of the bias are parameters. In float64, each number has 64 bits."""
+    layer = linear(rng, 5, 3, bias)
+    layer.weight[[0, 1, 4], [2, 1, 2]] = 0
+    if bias:
+        layer.bias[1] = 0
+    size = 20 if bias else 15
+    found = layer.num_parameters(), layer.num_non_zeros(), layer.num_bits(), layer.num_bytes()
+    assert found == (size, size - 3 - bias, 64 * size, 8 * size)
+    assert {type(number) for number in found} == {int}
+    table = Embedding(layer.weight)
+    assert (table.num_parameters(), table.num_non_zeros(), table.shapes()) == (15, 12, [(5, 3)])

@@ -81,6 +81,39 @@ def test_one_choice_left_is_greedy(logits, temperature, seed):
         np.testing.assert_array_equal(sample(logits, np.random.default_rng(seed), **options), greedy)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_of_many_equal_logits_the_lowest_ids_are_kept(dtype):
+    """In a vocabulary so large that only a stable sort keeps their order."""
+    logits = np.zeros((2, 1000), dtype)
+    logits[1, 700:] = 1
+    for row, first in enumerate((0, 700)):
+        kept = next_token_probabilities(logits, 1.0, top_k=50)[row]
+        assert kept.dtype == np.float64
+        np.testing.assert_array_equal(np.flatnonzero(kept), np.arange(first, first + 50))
+
+
+def test_top_p_keeps_no_token_after_p_is_reached_exactly():
+    """Four equal tokens: each has a quarter, and two of them are exactly a half."""
+    for count, top_p in enumerate((0.25, 0.5, 0.75, 1.0), 1):
+        kept = next_token_probabilities(np.zeros((1, 4)), 1.0, top_p=top_p)
+        np.testing.assert_array_equal(kept[0], np.where(np.arange(4) < count, 1 / count, 0))
+
+
+@given(logit_rows(), temperatures, seeds)
+def test_rows_do_not_meet_and_logits_stay(logits, temperature, seed):
+    """Any number of leading axes: each row is treated alone."""
+    before, options = logits.copy(), {"top_k": 4, "top_p": 0.8}
+    together = next_token_probabilities(logits, temperature, **options)
+    for row, found in zip(logits, together, strict=True):
+        np.testing.assert_array_equal(next_token_probabilities(row, temperature, **options), found)
+    deep = next_token_probabilities(logits[None, :, None], temperature, **options)
+    np.testing.assert_array_equal(deep[0, :, 0], together)
+    tokens = sample(logits, np.random.default_rng(seed), temperature, **options)
+    assert tokens.shape == (len(logits),) and tokens.dtype.kind == "i"
+    assert np.all(together[np.arange(len(logits)), tokens] > 0)
+    np.testing.assert_array_equal(logits, before)
+
+
 def test_a_tiny_temperature_neither_overflows_nor_warns():
     with np.errstate(all="raise", under="ignore"):
         for dtype in (np.float32, np.float64):
