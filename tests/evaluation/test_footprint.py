@@ -82,6 +82,12 @@ def test_bytes_are_what_the_arrays_take_in_memory(name):
     assert footprint(MODELS[name]).bytes == sum(array.nbytes for array in arrays.values())
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_every_count_is_a_python_integer(name):
+    """So that a record of it can be written."""
+    assert {type(number) for number in vars(footprint(MODELS[name])).values()} == {int}
+
+
 def test_a_dense_model_by_hand():
     found = footprint(dense())
     assert found.parameters == found.non_zeros == V * C + 2 * (LAYER + 2 * C) + C

@@ -1,5 +1,6 @@
 """The loss of documents is minus their log-probability, computed the slow way: one token at a time."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from scipy.special import log_softmax
 
 from tests.strategies import generic_model
+from tinyslm import ops
 from tinyslm.errors import DataError
 from tinyslm.evaluation import loss as module
 from tinyslm.evaluation import measure_loss
@@ -36,6 +38,18 @@ def test_a_document_costs_the_sum_of_its_tokens_however_long_it_is():
     expected = [one_token_at_a_time(MODEL, document) for document in DOCUMENTS]
     np.testing.assert_allclose(totals, [sum(nats) for nats in expected], rtol=1e-12)
     np.testing.assert_array_equal(tokens, [len(nats) for nats in expected])
+
+
+def test_the_nats_of_a_model_in_float32_are_summed_in_float64():
+    """Exactly the sum of its log-probabilities, each of which is a float32."""
+    model = generic_model(MODEL.config, dtype=np.float32)
+    totals, tokens = document_nats(model, DOCUMENTS[:1] + DOCUMENTS[3:4], 1)
+    assert totals.dtype == np.float64 and tokens.dtype.kind == "i"
+    for document, total in zip((DOCUMENTS[0], DOCUMENTS[3]), totals, strict=True):
+        log_probabilities = ops.log_softmax(model(document[None, :-1]))[0]  # (T, V) float32
+        chosen = [log_probabilities[t, token] for t, token in enumerate(document[1:])]
+        assert total == pytest.approx(-math.fsum(map(float, chosen)), rel=3e-7)
+        assert total != np.float32(total)
 
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 13, 40, 10_000])

@@ -109,6 +109,57 @@ def test_a_missing_tensor_or_one_of_another_kind_is_named(tmp_path, name):
         restore_state(path, fresh())
 
 
+def changed(path, **tensors):
+    """The file with other tensors."""
+    write_safetensors(path, {key: tensor.read() for key, tensor in read_safetensors(path).items()} | tensors)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("parameter.norm.weight", np.ones(17, np.float32)),  # one axis of another length, all other arrays fit
+        ("second_moment.layers.0.attention_norm.weight", np.ones((16, 1), np.float32)),
+        ("losses", np.ones((4, 1))),
+        ("losses", np.ones((2, 2))),
+        ("losses", np.ones(())),
+        ("step", np.array([4, 4])),
+        ("seconds", np.array([1.0, 2.0])),
+        ("other", np.ones(3)),
+    ],
+)
+def test_a_tensor_of_another_shape_is_named_and_nothing_is_changed(tmp_path, name, array):
+    state = fresh()
+    before = bits(state)
+    with pytest.raises(CheckpointError, match=rf"{name} is \w+\[.*\], expected .*; the file is from another run"):
+        restore_state(changed(stored(tmp_path), **{name: array}), state)
+    assert bits(state) == before and (state.step, state.losses) == (0, [])
+
+
+@pytest.mark.parametrize("seconds", [-1e-9, -np.inf, np.inf, np.nan])
+def test_a_time_that_is_none_is_refused(tmp_path, seconds):
+    state = fresh()
+    with pytest.raises(CheckpointError, match=rf"seconds is {seconds}, expected a finite number of at least 0"):
+        restore_state(changed(stored(tmp_path), seconds=np.array([seconds])), state)
+    assert state.step == 0
+
+
+@pytest.mark.parametrize("step", [3, 5, 0, -4])
+def test_a_step_that_is_not_the_number_of_losses_is_refused(tmp_path, step):
+    state = fresh()
+    with pytest.raises(CheckpointError, match=f"step is {step}, expected 4, the number of losses"):
+        restore_state(changed(stored(tmp_path), step=np.array([step])), state)
+    assert state.step == 0
+
+
+def test_restored_numbers_are_plain_numbers(tmp_path):
+    """As those of a new state, so that a record of the run can hold them."""
+    for seconds in (0.0, 0.5):
+        state = restore_state(changed(stored(tmp_path), seconds=np.array([seconds])), fresh())
+        assert [type(number) for number in (state.step, state.seconds, *state.losses)] == [int, float, *[float] * 4]
+        assert (state.step, state.optimizer.steps, state.seconds) == (4, 4, seconds)
+
+
 def test_damaged_missing_and_foreign_files(tmp_path):
     path = stored(tmp_path)
     content = path.read_bytes()

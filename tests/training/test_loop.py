@@ -14,8 +14,8 @@ from tinyslm.errors import Error
 from tinyslm.models import next_token_loss
 from tinyslm.modules import Linear
 from tinyslm.ops import IGNORED
-from tinyslm.training import State, train
-from tinyslm.training.loop import batch_gradients, batch_rows
+from tinyslm.training import State, loop, train
+from tinyslm.training.loop import batch_gradients, batch_rows, count_next_tokens
 from tinyslm.tree import map_modules, named_arrays, named_modules, named_parameters
 
 
@@ -58,6 +58,91 @@ def test_rows_of_similar_length_share_a_micro_batch_without_their_common_padding
 
     batch_gradients(loss_function, tiny_model(), *rows, SETTINGS)
     assert sorted(shapes) == sorted([(2, lengths[1]), (2, lengths[3]), (2, lengths[5]), (1, lengths[6])])
+
+
+def micro_batches(monkeypatch, labels, settings):
+    """The micro-batches [(token_ids, labels)] in the order in which thread after thread computes them."""
+    computed = []
+
+    def loss_function(model, token_ids, labels):
+        computed.append((token_ids, labels))
+        return next_token_loss(model, token_ids, labels)
+
+    monkeypatch.setattr(loop, "map_in_threads", lambda function, items, threads: [function(item) for item in items])
+    token_ids = np.where(labels == IGNORED, 0, labels)
+    batch_gradients(loss_function, tiny_model(), token_ids, labels, settings)
+    return computed
+
+
+@pytest.mark.parametrize(
+    ("threads", "order"),
+    [
+        (1, [0, 2, 4, 6, 8, 1, 3, 5, 7]),
+        (2, [0, 4, 8, 3, 7, 1, 5, 2, 6]),
+        (3, [0, 6, 5, 1, 7, 4, 2, 8, 3]),
+        (9, [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+    ],
+)
+def test_which_thread_computes_which_micro_batch(monkeypatch, threads, order):
+    """Of every 2 * threads in order of length, thread i computes the i-th shortest, and then the i-th longest."""
+    lengths = np.array([5, 10, 3, 8, 2, 7, 4, 9, 6])
+    labels = np.where(np.arange(12) < lengths[:, None], 1 + np.arange(12), IGNORED)
+    settings = replace(SETTINGS, threads=threads, micro_batch_size=1)
+    found = [token_ids.shape for token_ids, _ in micro_batches(monkeypatch, labels, settings)]
+    assert found == [(1, 2 + number) for number in order]
+
+
+def test_rows_of_equal_length_keep_their_order(monkeypatch):
+    """So many that only a stable sort keeps it."""
+    labels = np.tile(np.arange(1, 4), (60, 1))
+    labels[:, 0] = np.arange(60) % 23
+    labels[::2, 2] = IGNORED
+    settings = replace(SETTINGS, threads=1, micro_batch_size=30)
+    short, long = (token_ids[:, 0] for token_ids, _ in micro_batches(monkeypatch, labels, settings))
+    np.testing.assert_array_equal(short, labels[::2, 0])
+    np.testing.assert_array_equal(long, labels[1::2, 0])
+
+
+def test_rows_without_labels_have_one_column(monkeypatch):
+    """They have neither loss nor gradient, alone and beside other rows."""
+    labels = np.full((3, 5), IGNORED)
+    labels[1, :3] = [4, 1, 2]
+    shards = micro_batches(monkeypatch, labels, replace(SETTINGS, threads=1, micro_batch_size=2))
+    assert [token_ids.shape for token_ids, _ in shards] == [(2, 1), (1, 3)]
+    loss, gradients = batch_gradients(next_token_loss, tiny_model(), *2 * (np.full((2, 4), 3),), SETTINGS, lambda *_: 0)
+    assert loss == 0 and not any(gradient.any() for gradient in gradients.values())
+
+
+def test_a_single_predicted_token_has_the_whole_weight():
+    labels = np.full((2, 5), IGNORED)
+    labels[1, 3] = 4
+    token_ids = np.arange(10).reshape(2, 5)
+    wanted, _ = value_and_grad(next_token_loss)(tiny_model(), token_ids, labels)
+    loss, _ = batch_gradients(next_token_loss, tiny_model(), token_ids, labels, SETTINGS)
+    assert type(loss) is float and loss == pytest.approx(float(wanted), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.float64])
+def test_counts_of_any_type_leave_the_dtype_of_the_gradients(kind):
+    """With a count of all tokens instead of the predicted ones, the weights of the micro-batches are others."""
+    token_ids, labels = uneven_rows()
+
+    def count_rows(token_ids, labels):
+        return kind(len(labels))
+
+    settings = replace(SETTINGS, micro_batch_size=3)
+    loss, gradients = batch_gradients(next_token_loss, tiny_model(), token_ids, labels, settings, count_rows)
+    assert {gradient.dtype for gradient in gradients.values()} == {np.dtype(np.float32)}
+    order = np.argsort(np.count_nonzero(labels != IGNORED, axis=1), kind="stable")
+    parts = [order[:3], order[3:6], order[6:]]
+    losses = [float(next_token_loss(tiny_model(), token_ids[rows], labels[rows])) for rows in parts]
+    assert loss == pytest.approx(np.dot(losses, [3, 3, 1]) / 7, rel=1e-5)
+
+
+def test_predicted_tokens_are_all_labels_but_the_first_of_each_row():
+    labels = np.array([[3, IGNORED, 5, 6], [IGNORED, 0, 1, IGNORED]])
+    count = count_next_tokens(np.zeros((2, 4), int), labels)
+    assert type(count) is int and count == 4
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -111,7 +196,11 @@ def test_every_row_is_used_once_per_epoch_in_another_order_each_time(count, batc
     epochs = rows[: len(rows) // count * count].reshape(-1, count)
     assert all(Counter(epoch) == Counter(range(count)) for epoch in epochs.tolist())
     assert len({tuple(epoch) for epoch in epochs.tolist()}) > len(epochs) / 2
-    np.testing.assert_array_equal(batch_rows(5, count, settings), rows[5 * batch_size : 6 * batch_size])
+    found = batch_rows(5, count, settings)
+    assert isinstance(found, np.ndarray) and found.dtype.kind == "i"
+    np.testing.assert_array_equal(found, rows[5 * batch_size : 6 * batch_size])
+    wanted = np.random.default_rng([settings.seed, 2]).permutation(count)  # the third epoch
+    np.testing.assert_array_equal(epochs[2], wanted)
 
 
 def test_training_on_what_can_be_learned_makes_the_loss_small():
@@ -153,6 +242,27 @@ def test_masks_survive_training_and_removed_weights_stay_exactly_zero():
         np.testing.assert_array_equal(layer.mask, before.mask)
         assert not layer.weight[~layer.mask].view(np.uint32).any()  # the bits of +0.0
         assert (layer.weight != before.weight)[layer.mask].mean() > 0.9
+
+
+def test_a_finished_training_is_not_continued_and_losses_are_floats():
+    state = train(State.start(tiny_model(), SETTINGS), *tiny_rows(), SETTINGS)
+    assert {type(loss) for loss in state.losses} == {float}
+    trained, seconds = bits(state.model), state.seconds
+    train(state, *tiny_rows(), SETTINGS)
+    assert (state.step, len(state.losses), state.seconds) == (12, 12, seconds) and bits(state.model) == trained
+
+
+def test_a_new_state_owns_its_arrays():
+    """Before its first step, and it has made no step."""
+    model = tiny_model()
+    state = State.start(model, SETTINGS)
+    assert (state.step, state.losses, state.seconds, state.optimizer.steps) == (0, [], 0.0, 0)
+    assert state.optimizer.weight_decay == SETTINGS.weight_decay
+    assert State.start(model, replace(SETTINGS, weight_decay=0.25)).optimizer.weight_decay == 0.25
+    for path, array in named_parameters(state.model).items():
+        assert not np.shares_memory(array, named_parameters(model)[path])
+        assert array is state.optimizer.parameters[path]
+        assert not state.optimizer.first_moments[path].any() and not state.optimizer.second_moments[path].any()
 
 
 def test_after_step_sees_every_step():
