@@ -41,7 +41,7 @@ def test_a_document_costs_the_sum_of_its_tokens_however_long_it_is():
 
 
 def test_the_nats_of_a_model_in_float32_are_summed_in_float64():
-    """Exactly the sum of its log-probabilities, each of which is a float32."""
+    """The sum of float32 log-probabilities is no float32 itself."""
     model = generic_model(MODEL.config, dtype=np.float32)
     totals, tokens = document_nats(model, DOCUMENTS[:1] + DOCUMENTS[3:4], 1)
     assert totals.dtype == np.float64 and tokens.dtype.kind == "i"

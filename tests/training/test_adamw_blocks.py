@@ -1,4 +1,6 @@
-"""AdamW updates blocks of numbers on several threads. The size of the blocks changes no bit."""
+"""AdamW updates blocks of numbers on several threads. The size of the blocks changes no bit. The limits of clipping."""
+
+import math
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import generators
 from tinyslm.training import AdamW, adamw
-from tinyslm.training.adamw import row_blocks
+from tinyslm.training.adamw import clip_by_global_norm, row_blocks
 
 
 @given(st.lists(st.integers(0, 5), max_size=3), st.integers(1, 20))
@@ -62,3 +64,25 @@ def test_the_update_of_one_array_is_pure_and_that_of_the_class(rng):
             assert array.dtype == np.float32
             np.testing.assert_array_equal(array, store["a.weight"])
         state = updated
+
+
+def test_the_norm_of_many_arrays_is_summed_in_double_precision():
+    """4096^2 + 1 is no float32. The gradients themselves stay float32."""
+    gradients = {"a.weight": np.array([[4096.0]], np.float32), "norm.weight": np.ones(1, np.float32)}
+    norm = clip_by_global_norm(gradients, 1e9)
+    assert type(norm) is float and norm == math.sqrt(4096**2 + 1)
+    assert {array.dtype for array in gradients.values()} == {np.dtype(np.float32)}
+
+
+def test_gradients_with_an_infinite_norm_are_left_alone():
+    """The caller refuses them. A scale of 0 would make zeros of all finite gradients."""
+    gradients = {"a.weight": np.array([[np.inf, 1.0]]), "norm.weight": np.array([-3.0])}
+    assert clip_by_global_norm(gradients, 0.5) == math.inf
+    np.testing.assert_array_equal(gradients["a.weight"], [[np.inf, 1]])
+    np.testing.assert_array_equal(gradients["norm.weight"], [-3])
+
+
+def test_a_gradient_at_the_limit_is_not_scaled():
+    gradients = {"norm.weight": np.array([3.0, -4.0])}
+    assert clip_by_global_norm(gradients, 5.0) == 5
+    np.testing.assert_array_equal(gradients["norm.weight"], [3, -4])
