@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import generators
-from tinyslm.compression.quantization import choose_range
+from tinyslm.compression.quantization import choose_range, ranges
 from tinyslm.compression.quantization.affine import affine_parameters, encode
-from tinyslm.compression.quantization.ranges import BINS, METHODS, entropy_threshold, join_ranges
+from tinyslm.compression.quantization.ranges import BINS, CLIP_RATIOS, METHODS, entropy_threshold, join_ranges
 from tinyslm.errors import ConfigError, DataError
 
 methods = st.sampled_from(METHODS)
+floats = st.sampled_from([np.float32, np.float64])
 
 
 def heavy_tailed(rng, size=300):
@@ -167,3 +168,123 @@ def test_requests_that_cannot_be_honoured_are_refused():
     for wrong in (np.ones(3, int), np.zeros(0), np.array([np.nan])):
         with pytest.raises(DataError):
             choose_range(wrong)
+
+
+@given(generators(), floats, st.booleans(), st.sampled_from([-4, 0, 4]))
+def test_min_max_is_the_whole_range_with_zero(rng, dtype, symmetric, shift):
+    x = (rng.standard_normal((2, 5)) + shift).astype(dtype)
+    lowest, highest = min(x.min(), 0), max(x.max(), 0)
+    expected = (-max(highest, -lowest), max(highest, -lowest)) if symmetric else (lowest, highest)
+    found = choose_range(x, symmetric=symmetric)
+    assert found == expected and all(type(end) is dtype for end in found)
+
+
+@given(generators(), st.sampled_from([50.01, 75, 99.9, 100]), st.sampled_from([-4, 0, 4]))
+def test_percentiles_are_those_of_the_magnitudes_or_of_the_values(rng, percentile, shift):
+    x = rng.standard_normal((4, 25)) + shift
+    end = np.percentile(np.abs(x), percentile)
+    assert choose_range(x, "percentile", percentile=percentile) == (-end, end)
+    ends = min(np.percentile(x, 100 - percentile), 0), max(np.percentile(x, percentile), 0)
+    assert choose_range(x, "percentile", percentile=percentile, symmetric=False) == ends
+
+
+@pytest.mark.parametrize("percentile", [50, 100.01, -1, np.nan, np.inf])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_percentiles_that_leave_out_half_or_more_or_exceed_all_are_refused(percentile, symmetric):
+    with pytest.raises(ConfigError, match="percentile must be above 50 and up to 100"):
+        choose_range(np.ones(3), "percentile", percentile=percentile, symmetric=symmetric)
+
+
+@settings(max_examples=20)
+@given(generators(), st.integers(2, 8), st.booleans(), floats, st.sampled_from([0, 2]))
+def test_the_mean_square_error_is_minimal_over_the_stated_ratios(rng, bits, symmetric, dtype, shift):
+    """In float64, for a range in the dtype of x; of ratios with the same error the largest."""
+    x = (heavy_tailed(rng, 40) + shift).astype(dtype)
+    low, high = choose_range(x, symmetric=symmetric)
+    ratios, errors = CLIP_RATIOS.astype(dtype), []
+    for ratio in ratios:
+        q = affine_parameters(ratio * low, ratio * high, bits=bits, symmetric=symmetric)
+        codes = encode(x, *q, bits=bits, symmetric=symmetric).astype(dtype)
+        rounded = q[0] * (codes - q[1].astype(dtype))
+        errors.append(np.mean(np.square((x - rounded).astype(np.float64))))
+    best = ratios[max(i for i in range(50) if errors[i] == min(errors))]
+    found = choose_range(x, "mean_square_error", bits=bits, symmetric=symmetric)
+    assert found == (best * low, best * high) and found[0].dtype == found[1].dtype == dtype
+
+
+def test_of_clip_ratios_with_the_same_error_the_largest_is_chosen():
+    """The steps of ratio 1 and of ratio 1/2 have the same error here, and all others a larger one."""
+    np.testing.assert_allclose(CLIP_RATIOS, np.arange(1, 51) / 50, rtol=1e-14)
+    assert CLIP_RATIOS[24] == 0.5 and CLIP_RATIOS[49] == 1
+    x = np.array([-6, 3, *[1.5] * 5, *[-3] * 1000])
+    errors = [error(x, (-6 * ratio, 3 * ratio), 2, False) for ratio in CLIP_RATIOS]
+    assert np.flatnonzero(errors == np.min(errors)).tolist() == [24, 49]
+    assert choose_range(x, "mean_square_error", bits=2, symmetric=False) == (-6, 3)
+
+
+@given(generators(), st.sampled_from([2, 3, 4, 5, 8]), st.sampled_from([24, 7]), st.integers(1, 60))
+def test_entropy_chooses_the_best_of_all_thresholds_and_of_equals_the_largest(rng, bits, bins, size):
+    """With few bins, so that the definition can be computed for all; also with fewer bins than levels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges, "BINS", bins)
+        x = rng.choice([-1, 1], size) * rng.exponential(size=size)
+        found = entropy_threshold(x, bits)
+    largest, levels = np.max(np.abs(x)), 2 ** (bits - 1)
+    counts = np.histogram(np.abs(x) / largest, bins, (0, 1))[0].tolist()
+    divergences = {i: max(plain_divergence(counts, i, levels), 0) for i in range(min(levels, bins), bins + 1)}
+    least = min(divergences.values())
+    best = max(i for i, value in divergences.items() if value <= least + 1e-12)
+    assert type(found) is float
+    if math.isfinite(least):
+        assert divergences[round(found / largest * bins)] == pytest.approx(least, abs=1e-12)
+    if least == 0:
+        assert found == largest * best / bins
+
+
+@settings(max_examples=20)
+@given(generators(), floats, st.booleans(), st.integers(2, 8))
+def test_entropy_clips_either_side_at_its_threshold(rng, dtype, symmetric, bits):
+    x = np.append(rng.uniform(-1, 3, 500), 40).astype(dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges, "BINS", 160)
+        threshold = dtype(entropy_threshold(x, bits))
+        found = choose_range(x, "entropy", bits=bits, symmetric=symmetric)
+    lowest, highest = choose_range(x, symmetric=symmetric)
+    assert found == (max(lowest, -threshold), min(highest, threshold))
+    assert found[0].dtype == found[1].dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("levels", "counts"), [(4, [3, 0, 0, 5, 1, 1, 0, 2, 9]), (2, [1, 0, 0, 0, 4]), (3, [0, 0, 7, 1])]
+)
+def test_the_divergence_of_clipping_is_the_definition(levels, counts):
+    """For every number of bins that are kept, infinite ones too: a clipped count in a bin that is empty itself."""
+    found = [ranges._divergence_of_clipping(np.array(counts, float), i, levels) for i in range(levels, len(counts) + 1)]
+    expected = [max(plain_divergence(counts, i, levels), 0) for i in range(levels, len(counts) + 1)]
+    assert found == pytest.approx(expected, rel=1e-12, abs=1e-15)
+    before = np.array(counts, float)
+    ranges._divergence_of_clipping(before, levels, levels)
+    assert before.tolist() == counts
+
+
+def test_ranges_join_to_the_smaller_lowest_and_the_larger_highest_end():
+    assert join_ranges((-1.0, 2.0), (-3.0, 1.0)) == (-3.0, 2.0) == join_ranges((-3.0, 1.0), (-1.0, 2.0))
+    for bad in (np.nan, np.inf, -np.inf):
+        for name, wrong in (("one", ((bad, 1.0), (0.0, 1.0))), ("other", ((0.0, 1.0), (0.0, bad)))):
+            with pytest.raises(DataError, match=f"{name} must be finite"):
+                join_ranges(*wrong)
+
+
+@pytest.mark.parametrize("function", [choose_range, entropy_threshold])
+def test_arrays_without_a_range_are_refused(function):
+    for wrong, message in (
+        (np.zeros((2, 0)), r"x must have at least one entry, found shape \(2, 0\)"),
+        (np.array([1.0, np.nan, 2.0]), "x must be finite"),
+        (np.array([1.0, -np.inf]), "x must be finite"),
+        (np.ones(3, np.float16), "must be float32 or float64"),
+    ):
+        with pytest.raises(DataError, match=message):
+            function(wrong)
+    for bits in (1, 9, 4.0):
+        with pytest.raises(ConfigError, match="bits must be a whole number from 2 to 8"):
+            entropy_threshold(np.ones(3), bits)
