@@ -12,7 +12,7 @@ import pytest
 
 from tests.commands.files import QUICK, TEXT, assert_one_line, run, write_text
 from tinyslm import load
-from tinyslm.checkpoints import read_safetensors
+from tinyslm.checkpoints import output_lock, read_safetensors
 from tinyslm.commands import train as command
 from tinyslm.evaluation import measure_loss
 from tinyslm.text import read_documents
@@ -282,3 +282,105 @@ def test_an_unfinished_training_is_not_overwritten(tmp_path, capsys, monkeypatch
     assert train_text(tmp_path) == 2
     assert_one_line(capsys.readouterr(), "model.training: an unfinished training", "--resume")
     assert (tmp_path / "model.training" / "state.safetensors").read_bytes() == state
+
+
+def test_a_second_training_to_one_directory_is_refused(tmp_path, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        assert train_text(tmp_path) == 130
+    before = (tmp_path / "model.training" / "state.safetensors").stat().st_mtime_ns
+    capsys.readouterr()
+    with output_lock(tmp_path / "model"):
+        for options in (["--text", tmp_path / "text.txt", *QUICK], ["--resume"]):
+            assert run("train", "--out", tmp_path / "model", *options) == 2
+            assert_one_line(capsys.readouterr(), tmp_path / "model", "is writing it")
+        assert train_text(tmp_path, out="other") == 0
+    assert (tmp_path / "model.training" / "state.safetensors").stat().st_mtime_ns == before
+    assert names(tmp_path) == ["model.training", "other", "text.txt"]
+
+
+def test_the_lock_is_held_during_the_whole_training(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(command, "remove_directory", lambda path: seen.append(names(tmp_path)))
+    monkeypatch.setattr(command, "check_new_directory", lambda path: seen.append(names(tmp_path)))
+    assert train_text(tmp_path) == 0
+    assert seen == [[".model.lock", "text.txt"], [".model.lock", "model", "model.training", "text.txt"]]
+
+
+@pytest.mark.parametrize("leftover", [".model.0123abcd.partial", ".model.training.0123abcd.partial"])
+def test_leftovers_of_a_killed_training_are_removed(tmp_path, capsys, leftover):
+    assert train_text(tmp_path) == 0
+    (tmp_path / leftover).mkdir()
+    (tmp_path / leftover / "state.safetensors").write_text("")
+    capsys.readouterr()
+    assert run("train", "--resume", "--out", tmp_path / "model") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'model'}: this training is already complete\n"
+    assert names(tmp_path) == ["model", "text.txt"]
+
+
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory):
+    """A directory with a text and a training that was interrupted after one step."""
+    place = tmp_path_factory.mktemp("unfinished")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 1)
+        assert train_text(place, "--checkpoint-seconds", 0) == 130
+    return place
+
+
+WRONG = (None, True, -1, 0, 10**30, 10**400, 0.5, float("nan"), float("inf"), "", "\0", "\ud800", "x\ny", "3")
+WRONG += ([], [1], ["--help"], [["x"]], {}, {"a": 1}, [{}], "9" * 500)
+ALLOWED = {"text": (None,), "steps": (None,), "rate": (0.5,), "seed": (0, 10**30, 10**400)}
+
+
+@pytest.mark.parametrize("name", [*command.OPTIONS, "options", "data_sha256"])
+def test_damaged_options_are_refused_with_file_and_key(unfinished, capsys, name):
+    path = unfinished / "model.training" / "training.json"
+    content = path.read_text()
+    state = (unfinished / "model.training" / "state.safetensors").read_bytes()
+    capsys.readouterr()
+    try:
+        for value in WRONG:
+            if any(type(each) is type(value) and each == value for each in ALLOWED.get(name, ())):
+                continue
+            record = json.loads(content)
+            (record["options"] if name in command.OPTIONS else record)[name] = value
+            path.write_text(json.dumps(record))
+            assert run("train", "--resume", "--out", unfinished / "model") == 2, value
+            captured = capsys.readouterr()
+            assert_one_line(captured, "training.json: ", name)
+            assert len(captured.err) < 600
+    finally:
+        path.write_text(content)
+    assert names(unfinished) == ["model.training", "text.txt"]
+    assert (unfinished / "model.training" / "state.safetensors").read_bytes() == state
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("text", ["ghost\n.txt"], "ghost\\n.txt: cannot be read"),
+        ("vocabulary", 279, "training.json: options: vocabulary is 279, expected 280 to 1000000"),
+        ("vocabulary", 2_000_000, "training.json: options: vocabulary is 2000000, expected 280 to 1000000"),
+        ("shape", "small", "expected float32[280, 128]; the file is from another run"),
+        ("context", 2_000_000, "training.json: options: --context is 2000000, expected at most 1000000"),
+    ],
+)
+def test_options_that_do_not_fit_the_training(unfinished, capsys, option, value, message):
+    path = unfinished / "model.training" / "training.json"
+    content = path.read_text()
+    try:
+        record = json.loads(content)
+        record["options"][option] = value
+        path.write_text(json.dumps(record))
+        assert run("train", "--resume", "--out", unfinished / "model") == 2
+        assert_one_line(capsys.readouterr(), message)
+    finally:
+        path.write_text(content)
+
+
+@pytest.mark.parametrize("option", ["documents", "context", "steps", "batch", "warmup", "threads"])
+def test_numbers_that_are_too_large(tmp_path, capsys, option):
+    assert train_text(tmp_path, f"--{option}", 10**15) == 2
+    assert_one_line(capsys.readouterr(), option, 10**15, "expected at most")
+    assert names(tmp_path) == ["text.txt"]

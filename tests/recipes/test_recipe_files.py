@@ -210,6 +210,61 @@ def test_a_step_is_named_by_a_string(use):
         make_step({"use": use}, STEPS, "here")
 
 
+WRONG = (None, -1, 10**400, float("nan"), float("inf"), "", "x" * 500, [], [None], {}, {"a": 1}, [[["x"]]])
+
+
+def places(value, path=()):
+    """Paths of keys and indices to every value in nested dictionaries and lists."""
+    yield path
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield from places(child, (*path, key))
+
+
+def test_damaged_results_are_read_or_refused_in_one_line(tmp_path):
+    """Every value of results.json, replaced by every wrong value, and every key that is missing."""
+    rows = [
+        {
+            "name": recipe.name,
+            "description": recipe.description,
+            "steps": [{"step": step.pop("use"), "settings": step} for step in recipe_entry(recipe)["step"]],
+        }
+        for recipe in default_recipes(tiny_model())[:4]
+    ]
+    content = json.dumps({"rows": rows})
+    refused = 0
+    for path in places(json.loads(content)):
+        for wrong in (*WRONG, "missing"):
+            damaged = parent = {"root": json.loads(content)}
+            *before, last = ("root", *path)
+            for key in before:
+                parent = parent[key]
+            if wrong == "missing":
+                del parent[last]
+            else:
+                parent[last] = wrong
+            text = json.dumps(damaged.get("root"))
+            try:
+                read_recipes(write(tmp_path, text, "results.json"), STEPS)
+            except ConfigError as problem:
+                refused += 1
+                message = str(problem)
+                assert "results.json: " in message and "\n" not in message and len(message) < 1000, (path, wrong)
+    assert refused > 300
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1" + "0" * 400])
+def test_settings_are_finite(tmp_path, value):
+    with pytest.raises(ConfigError, match=r"learning_rate is .*, expected float"):
+        read_recipes(write(tmp_path, STEP + f'use = "Distill"\nsteps = 3\nlearning_rate = {value}'), STEPS)
+
+
+def test_a_name_without_letters_and_digits_is_refused(tmp_path):
+    """Its directory would be the output directory itself."""
+    with pytest.raises(ConfigError, match="no letter and no digit"):
+        read_recipes(write(tmp_path, STEP.replace('"x"', '"!?"') + 'use = "FoldMasks"'), STEPS)
+
+
 @pytest.mark.parametrize(
     "text", ["{}", "[]", '{"rows": 3}', '{"rows": [{"steps": [1]}]}', '{"rows": []}', "x", "[" * 9999]
 )

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.kills.groups import group_size, wait_for_group
 from tests.recipes import sweep_work
 from tests.recipes.cluster import local_cluster
 from tests.recipes.sweep_work import die_always, die_once, jobs, pair, square
 from tinyslm.errors import ConfigError, Error
 from tinyslm.recipes.sweep import append_line, read_finished, sweep
 
+POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups and no SIGKILL")
 SPAWN = functools.partial(ProcessPoolExecutor, 2, mp_context=multiprocessing.get_context("spawn"))
 THREADS = functools.partial(ThreadPoolExecutor, 3)
 
@@ -122,13 +124,62 @@ def test_a_mistake_in_the_work_is_not_hidden(tmp_path):
         sweep({"one": {}}, square, THREADS, tmp_path / "points.jsonl")
 
 
-@pytest.mark.parametrize("content", [b"hello\n", b"[1]\n", b'{"name": "x"}\n', b"\xff\n"])
+LINES = ["hello", "[1]", '{"name": "x"}', "{}", "5", "null", "NaN", '{"name": 1, "result": {}}', "[" * 9999, "1" * 9999]
+LINES += ['{"name": "x", "result": 2}', '{"name": null, "result": {}}', '{"name": "x", "result": null}', "\xff"]
+
+
+@pytest.mark.parametrize("content", [f"{line}\n".encode("latin-1") for line in LINES], ids=range(len(LINES)))
 def test_other_files_are_left_alone(tmp_path, content):
     path = tmp_path / "points.jsonl"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="is not a file of a sweep"):
+    with pytest.raises(ConfigError, match=r"points\.jsonl, line 1: is not a file of a sweep") as problem:
         sweep(jobs(tmp_path / "log", 1), square, THREADS, path)
     assert path.read_bytes() == content
+    assert "\n" not in str(problem.value) and len(str(problem.value)) < 600
+
+
+def test_results_of_earlier_runs_are_checked(tmp_path):
+    path, log = tmp_path / "points.jsonl", tmp_path / "log"
+    append_line(path, {"name": "job 0", "result": {"square": -5}})
+    append_line(path, {"name": "job 7", "result": {"square": -5}})  # not a job of this sweep
+    before = path.read_bytes()
+
+    def check(job, result):
+        if result["square"] != job["n"] ** 2:
+            raise ConfigError(f"square is {result['square']}")
+
+    with pytest.raises(ConfigError, match=r"points\.jsonl: job 0: square is -5; remove this line, or the file"):
+        sweep(jobs(log, 2), square, THREADS, path, check=check)
+    assert path.read_bytes() == before and not log.exists()
+    path.unlink()
+    for _ in range(2):
+        assert sweep(jobs(log, 2), square, THREADS, path, check=check) == squares(2)
+
+
+@POSIX
+@pytest.mark.slow
+def test_workers_exit_when_the_sweep_is_killed(tmp_path):
+    """While they work, while they wait for work, and while they start."""
+    for seconds, begun_jobs in ((60, 2), (0.0, 4), (60, 0)):
+        log, path = tmp_path / f"log {seconds} {begun_jobs}", tmp_path / f"points {seconds} {begun_jobs}"
+        program = (
+            "from tests.recipes.test_sweep import *\n"
+            "from tinyslm.recipes.sweep import process_executor\n"
+            "if __name__ == '__main__':\n"
+            "    executor = functools.partial(process_executor, 2)\n"
+            f"    work = jobs({str(log)!r}, 4, seconds={seconds})\n"
+            f"    work['slow'] = work['job 0'] | {{'seconds': 60}}\n"
+            f"    sweep(work, square, executor, {str(path)!r})\n"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], cwd=Path(sweep_work.__file__).parents[2], start_new_session=True
+        )
+        while not group_size(process.pid) >= 3 or (begun_jobs and not (log.exists() and len(begun(log)) >= begun_jobs)):
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert wait_for_group(process.pid, 5)
 
 
 @pytest.fixture(scope="module")

@@ -160,6 +160,29 @@ def test_restored_numbers_are_plain_numbers(tmp_path):
         assert (state.step, state.optimizer.steps, state.seconds) == (4, 4, seconds)
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"step": [3]}, "step is 3, expected 4, the number of losses"),
+        ({"step": [-1]}, "step is -1, expected 4"),
+        ({"step": [2**62]}, f"step is {2**62}, expected 4, the number of losses"),
+        ({"losses": [1.0]}, "step is 4, expected 1"),
+        ({"losses": [[1.0]] * 4}, r"losses is float64\[4, 1\], expected float64\[n\]"),
+        ({"seconds": [-0.5]}, "seconds is -0.5, expected a finite number"),
+        ({"seconds": [np.nan]}, "seconds is nan, expected a finite number"),
+        ({"seconds": [np.inf]}, "seconds is inf, expected a finite number"),
+    ],
+)
+def test_damaged_progress_is_refused_and_nothing_is_changed(tmp_path, damage, message):
+    path, state = stored(tmp_path), fresh()
+    tensors = {key: tensor.read() for key, tensor in read_safetensors(path).items()}
+    write_safetensors(path, tensors | {name: np.array(value, tensors[name].dtype) for name, value in damage.items()})
+    before = bits(state)
+    with pytest.raises(CheckpointError, match=f"state.safetensors: {message}"):
+        restore_state(path, state)
+    assert bits(state) == before and state.step == 0
+
+
 def test_damaged_missing_and_foreign_files(tmp_path):
     path = stored(tmp_path)
     content = path.read_bytes()

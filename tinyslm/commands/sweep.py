@@ -31,7 +31,7 @@ from tinyslm.runtime import default_threads, use_threads
 
 POINTS = "points.jsonl"  # a point: the measurements of one recipe with one seed
 NUMBERS = ("bits", "parameters", "multiply_adds", "loss.nats", "loss.tokens", "change.nats")  # needed of a point
-LARGEST = 1e30  # of these numbers
+LARGEST = 1e18  # of these numbers: larger integers have no NumPy type
 
 
 def add_arguments(parser):
