@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.strategies import decoder_configs, generic_model, seeds
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation import KeyValueCache, end_tokens, generate, stream
+from tinyslm.generation.sampling import next_token_probabilities
 from tinyslm.models import DecoderConfig, random_model
 from tinyslm.ops import Rope
 
@@ -75,11 +76,11 @@ def test_left_padding_with_rotary_positions(scaling, seed):
 def test_longrope_follows_the_longest_row_of_a_batch(seed):
     """The row of 5 real tokens crosses the change at 6, the row of 2 does not."""
     rope = Rope(100.0, 6, "longrope", 1.0, 1.0, 4.0, 6, (1.0, 1.5, 2.0), (2.0, 4.0, 8.0), 1.2)
-    model = generic_model(DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, 40, ropes=(rope, None)), seed)
+    model = generic_model(DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, 40, ropes=(rope, rope)), seed)
     token_ids = np.array([[0, 0, 0, 3, 1], [9, 2, 6, 4, 7]])
     mask = np.array([[0, 0, 0, 1, 1], [1] * 5])
-    found = generate(model, token_ids, 4, attention_mask=mask)
-    np.testing.assert_array_equal(found, greedy_without_cache(model, token_ids, 4, mask))
+    found = generate(model, token_ids, 15, attention_mask=mask)
+    np.testing.assert_array_equal(found, greedy_without_cache(model, token_ids, 15, mask))
 
 
 def test_every_pass_after_the_prompt_reads_one_token_and_longrope_reads_all_once_more():
@@ -269,6 +270,9 @@ def test_a_bad_number_of_tokens(count):
 def test_bad_options_are_named_before_anything_is_computed(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         generate(random_model(CONFIG), PROMPT, 3, **options)
+    if "seed" not in options:
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            next_token_probabilities(np.zeros((1, 3)), **options)
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,7 @@ def test_a_tiny_temperature_neither_overflows_nor_warns():
         for dtype in (np.float32, np.float64):
             logits = np.array([[1e4, -1e4, 1e4 - 1]], dtype)
             np.testing.assert_array_equal(next_token_probabilities(logits, 1e-200), [[1, 0, 0]])
+            np.testing.assert_array_equal(next_token_probabilities(logits[:, ::2], 1e-306), [[1, 0]])
 
 
 def test_frequencies_are_the_probabilities():

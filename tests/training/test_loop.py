@@ -1,5 +1,6 @@
 """The loop: gradients do not depend on how a batch is shared out, data are used evenly, and runs repeat bit for bit."""
 
+import time
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -127,12 +128,20 @@ def test_counts_of_any_type_leave_the_dtype_of_the_gradients(kind):
     """With a count of all tokens instead of the predicted ones, the weights of the micro-batches are others."""
     token_ids, labels = uneven_rows()
 
+    seen = set()
+
+    @differentiable
+    def watch(loss):
+        return loss, lambda dloss: (seen.add(dloss.dtype), (dloss,))[1]
+
     def count_rows(token_ids, labels):
         return kind(len(labels))
 
     settings = replace(SETTINGS, micro_batch_size=3)
-    loss, gradients = batch_gradients(next_token_loss, tiny_model(), token_ids, labels, settings, count_rows)
-    assert {gradient.dtype for gradient in gradients.values()} == {np.dtype(np.float32)}
+    loss, gradients = batch_gradients(
+        lambda *inputs: watch(next_token_loss(*inputs)), tiny_model(), token_ids, labels, settings, count_rows
+    )
+    assert {gradient.dtype for gradient in gradients.values()} == seen == {np.dtype(np.float32)}
     order = np.argsort(np.count_nonzero(labels != IGNORED, axis=1), kind="stable")
     parts = [order[:3], order[3:6], order[6:]]
     losses = [float(next_token_loss(tiny_model(), token_ids[rows], labels[rows])) for rows in parts]
@@ -266,7 +275,7 @@ def test_a_new_state_owns_its_arrays():
 
 
 def test_after_step_sees_every_step():
-    seen = []
+    seen, began = [], time.perf_counter()
     train(
         State.start(tiny_model(), SETTINGS),
         *tiny_rows(),
@@ -274,7 +283,8 @@ def test_after_step_sees_every_step():
         after_step=lambda state: seen.append((state.step, state.optimizer.steps, len(state.losses), state.seconds)),
     )
     assert [step[:3] for step in seen] == [(n, n, n) for n in range(1, 13)]
-    assert all(a[3] < b[3] for a, b in pairwise(seen))
+    assert all(a[3] < b[3] for a, b in pairwise(seen)) and seen[0][3] > 0
+    assert seen[-1][3] <= time.perf_counter() - began
 
 
 def test_a_training_that_diverges_says_so_and_leaves_the_step_before():

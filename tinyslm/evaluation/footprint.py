@@ -66,7 +66,7 @@ def footprint(model: Any) -> Footprint:
     return Footprint(
         parameters=count_parameters(model),
         non_zeros=int(sum(map(np.count_nonzero, others)) + sum(layer.num_non_zeros() for layer in layers)),
-        bits=int(stored * 8 + sum(layer.num_bits() for layer in layers)),
+        bits=stored * 8 + sum(layer.num_bits() for layer in layers),
         bytes=stored + sum(layer.num_bytes() for layer in layers),
         multiply_adds=multiply_adds(model),
     )

@@ -38,7 +38,7 @@ class DecoderState:
     def next_logits(self):
         """Logits of the next token: (B, V)."""
         mask = self.mask[:, : self.length]
-        if _rotation_changes(self.model.config, int(mask.sum(axis=1).max())):
+        if _rotation_changes(self.model.config, mask.sum(axis=1).max()):
             self.cache = self.make_cache(self.cache.capacity)  # its keys were rotated by other angles
         unread = self.sequence[:, self.cache.length : self.length]  # (B, n): the prompt, later one token
         attention_mask = mask if self.has_padding else None

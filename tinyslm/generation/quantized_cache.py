@@ -54,7 +54,7 @@ class QuantizedKeyValueCache:
 
     def repeat(self, times: int) -> "QuantizedKeyValueCache":
         """As `KeyValueCache.repeat`."""
-        repeated = QuantizedKeyValueCache(self.capacity, symmetric="zero_point" not in self.parts)
+        repeated = QuantizedKeyValueCache(self.capacity)
         repeated.parts = {name: part.repeat(times) for name, part in self.parts.items()}
         return repeated
 
@@ -69,10 +69,9 @@ class QuantizedKeyValueCache:
 
     def _dequantize(self, pairs):
         """Keys and values from {name of a part: (its keys, its values)}."""
-        zero = np.zeros((1, 1, 1, 1), np.int8)
         return tuple(
-            QuantizedArray(codes, scale, zero_point, group_size=codes.shape[-1]).dequantize()
+            QuantizedArray(codes, scale, zero_point).dequantize()
             for codes, scale, zero_point in zip(
-                pairs["codes"], pairs["scale"], pairs.get("zero_point", (zero, zero)), strict=True
+                pairs["codes"], pairs["scale"], pairs.get("zero_point", (None, None)), strict=True
             )
         )
