@@ -64,3 +64,12 @@ def test_large_arguments(activation, dtype):
         (dx,) = vjp(np.ones_like(x))
     np.testing.assert_allclose(y, [0, 0, 100, 1e4], atol=1e-30)
     np.testing.assert_allclose(dx, [0, 0, 1, 1], atol=1e-30)
+
+
+def test_at_zero():
+    """Every activation is 0 there; the slope of relu is 0, also at -0.0, and that of the smooth ones is 1/2."""
+    for activation in FORMULAS:
+        y, vjp = activation.with_vjp(np.array([0.0, -0.0]))
+        assert not y.any()
+        slope = 0.0 if activation is ops.relu else 0.5
+        np.testing.assert_array_equal(vjp(np.ones(2))[0], [slope, slope])

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from tests.checks import check_operation
 from tests.properties.attention_cases import attention_cases, plain_attention
 from tinyslm import ops
+from tinyslm.ops.attention import mask_bias
 
 
 @given(attention_cases())
@@ -42,3 +43,11 @@ def test_queries_without_an_allowed_key_are_finite(attention, dtype):
     gradients = [gradient for gradient in vjp(np.ones_like(output)) if gradient is not None]
     assert len(gradients) == 3
     assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_mask_is_half_of_the_lowest_number(dtype):
+    """So that the sum of two masks, causal and padding, is still finite."""
+    bias = mask_bias(np.array([[True, False]]), dtype)
+    assert bias.dtype == dtype
+    np.testing.assert_array_equal(bias, np.array([[0, np.finfo(dtype).min / 2]], dtype))

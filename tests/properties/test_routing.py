@@ -54,3 +54,25 @@ def test_combine_experts(routing):
         expected[n] += weights[n, slot] * outputs[e][list(rows[e]).index(n)]
     np.testing.assert_allclose(combine_experts(weights, *outputs, rows=rows, slots=slots), expected, atol=1e-13)
     check_operation(combine_experts, weights, *outputs, rows=rows, slots=slots)
+
+
+def test_of_many_equal_logits_the_first_experts_are_chosen():
+    """More than the 16 numbers up to which NumPy's fastest sort keeps their order."""
+    logits = np.zeros((2, 100))
+    logits[0, 70] = 1.0
+    np.testing.assert_array_equal(choose_experts(logits, 30), [[70, *range(29)], range(30)])
+
+
+def test_experts_without_tokens_and_rows_of_another_order():
+    """An expert that no token chose adds nothing; rows need not ascend."""
+    weights = np.array([[0.25, 0.75], [1.0, 0.5], [2.0, 3.0]])
+    rows, slots = [np.array([2, 0]), np.array([], int), np.array([1, 0])], [np.array([1, 0]), np.array([], int), [0, 1]]
+    slots = [np.asarray(slot) for slot in slots]
+    outputs = [np.array([[1.0, 2], [3, 4]]), np.zeros((0, 2)), np.array([[5.0, 6], [7, 8]])]
+    y, vjp = combine_experts.with_vjp(weights, *outputs, rows=rows, slots=slots)
+    np.testing.assert_array_equal(y, [[0.25 * 3 + 0.75 * 7, 0.25 * 4 + 0.75 * 8], [5, 6], [3, 6]])
+    dweights, *doutputs = vjp(np.array([[1.0, 0], [0, 1], [1, 1]]))
+    np.testing.assert_array_equal(dweights, [[3, 7], [6, 0], [0, 3]])
+    np.testing.assert_array_equal(doutputs[0], [[3, 3], [0.25, 0]])
+    np.testing.assert_array_equal(doutputs[2], [[0, 1], [0.75, 0]])
+    assert doutputs[1].shape == (0, 2)
