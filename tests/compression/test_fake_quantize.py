@@ -16,6 +16,7 @@ from tinyslm.compression.quantization import (
     quantize,
     quantize_tokens,
 )
+from tinyslm.errors import DataError
 from tinyslm.modules import Linear
 from tinyslm.training import AdamW
 from tinyslm.tree import map_arrays, named_parameters
@@ -172,3 +173,53 @@ def test_the_gradient_of_a_scale_is_that_of_its_weights_added_up():
     dweight, dscale, _ = vjp(dy.T @ x)
     np.testing.assert_allclose(gradients.weight, dweight, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(gradients.factor, dscale * layer.scale, rtol=1e-9, atol=1e-12)
+
+
+@given(generators(), every_bits, st.booleans(), st.sampled_from([(), (1, 1), (5, 1), (1, 6)]), st.data())
+def test_gradients_are_those_of_the_formulas(rng, bits, symmetric, shape, data):
+    """Also for entries exactly at the first and the last code, which are inside, for scales of every shape."""
+    low, high = code_range(bits, symmetric)
+    dtype = data.draw(st.sampled_from([np.float32, np.float64]))
+    scale = (2.0 ** rng.integers(-3, 3, shape)).astype(dtype)
+    zero_point = (np.zeros(shape) if symmetric else np.array(rng.integers(low, high + 1, shape))).astype(np.int32)
+    steps = rng.choice([low, low - 0.25, high, high + 0.25, 0, 0.25, 0.75, -1.25], (5, 6)) - zero_point
+    x, dy = (steps * scale).astype(dtype), rng.standard_normal((5, 6)).astype(dtype)
+    y, vjp = fake_quantize.with_vjp(x, scale, zero_point, bits=bits, symmetric=symmetric)
+    inside = (steps + zero_point >= low) & (steps + zero_point <= high)
+    distance = np.clip(np.round(steps) + zero_point, low, high) - zero_point
+    np.testing.assert_array_equal(y, scale * distance.astype(dtype), strict=True)
+    dx, dscale, dzero = vjp(dy)
+    np.testing.assert_array_equal(dx, dy * inside, strict=True)
+    slope = dy * np.where(inside, distance - steps, distance)
+    axes = tuple(axis for axis in (0, 1) if not shape or shape[axis] == 1)
+    count = 30 / np.prod(shape)
+    expected = np.sum(slope, axis=axes).reshape(shape) / np.sqrt(count * high)
+    np.testing.assert_allclose(dscale, expected, rtol=1e-4 if dtype == np.float32 else 1e-10, atol=1e-5)
+    assert dscale.dtype == dtype and dscale.shape == shape and dzero is None
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_number_that_is_not_finite_is_refused(bad):
+    x, one, zero = np.array([[1.0, bad, 2.0]]), np.array(1.0), np.array(0)
+    with pytest.raises(DataError, match="cannot quantize"):
+        fake_quantize(x, one, zero)
+    with pytest.raises(DataError, match="cannot quantize"):
+        fake_quantize_tokens(x)
+    with pytest.raises(DataError, match="scale must be finite and above 0"):
+        fake_quantize(x[:, :1], np.array([bad]), zero)
+
+
+@pytest.mark.parametrize("dynamic_activations", [True, False])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_layer_rounds_with_its_own_number_of_bits(bits, dynamic_activations):
+    rng = np.random.default_rng(3)
+    _, layer = draw_layer(rng, bits=bits, dynamic_activations=dynamic_activations)
+    scale = layer.factor * layer.scale
+    expected = scale * np.clip(np.round(layer.weight / scale), -(2 ** (bits - 1)) + 1, 2 ** (bits - 1) - 1)
+    np.testing.assert_array_equal(layer.dense_weight(), expected)
+    stored = layer.to_quantized()
+    assert getattr(stored, "bits", 8) == bits and stored.zero_point is None and stored.bias is layer.bias
+    np.testing.assert_array_equal(stored.scale, scale)
+    x = rng.standard_normal((3, 12))
+    rounded = quantize_tokens(x).dequantize() if dynamic_activations else x
+    np.testing.assert_array_equal(layer(x), Linear(expected, layer.bias)(rounded))

@@ -1,5 +1,7 @@
 """GPTQ: the identity and the bound of its output error, and a plain loop as the oracle."""
 
+import importlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import linalg
 
 from tests.strategies import generators
+from tinyslm.compression.error_compensation import compensate_columns
 from tinyslm.compression.quantization import encode, gptq, quantize
 from tinyslm.errors import ConfigError, DataError
 
@@ -201,3 +204,80 @@ def test_impossible_arrays():
         gptq(weight, hessian * np.nan)
     with pytest.raises(DataError, match="weight must be a matrix"):
         gptq(weight[0], hessian)
+
+
+@pytest.mark.parametrize(
+    ("settings", "used"),
+    [
+        ({}, 128),
+        ({"block_size": 7}, 7),
+        ({"block_size": 7, "group_size": 3}, 6),
+        ({"block_size": 2, "group_size": 3}, 3),
+        ({"block_size": 12, "group_size": 3}, 12),
+        ({"block_size": 7, "group_size": 3, "static_groups": True}, 7),
+        ({"block_size": 7, "group_size": 3, "static_groups": True, "act_order": True}, 7),
+    ],
+)
+def test_blocks_hold_whole_groups_if_ranges_move(settings, used, monkeypatch):
+    """A group that began in an earlier block would not have received the updates of its first columns."""
+    found = []
+
+    def recorded(*arguments, block_size):
+        found.append(block_size)
+        return compensate_columns(*arguments, block_size=block_size)
+
+    module = importlib.import_module("tinyslm.compression.quantization.gptq")  # the package has a function of this name
+    monkeypatch.setattr(module, "compensate_columns", recorded)
+    gptq(*draw(np.random.default_rng(4)), **settings)
+    assert found == [used]
+
+
+def test_columns_of_equal_diagonal_keep_their_order():
+    """The off-diagonal entries make the codes depend on the order."""
+    hessian = np.diag([1.0, 3, 2, 3, 1, 2, 3, 1, 1, 2, 2, 3]) + 0.1
+    weight = np.random.default_rng(5).standard_normal((OUT, IN))
+    order = [1, 3, 6, 11, 2, 5, 9, 10, 0, 4, 7, 8]
+    q = gptq(weight, hessian, act_order=True)
+    scale = np.repeat(quantize(weight, bits=4, axis=0).scale, IN, axis=1)
+    permuted = hessian[np.ix_(order, order)]
+    expected = by_elimination(weight[:, order], damped(permuted), scale, np.zeros_like(scale, np.int32), {"bits": 4})
+    np.testing.assert_array_equal(q.codes[:, order], expected)
+
+
+def test_act_order_needs_static_groups_only_if_there_are_groups():
+    weight, hessian = draw(np.random.default_rng(6))
+    for settings in ({}, {"static_groups": True}, {"group_size": 4, "static_groups": True}):
+        assert gptq(weight, hessian, act_order=True, **settings).codes.shape == (OUT, IN)
+    with pytest.raises(ConfigError, match="act_order with group_size needs static_groups=True"):
+        gptq(weight, hessian, act_order=True, group_size=12)
+
+
+@given(generators(), st.booleans())
+def test_static_ranges_take_dead_columns_as_zeros(rng, act_order):
+    """The largest weight of a row does not count if its input never occurs."""
+    weight, hessian = draw(rng)
+    weight[:, 5] = 100
+    hessian[5] = hessian[:, 5] = 0
+    expected = quantize(np.where(np.arange(IN) == 5, 0, weight), bits=4, group_size=4)
+    found = gptq(weight, hessian, group_size=4, static_groups=True, act_order=act_order)
+    np.testing.assert_array_equal(found.scale, expected.scale, strict=True)
+    assert not np.any(found.codes[:, 5]) and np.all(weight[:, 5] == 100)
+
+
+def test_sizes_of_groups_and_blocks_at_both_ends():
+    weight, hessian = draw(np.random.default_rng(7))
+    for group_size in (1, 12):
+        assert gptq(weight, hessian, group_size=group_size).scale.shape == (OUT, 12 // group_size)
+    for group_size in (0, 13, 3.0):
+        with pytest.raises(ConfigError, match="group_size must be a whole number from 1 to 12"):
+            gptq(weight, hessian, group_size=group_size)
+    for block_size in (0, 2**31 + 1, 3.0):
+        with pytest.raises(ConfigError, match="block_size must be a whole number from 1 to 2147483648"):
+            gptq(weight, hessian, block_size=block_size)
+    np.testing.assert_array_equal(gptq(weight, hessian, block_size=2**31).codes, gptq(weight, hessian).codes)
+    single = gptq(np.array([[0.7]]), np.array([[2.0]]))
+    assert single.codes.tolist() == [[7]]
+    for bad in (np.nan, np.inf):
+        hessian[3, 4] = bad
+        with pytest.raises(DataError, match="hessian must be finite"):
+            gptq(weight, hessian)

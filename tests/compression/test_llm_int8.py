@@ -16,7 +16,7 @@ from tinyslm.compression.quantization import (
     quantize,
     quantize_tokens,
 )
-from tinyslm.errors import ConfigError
+from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear
 
 thresholds = st.floats(0.5, 4)
@@ -153,3 +153,47 @@ def test_bad_thresholds():
     for threshold in (-1.0, float("nan")):
         with pytest.raises(ConfigError, match="threshold"):
             outlier_features(np.ones(3), threshold)
+
+
+def test_outliers_are_above_the_threshold_whatever_their_sign():
+    """A maximum that equals it is no outlier. At both ends of the thresholds, and for one feature alone."""
+    maxima = np.array([0.0, 5.999, 6.0, 6.001])
+    assert outlier_features(maxima).tolist() == [False, False, False, True]
+    assert outlier_features(maxima, 0.0).tolist() == [False, True, True, True]
+    assert outlier_features(maxima, np.inf).tolist() == [False] * 4
+    single = outlier_features(np.float64(7))
+    assert isinstance(single, np.ndarray) and single.dtype == bool and single.shape == ()
+    for bad in (np.nan, np.inf):
+        with pytest.raises(DataError, match="the maxima of the features must be finite"):
+            outlier_features(np.array([1.0, bad, 2.0]))
+    with pytest.raises(ConfigError, match="threshold must be at least 0, found -1e-09"):
+        outlier_features(maxima, -1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_negative_input_can_be_an_outlier(dtype):
+    """It is multiplied without rounding, so that the small inputs of its token keep their precision."""
+    weight = np.array([[127, -127, 64]], dtype)
+    layer = OutlierLinear.from_linear(Linear(weight), np.zeros(3, dtype), threshold=6)
+    assert type(layer.threshold) is float and layer.columns.dtype == np.int32 and layer.outlier_weight.dtype == dtype
+    x = np.array([[1.0, -1000.0, 1.0]], dtype)
+    assert layer(x).tolist() == [[127 + 127000 + 64]]
+    assert layer(x / 1000).tolist() != [[127 + 127000 + 64]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bits_of_dense_weights_and_gradients_of_stored_columns(dtype):
+    rng = np.random.default_rng(4)
+    linear, x = draw(rng, dtype)
+    layer = OutlierLinear.from_linear(linear, np.array([0, 9, 0, 0, 9, 0, 0.0]), threshold=6.0)
+    assert layer.columns.tolist() == [1, 4]
+    np.testing.assert_array_equal(layer.outlier_weight, linear.weight[:, [1, 4]], strict=True)
+    rest = quantize(np.where(np.isin(np.arange(7), [1, 4]), dtype(0), linear.weight), axis=0)
+    expected = rest.dequantize()
+    expected[:, [1, 4]] = linear.weight[:, [1, 4]]
+    np.testing.assert_array_equal(layer.dense_weight(), expected, strict=True)
+    arguments = (layer.codes, layer.scale, layer.columns, layer.outlier_weight)
+    dy = rng.standard_normal((2, 3, 5)).astype(dtype)
+    dx, *others = outlier_linear.with_vjp(x, *arguments)[1](dy)
+    np.testing.assert_allclose(dx, dy @ expected, rtol=1e-5, atol=1e-5)
+    assert others == [None] * 5

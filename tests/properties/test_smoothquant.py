@@ -124,3 +124,62 @@ def test_bad_arguments():
         smoothing_scales(one, one * np.inf)
     with pytest.raises(DataError, match="scales must have shape"):
         smooth_weight(np.ones((3, 2)), one)
+
+
+@pytest.mark.ungraded
+def test_one_bad_number_among_good_ones_is_refused():
+    one = np.ones(3)
+    for bad, words in ((-1e-9, "not be negative"), (np.nan, "finite"), (np.inf, "finite")):
+        wrong = np.array([1.0, bad, 1.0])
+        with pytest.raises(DataError, match=f"activation_maxima must .*{words}|activation_maxima must {words}"):
+            smoothing_scales(wrong, one)
+        with pytest.raises(DataError, match=f"weight_maxima must .*{words}|weight_maxima must {words}"):
+            smoothing_scales(one, wrong)
+    for bad, words in ((0.0, "above 0"), (-1.0, "above 0"), (np.nan, "finite"), (np.inf, "finite")):
+        wrong = np.array([1.0, bad, 1.0])
+        for call in (lambda scales: smooth_gain(one, scales), lambda scales: smooth_weight(np.ones((2, 3)), scales)):
+            with pytest.raises(DataError, match=f"scales must be {words}"):
+                call(wrong)
+    for bad in (np.nan, np.inf):
+        wrong = np.array([1.0, bad, 1.0])
+        for call in (
+            lambda x: smooth_gain(x, one),
+            lambda x: smooth_weight(x[None], one),
+            lambda x: column_maxima(x[None]),
+        ):
+            with pytest.raises(DataError, match="must be finite"):
+                call(wrong)
+        with pytest.raises(DataError, match="weights must be finite"):
+            column_maxima(np.ones((2, 3)), wrong[None])
+    for wrong in (np.ones(4), np.ones((1, 3))):
+        with pytest.raises(DataError, match="must have shape"):
+            smooth_gain(one, wrong)
+
+
+@pytest.mark.ungraded
+def test_matrices_that_read_the_same_features():
+    """They may differ in their outputs only; zeros are accepted, no matrix is not."""
+    found = column_maxima(np.array([[1.0, -2.0, 0.0]]), np.array([[-3.0, 0, 0], [0, 1, 0]]), np.zeros((4, 3)))
+    assert found.tolist() == [3, 2, 0]
+    with pytest.raises(DataError, match="pass at least one weight matrix"):
+        column_maxima()
+    for wrong in (np.ones((2, 4)), np.ones((2, 2)), np.ones(3), np.ones((0, 3))):
+        with pytest.raises(DataError, match="weights must"):
+            column_maxima(np.ones((2, 3)), wrong)
+
+
+@pytest.mark.ungraded
+@given(generators(), alphas, st.sampled_from([np.float32, np.float64]))
+def test_scales_are_those_of_the_formula_to_the_last_bit(rng, alpha, dtype):
+    activations, weights = rng.exponential(size=(2, 7)).astype(dtype)
+    activations[0] = weights[1] = 0
+    weights[2] = 1e-7
+    bounded = np.maximum(weights, dtype(1e-5))
+    expected = np.maximum(activations**alpha / bounded ** (1 - alpha), dtype(1e-5))
+    np.testing.assert_array_equal(smoothing_scales(activations, weights, alpha), expected, strict=True)
+    scales, gain = expected, rng.standard_normal(7).astype(dtype)
+    for offset in (0.0, 1.0, -0.5):
+        smoothed_gain = (gain + dtype(offset)) / scales - dtype(offset)
+        np.testing.assert_array_equal(smooth_gain(gain, scales, offset), smoothed_gain, strict=True)
+    matrix = rng.standard_normal((3, 7)).astype(dtype)
+    np.testing.assert_array_equal(smooth_weight(matrix, scales), matrix * scales, strict=True)
