@@ -1,11 +1,15 @@
 """tinyslm compress as its user runs it: what it prints, what it writes, and what it says to bad input."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from tests.commands.files import assert_one_line
+from tinyslm.checkpoints import output_lock
 from tinyslm.cli import main
+from tinyslm.commands import compress as command
 from tinyslm.load_save import load
 from tinyslm.text import town
 from tinyslm.tree import named_arrays
@@ -152,3 +156,71 @@ def test_bad_input_gets_one_line(trained, capsys, arguments, message):
     assert printed.out == "" and len(printed.err.strip().splitlines()) == 1
     assert printed.err.startswith("tinyslm: ") and message in printed.err
     assert not (trained / "never").exists()
+
+
+def remove_while_it_runs(monkeypatch, name, path):
+    """Remove a path before the second model is saved, before speeds are measured, or after the page is written."""
+    usual, calls = getattr(command, name), []
+
+    def removing(*arguments, **options):
+        calls.append(name)
+        if (name, len(calls)) in (("save_model", 2), ("measure_speeds", 1)):
+            shutil.rmtree(path)
+        result = usual(*arguments, **options)
+        if name == "write_page":
+            shutil.rmtree(path)
+        return result
+
+    monkeypatch.setattr(command, name, removing)
+
+
+@pytest.mark.parametrize(
+    ("name", "removed", "missing"),
+    [
+        ("save_model", "", "dense"),  # the directory is made again for the second model
+        ("save_model", "dense", "dense"),
+        ("measure_speeds", "", "dense, int8-weights"),  # after the last model, before results.json
+        ("measure_speeds", "int8-weights", "int8-weights"),
+        ("write_page", "", "dense, int8-weights, results.json"),
+    ],
+)
+def test_models_removed_while_it_runs_are_missed(trained, tmp_path, monkeypatch, capsys, name, removed, missing):
+    """Exit status 1, the table, and one line that names what is missing."""
+    out, model, text = tmp_path / "out", str(trained / "model"), str(trained / "text.txt")
+    remove_while_it_runs(monkeypatch, name, out / removed)
+    capsys.readouterr()
+    assert main(["compress", model, "--text", text, "--out", str(out), "--recipe", "int8-weights"]) == 1
+    printed = capsys.readouterr()
+    assert "INT8 weights" in printed.out
+    assert printed.err.splitlines()[-1] == f"tinyslm: {out}: removed while the command ran: {missing}; run it again"
+
+
+@pytest.mark.parametrize("damage", ["removed", "shorter", "no configuration", "no tokenizer"])
+def test_a_model_is_complete_with_all_of_its_files(compressed, tmp_path, damage):
+    row = {"disk_bytes": (compressed / "dense" / "model.safetensors").stat().st_size}
+    shutil.copytree(compressed / "dense", tmp_path / "dense")
+    assert command._is_complete(tmp_path / "dense", row)
+    names = {"removed": "model.safetensors", "no configuration": "config.json", "no tokenizer": "tokenizer.json"}
+    if damage == "shorter":
+        (tmp_path / "dense" / "model.safetensors").write_bytes(b"")
+    else:
+        (tmp_path / "dense" / names[damage]).unlink()
+    assert not command._is_complete(tmp_path / "dense", row)
+
+
+def test_a_second_run_to_one_directory_is_refused(trained, tmp_path, capsys):
+    model, text, out = str(trained / "model"), str(trained / "text.txt"), tmp_path / "out"
+    capsys.readouterr()
+    with output_lock(out):
+        assert main(["compress", model, "--text", text, "--out", str(out)]) == 2
+    assert_one_line(capsys.readouterr(), f"{out}: another process (", "is writing it")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leftovers_of_a_killed_run_do_not_stop_the_next(trained, tmp_path):
+    model, text, out = str(trained / "model"), str(trained / "text.txt"), tmp_path / "out"
+    (out / ".dense.0123abcd.partial").mkdir(parents=True)
+    (out / ".dense.0123abcd.partial.lock").write_text("1")
+    assert main(["compress", model, "--text", text, "--out", str(out), "--recipe", "int8-weights"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["dense", "int8-weights", "report.html", "results.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -1,11 +1,17 @@
 """tinyslm sweep as its user runs it: processes, threads, a cluster, a second run, and bad input."""
 
+import copy
 import json
+import math
 
 import pytest
 
+from tests.commands.files import assert_one_line
 from tests.recipes.cluster import local_cluster
+from tinyslm.checkpoints import output_lock
 from tinyslm.cli import main
+from tinyslm.commands import sweep as command
+from tinyslm.errors import ConfigError
 
 pytestmark = pytest.mark.slow
 
@@ -131,3 +137,90 @@ def test_a_recipe_that_cannot_be_applied_does_not_stop_the_others(place, capsys)
     names = ["--model", str(place / "model"), "--text", str(place / "text.txt"), "--out", str(place / "more")]
     assert main(["sweep", str(place / "more.toml"), *names, "--threads"]) == 0
     assert "ratio is the fraction of neurons kept" in capsys.readouterr().out
+
+
+def test_a_second_sweep_to_one_directory_is_refused(swept, place, capsys):
+    before = (place / "threads" / "points.jsonl").read_bytes()
+    capsys.readouterr()
+    with output_lock(place / "threads"):
+        assert run(place, "threads", "--threads", "--seeds", "2") == 2
+    assert_one_line(capsys.readouterr(), "threads: another process (", "is writing it")
+    assert (place / "threads" / "points.jsonl").read_bytes() == before
+
+
+def test_leftovers_of_a_killed_sweep_are_removed(swept, place):
+    before = sorted(path.name for path in (place / "threads").iterdir())
+    (place / "threads" / ".sweep.html.0123abcd.partial").write_text("")
+    assert run(place, "threads", "--threads", "--seeds", "0", "1") == 0
+    assert sorted(path.name for path in (place / "threads").iterdir()) == before
+
+
+DAMAGED = [
+    (("measured",), "measured.bits is None, expected a finite number"),
+    (("measured", "bits"), "measured.bits is"),
+    (("measured", "parameters"), "measured.parameters is"),
+    (("measured", "multiply_adds"), "measured.multiply_adds is"),
+    (("measured", "loss"), "measured.loss.nats is None"),
+    (("measured", "loss", "nats"), "measured.loss.nats is"),
+    (("measured", "loss", "tokens"), "measured.loss.tokens is"),
+    (("measured", "change", "nats"), "measured.change.nats is"),
+    (("steps",), "steps is"),
+    (("steps", 0, "step"), "steps is"),
+    (("record",), "record.versions.tinyslm is None, expected a text"),
+    (("record", "versions", "tinyslm"), "record.versions.tinyslm is"),
+    (("name",), "name is"),
+    (("recipe",), "recipe is"),
+    (("seed",), "seed is"),
+    (("experiment",), "experiment is"),
+    (("threads",), "threads is"),
+    (("files",), "files is"),
+]
+
+
+@pytest.mark.parametrize(("keys", "message"), DAMAGED, ids=lambda value: ".".join(map(str, value)))
+def test_damaged_points_are_refused_with_file_and_key(swept, place, capsys, keys, message):
+    path = place / "threads" / "points.jsonl"
+    before = path.read_bytes()
+    lines = before.splitlines()
+    number = next(i for i, line in enumerate(lines) if b'"keep-0-5, seed 0' in line)
+    capsys.readouterr()
+    try:
+        for wrong in (None, [], [1], {}, {"error": 1}, True, math.nan, math.inf, 10**30, -(10**400), "missing"):
+            point = json.loads(lines[number])
+            *parents, last = keys
+            value = point["result"]
+            for key in parents:
+                value = value[key]
+            if wrong == "missing":
+                del value[last]
+            else:
+                value[last] = wrong
+            changed = b"\n".join([*lines[:number], json.dumps(point).encode(), *lines[number + 1 :]]) + b"\n"
+            path.write_bytes(changed)
+            assert run(place, "threads", "--threads", "--seeds", "0", "1") == 2, wrong
+            captured = capsys.readouterr()
+            assert_one_line(captured, "points.jsonl: keep-0-5, seed 0", message, "remove this line, or the file")
+            assert captured.out == "" and path.read_bytes() == changed
+    finally:
+        path.write_bytes(before)
+
+
+def test_a_broken_model_is_an_error_of_its_recipe(swept):
+    measured = next(iter(swept.values()))["measured"]
+    command.check_measured(measured)
+    for nats in (math.nan, math.inf):
+        broken = copy.deepcopy(measured)
+        broken["loss"]["nats"] = nats
+        with pytest.raises(ConfigError, match=r"measured\.loss\.nats is (nan|inf), expected a finite number"):
+            command.check_measured(broken)
+
+
+def test_a_recorded_error_is_read_again(swept, place, capsys):
+    path = place / "errors" / "points.jsonl"
+    path.parent.mkdir()
+    lines = [json.loads(line) for line in (place / "threads" / "points.jsonl").read_text("utf-8").splitlines()]
+    lines[1]["result"] = {"error": "no memory"}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    capsys.readouterr()
+    assert run(place, "errors", "--threads", "--seeds", "0", "1") == 0
+    assert ": no memory" in capsys.readouterr().out
