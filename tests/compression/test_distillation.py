@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import special
 
 from tests.strategies import generators
 from tinyslm.autodiff import check_gradient, value_and_grad
@@ -13,15 +14,17 @@ from tinyslm.compression.distillation import (
     attention_relation_loss,
     attention_transfer_loss,
     cosine_loss,
+    divergence,
     hidden_state_loss,
     jensen_shannon_loss,
+    masked_positions,
     reverse_kl_loss,
     soft_target_loss,
     top_k_target_loss,
     top_k_targets,
     value_relation_loss,
 )
-from tinyslm.errors import DataError
+from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear
 
 
@@ -227,3 +230,136 @@ def test_impossible_temperatures_are_refused(name, temperature):
     }
     with pytest.raises(ValueError, match="temperature"):
         calls[name](np.zeros((2, 3)), np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_the_gradient_of_every_loss(name, masked):
+    """Against finite differences, and proportional to the gradient that arrives from above."""
+    rng = np.random.default_rng(8)
+    student, teacher = drawn_inputs(name, rng)
+    mask = rng.choice([0, 1, -2, 0.5], mask_shape(name)) if masked else None  # every number except 0 counts
+    assert numeric_error(ALL[name], student, teacher, mask) < 1e-6
+    _, once = differentiate(ALL[name], student, teacher, mask=mask)
+    thrice = value_and_grad(lambda tree: 3 * ALL[name](tree["student"], teacher, mask=mask))({"student": student})[1]
+    np.testing.assert_allclose(thrice["student"], 3 * once["student"], rtol=1e-12)
+    assert np.any(once["student"])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_the_teacher_is_compared_in_the_precision_of_the_student(name, dtype):
+    """To the last bit, and the same for masks of numbers, of booleans and in lists."""
+    rng = np.random.default_rng(9)
+    student, teacher = drawn_inputs(name, rng)
+    student, mask = student.astype(dtype), rng.choice([0, 1, -2], mask_shape(name))
+    loss, gradients = differentiate(ALL[name], student, teacher, mask=mask)
+    assert loss.dtype == gradients["student"].dtype == dtype and np.shape(loss) == ()
+    if name == "top three":  # the teacher's logits are given to top_k_targets
+        others = [(teacher, mask != 0), (teacher, mask.tolist())]
+    else:
+        others = [(teacher.astype(dtype), mask), (teacher.astype(dtype).astype(np.float64), mask != 0)]
+        others.append((teacher, mask.tolist()))
+    for other, other_mask in others:
+        again, other_gradients = differentiate(ALL[name], student, other, mask=other_mask)
+        assert again == loss
+        np.testing.assert_array_equal(other_gradients["student"], gradients["student"], strict=True)
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_a_single_entry_has_the_weight_of_the_mean(name):
+    """One position, one head, one token: the mean is over one number, not over a larger count."""
+    student, teacher = drawn_inputs(name, np.random.default_rng(10))
+    one = (slice(0, 1),) * (student.ndim - 1)
+    single = ALL[name](student[one], teacher[one])
+    assert ALL[name](np.repeat(student[one], 3, axis=0), np.repeat(teacher[one], 3, axis=0)) == pytest.approx(single)
+    if name not in ON_HEADS:  # a token alone has a relation to itself only
+        assert single > 1e-9
+    if name in ("hidden states", "attention transfer"):
+        column = student[..., :1][one], teacher[..., :1][one]
+        assert ALL[name](*column) == pytest.approx((column[0] - column[1]).item() ** 2)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_one_number_that_counts_and_is_not_finite_is_refused(name, bad):
+    for who in (0, 1):
+        inputs = drawn_inputs(name, np.random.default_rng(11))
+        inputs[who][(1,) * inputs[who].ndim] = bad
+        if name == "top three" and who == 1:
+            if np.isnan(bad):  # kept by top_k_targets, for positions that do not count
+                with pytest.raises(DataError):
+                    ALL[name](*inputs)
+            continue
+        with pytest.raises(DataError):
+            ALL[name](*inputs)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_masks_hold_finite_numbers_in_the_shape_of_the_positions(name, bad):
+    student, teacher = drawn_inputs(name, np.random.default_rng(12))
+    mask = np.ones(mask_shape(name))
+    mask[(1,) * mask.ndim] = bad
+    with pytest.raises(DataError, match="mask must be finite, found 1"):
+        ALL[name](student, teacher, mask=mask)
+    wrong = [(*mask_shape(name)[:-1], 9), (2, *mask_shape(name))]
+    wrong += [] if name in ON_PAIRS else [(), mask_shape(name)[1:]]
+    for shape in wrong:
+        with pytest.raises(DataError, match="mask"):
+            ALL[name](student, teacher, mask=np.ones(shape))
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_shapes_of_student_and_teacher_in_every_axis(name):
+    """The heads of values may have different sizes; a mean over no numbers is refused."""
+    student, teacher = drawn_inputs(name, np.random.default_rng(13))
+    for axis in range(student.ndim):
+        shorter = np.take(teacher, range(teacher.shape[axis] - 1), axis=axis)
+        if name in ON_HEADS and axis == 3:
+            assert ALL[name](student, shorter) > 0
+            continue
+        if name == "top three" and axis == 2:  # the targets do not tell the size of the vocabulary
+            continue
+        with pytest.raises(DataError):
+            ALL[name](student, shorter)
+        empty = [np.take(x, range(0), axis=axis) for x in (student, teacher)]
+        if name == "attention transfer":  # no pair counts
+            assert ALL[name](*empty) == 0
+            continue
+        with pytest.raises((DataError, ConfigError)):
+            ALL[name](*empty)
+    with pytest.raises(DataError):
+        ALL[name](student[0], teacher[1:])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 6])
+@pytest.mark.parametrize("name", ["soft targets", "reverse", "jensen-shannon"])
+def test_passes_over_positions_change_nothing(name, rows, monkeypatch):
+    student, teacher = drawn_inputs(name, np.random.default_rng(14))
+    loss, gradients = differentiate(ON_LOGITS[name], student, teacher)
+    monkeypatch.setattr(divergence, "ROWS_AT_ONCE", rows)
+    again, others = differentiate(ON_LOGITS[name], student, teacher)
+    assert again == loss
+    np.testing.assert_array_equal(others["student"], gradients["student"])
+
+
+def test_softmax_and_its_logarithm():
+    logits = np.array([[3.0, 1.0, -2.0], [1000.0, 1000.0, 0.0]])
+    expected = special.softmax(logits, axis=-1), special.log_softmax(logits, axis=-1)
+    for found, wanted in zip(divergence.softmax(logits.copy()), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-14)
+
+
+def test_positions_are_selected_in_order_and_restored_to_their_places():
+    array, mask = np.arange(24.0).reshape(2, 3, 4), [[0, 1, -1], [0.5, 0, 0]]
+    rows = masked_positions.select_positions(array, mask)
+    np.testing.assert_array_equal(rows, array[[0, 0, 1], [1, 2, 0]])
+    restored = masked_positions.restore_positions(rows.astype(np.float32), mask, (2, 3, 4))
+    expected = np.where(np.array(mask)[..., None] != 0, array, 0).astype(np.float32)
+    np.testing.assert_array_equal(restored, expected, strict=True)
+    np.testing.assert_array_equal(masked_positions.select_positions(array, None), array.reshape(6, 4))
+    np.testing.assert_array_equal(masked_positions.restore_positions(array.reshape(6, 4), None, (2, 3, 4)), array)
+    pairs = masked_positions.unmasked_pairs([[1, 0, -2]])
+    assert pairs.shape == (1, 1, 3, 3) and pairs.dtype == bool
+    assert pairs[0, 0].astype(int).tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 1]]

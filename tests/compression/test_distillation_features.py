@@ -18,6 +18,7 @@ from tinyslm.compression.distillation import (
     hidden_state_loss,
     value_relation_loss,
 )
+from tinyslm.errors import DataError
 from tinyslm.modules import Linear
 
 
@@ -163,3 +164,89 @@ def test_value_relation_ignores_rotations_of_a_head_and_added_zeros(rng):
     wider = np.concatenate([teacher, np.zeros((2, 5, 3, 2))], axis=-1) * (6 / 4) ** 0.25  # the same V V^T / sqrt(D)
     assert value_relation_loss(student, wider) == pytest.approx(expected, rel=1e-9)
     assert value_relation_loss(student, wider[..., ::-1]) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(generators(), st.sampled_from([(1, 1), (4, 1), (4, 2), (6, 3), (3, 3)]))
+def test_scores_of_every_number_of_heads(dtype, rng, heads):
+    """Query head h uses key head h // (H / G); the scale may be a float64 number without changing the dtype."""
+    H, G = heads
+    query, key = rng.standard_normal((2, 3, H, 5)).astype(dtype), rng.standard_normal((2, 4, G, 5)).astype(dtype)
+    scores, vjp = attention_scores.with_vjp(query, key, scale=np.float64(0.3))
+    repeated = np.repeat(key, H // G, axis=2)
+    np.testing.assert_allclose(scores, 0.3 * np.einsum("bthd,bshd->bhts", query, repeated), rtol=1e-4, atol=1e-5)
+    dscores = rng.standard_normal(scores.shape).astype(dtype)
+    dquery, dkey = vjp(dscores)
+    np.testing.assert_allclose(dquery, 0.3 * np.einsum("bhts,bshd->bthd", dscores, repeated), rtol=1e-4, atol=1e-5)
+    per_head = 0.3 * np.einsum("bhts,bthd->bshd", dscores, query)
+    expected = per_head.reshape(2, 4, G, H // G, 5).sum(axis=3)
+    np.testing.assert_allclose(dkey, expected, rtol=1e-4, atol=1e-5)
+    assert scores.dtype == dquery.dtype == dkey.dtype == dtype
+
+
+@pytest.mark.parametrize(("H", "G"), [(3, 2), (2, 3), (1, 2), (2, 0)])
+def test_query_heads_that_are_no_multiple_of_the_key_heads_are_refused(H, G):
+    message = f"the number of query heads, {H}, is not a multiple of the number of key heads, {G}"
+    with pytest.raises(DataError, match=message):
+        attention_scores(np.ones((1, 2, H, 3)), np.ones((1, 2, G, 3)), scale=1.0)
+
+
+def test_queries_and_keys_of_other_shapes_or_not_finite_are_refused():
+    query, key = np.ones((2, 3, 4, 5)), np.ones((2, 6, 2, 5))
+    assert attention_scores(query, key, scale=1.0).shape == (2, 4, 3, 6)
+    for arguments in ((query[:1], key), (query, key[..., :4]), (query[0], key), (query, key[0])):
+        with pytest.raises(DataError, match="must have shape"):
+            attention_scores(*arguments, scale=1.0)
+    for bad in (np.nan, np.inf):
+        for which, name in enumerate(("query", "key")):
+            arrays = [query.copy(), key.copy()]
+            arrays[which][1, 2, 1, 3] = bad
+            with pytest.raises(DataError, match=f"{name} must be finite, found 1"):
+                attention_scores(*arrays, scale=1.0)
+
+
+def test_widths_that_differ_need_a_projection():
+    with pytest.raises(DataError, match=r"student \(2, 3\) and teacher \(2, 4\); project the student"):
+        hidden_state_loss(np.ones((2, 3)), np.ones((2, 4)))
+
+
+@pytest.mark.parametrize("size", [1e-3, 0.5, 1.0, 3.0, 1e3])
+@given(generators())
+def test_the_gradient_of_the_cosine_is_divided_by_the_length(size, rng):
+    student, teacher = size * rng.standard_normal((4, 5)), rng.standard_normal((4, 5))
+    student[3] = 0
+    loss, vjp = cosine_loss.with_vjp(student, teacher)
+    s, t = student[:3], teacher[:3] / np.linalg.norm(teacher[:3], axis=1, keepdims=True)
+    length = np.linalg.norm(s, axis=1, keepdims=True)
+    cosine = np.sum(s * t, axis=1, keepdims=True) / length
+    assert loss == pytest.approx((np.sum(1 - cosine) + 1) / 4, rel=1e-12)
+    expected = np.append((cosine * s / length - t) / length / 4, np.zeros((1, 5)), axis=0)
+    np.testing.assert_allclose(vjp(1.0)[0], expected, rtol=1e-9, atol=1e-12 / size)
+    np.testing.assert_allclose(vjp(2.5)[0], 2.5 * expected, rtol=1e-9, atol=1e-12 / size)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1.0, 1e20, 1e30])
+def test_lengths_in_float32_neither_overflow_nor_vanish(size):
+    student = np.array([[3, 4], [-3, 4]], np.float32) * np.float32(size)
+    teacher = np.array([[1, 0], [0, 2]], np.float32)
+    assert cosine_loss(student, teacher) == pytest.approx(np.mean([1 - 0.6, 1 - 0.8]), rel=1e-5)
+    assert cosine_loss(teacher, student) == pytest.approx(np.mean([1 - 0.6, 1 - 0.8]), rel=1e-5)
+
+
+@given(generators(), st.sampled_from([(2, 4, 3, 5), (2, 1, 3, 5), (3, 5), (1, 1, 1, 5)]))
+def test_masks_of_pairs_are_broadcast(rng, shape):
+    """To heads, queries and batch: as if they had been repeated."""
+    student, teacher = drawn(rng, 2, 4, 3, 5)
+    mask = rng.choice([0, 1, -1, 0.5], shape)
+    mask[..., 0] = 1
+    whole = np.broadcast_to(mask, (2, 4, 3, 5))
+    difference = (student - teacher)[whole != 0]
+    assert attention_transfer_loss(student, teacher, mask=mask) == pytest.approx(np.mean(difference**2), rel=1e-12)
+    expected = relation_by_hand(student, teacher, whole != 0)
+    assert attention_relation_loss(student, teacher, mask=mask) == pytest.approx(expected, rel=1e-9)
+    gradient = attention_transfer_loss.with_vjp(student, teacher, mask=mask)[1](2.0)[0]
+    np.testing.assert_allclose(gradient, 4 * (student - teacher) * (whole != 0) / difference.size, rtol=1e-12)
+    for wrong in ((2, 4, 3, 4), (5, 3), (1, 2, 4, 3, 5)):
+        for loss in (attention_transfer_loss, attention_relation_loss):
+            with pytest.raises(DataError, match="does not broadcast to the scores'"):
+                loss(student, teacher, mask=np.ones(wrong))
