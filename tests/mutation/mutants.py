@@ -49,7 +49,7 @@ WRAPPERS = {"float", "int", "bool", "abs", "asarray", "array", "ascontiguousarra
 METHODS = {"copy", "astype"}  # x.copy() becomes x
 UNTOUCHED = {"TypeVar", "dataclass", "constant", "field"}  # calls whose arguments are declarations
 SAFEGUARDS = {"strict", "stacklevel"}  # keyword arguments that matter only after another mistake
-LAST_AXIS = {"argsort", "sort", "partition", "argpartition"}  # functions whose axis is the last by default
+LAST_AXIS = {"argsort", "sort", "partition", "argpartition", "take_along_axis"}  # whose axis is the last by default
 
 
 @dataclass(frozen=True)

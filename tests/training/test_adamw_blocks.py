@@ -88,3 +88,4 @@ def test_a_gradient_at_the_limit_is_not_scaled():
     gradients = {"norm.weight": np.array([3.0, -4.0])}
     assert clip_by_global_norm(gradients, 5.0) == 5
     np.testing.assert_array_equal(gradients["norm.weight"], [3, -4])
+    assert clip_by_global_norm({"norm.weight": np.zeros(2)}, 0.0) == 0  # without a division by the norm

@@ -105,7 +105,7 @@ class Encoder(Module):
         if token_type_ids.shape != shape or not np.issubdtype(token_type_ids.dtype, np.integer):
             found = f"{token_type_ids.dtype}{token_type_ids.shape}"
             raise DataError(f"token_type_ids are {found}, expected {shape} integers (batch, tokens)")
-        if token_type_ids.min(initial=0) < 0 or token_type_ids.max(initial=0) >= kinds:
+        if token_type_ids.min() < 0 or token_type_ids.max() >= kinds:
             raise DataError(f"token_type_ids must be 0 to {kinds - 1}")
         return token_type_ids
 
