@@ -14,7 +14,11 @@ from tinyslm.compression.quantization import (
     static_linear,
     weight_only_linear,
 )
-from tinyslm.compression.quantization.quantized_linear import integer_linear_definition, weight_only_linear_definition
+from tinyslm.compression.quantization.quantized_linear import (
+    integer_linear_definition,
+    upcast_tiles,
+    weight_only_linear_definition,
+)
 from tinyslm.errors import DataError
 from tinyslm.modules import Linear
 
@@ -123,3 +127,16 @@ def test_inputs_exactly_at_the_ends_of_a_fixed_range_have_a_gradient():
             static_linear(x, codes, np.array([[3.0]]), np.array([6], np.int32), np.array(bad), np.array(3))
     with pytest.raises(DataError, match="cannot quantize nan or infinity"):
         static_linear(np.array([[1.0], [np.nan]]), *arguments)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_tile_has_as_many_rows_as_fit_in_a_mebibyte(dtype):
+    codes = np.ones((1000, 1024), np.int8)
+    rows = 2**20 // (1024 * np.dtype(dtype).itemsize)
+    zero_point = np.arange(1000, dtype=np.int32)[:, None]
+    starts = []
+    for part, tile in upcast_tiles(codes, zero_point, dtype):
+        assert tile.dtype == dtype and tile.shape == (part.stop - part.start, 1024)
+        np.testing.assert_array_equal(tile[:, :2], 1.0 - np.repeat(zero_point[part], 2, axis=1))
+        starts.append(part.start)
+    assert starts == list(range(0, 1000, rows))
