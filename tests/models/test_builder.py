@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import decoder_configs, encoder_configs, encoder_decoder_configs, seeds
-from tinyslm.models import random_model, shape_model
+from tinyslm.models import EncoderConfig, EncoderDecoderConfig, random_model, shape_model
 from tinyslm.models.builder import BUILDERS, Config
 from tinyslm.tree import named_arrays
 
@@ -48,3 +48,89 @@ def test_shapes_are_zeros_that_take_no_memory(config):
 
 def test_every_kind_of_configuration_has_a_builder():
     assert set(get_args(Config)) == BUILDERS.keys()
+
+
+def linear(path, outputs, inputs, bias):
+    """{path: shape} of a linear layer."""
+    return {f"{path}.weight": (outputs, inputs)} | ({f"{path}.bias": (outputs,)} if bias else {})
+
+
+def norm(path, config, size):
+    """{path: shape} of a norm."""
+    return {f"{path}.weight": (size,)} | ({f"{path}.bias": (size,)} if config.norm == "layer" else {})
+
+
+def feed_forward(path, config):
+    """{path: shape} of a feed-forward layer."""
+    C, F, bias = config.hidden_size, config.intermediate_size, config.feed_forward_bias
+    gate = linear(f"{path}.gate", F, C, bias) if config.gated else {}
+    return linear(f"{path}.up", F, C, bias) | linear(f"{path}.down", C, F, bias) | gate
+
+
+def attention(path, config):
+    """{path: shape} of the four projections."""
+    C, D = config.hidden_size, config.head_dim
+    shapes = linear(f"{path}.query", config.num_attention_heads * D, C, config.attention_bias)
+    for name in ("key", "value"):
+        shapes |= linear(f"{path}.{name}", config.num_key_value_heads * D, C, config.attention_bias)
+    return shapes | linear(f"{path}.output", C, config.num_attention_heads * D, config.attention_output_bias)
+
+
+def blocks(path, config, layers, norms):
+    """{path: shape} of all attention and feed-forward layers of a stack, and of these norms in each block."""
+    shapes = {}
+    for i in range(layers):
+        block = f"{path}layers.{i}"
+        shapes |= attention(f"{block}.attention", config)
+        if config.num_experts:
+            shapes |= linear(f"{block}.feed_forward.router", config.num_experts, config.hidden_size, False)
+            for e in range(config.num_experts):
+                shapes |= feed_forward(f"{block}.feed_forward.experts.{e}", config)
+        else:
+            shapes |= feed_forward(f"{block}.feed_forward", config)
+        for name in norms:
+            shapes |= norm(f"{block}.{name}", config, config.hidden_size)
+    return shapes
+
+
+def shapes_of(config):
+    """{path: shape} of all arrays of a model without its masked-LM head and pooler."""
+    V, C, tied = config.vocab_size, config.hidden_size, config.tie_word_embeddings
+    shapes = {"embedding.table": (V, C)} | ({} if tied else {"head.weight": (V, C)})
+    norms = ["attention_norm", "feed_forward_norm"]
+    if isinstance(config, EncoderDecoderConfig):
+        for stack, layers in (("encoder", config.num_hidden_layers), ("decoder", config.num_decoder_layers)):
+            cross = ["cross_attention_norm"] if stack == "decoder" else []
+            shapes |= blocks(f"{stack}.", config, layers, norms + cross) | norm(f"{stack}.norm", config, C)
+            for i in range(layers if cross else 0):
+                shapes |= attention(f"decoder.layers.{i}.cross_attention", config)
+            shapes[f"{stack}.relative_positions.table"] = (
+                config.relative_attention_num_buckets,
+                config.num_attention_heads,
+            )
+        return shapes
+    if isinstance(config, EncoderConfig) or config.learned_positions:
+        shapes["position_embedding.table"] = (config.max_position_embeddings, C)
+    if isinstance(config, EncoderConfig):
+        shapes |= {} if config.type_vocab_size is None else {"token_type_embedding.table": (config.type_vocab_size, C)}
+        return shapes | norm("embedding_norm", config, C) | blocks("", config, config.num_hidden_layers, norms)
+    if config.sublayer_output_norm:
+        norms += ["attention_output_norm", "feed_forward_output_norm"]
+    shapes |= norm("norm", config, C) | blocks("", config, config.num_hidden_layers, norms)
+    for i in range(config.num_hidden_layers if config.query_key_norm else 0):
+        for name in ("query_norm", "key_norm"):
+            shapes |= norm(f"layers.{i}.attention.{name}", config, config.head_dim)
+    return shapes
+
+
+@given(ANY_KIND)
+def test_a_model_has_the_arrays_of_its_configuration_and_no_others(config):
+    wanted = shapes_of(config)
+    if isinstance(config, EncoderConfig):
+        V, C = config.vocab_size, config.hidden_size
+        if config.masked_head:
+            wanted |= linear("masked_lm_head.transform", C, C, True) | norm("masked_lm_head.norm", config, C)
+            wanted["masked_lm_head.bias" if config.tie_word_embeddings else "head.bias"] = (V,)
+        if config.pooler:
+            wanted |= linear("pooler", C, C, True)
+    assert {path: array.shape for path, array in named_arrays(shape_model(config)).items()} == wanted

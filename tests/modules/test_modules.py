@@ -12,6 +12,7 @@ from tinyslm.modules import (
     Attention,
     Block,
     Context,
+    CrossAttention,
     Embedding,
     FeedForward,
     LayerNorm,
@@ -221,3 +222,40 @@ def test_the_sizes_of_a_layer_by_hand(rng, bias):
     assert {type(number) for number in found} == {int}
     table = Embedding(layer.weight)
     assert (table.num_parameters(), table.num_non_zeros(), table.shapes()) == (15, 12, [(5, 3)])
+
+
+def test_every_intermediate_of_a_block_is_observed_in_the_order_of_computation():
+    """With cross attention and experts. The values are those that are used."""
+    rng, seen = np.random.default_rng(0), {}
+    norms = [RMSNorm(rng.standard_normal(C)) for _ in range(3)]
+    experts = [FeedForward(linear(rng, F, C), linear(rng, C, F)) for _ in range(2)]
+    cross = CrossAttention(*(linear(rng, *sizes) for sizes in ((8, C), (8, C), (8, C), (C, 8))), D, 0.5)
+    block = Block(
+        norms[0],
+        attention(rng),
+        norms[1],
+        MixtureOfExperts(linear(rng, 2, C), experts, 1),
+        cross_attention_norm=norms[2],
+        cross_attention=cross,
+    )
+    x, source = rng.standard_normal((1, 3, C)), rng.standard_normal((1, 5, C))
+    output = block(x, Context(np.arange(3), source=source, observer=seen.__setitem__))
+    parts = ("queries", "keys", "values", "probabilities", "mixed", "output")
+    assert [name.removeprefix("layers.0.") for name in seen] == [
+        *(f"attention.{name}" for name in ("input", *parts)),
+        *(f"cross_attention.{name}" for name in ("input", "source", *parts)),
+        "feed_forward.input",
+        "feed_forward.router_logits",
+        *(f"feed_forward.experts.{e}.{name}" for e in (0, 1) for name in ("input", "neurons")),
+        "feed_forward.output",
+    ]
+    seen = {name.removeprefix("layers.0."): value for name, value in seen.items()}
+    outputs = [seen[f"{part}.output"] for part in ("attention", "cross_attention", "feed_forward")]
+    np.testing.assert_allclose(x + sum(outputs), output, atol=1e-12)
+    np.testing.assert_array_equal(seen["attention.input"], norms[0](x))
+    np.testing.assert_array_equal(seen["cross_attention.input"], norms[2](x + outputs[0]))
+    np.testing.assert_array_equal(seen["feed_forward.input"], norms[1](x + outputs[0] + outputs[1]))
+    assert seen["cross_attention.source"] is source
+    for part, H, S in (("attention", 4, 3), ("cross_attention", 2, 5)):
+        assert seen[f"{part}.queries"].shape == (1, 3, H, D) and seen[f"{part}.values"].shape == (1, S, 2, D)
+        assert seen[f"{part}.probabilities"].shape == (1, H, 3, S) and seen[f"{part}.mixed"].shape == (1, 3, H * D)
