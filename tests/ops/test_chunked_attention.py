@@ -14,6 +14,7 @@ from tests.properties.attention_cases import attention_cases, plain_attention
 from tests.strategies import distinct_sizes, generators
 from tests.training.tiny import tiny_model, tiny_rows
 from tinyslm import next_token_loss, ops, parallel, value_and_grad
+from tinyslm.errors import DataError
 from tinyslm.ops.attention import allowed_keys
 from tinyslm.tree import named_arrays
 
@@ -127,3 +128,45 @@ def test_chunks_cover_every_allowed_key_and_no_needless_one(T, past, chunk, wind
             found = np.flatnonzero(allowed[start:stop].any(axis=0))
             assert (first, last) == (found[0], found[-1] + 1)
     assert queries == list(range(T))
+
+
+def test_a_chunk_has_64_queries_and_long_chunks_are_paired_with_short_ones():
+    chunks = list(chunked_module.query_chunks(130, 140, True, 70))
+    assert chunks == [(0, 64, 0, 74), (64, 128, 5, 138), (128, 130, 69, 140)]
+    assert [chunked_module._balanced_order(count) for count in (1, 4, 5)] == [[0], [0, 3, 1, 2], [0, 4, 1, 3, 2]]
+
+
+def test_threads_share_the_work_of_all_scores(monkeypatch):
+    """B H T S scores in chunks of at most 64 queries."""
+    calls = []
+    monkeypatch.setattr(chunked_module, "map_shares", lambda function, count, work: calls.append((count, work)))
+    B, T, S, H, G, D = 2, 65, 70, 6, 3, 4
+    ops.chunked_attention(np.ones((B, T, H, D)), np.ones((B, S, G, D)), np.ones((B, S, G, D)), scale=1.0)
+    assert calls == [(2, B * H * T * S)]
+
+
+def test_a_chunk_in_which_every_key_is_allowed_has_no_mask():
+    """Only a masked key needs scores that the mask can exclude: others may be as large as the dtype allows."""
+    arguments = {"causal": True, "window": None, "dtype": np.dtype(np.float64)}
+    assert chunked_module._chunk_mask(3, 4, 0, 4, **arguments) is None
+    mask = chunked_module._chunk_mask(2, 4, 0, 4, **arguments)
+    assert np.count_nonzero(mask) == 1 and mask[0, 3] < 0
+    query = np.full((1, 1, 1, 1), 1e200)
+    key = np.array([-1e20, 0.0, 1e-220, 1e20]).reshape(1, 4, 1, 1)
+    value = np.arange(4.0).reshape(1, 4, 1, 1)
+    np.testing.assert_array_equal(ops.chunked_attention(query, key, value, scale=1.0), [[[[3.0]]]])
+    for tokens, masked in ((1, {"attention_mask": np.array([[1, 1, 1, 0]])}), (2, {})):
+        with pytest.raises(DataError, match="attention scores overflow float64"):
+            ops.chunked_attention(np.repeat(query, tokens, axis=1), key, value, scale=1.0, **masked)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_attention_of_many_sizes_of_one(heads):
+    """One sequence, one token, one dimension: the output is the value itself, for queries with and without a bias."""
+    value = np.arange(1.0, heads + 1).reshape(1, 1, heads, 1)
+    for bias in ((), (np.ones((heads, 1, 1)),)):
+        output, vjp = ops.chunked_attention.with_vjp(value, value, value, *bias, scale=2.0)
+        np.testing.assert_array_equal(output, value)
+        gradients = vjp(np.ones_like(value))
+        np.testing.assert_array_equal(gradients[2], np.ones_like(value))
+        assert not any(gradient.any() for gradient in (*gradients[:2], *gradients[3:]))

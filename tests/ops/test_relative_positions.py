@@ -1,6 +1,9 @@
 """Relative position bias: the buckets in exact integer arithmetic, their published properties, the gradient."""
 
+import math
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +11,7 @@ from tests.checks import check_operation
 from tests.ops.formulas import exact_buckets
 from tests.strategies import seeds
 from tinyslm import ops
+from tinyslm.errors import ConfigError, DataError
 
 DISTANCES = np.arange(-500, 501)
 
@@ -78,3 +82,44 @@ def test_the_bias_and_its_gradient(seed, bidirectional):
 def test_buckets_keep_the_shape():
     found = ops.relative_position_buckets(np.arange(6).reshape(2, 3), buckets=8, max_distance=9, bidirectional=True)
     assert found.shape == (2, 3) and np.issubdtype(found.dtype, np.integer)
+
+
+def float32_bucket(length, n, max_distance):
+    """The published formula for a distance of at least n // 2, each step rounded to float32."""
+    exact = n // 2
+    logarithm = np.log(np.float32(length) / np.float32(exact)) / np.float32(math.log(max_distance / exact))
+    return min(exact + int(logarithm * np.float32(n - exact)), n - 1)
+
+
+def test_the_logarithm_is_computed_in_float32():
+    """At the border of two buckets the rounding decides; transformers rounds to float32. Some buckets differ."""
+    differences = 0
+    for n, max_distance in ((9, 128), (10, 160), (19, 288), (20, 320), (32, 128), (36, 98), (51, 81)):
+        lengths = range(n // 2, max_distance + 2)
+        settings = {"buckets": n, "max_distance": max_distance, "bidirectional": False}
+        found = ops.relative_position_buckets(-np.array(lengths), **settings)
+        assert found.tolist() == [float32_bucket(length, n, max_distance) for length in lengths]
+        exact = n // 2
+        wide = exact + np.log(np.array(lengths) / exact) / math.log(max_distance / exact) * (n - exact)
+        differences += np.count_nonzero(found != np.minimum(wide.astype(int), n - 1))
+    assert differences > 0
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_smallest_and_the_largest_table(bidirectional):
+    """Two buckets for a direction, or half of them just below max_distance."""
+    sides = 2 if bidirectional else 1
+
+    def find(n, max_distance, distances):
+        buckets = n * sides
+        return ops.relative_position_buckets(
+            distances, buckets=buckets, max_distance=max_distance, bidirectional=bidirectional
+        ).tolist()
+
+    assert find(2, 2, [0, -1, -2, -9]) == [0, 1, 1, 1]
+    assert find(5, 3, [0, -1, -2, -3, -4]) == [0, 1, 2, 4, 4]
+    for n, max_distance in ((1, 9), (0, 9), (-2, 9), (6, 3), (7, 3)):
+        with pytest.raises(ConfigError, match=f"a direction must have at least 2 buckets.* found {n}"):
+            find(n, max_distance, [0])
+    with pytest.raises(DataError, match="distance has dtype float64, expected integers"):
+        find(4, 9, [0.0, 1.0])

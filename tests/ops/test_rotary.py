@@ -1,5 +1,7 @@
 """Rotary position embedding against complex numbers, with every scaling written out from its definition."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from tests.checks import check_operation
 from tests.ops.formulas import expected_frequencies, rotated
 from tests.strategies import generators, ropes
 from tinyslm import ops
+from tinyslm.errors import DataError
 from tinyslm.ops import Rope
 from tinyslm.ops.rotary import inverse_frequencies, longrope_attention_factor
 
@@ -76,3 +79,75 @@ def test_scores_depend_on_distance_only(rng, shift):
         return np.sum(ops.rotary(q, cos=cos_m, sin=sin_m) * ops.rotary(k, cos=cos_n, sin=sin_n))
 
     assert score(5 + shift, 2 + shift) == pytest.approx(score(5, 2), abs=1e-4)
+
+
+def test_frequencies_are_computed_in_float32():
+    """To the last bit, as Hugging Face transformers computes them: theta^(-2i/R) in float32."""
+    exponent = np.arange(0, 64, 2).astype(np.float32) / np.float32(64)
+    plain = np.float32(1) / np.float32(10000.0) ** exponent
+    found = inverse_frequencies(Rope(10000.0, 64), 1)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, plain)
+    np.testing.assert_array_equal(inverse_frequencies(Rope(1e4, 64, "linear", factor=3.0), 1), plain / np.float32(3))
+    factors = tuple(1 + i / 7 for i in range(32))
+    rope = Rope(1e4, 64, "longrope", original_length=5, short_factors=factors, long_factors=factors[::-1])
+    for length, chosen in ((5, factors), (6, factors[::-1])):
+        np.testing.assert_array_equal(inverse_frequencies(rope, length), plain / np.array(chosen, np.float32))
+    assert inverse_frequencies(Rope(1e4, 64, "llama3", 8.0, original_length=100), 1).dtype == np.float32
+
+
+def test_tables_are_computed_in_float32():
+    positions = np.array([[0, 1, 1000], [5, 77, 12345]])
+    rope = Rope(10000.0, 16, "longrope", 1.0, original_length=9, short_factors=(1,) * 8, long_factors=(3,) * 8)
+    angle = positions[..., None].astype(np.float32) * inverse_frequencies(rope, 12346)
+    for table, function in zip(ops.rotary_tables(rope, positions), (np.cos, np.sin), strict=True):
+        np.testing.assert_array_equal(table, function(angle))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64])
+def test_the_length_is_the_largest_position_plus_1(dtype):
+    """It decides between the factors of longrope; also without positions, and at the largest number of a dtype."""
+
+    def sine(positions, original_length):
+        rope = Rope(1.0, 2, "longrope", original_length=original_length, short_factors=(1,), long_factors=(2,))
+        return ops.rotary_tables(rope, np.array(positions, dtype))[1][:, 0].tolist()
+
+    half, one = np.sin(np.float32(0.5)), np.sin(np.float32(1))
+    assert sine([0, 1], 2) == [0, one] and sine([0, 1], 1) == [0, half]
+    assert sine([0], 1) == [0] and sine([], 1) == []
+    largest = int(min(np.iinfo(dtype).max, 1000))
+    assert sine([1, largest], largest)[0] == half and sine([1, largest], largest + 1)[0] == one
+
+
+def test_positions_are_integers():
+    with pytest.raises(DataError, match="positions has dtype float64, expected integers"):
+        ops.rotary_tables(Rope(10.0, 4), np.array([0.0, 1.0]))
+
+
+def test_the_length_of_a_single_position_is_1():
+    """Position 0 alone is a sequence of one token: not longer than an original length of 1."""
+    rope = Rope(1.0, 2, "longrope", original_length=1, short_factors=(1,), long_factors=(2,), attention_factor=3.0)
+    with mock.patch("tinyslm.ops.rotary.inverse_frequencies", wraps=inverse_frequencies) as called:
+        for positions in ([0], [], [4, 2]):
+            ops.rotary_tables(rope, np.array(positions, int))
+    assert [call.args[1] for call in called.call_args_list] == [1, 1, 5]
+
+
+def test_tables_of_another_dtype_are_converted_first():
+    """A rotation of float32 numbers by float64 tables is that by the same tables in float32, to the last bit."""
+    rng = np.random.default_rng(0)
+    x, angle = rng.standard_normal((2, 5, 3, 8)).astype(np.float32), rng.standard_normal((5, 4))
+    tables = {"cos": np.cos(angle), "sin": np.sin(angle)}
+    narrow = {name: table.astype(np.float32) for name, table in tables.items()}
+    expected, expected_vjp = ops.rotary.with_vjp(x, **narrow)
+    for name in tables:
+        y, vjp = ops.rotary.with_vjp(x, **narrow | {name: tables[name]})
+        np.testing.assert_array_equal(y, expected)
+        np.testing.assert_array_equal(vjp(x)[0], expected_vjp(x)[0])
+    wide = x.astype(np.float64)
+    assert ops.rotary(wide, **narrow).dtype == np.float64
+
+
+def test_the_attention_factor_begins_above_an_extension_of_1():
+    assert longrope_attention_factor(1, 1) == longrope_attention_factor(1.0, 0) == 1.0
+    assert longrope_attention_factor(1.5, 100) == pytest.approx(np.sqrt(1 + np.log(1.5) / np.log(100)), rel=1e-15)

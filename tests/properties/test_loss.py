@@ -66,3 +66,29 @@ def test_large_logits_do_not_overflow():
 def test_a_label_outside_the_vocabulary_is_refused(label):
     with pytest.raises(DataError, match=r"are not all in 0 to 2 or -100"):
         cross_entropy(np.zeros((2, 3)), np.array([0, label]))
+
+
+@pytest.mark.ungraded
+@pytest.mark.parametrize(
+    "labels", [np.zeros(2), np.array([True, False]), np.zeros((2, 1), int), np.zeros(3, int), np.int64(0)]
+)
+def test_labels_are_one_integer_per_position(labels):
+    with pytest.raises(DataError, match=r"labels are .* expected integers of"):
+        cross_entropy(np.zeros((2, 3)), labels)
+
+
+@pytest.mark.parametrize("label", [0, 2])
+def test_the_first_and_the_last_token_are_labels(label):
+    logits = np.array([[1.0, 2.0, 4.0]])
+    assert cross_entropy(logits, np.array([label])) == pytest.approx(special.logsumexp(logits) - logits[0, label])
+
+
+@pytest.mark.ungraded
+@pytest.mark.parametrize("logits", [np.float64(1.0), np.zeros((2, 0)), np.zeros(0)])
+def test_there_is_at_least_one_token(logits):
+    logits = np.asarray(logits)
+    with pytest.raises(DataError, match="V at least 1"):
+        log_softmax(logits)
+    with pytest.raises(DataError, match="V at least 1"):
+        cross_entropy(logits, np.zeros(logits.shape[:-1], int))
+    assert log_softmax(np.zeros(1)) == log_softmax(np.zeros((1, 1))) == 0
