@@ -5,6 +5,7 @@
 Tests that fail, and the lines that only an import executes, are left out.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -36,16 +37,27 @@ class CoveringTests:
     def of(self, mutant: Mutant) -> list[str]:
         """Tests of a mutant, those of the same name and the fastest first.
 
-        For a line that is executed by the import (a default, a constant): all tests of the file, and INTERFACE.
+        For a line that is executed by the import (a default, a constant, the checks of a decorator): INTERFACE, and all
+        tests in the test files that execute the file. A call that a decorator refuses executes no line of its file.
         """
         lines = self.lines.get(mutant.file, {})
-        tests = lines.get(mutant.line) or {test for found in lines.values() for test in found} | {INTERFACE}
+        tests = lines.get(mutant.line) or self._in_test_files(lines) | {INTERFACE}
         stem = Path(mutant.file).stem
 
         def cost(test):
             return test != INTERFACE, stem not in test.partition("::")[0], self.seconds[test], test
 
         return sorted(tests, key=cost)
+
+    def _in_test_files(self, lines):
+        """All recorded tests in the test files of the tests of `lines`."""
+        test_files = {test.partition("::")[0] for found in lines.values() for test in found}
+        return {test for test in self._recorded if test.partition("::")[0] in test_files}
+
+    @functools.cached_property
+    def _recorded(self):
+        """All tests that execute some line."""
+        return {test for lines in self.lines.values() for found in lines.values() for test in found}
 
 
 def covering_tests(processes: int = 2) -> CoveringTests:

@@ -99,6 +99,17 @@ def test_tests_of_the_same_name_come_first_then_the_fastest(mutants):
     assert tests.of(mutants[0]) == [INTERFACE, *expected]  # executed by the import: all tests of the file
 
 
+def test_refusals_by_a_decorator_are_tests_of_its_line(mutants):
+    """Such a test executes lines of the check only, and stands beside a test that executes the function."""
+    lines = {
+        "module.py": {12: ["a/test_x.py::result"]},
+        "checks.py": {3: ["a/test_x.py::refusal", "a/test_other.py::refusal"]},
+    }
+    tests = CoveringTests(lines, {"a/test_x.py::result": 1.0, "a/test_x.py::refusal": 2.0, INTERFACE: 9.0})
+    (without_checks,) = (mutant for mutant in mutants if mutant.new == "@checked()")
+    assert tests.of(without_checks) == [INTERFACE, "a/test_x.py::result", "a/test_x.py::refusal"]
+
+
 TRIALS = """
 from tests.mutation.covering_tests import CoveringTests
 from tests.mutation.mutants import ROOT, mutants_of
