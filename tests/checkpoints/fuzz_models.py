@@ -35,7 +35,7 @@ def check_model(model, path):
         with np.errstate(all="ignore"):
             logits = model(np.zeros((1, 1), int))
     except DataError as problem:  # finite weights of any size may make activations that no integer can stand for
-        assert "cannot quantize" in str(problem)
+        assert "cannot quantize" in str(problem) or "overflow" in str(problem), str(problem)
         return
     assert logits.shape == (1, 1, model.config.vocab_size), f"logits {logits.shape}"
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.checkpoints.models import ALL_FAMILIES, change_config, change_tensors, small_model
-from tinyslm.checkpoints import load_model, outline_model, save_model
+from tinyslm.checkpoints import load_model, outline_model, save_model, stored_tensors
 from tinyslm.compression.factorization.low_rank_linear import factorize_linear
 from tinyslm.compression.pruning import MaskedLinear, magnitude_mask
-from tinyslm.errors import Error
+from tinyslm.errors import CheckpointError, Error
 from tinyslm.modules import Linear
 from tinyslm.recipes import Quantize
 from tinyslm.tree import map_modules, named_arrays
@@ -91,3 +91,19 @@ def test_a_compressed_module_of_the_wrong_shape(tmp_path, shape):
     change_tensors(tmp_path / "model", {"layers.0.feed_forward.up.codes": np.zeros(shape, np.int8)})
     with pytest.raises(Error, match=r"layers\.0\.feed_forward\.up"):
         outline_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["packed_mask", "kept_weights"])
+@pytest.mark.parametrize("shape", [(0,), (), (3, 2), (4, 0), (5000,)])
+def test_a_masked_layer_of_the_wrong_shape(tmp_path, name, shape):
+    """The number of kept weights depends on the mask, which an outline does not read: an empty array is accepted."""
+    save_model(tmp_path / "model", COMPRESSED["masked"](small_model("llama")))
+    path = f"layers.0.feed_forward.up.{name}"
+    tensor = stored_tensors(tmp_path / "model")[path]
+    change_tensors(tmp_path / "model", {path: np.zeros(shape, tensor.read().dtype)})
+    for read in (outline_model, load_model) if (name, shape) != ("kept_weights", (0,)) else (load_model,):
+        with pytest.raises(
+            CheckpointError, match=rf"replaced.layers.0.feed_forward.up: {name} is .*, expected"
+        ) as error:
+            read(tmp_path / "model")
+        assert "\n" not in str(error.value)

@@ -263,6 +263,16 @@ def test_invented_headers_are_read_or_refused(valid, header, data):
     assert sum(tensor.bits.nbytes for tensor in tensors.values()) == len(data)
 
 
+@pytest.mark.parametrize("shape", [(4, 0), (2**40, 0), (2**58, 0, 1), (0, 2**40), (0,)])
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "I8", "BOOL"])
+def test_tensors_without_numbers(tmp_path, shape, dtype):
+    """Of any number of rows: reading takes no time."""
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(raw_file({"a": entry(dtype, shape, (0, 0))}))
+    tensor = read_safetensors(path)["a"]
+    assert tensor.shape == tensor.read().shape == tensor.read(np.float64).shape == shape
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "x"
     write_safetensors(path, {"a": np.ones(3, np.float32)})

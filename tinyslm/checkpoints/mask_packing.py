@@ -26,12 +26,8 @@ def unpack_mask(arrays: dict[str, Array], shape: tuple[int, int], where: str) ->
     kept, packed = (arrays.get(name) for name in PACKED)
     if kept is None and packed is None:
         return arrays
-    num_weights = shape[0] * shape[1]
-    num_bytes = -(-num_weights // 8)
-    if packed is None or packed.dtype != np.uint8 or packed.shape != (num_bytes,):
-        found = "missing" if packed is None else f"{packed.dtype}{packed.shape}"
-        raise CheckpointError(f"{where}: packed_mask is {found}, expected uint8({num_bytes},)")
-    mask = np.unpackbits(packed, count=num_weights).astype(bool).reshape(shape)
+    packed = _checked_mask(packed, shape, where)
+    mask = np.unpackbits(packed, count=shape[0] * shape[1]).astype(bool).reshape(shape)
     if kept is None or kept.shape != (np.count_nonzero(mask),):
         found = "missing" if kept is None else f"{kept.shape}"
         raise CheckpointError(f"{where}: kept_weights is {found}, expected ({np.count_nonzero(mask)},)")
@@ -40,12 +36,25 @@ def unpack_mask(arrays: dict[str, Array], shape: tuple[int, int], where: str) ->
     return _without_packed(arrays) | {"weight": weight, "mask": mask}
 
 
-def unpack_outline(arrays: dict[str, Array], shape: tuple[int, int]) -> dict[str, Array]:
-    """`unpack_mask` for an outline, whose arrays are zeros that need no memory. shape: (out, in)."""
+def unpack_outline(arrays: dict[str, Array], shape: tuple[int, int], where: str) -> dict[str, Array]:
+    """`unpack_mask` for an outline, whose arrays are zeros that need no memory. The number of ones is not known."""
     if not arrays.keys() >= set(PACKED):
         return arrays
-    weight = np.broadcast_to(arrays["kept_weights"].dtype.type(0), shape)
+    kept = arrays["kept_weights"]
+    _checked_mask(arrays["packed_mask"], shape, where)
+    if kept.ndim != 1 or kept.size > shape[0] * shape[1]:
+        raise CheckpointError(f"{where}: kept_weights is {kept.shape}, expected at most ({shape[0] * shape[1]},)")
+    weight = np.broadcast_to(kept.dtype.type(0), shape)
     return _without_packed(arrays) | {"weight": weight, "mask": np.broadcast_to(np.False_, shape)}
+
+
+def _checked_mask(packed, shape, where) -> np.ndarray:
+    """The packed mask. Raises CheckpointError unless it has a bit for every weight of a matrix (out, in)."""
+    num_bytes = -(-shape[0] * shape[1] // 8)
+    if packed is None or packed.dtype != np.uint8 or packed.shape != (num_bytes,):
+        found = "missing" if packed is None else f"{packed.dtype}{packed.shape}"
+        raise CheckpointError(f"{where}: packed_mask is {found}, expected uint8({num_bytes},)")
+    return packed
 
 
 def _without_packed(arrays):

@@ -189,7 +189,7 @@ def _restored(compressed, replaceable, tensors, where, is_outline):
     for path, entry in compressed.items():
         plain, arrays = replaceable[path], fields[path]
         if is_outline:
-            arrays = unpack_outline(arrays, weight_shape(plain))
+            arrays = unpack_outline(arrays, weight_shape(plain), f"{where}: {SECTION}.replaced.{path}")
         modules[path] = restore(path, entry, arrays, plain, where)
     return modules, others
 

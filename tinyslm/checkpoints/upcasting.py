@@ -39,6 +39,9 @@ def row_slices(*arrays: np.ndarray) -> Iterator[slice]:
     same pages several times.
     """
     rows, *others = arrays[0].shape
+    if rows and not math.prod(others):  # rows without numbers are one tile, of any number of rows
+        yield slice(0, rows)
+        return
     released = 0  # all rows before this one are released
     for tile in tiles.row_slices(rows, 4 * math.prod(others), TILE_BYTES):
         yield tile
