@@ -3,6 +3,7 @@
     python -m tests.checkpoints.fuzz --inputs 100000 --seed 0                        # safetensors files
     python -m tests.checkpoints.fuzz --kind directories --inputs 20000 --seed 0      # directories for load_model
     python -m tests.checkpoints.fuzz --kind configs --inputs 10000 --seed 0          # config.json files
+    python -m tests.checkpoints.fuzz --kind tokenizers --inputs 1000 --seed 0        # tokenizer.json files
 
 Input i of a seed is always the same; `--first i --inputs 1` makes it again. For every input: no exception but
 CheckpointError and ConfigError, whose messages name the path and are short; no more memory than the stated multiple of
@@ -30,10 +31,12 @@ from tests.checkpoints.fuzz_directories import damaged_directory, write_director
 from tests.checkpoints.fuzz_files import damaged_file
 from tests.checkpoints.fuzz_models import check_model
 from tests.checkpoints.fuzz_oracle import Invalid, decode
+from tests.checkpoints.fuzz_tokenizers import check_tokenizer, damaged_tokenizer
 from tinyslm.checkpoints import load_model, read_safetensors
 from tinyslm.checkpoints.families import family_of
 from tinyslm.checkpoints.json_files import read_json
-from tinyslm.errors import CheckpointError, ConfigError
+from tinyslm.errors import CheckpointError, ConfigError, DataError
+from tinyslm.text import load_tokenizer
 
 # A header of n bytes costs Python at most this many times n: "[[[[...]]]]" is the worst, a list for every two bytes.
 # Numbers cost less: two bytes of a file become at most four in the model, and as many on the way there.
@@ -137,7 +140,19 @@ def try_config(rng, place):
         check_config(configs[0])
 
 
-KINDS = {"files": try_file, "directories": try_directory, "configs": try_config}
+def try_tokenizer(rng, place):
+    """The same for one tokenizer.json; a tokenizer that loads encodes texts or refuses them."""
+    content = damaged_tokenizer(rng)
+    path = place / "tokenizer.json"
+    path.write_bytes(content)
+    tokenizers = []
+    error = yield len(content), path, lambda: tokenizers.append(load_tokenizer(path))
+    if error is None:
+        check_tokenizer(rng, tokenizers[0])
+
+
+KINDS = {"files": try_file, "directories": try_directory, "configs": try_config, "tokenizers": try_tokenizer}
+ERRORS = dict.fromkeys(KINDS, (CheckpointError, ConfigError)) | {"tokenizers": DataError}
 
 
 def run(kind, inputs, seed=0, first=0, progress=False) -> Tally:
@@ -165,7 +180,7 @@ def try_one(kind, rng, place, number, tally):
     try:
         try:
             read()
-        except (CheckpointError, ConfigError) as problem:
+        except ERRORS[kind] as problem:
             error = problem
         finally:
             seconds = time.process_time() - start
@@ -182,7 +197,9 @@ def try_one(kind, rng, place, number, tally):
             check_message(error, path)
         with suppress(StopIteration):
             trial.send(error)
-    except Exception as problem:  # the purpose of it all
+    except BaseException as problem:  # also the panics of the tokenizers library
+        if isinstance(problem, KeyboardInterrupt):
+            raise
         where = problem.__traceback__
         while where.tb_next:
             where = where.tb_next

@@ -16,6 +16,9 @@ class Pairs(list):
     def names(self):
         return [name for name, _ in self]
 
+    def values(self):
+        return [value for _, value in self]
+
     def set(self, name, value):
         """Exchange the value of a name, or add it."""
         for pair in self:

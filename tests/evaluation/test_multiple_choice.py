@@ -28,7 +28,7 @@ class Oracle:
     """Gives every next token of the known answer to a context nearly all the probability, and all tokens the same
     after a context that it does not know. Keeps the context in the cache, where a model keeps its keys."""
 
-    config = SimpleNamespace(max_position_embeddings=10_000)
+    config = SimpleNamespace(max_position_embeddings=10_000, vocab_size=TOKENIZER.get_vocab_size())
 
     def __init__(self, answers):
         self.answers = {(END, *encode(context)): encode(answer) for context, answer in answers.items()}

@@ -1,14 +1,24 @@
 """The tokenizer loses nothing, splits numbers into digits, and marks the beginning of every text."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from tests.golden import DIRECTORY
 from tinyslm.errors import DataError
-from tinyslm.text import END_OF_DOCUMENT, load_tokenizer, train_tokenizer
+from tinyslm.text import (
+    END_OF_DOCUMENT,
+    decode,
+    encode,
+    encode_all,
+    encode_documents,
+    load_tokenizer,
+    train_tokenizer,
+)
 
 TEXTS = ["the cat sat on the mat 1234 times", "the dog sat 1234 1234"] * 5
 TOKENIZER = train_tokenizer(TEXTS, 270)
@@ -74,3 +84,88 @@ def test_tokenizers_of_every_family(kind):
         assert (encoding.ids, encoding.tokens) == (text["ids"], text["tokens"])
         assert tokenizer.encode(text["text"], add_special_tokens=False).ids == text["ids_no_special"]
         assert tokenizer.decode(encoding.ids) == text["decoded"]
+
+
+def broken(tokenizer_model, **parts):
+    """A tokenizer that splits at spaces, from the settings of its model and other parts."""
+    values = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None}
+    values |= {"pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None}
+    return Tokenizer.from_str(json.dumps(values | parts | {"model": tokenizer_model}))
+
+
+WORDS = {"a": 0, "b": 1}
+WITHOUT_UNKNOWN = {
+    "WordLevel": {"type": "WordLevel", "vocab": WORDS, "unk_token": "[UNK]"},
+    "WordPiece": {"type": "WordPiece", "vocab": WORDS, "unk_token": "[UNK]", "continuing_subword_prefix": "##"}
+    | {"max_input_chars_per_word": 100},
+    "Unigram": {"type": "Unigram", "vocab": [["a", -1.0], ["b", -2.0]], "unk_id": None},
+    "BPE": {"type": "BPE", "vocab": WORDS, "merges": [], "unk_token": "[UNK]"},
+}
+WORD_LEVEL = WITHOUT_UNKNOWN["WordLevel"] | {"unk_token": "a"}
+BACKTRACKING = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_UNKNOWN)
+def test_an_unknown_word_without_a_token_for_it(kind):
+    tokenizer = broken(WITHOUT_UNKNOWN[kind])
+    assert encode(tokenizer, "b a") == [1, 0]
+    message = r"^the tokenizer cannot encode the text 'a zebra'; use another tokenizer\.json \(.+\)$"
+    with pytest.raises(DataError, match=message):
+        encode(tokenizer, "a zebra")
+    with pytest.raises(DataError, match=message):
+        encode_all(tokenizer, ["a", "a zebra", "b"])
+    with pytest.raises(DataError, match=message):
+        encode_documents(tokenizer, ["a", "a zebra", "b"], 0)
+
+
+def test_a_panic_of_the_library():
+    """A regular expression with too much backtracking, and a decoder that reads outside a token."""
+    tokenizer = broken(WORD_LEVEL, pre_tokenizer=BACKTRACKING)
+    assert encode(tokenizer, "a") == [0]
+    with pytest.raises(DataError, match=r"cannot encode the text 'a+b'; use another tokenizer\.json \(.*retry-limit"):
+        encode(tokenizer, "a" * 40 + "b")
+    tokenizer = broken(WORD_LEVEL, decoder={"type": "Strip", "content": "a", "start": 1, "stop": 1})
+    with pytest.raises(DataError, match=r"^the tokenizer cannot decode its tokens; use another tokenizer\.json \("):
+        decode(tokenizer, [0])
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt, MemoryError, SystemExit])
+def test_other_exceptions_are_not_those_of_the_library(problem):
+    class Interrupted:
+        def encode_batch(self, texts, add_special_tokens):
+            raise problem
+
+    with pytest.raises(problem):
+        encode(Interrupted(), "a")
+
+
+def test_texts_that_have_no_token_ids_for_the_model(capfd):
+    tokenizer = broken(WORD_LEVEL)
+    for text in ("", "  \n"):
+        assert encode(tokenizer, text, allow_empty=True) == []
+        with pytest.raises(DataError, match=rf"^the text {re.escape(repr(text))} has no tokens$"):
+            encode(tokenizer, text)
+    for text in ("a\ud800", "\udcff"):
+        with pytest.raises(DataError, match=rf"^the text {re.escape(repr(text))} is not UTF-8$"):
+            encode_all(tokenizer, ["a", text])
+    assert encode(tokenizer, "b", vocab_size=2) == [1]
+    with pytest.raises(DataError, match=r"^token id 1 of the text 'a b' is outside the vocabulary of 1 "):
+        encode(tokenizer, "a b", vocab_size=1)
+    with pytest.raises(DataError, match=r"^token id 1 of the text 'b' is outside"):
+        encode_documents(tokenizer, ["a", "b"], 0, vocab_size=1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_long_texts_and_messages_are_shortened():
+    tokenizer = broken(WITHOUT_UNKNOWN["WordLevel"])
+    with pytest.raises(DataError) as caught:
+        encode(tokenizer, "zebra\n\x1b" * 1000)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400
+
+
+def test_a_file_on_which_the_library_panics(tmp_path):
+    charsmap = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    values = json.loads(broken(WORD_LEVEL).to_str()) | {"normalizer": charsmap}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    with pytest.raises(DataError, match=r"tokenizer\.json: not a tokenizer\.json \(Precompiled"):
+        load_tokenizer(tmp_path / "tokenizer.json")

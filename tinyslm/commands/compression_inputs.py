@@ -21,7 +21,7 @@ from tinyslm.models import Decoder
 from tinyslm.modules import Embedding, Linear, LinearLayer, WeightLayer
 from tinyslm.recipes import Calibration, measure
 from tinyslm.runtime import default_threads
-from tinyslm.text import read_documents
+from tinyslm.text import decode, read_documents
 from tinyslm.text.corpus import text_corpus, town_corpus
 from tinyslm.tree import map_modules, named_arrays
 
@@ -58,7 +58,7 @@ class CompressionInputs:
     @functools.cached_property
     def corpus(self):
         """The documents, and the exam."""
-        return open_corpus(self.tokenizer, self.end_id, self.options)
+        return open_corpus(self.tokenizer, self.end_id, self.options, self.model.config.vocab_size)
 
     @functools.cached_property
     def prompt(self) -> str:
@@ -66,7 +66,7 @@ class CompressionInputs:
         if not self.options.texts:
             return TOWN_PROMPT
         first = max(self.corpus.validation, key=len)[:-1]
-        return self.tokenizer.decode(first[: max(2, min(12, len(first) // 2))].tolist())
+        return decode(self.tokenizer, first[: max(2, min(12, len(first) // 2))].tolist())
 
     def calibration(self, seed: int) -> Calibration:
         """The training documents in an order determined by the seed, and the model as the teacher."""
@@ -103,16 +103,17 @@ class CompressionInputs:
         }
 
 
-def open_corpus(tokenizer, end_id, options):
-    """The corpus of the user's files, or the town for no files."""
+def open_corpus(tokenizer, end_id, options, vocab_size):
+    """The corpus of the user's files, or the town for no files. vocab_size: number of tokens of the model."""
     if options.texts:
-        return text_corpus(tokenizer, end_id, read_documents(options.texts))
+        return text_corpus(tokenizer, end_id, read_documents(options.texts), vocab_size)
     return town_corpus(
         tokenizer,
         end_id,
         training=options.training,
         validation=options.validation,
         questions_per_subject=options.questions,
+        vocab_size=vocab_size,
     )
 
 

@@ -16,7 +16,7 @@ from tinyslm.models import Encoder, sentence_embeddings
 from tinyslm.ops import IGNORED
 from tinyslm.parallel import map_in_threads
 from tinyslm.reporting.terminal_table import UNLIMITED, table_lines
-from tinyslm.text import pad_documents, read_lines
+from tinyslm.text import encode_all, pad_documents, read_lines
 
 MOST_COMPARED = 20  # texts in a table of similarities
 LONGEST_SHOWN = 40  # characters of a text
@@ -42,7 +42,7 @@ def run(arguments) -> int:
         raise DataError(f"--similarity compares at most {MOST_COMPARED} texts, but {arguments.file} has {len(texts)}")
     model, tokenizer = load_with_tokenizer(arguments.model, Encoder, "embedding texts")
     _check_pooling(Path(arguments.model))
-    token_ids, cut = encode(texts, tokenizer, model.config.max_position_embeddings)
+    token_ids, cut = encode(texts, tokenizer, model.config)
     if cut:
         lines = ", ".join(map(str, cut[:MOST_LISTED])) + (", ..." if len(cut) > MOST_LISTED else "")
         context = model.config.max_position_embeddings
@@ -61,10 +61,10 @@ def run(arguments) -> int:
     return 0
 
 
-def encode(texts, tokenizer, context):
-    """(token ids of each text, line numbers from 1 of the texts that were cut to `context` tokens)."""
-    tokenizer.enable_truncation(context)
-    encodings = tokenizer.encode_batch(texts)
+def encode(texts, tokenizer, config):
+    """(token ids of each text, line numbers from 1 of the texts that were cut to the context of the model)."""
+    tokenizer.enable_truncation(config.max_position_embeddings)
+    encodings = encode_all(tokenizer, texts, vocab_size=config.vocab_size)
     tokenizer.no_truncation()
     for number, encoding in enumerate(encodings, 1):
         if not encoding.ids:

@@ -28,7 +28,7 @@ def run(arguments) -> int:
     end_id = end_of_document(model.config)
     texts = tuple(arguments.text or ())
     options = CompressionOptions(arguments.model, texts, 0, arguments.documents, arguments.questions)
-    corpus = open_corpus(tokenizer, end_id, options)
+    corpus = open_corpus(tokenizer, end_id, options, model.config.vocab_size)
     nats, tokens = document_nats(model, corpus.validation)
     loss, floor = estimate_loss(nats, tokens), corpus.floor
     print(f"loss   {loss.nats:.4f} ± {loss.standard_error:.4f} nats per token ({loss.tokens:,} tokens)")

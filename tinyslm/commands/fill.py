@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from tinyslm.commands.loading import MASKS, encode_text, load_with_tokenizer
+from tinyslm.commands.loading import MASKS, load_with_tokenizer
 from tinyslm.commands.parser import check_minimum
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.models import Encoder
 from tinyslm.ops import log_softmax
+from tinyslm.text import encode
 
 
 def add_arguments(parser):
@@ -25,7 +26,7 @@ def run(arguments) -> int:
     mask = next((name for name in MASKS if tokenizer.token_to_id(name) is not None), None)
     if mask is None:
         raise ConfigError(f"{arguments.model}: its tokenizer has no mask token ({' or '.join(MASKS)})")
-    token_ids = np.array(encode_text(arguments.text, tokenizer), int)  # (T,)
+    token_ids = np.array(encode(tokenizer, arguments.text, vocab_size=model.config.vocab_size))  # (T,)
     positions = np.flatnonzero(token_ids == tokenizer.token_to_id(mask))
     if not positions.size:
         raise DataError(f"the text has no {mask}: write it at the position to be predicted")

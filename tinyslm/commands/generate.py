@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from tinyslm.commands.loading import encode_text, load_with_tokenizer
+from tinyslm.commands.loading import load_with_tokenizer
 from tinyslm.generation import end_tokens, stream
 from tinyslm.generation.decoding_state import CACHES
 from tinyslm.models import Decoder, EncoderDecoder
+from tinyslm.text import decode, encode
 
 
 def add_arguments(parser):
@@ -28,7 +29,7 @@ def run(arguments) -> int:
     kinds, purpose = Decoder | EncoderDecoder, "generating from text"
     model, tokenizer = load_with_tokenizer(arguments.model, kinds, purpose, arguments.weights)
     texts, ends = arguments.prompts, end_tokens(model.config)
-    prompts = [encode_text(text, tokenizer) for text in texts]
+    prompts = [encode(tokenizer, text, vocab_size=model.config.vocab_size) for text in texts]
     token_ids, mask = _pad_left(prompts)
     most = arguments.tokens
     if isinstance(model, EncoderDecoder):  # its output is a separate text of any length
@@ -71,7 +72,7 @@ def _continuation(prompt, tokens, tokenizer, ends):
     """The text of new tokens. Some tokenizers decode the first token of a text without its space, so the prompt is
     decoded with them, and its text removed."""
     tokens = [token for token in tokens if token not in ends]
-    return tokenizer.decode(prompt + tokens)[len(tokenizer.decode(prompt)) :]
+    return decode(tokenizer, prompt + tokens)[len(decode(tokenizer, prompt)) :]
 
 
 def _print_stream(text, prompt, new_tokens, tokenizer, ends):

@@ -1,6 +1,6 @@
-"""Loading of a model with its tokenizer, and encoding of texts, for the commands."""
+"""Loading of a model with its tokenizer, for the commands."""
 
-from tinyslm.errors import ConfigError, DataError
+from tinyslm.errors import ConfigError
 from tinyslm.load_save import load
 from tinyslm.models import Decoder, Encoder, EncoderDecoder
 
@@ -25,14 +25,3 @@ def load_with_tokenizer(path, kinds, purpose, weights="float32"):
     if tokenizer is None:
         raise ConfigError(f"{path}: has no tokenizer.json, which {purpose} needs")
     return model, tokenizer
-
-
-def encode_text(text, tokenizer) -> list[int]:
-    """The token ids of a command-line text, with the tokenizer's special tokens."""
-    try:
-        token_ids = tokenizer.encode(text).ids
-    except TypeError:  # the bytes of the command line are not UTF-8
-        raise DataError(f"the text {text!a} is not UTF-8") from None
-    if not token_ids:
-        raise DataError(f"the text {text!r} has no tokens")
-    return token_ids

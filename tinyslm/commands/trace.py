@@ -2,11 +2,12 @@
 
 import scipy
 
-from tinyslm.commands.loading import MASKS, encode_text, load_with_tokenizer
+from tinyslm.commands.loading import MASKS, load_with_tokenizer
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation import end_tokens, generate
 from tinyslm.models import Encoder, EncoderDecoder, trace
 from tinyslm.reporting.trace_report import format_head, format_legend, format_likely, format_steps, format_tokens, piece
+from tinyslm.text import encode
 from tinyslm.tree import Module
 
 GENERATED_TOKENS = 8  # decoder input of an encoder-decoder without --target
@@ -29,7 +30,7 @@ def run(arguments) -> int:
     _check(arguments, model.config)
     if not arguments.text:
         raise DataError("the text '' has no tokens")
-    token_ids, inputs = encode_text(arguments.text, tokenizer), {}
+    token_ids, inputs = encode(tokenizer, arguments.text, vocab_size=model.config.vocab_size), {}
     if isinstance(model, EncoderDecoder):
         inputs = {"decoder_token_ids": [_target(arguments.target, model, tokenizer, token_ids)]}
     steps = trace(model, [token_ids], **inputs)
@@ -70,7 +71,7 @@ def _target(text, model, tokenizer, token_ids):
     """Decoder input: the start token, then the tokens of the target text; without a text, the model's greedy output."""
     start, ends = model.config.decoder_start_token_id, end_tokens(model.config)
     if text is not None:
-        written = encode_text(text, tokenizer)
+        written = encode(tokenizer, text, vocab_size=model.config.vocab_size)
     else:
         written = generate(model, [token_ids], GENERATED_TOKENS, stop_tokens=ends)[0].tolist()
     while written and written[-1] in ends:

@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from tinyslm.generation.cache import KeyValueCache
 from tinyslm.ops import log_softmax
 from tinyslm.parallel import map_in_threads
+from tinyslm.text.tokenizer import encode
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,11 @@ def take_exam(model: Any, tokenizer: Any, questions: list, end_id: int, *, per_t
     questions: objects with subject, context, options and answer (an index). end_id: token before each context.
     """
 
+    encode_part = partial(encode, tokenizer, add_special_tokens=False, vocab_size=model.config.vocab_size)
+
     def is_correct(question):
-        context = [end_id, *tokenizer.encode(question.context, add_special_tokens=False).ids]
-        options = [tokenizer.encode(option, add_special_tokens=False).ids for option in question.options]
+        context = [end_id, *encode_part(question.context, allow_empty=True)]
+        options = [encode_part(option) for option in question.options]
         sums, lengths = option_log_probabilities(model, context, options)
         return int(np.argmax(sums / lengths if per_token else sums)) == question.answer
 

@@ -13,6 +13,7 @@ from tinyslm.recipes.linear_layers import is_compressible
 from tinyslm.recipes.step import ignore_progress
 from tinyslm.text.corpus import Corpus
 from tinyslm.text.loss_estimate import estimate_loss
+from tinyslm.text.tokenizer import decode, encode
 from tinyslm.tree import Module, named_modules
 
 
@@ -113,7 +114,7 @@ def weight_histogram(model, limit=0.3, bins=40) -> dict:
 def sample_text(model, tokenizer, prompt, tokens=60) -> str:
     """The greedy continuation of a prompt, up to the end of the document."""
     context, ends = model.config.max_position_embeddings, end_tokens(model.config)
-    token_ids = tokenizer.encode(prompt).ids[: context // 2]
+    token_ids = encode(tokenizer, prompt, vocab_size=model.config.vocab_size)[: context // 2]
     (row,) = generate(model, np.array([token_ids]), min(tokens, context // 2), stop_tokens=ends)
     row = [token for token in row.tolist() if token not in ends]
-    return tokenizer.decode(token_ids + row)[len(tokenizer.decode(token_ids)) :]
+    return decode(tokenizer, token_ids + row)[len(decode(tokenizer, token_ids)) :]

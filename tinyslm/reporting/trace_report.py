@@ -7,6 +7,7 @@ import numpy as np
 from tinyslm.reporting.number_format import percent
 from tinyslm.reporting.plain_text import clean, shorten, width
 from tinyslm.reporting.terminal_table import column_blocks, terminal_width, wrapped
+from tinyslm.text.tokenizer import decode
 
 MOST_TOKENS = 36  # shown of a text; fewer in a picture of a head if the terminal is narrow
 INDENT = 2  # of the report, by the command
@@ -44,7 +45,7 @@ def piece(tokenizer, token_id: int) -> str:
     if stored is None:
         return f"token {token_id}"
     has_space_mark = stored.startswith("▁")  # SentencePiece; decoding the token alone would remove its space
-    text = stored.replace("▁", " ") if has_space_mark else tokenizer.decode([token_id], skip_special_tokens=False)
+    text = stored.replace("▁", " ") if has_space_mark else decode(tokenizer, [token_id], skip_special_tokens=False)
     return clean(text or stored).replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
 
 

@@ -6,11 +6,14 @@ exactly.
 
 from tinyslm.text.batches import document_rows, encode_documents, pad_documents
 from tinyslm.text.files import read_documents, read_lines
-from tinyslm.text.tokenizer import END_OF_DOCUMENT, load_tokenizer, train_tokenizer
+from tinyslm.text.tokenizer import END_OF_DOCUMENT, decode, encode, encode_all, load_tokenizer, train_tokenizer
 
 __all__ = [
     "END_OF_DOCUMENT",
+    "decode",
     "document_rows",
+    "encode",
+    "encode_all",
     "encode_documents",
     "load_tokenizer",
     "pad_documents",

@@ -7,14 +7,18 @@ import numpy as np
 
 from tinyslm.errors import DataError
 from tinyslm.ops import IGNORED
+from tinyslm.text.tokenizer import encode_all
 
 
-def encode_documents(tokenizer: Any, texts: Iterable[str], end_id: int) -> list[np.ndarray]:
+def encode_documents(
+    tokenizer: Any, texts: Iterable[str], end_id: int, vocab_size: int | None = None
+) -> list[np.ndarray]:
     """Token ids of each text between two `end_id`s. Special tokens of the tokenizer are not added.
 
-    Texts without tokens are left out. Raises DataError if no text has a token.
+    Texts without tokens are left out. vocab_size: as of `encode`. Raises DataError if no text has a token, or a text
+    cannot be encoded.
     """
-    encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    encoded = encode_all(tokenizer, texts, add_special_tokens=False, vocab_size=vocab_size)
     documents = [np.array([end_id, *encoding.ids, end_id], np.int32) for encoding in encoded if encoding.ids]
     if not documents:
         raise DataError("the text is empty: expected at least one token")

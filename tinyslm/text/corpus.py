@@ -46,26 +46,36 @@ class Corpus:
 
 
 def town_corpus(
-    tokenizer, end_id: int, *, training: int = 0, validation: int = 500, questions_per_subject: int = 0
+    tokenizer,
+    end_id: int,
+    *,
+    training: int = 0,
+    validation: int = 500,
+    questions_per_subject: int = 0,
+    vocab_size: int | None = None,
 ) -> Corpus:
-    """The first `training` and `validation` documents of the town's splits, and exam questions for each subject."""
+    """The first `training` and `validation` documents of the town's splits, and exam questions for each subject.
+
+    vocab_size: number of tokens of the model, or None. Raises DataError if the tokenizer gives another token.
+    """
     texts = [text for _, text, _ in town.documents("train", 0, training)]
     held_out = town.documents("validation", 0, validation)
     return Corpus(
-        training=encode_documents(tokenizer, texts, end_id) if texts else [],
-        validation=encode_documents(tokenizer, [text for _, text, _ in held_out], end_id),
+        training=encode_documents(tokenizer, texts, end_id, vocab_size) if texts else [],
+        validation=encode_documents(tokenizer, [text for _, text, _ in held_out], end_id, vocab_size),
         floor_nats=-np.array([log_probability for _, _, log_probability in held_out]),
         families=[family for family, _, _ in held_out],
         questions=town.exam_questions(questions_per_subject) if questions_per_subject else [],
     )
 
 
-def text_corpus(tokenizer, end_id: int, texts: Iterable[str]) -> Corpus:
+def text_corpus(tokenizer, end_id: int, texts: Iterable[str], vocab_size: int | None = None) -> Corpus:
     """The user's documents. Every tenth is a validation document.
 
-    Fewer than ten documents are joined and cut into ten pieces or more. Raises DataError if they have too few tokens.
+    Fewer than ten documents are joined and cut into ten pieces or more. vocab_size: as of `town_corpus`. Raises
+    DataError if they have too few tokens, or cannot be encoded.
     """
-    documents = encode_documents(tokenizer, texts, end_id)
+    documents = encode_documents(tokenizer, texts, end_id, vocab_size)
     if len(documents) < HELD_OUT:
         whole = np.concatenate([documents[0], *(document[1:] for document in documents[1:])])
         predicted = len(whole) - 1

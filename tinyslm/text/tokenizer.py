@@ -1,12 +1,16 @@
-"""Byte-level BPE tokenizers (Sennrich et al. 2016, on bytes), trained and loaded with the `tokenizers` library.
+"""Tokenizers of the `tokenizers` library: training (byte-level BPE, Sennrich et al. 2016), loading, encoding, decoding.
+
+`encode`, `encode_all` and `decode` call the library for the whole package, and convert its exceptions to DataError.
 
 `tokenizers` is imported inside the functions, because the import is slow and models run without it.
 """
 
 from collections.abc import Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import DataError
 
 END_OF_DOCUMENT = "<|endoftext|>"  # before and after every document; its id is 0
@@ -52,10 +56,84 @@ def load_tokenizer(path: str | Path) -> Any:
 
     if not Path(path).is_file():
         raise DataError(f"{path}: no such tokenizer file")
-    try:
+    with _library_errors(f"{path}: not a tokenizer.json"):
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception
-        raise DataError(f"{path}: not a tokenizer.json ({error})") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
     return tokenizer
+
+
+def encode(
+    tokenizer: Any,
+    text: str,
+    *,
+    add_special_tokens: bool = True,
+    vocab_size: int | None = None,
+    allow_empty: bool = False,
+) -> list[int]:
+    """The token ids of a text.
+
+    vocab_size: the number of tokens of the model that reads them, or None if there is none.
+    Raises DataError, naming the text, if the tokenizer cannot encode it, if it has no tokens (unless `allow_empty`),
+    or if a token id is not below vocab_size.
+    """
+    (encoding,) = encode_all(tokenizer, [text], add_special_tokens=add_special_tokens, vocab_size=vocab_size)
+    if not encoding.ids and not allow_empty:
+        raise DataError(f"the text {shown(text)} has no tokens")
+    return encoding.ids
+
+
+def encode_all(
+    tokenizer: Any, texts: Iterable[str], *, add_special_tokens: bool = True, vocab_size: int | None = None
+) -> list[Any]:
+    """The `tokenizers.Encoding` of each text; an encoding can be without tokens. Raises DataError like `encode`."""
+    texts = list(texts)
+    try:
+        with _library_errors("the tokenizer cannot encode the texts"):
+            encodings = tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens)
+    except DataError:
+        for text in texts:  # find the text
+            _check_unicode(text)
+            with _library_errors(f"the tokenizer cannot encode the text {shown(text)}; use another tokenizer.json"):
+                tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        raise
+    for text, encoding in zip(texts, encodings, strict=True):
+        largest = max(encoding.ids, default=0)
+        if vocab_size is not None and largest >= vocab_size:
+            raise DataError(
+                f"token id {largest} of the text {shown(text)} is outside the vocabulary of {vocab_size} (0 to V - 1); "
+                "use the tokenizer.json of this model"
+            )
+    return encodings
+
+
+def decode(tokenizer: Any, token_ids: Iterable[int], **options: Any) -> str:
+    """The text of token ids. options: as of `tokenizers.Tokenizer.decode`. Ids without a token are left out.
+
+    Raises DataError if the tokenizer cannot decode.
+    """
+    with _library_errors("the tokenizer cannot decode its tokens; use another tokenizer.json"):
+        return tokenizer.decode(list(token_ids), **options)
+
+
+def _check_unicode(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # such as the bytes of a command line in another encoding
+        raise DataError(f"the text {shown(text)} is not UTF-8") from None
+
+
+@contextmanager
+def _library_errors(what):
+    """Convert an exception of the tokenizers library in the block to DataError.
+
+    The library raises plain Exceptions. A panic of its Rust code, as for a regular expression with too much
+    backtracking, is a BaseException without a name to import; the library has then already written to standard error.
+    """
+    try:
+        yield
+    except BaseException as problem:
+        is_panic = type(problem).__name__ == "PanicException"
+        if isinstance(problem, MemoryError) or not (isinstance(problem, Exception) or is_panic):
+            raise
+        raise DataError(f"{what} ({shown(str(problem))[1:-1]})") from None
