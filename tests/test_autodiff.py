@@ -227,6 +227,14 @@ def test_add_and_multiply_undo_broadcasting(shapes, rng):
         check_operation(operation, y, x)
 
 
+@pytest.mark.parametrize("shapes", ADDED_AND_STRETCHED)
+def test_an_axis_is_added_where_another_one_is_stretched(shapes):
+    """Also by a factor of 2, and beside axes of length 1 that are not stretched."""
+    x, y = (np.random.default_rng(0).standard_normal(shape) for shape in shapes)
+    check_operation(multiply, x, y)
+    check_operation(multiply, y, x)
+
+
 def test_reshape_and_select():
     x = np.random.default_rng(0).standard_normal((2, 3, 4))
     check_operation(reshape, x, shape=(4, 6))

@@ -232,6 +232,12 @@ def test_sentence_embeddings_to_the_last_bit(seed, dtype):
     np.testing.assert_array_equal(sentence_embeddings(np.array([[[3, 4]]], dtype).tolist()), [[0.6, 0.8]])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_norm_that_underflows_is_replaced_by_the_smallest_normal_number(dtype):
+    tiny = np.finfo(dtype).tiny
+    np.testing.assert_array_equal(sentence_embeddings(np.array([[[tiny, 0, -tiny]]], dtype)), [[1, 0, -1]])
+
+
 @pytest.mark.parametrize("states", [np.ones((2, 3)), np.ones((1, 2, 3, 4)), np.ones((2, 3, 4), int), [[["a"]]]])
 def test_states_of_another_kind_are_refused(states):
     with pytest.raises(DataError, match=r"states must be \(B, T, C\) floating-point numbers"):
