@@ -1,4 +1,27 @@
-"""Exceptions for invalid input. The command line prints the message in one line and exits with status 2."""
+"""Exceptions for invalid input, and the policy for numbers in arrays.
+
+The command line prints the message of an exception in one line and exits with status 2.
+
+Policy for the arrays of all public functions and layers (`tests/numeric_policy` tests it for each of them):
+
+- **dtype.** Real numbers are float32 or float64, and results have the dtype of the inputs. A docstring names results
+  that are always float64, and computations that are in float64 because float32 would overflow (sums of squares).
+- **Integers and booleans in place of real numbers.** Operations (`tinyslm.ops`), quantization and layers refuse them
+  with DataError. The other functions of `tinyslm.compression` compute them in float64. Functions that only select
+  entries, such as slices, keep any dtype.
+- **nan and infinity.** Functions of `tinyslm.compression` refuse them with DataError. Operations, layers and selections
+  pass them on: the output holds nan or infinity too. Layers that encode their inputs refuse them there. A finite number
+  never hides nan. A finite result of infinity is the limit, such as tanh(inf) = 1. An entry that is excluded by a mask,
+  or on which no output depends, has no effect.
+- **Overflow.** A result of finite inputs that would not be finite is a DataError in `tinyslm.compression`. Operations
+  and layers return infinity or nan, and raise DataError where a finite number would hide the overflow (normalization,
+  masked attention).
+- **Arrays without entries.** They give an array without entries, or DataError where a result is not defined (a mean, a
+  maximum, a product over 0 inputs).
+- **Divisors.** Scales, temperatures and step sizes must be finite and above 0.
+- **Arguments are not changed.** The exceptions are in the docstring of the function (`AdamW.step`,
+  `clip_by_global_norm`).
+"""
 
 
 class Error(ValueError):

@@ -6,5 +6,6 @@
 - `factorization`: a weight matrix as the product of two thin matrices.
 
 Nothing here depends on a model or trains one; `tinyslm.recipes` applies these functions to models. A weight is always
-(out, in): y = x W^T + b. A *ratio* is the fraction of parameters kept, a *sparsity* the fraction removed.
+(out, in): y = x W^T + b. A *ratio* is the fraction of parameters kept, a *sparsity* the fraction removed. Inputs and
+results follow the policy for numbers in `tinyslm.errors`.
 """

@@ -4,14 +4,18 @@
     def wanda_mask(weight, feature_norms, sparsity): ...
 
 In one call, an axis name has the same size in all arguments: with a weight of shape (4, 3), feature_norms must have
-shape (3,). The function receives a declared array argument as a NumPy array. An argument that is None is not checked.
+shape (3,). The function receives a declared array argument as a NumPy array. Integers and booleans become float64 where
+real numbers are expected. An argument that is None is not checked. The results must be finite: overflow is an error.
 """
 
+import contextlib
+import dataclasses
 import functools
 import inspect
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +23,11 @@ from tinyslm.errors import ConfigError, DataError
 
 
 def checked(**requirements: Callable) -> Callable:
-    """Decorator that checks arguments before the function runs.
+    """Decorator that checks arguments before the function runs, and its results afterwards.
 
     requirements: {argument: check}, in the order of checking. check(name, value, sizes) returns the value for the
     function, or raises. sizes: {name: size} of the axes and integer arguments checked so far; a check adds its own.
+    A result that holds nan or infinity raises DataError.
     """
 
     def decorate(function):
@@ -39,21 +44,78 @@ def checked(**requirements: Callable) -> Callable:
             for name, check in requirements.items():
                 if bound.arguments[name] is not None:
                     bound.arguments[name] = check(name, bound.arguments[name], sizes)
-            return function(*bound.args, **bound.kwargs)
+            with overflow_is_an_error(function.__name__):
+                result = function(*bound.args, **bound.kwargs)
+            require_finite_result(function.__name__, result)
+            return result
 
         return call
 
     return decorate
 
 
-def array(*axes, finite: bool = True, nonnegative: bool = False, boolean: bool = False) -> Callable:
+@contextlib.contextmanager
+def overflow_is_an_error(function: str) -> Iterator[None]:
+    """Context that raises DataError where linear algebra refuses an overflowed intermediate array."""
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except (np.linalg.LinAlgError, ValueError) as error:
+        if isinstance(error, np.linalg.LinAlgError) or "infs or NaNs" in str(error):
+            raise _not_finite(function) from error
+        raise
+
+
+def require_finite_result(function: str, result: Any):
+    """Raise DataError if a floating-point number of the result is not finite. Functions in the result are ignored."""
+    if isinstance(result, dict):
+        result = tuple(result.values())
+    elif dataclasses.is_dataclass(result):
+        result = tuple(vars(result).values())
+    if isinstance(result, tuple | list):
+        for each in result:
+            require_finite_result(function, each)
+    elif isinstance(result, np.ndarray | np.floating | float) and not np.all(np.isfinite(result)):
+        raise _not_finite(function)
+
+
+def _not_finite(function):
+    return DataError(
+        f"the result of {function} is not finite: the arrays hold nan or infinity, or numbers that overflow; scale the "
+        "arrays down, or use float64"
+    )
+
+
+def real(name: str, value) -> np.ndarray:
+    """The value as an array of real numbers. Integers and booleans become float64."""
+    value = np.asarray(value)
+    if value.dtype.kind in "biu":
+        return value.astype(np.float64)
+    if value.dtype.kind != "f":
+        raise DataError(f"{name} has dtype {value.dtype}, expected real numbers")
+    return value
+
+
+def finite_real(name: str, value) -> np.ndarray:
+    """The value as an array of finite real numbers, of any shape with at least one entry."""
+    value = real(name, value)
+    if value.size == 0:
+        raise DataError(f"{name} must have at least one entry, found shape {value.shape}")
+    require_finite(name, value)
+    return value
+
+
+def array(
+    *axes, finite: bool = True, nonnegative: bool = False, positive: bool = False, boolean: bool = False
+) -> Callable:
     """Check of an array with these axes: names, or sizes; a first ``...`` stands for any leading axes.
 
-    finite: no entry is nan or infinity;  nonnegative: no entry is below 0;  boolean: all entries are booleans.
+    finite: no entry is nan or infinity;  nonnegative: no entry is below 0;  positive: every entry is above 0;
+    boolean: all entries are booleans.
     """
 
     def check(name, value, sizes):
-        value = np.asarray(value)
+        value = np.asarray(value) if boolean else real(name, value)
         named = axes
         if axes[:1] == (...,):
             leading = max(value.ndim - len(axes) + 1, 0)
@@ -65,6 +127,8 @@ def array(*axes, finite: bool = True, nonnegative: bool = False, boolean: bool =
             require_finite(name, value)
         if nonnegative and np.any(value < 0):
             raise DataError(f"{name} must not be negative, found {np.min(value)}")
+        if positive and np.any(value <= 0):
+            raise DataError(f"{name} must be above 0, found {np.min(value)}")
         return value
 
     return check
@@ -87,14 +151,32 @@ def _shape_text(shape):
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
-def matrix(rows, columns) -> Callable:
-    """Check of a finite matrix with two named axes and at least one entry."""
+def matrix(rows, columns, any_dtype: bool = False) -> Callable:
+    """Check of a finite matrix with two named axes and at least one entry.
+
+    any_dtype: integers and booleans stay as they are, for functions that only select entries.
+    """
 
     def check(name, value, sizes):
-        value = np.asarray(value)
+        value = np.asarray(value) if any_dtype else real(name, value)
         require_matrix(name, value)
         _unify(name, value, (rows, columns), sizes)
         return value
+
+    return check
+
+
+def matrices(columns) -> Callable:
+    """Check of several finite matrices with the same named columns, at least one matrix."""
+
+    def check(name, value, sizes):
+        if not value:
+            raise DataError(f"{name}: pass at least one weight matrix")
+        found = []
+        for each in value:
+            found.append(matrix("out", columns)(name, each, sizes))
+            del sizes["out"]  # the numbers of rows differ
+        return tuple(found)
 
     return check
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import scipy
 
-from tinyslm.errors import ConfigError
+from tinyslm.errors import ConfigError, DataError
 from tinyslm.tree import Array
 
 
@@ -21,6 +21,14 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None, s
         raise ConfigError(f"top_p is {top_p}, expected a number in (0, 1], or None")
 
 
+def _require_largest(logits):
+    """Raise DataError unless the largest logit of each row is finite. A logit of -infinity has probability 0."""
+    if logits.ndim == 0 or logits.shape[-1] == 0:
+        raise DataError(f"logits must have shape (..., V) with V at least 1, found {logits.shape}")
+    if not np.all(np.isfinite(np.max(logits, axis=-1))):
+        raise DataError("logits must not hold nan or +infinity, nor only -infinity for a position")
+
+
 def next_token_probabilities(
     logits: Array, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Array:
@@ -29,14 +37,18 @@ def next_token_probabilities(
     logits: (..., V);  returns (..., V) float64, rows sum to 1, exactly 0 for excluded tokens. top_p applies to the
     probabilities after top_k. It keeps a token if the more probable ones have less than p in total, so at least one
     token. Of equal logits, the lower token id counts as more probable, so never more than k are kept.
+    A logit of -infinity has probability 0. Integers are computed in float64.
     temperature must be positive. For 0 use `sample`, which is then greedy.
+    Raises DataError if a logit is nan or +infinity, or all logits of a position are -infinity.
     Sources: Fan et al. 2018 (top-k); Holtzman et al. 2020, section 3.1 (top-p, "nucleus").
     """
     check_sampling(temperature, top_k, top_p)
     if temperature == 0:
         raise ConfigError("temperature is 0, expected a positive number; use sample, which is then greedy")
+    logits = logits.astype(np.float64)
+    _require_largest(logits)
     order = np.argsort(-logits, axis=-1, kind="stable")  # (..., V) token ids, most probable first
-    ranked = np.take_along_axis(logits, order, axis=-1).astype(np.float64)
+    ranked = np.take_along_axis(logits, order, axis=-1)
     ranked -= ranked[..., :1]  # the largest becomes 0, so that no temperature overflows
     ranked = ranked / temperature
     if top_k is not None:
@@ -61,8 +73,10 @@ def sample(
     """One token per row, drawn from `next_token_probabilities` with a NumPy random generator.
 
     logits: (B, V);  returns (B,) integers. Temperature 0 is greedy: the largest logit, of equal ones the lowest id.
+    Raises DataError as `next_token_probabilities`.
     """
     if temperature == 0:
+        _require_largest(logits)
         return np.argmax(logits, axis=-1)
     probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
     return np.array([generator.choice(row.size, p=row) for row in probabilities])

@@ -1,6 +1,7 @@
 """Layer-level operations of a transformer, each with its output and its vector-Jacobian product (vjp).
 
-`attention` is the definition, `chunked_attention` the fast form that modules call.
+`attention` is the definition, `chunked_attention` the fast form that modules call. Inputs and results follow the policy
+for numbers in `tinyslm.errors`.
 """
 
 from tinyslm.ops.activation import ACTIVATIONS, gated, gelu, gelu_tanh, relu, silu, softcap, tanh

@@ -4,6 +4,7 @@ import numpy as np
 import scipy
 
 from tinyslm.autodiff import Operation, differentiable
+from tinyslm.ops.argument_checks import FLOATING, require_floating, require_positive
 from tinyslm.tree import Array
 
 
@@ -38,6 +39,7 @@ def silu(x: Array) -> Array:
     >>> silu(np.array([-2.0, 0.0, 2.0])).round(3)
     array([-0.238,  0.   ,  1.762])
     """
+    require_floating(x=x)
     s = _sigmoid(x)
 
     def vjp(dy):
@@ -74,6 +76,7 @@ def gelu(x: Array) -> Array:
     >>> gelu(np.array([-2.0, 0.0, 2.0])).round(4)
     array([-0.0455,  0.    ,  1.9545])
     """
+    require_floating(x=x)
     cumulative = 0.5 * (1 + scipy.special.erf(x * x.dtype.type(np.sqrt(0.5))))
 
     def vjp(dy):
@@ -108,6 +111,7 @@ def gelu_tanh(x: Array) -> Array:
     >>> gelu_tanh(np.array([-2.0, 0.0, 2.0])).round(4)
     array([-0.0454,  0.    ,  1.9546])
     """
+    require_floating(x=x)
     root = x.dtype.type(np.sqrt(2 / np.pi))
     t = np.tanh(root * (x + 0.044715 * x * x * x))
 
@@ -137,6 +141,7 @@ def relu(x: Array) -> Array:
     >>> relu(np.array([-2.0, 0.0, 2.0]))
     array([0., 0., 2.])
     """
+    require_floating(x=x)
     return np.maximum(x, 0), lambda dy: (dy * (x > 0),)
 
 
@@ -159,6 +164,7 @@ def tanh(x: Array) -> Array:
     >>> tanh(np.array([-1.0, 0.0, 1.0])).round(4)
     array([-0.7616,  0.    ,  0.7616])
     """
+    require_floating(x=x)
     y = np.tanh(x)
     return y, lambda dy: (dy * (1 - y * y),)
 
@@ -196,6 +202,8 @@ def gated(gate: Array, up: Array, *, activation: Operation = silu) -> Array:
     >>> gated(np.array([-1.0, 2.0]), np.array([10.0, 10.0]), activation=relu)
     array([ 0., 20.])
     """
+    if up.dtype not in FLOATING:
+        require_floating(up=up)
     activated, activation_vjp = activation.with_vjp(gate)
 
     def vjp(dy):
@@ -214,12 +222,17 @@ def softcap(x: Array, *, cap: float) -> Array:
     x : ndarray
         Scores or logits, any shape.
     cap
-        Bound of the absolute value.
+        Bound of the absolute value, above 0.
 
     Returns
     -------
     ndarray
         Shape and dtype of `x`.
+
+    Raises
+    ------
+    ConfigError
+        If `cap` is not positive and finite.
 
     References
     ----------
@@ -230,5 +243,7 @@ def softcap(x: Array, *, cap: float) -> Array:
     >>> softcap(np.array([0.1, 1.0, 100.0]), cap=5.0).round(3)
     array([0.1  , 0.987, 5.   ])
     """
+    require_floating(x=x)
+    require_positive("cap", cap)
     t = np.tanh(x / cap)
     return cap * t, lambda dy: (dy * (1 - t * t),)

@@ -9,6 +9,7 @@ Sources: Vaswani et al. 2017, eq. 1; Ainslie et al. 2023 (grouped heads); Beltag
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.ops.argument_checks import require_attention_arrays, require_maskable
 from tinyslm.tree import Array
 
 
@@ -56,17 +57,6 @@ def mask_bias(allowed: Array, dtype) -> Array:
     return np.where(allowed, 0, np.finfo(dtype).min / 2).astype(dtype)
 
 
-def split_heads(array, num_heads):
-    """Repeat each key/value head for the H / G query heads that share it: (B, S, G, D) -> (B, H, S, D)."""
-    return np.repeat(array, num_heads // array.shape[2], axis=2).transpose(0, 2, 1, 3)
-
-
-def merge_heads(gradient, num_groups):
-    """Transpose of `split_heads`: (B, H, S, D) -> (B, S, G, D), the sum over the query heads that share a head."""
-    B, H, S, D = gradient.shape
-    return gradient.reshape(B, num_groups, H // num_groups, S, D).sum(axis=2).transpose(0, 2, 1, 3)
-
-
 def capped_scores(q, k, position_bias, scale, softcap):
     """Soft-capped scale * q k^T + position_bias, before the mask. q: (B, H, T, D), k: (B, H, S, D) -> (B, H, T, S)."""
     scores = (q * q.dtype.type(scale)) @ k.swapaxes(-1, -2)  # (B, H, T, S)
@@ -77,6 +67,7 @@ def capped_scores(q, k, position_bias, scale, softcap):
 
 def masked_softmax(scores, causal, window, attention_mask):
     """Masked softmax over the keys, softmax(scores + mask): (B, H, T, S), dtype of the scores."""
+    require_maskable(scores)
     T, S = scores.shape[-2:]
     scores = scores + mask_bias(allowed_keys(np.arange(S - T, S), np.arange(S), causal, window), scores.dtype)
     if attention_mask is not None:
@@ -122,6 +113,13 @@ def attention_probabilities(
     ndarray, shape (B, H, T, S)
         Rows sum to 1, dtype of `query`.
 
+    Raises
+    ------
+    DataError
+        If an array is not float32 or float64, there is no key, or the scores are so large that masks have no effect.
+    ConfigError
+        If `softcap` is not positive and finite.
+
     References
     ----------
     Vaswani et al. 2017, "Attention Is All You Need" (arXiv 1706.03762), eq. 1; Ainslie et al. 2023, "GQA"
@@ -133,6 +131,7 @@ def attention_probabilities(
     array([[[[1. , 0. ],
              [0.5, 0.5]]]])
     """
+    require_attention_arrays(query, key, None, position_bias, softcap, attention_mask)
     q, k = split_heads(query, query.shape[2]), split_heads(key, query.shape[2])  # (B, H, T, D), (B, H, S, D)
     return masked_softmax(capped_scores(q, k, position_bias, scale, softcap), causal, window, attention_mask)
 
@@ -162,7 +161,7 @@ def attention(
     key, value : ndarray, shape (B, S, G, D)
         Query head h uses key/value head h // (H / G).
     position_bias, scale, causal, window, softcap, attention_mask
-        As in `attention_probabilities`.
+        As in `attention_probabilities`, errors included.
 
     Returns
     -------
@@ -182,6 +181,7 @@ def attention(
     <BLANKLINE>
             [[3., 6.]]]])
     """
+    require_attention_arrays(query, key, value, position_bias, softcap, attention_mask)
     H, G = query.shape[2], key.shape[2]
     scale = query.dtype.type(scale)
     q, k, v = (split_heads(array, H) for array in (query, key, value))  # (B, H, T, D), twice (B, H, S, D)
@@ -203,3 +203,14 @@ def attention(
         return merge_heads(dq, H), merge_heads(dk, G), merge_heads(dv, G), dbias
 
     return output.transpose(0, 2, 1, 3), vjp
+
+
+def split_heads(array, num_heads):
+    """Repeat each key/value head for the H / G query heads that share it: (B, S, G, D) -> (B, H, S, D)."""
+    return np.repeat(array, num_heads // array.shape[2], axis=2).transpose(0, 2, 1, 3)
+
+
+def merge_heads(gradient, num_groups):
+    """Transpose of `split_heads`: (B, H, S, D) -> (B, S, G, D), the sum over the query heads that share a head."""
+    B, H, S, D = gradient.shape
+    return gradient.reshape(B, num_groups, H // num_groups, S, D).sum(axis=2).transpose(0, 2, 1, 3)

@@ -10,6 +10,7 @@ import functools
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.ops.argument_checks import FLOATING, require_attention_arrays, require_maskable
 from tinyslm.ops.attention import allowed_keys, mask_bias
 from tinyslm.parallel import map_shares
 from tinyslm.tree import Array
@@ -30,9 +31,11 @@ def _masked_softmax_in_place(scores, masks, softcap):
     if softcap is not None:
         tanh = np.tanh(scores / softcap)
         np.multiply(tanh, softcap, out=scores)
+    masks = [mask for mask in masks if mask is not None]
+    if masks:
+        require_maskable(scores)
     for mask in masks:
-        if mask is not None:
-            scores += mask
+        scores += mask
     scores -= scores.max(axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=-1, keepdims=True)
@@ -85,7 +88,7 @@ def chunked_attention(
     -------
     ndarray, shape (B, T, H, D)
         dtype of `query`. Equal to `attention` for every query with at least one allowed key. For other queries
-        (padding tokens) both are finite and have no meaning.
+        (padding tokens) both are finite and have no meaning. Errors as in `attention_probabilities`.
 
     Examples
     --------
@@ -94,6 +97,17 @@ def chunked_attention(
     >>> bool(np.allclose(chunked_attention(x, x, x, scale=0.5), attention(x, x, x, scale=0.5)))
     True
     """
+    if (
+        query.dtype not in FLOATING
+        or key.dtype not in FLOATING
+        or value.dtype not in FLOATING
+        or not key.size
+        or not query.size
+        or position_bias is not None
+        or softcap is not None
+        or attention_mask is not None
+    ):
+        require_attention_arrays(query, key, value, position_bias, softcap, attention_mask)
     (B, T, H, D), (S, G) = query.shape, key.shape[1:3]
     r = H // G
     scale = query.dtype.type(scale)

@@ -4,6 +4,7 @@ import numpy as np
 
 from tinyslm.autodiff import differentiable
 from tinyslm.errors import DataError
+from tinyslm.ops.argument_checks import require_floating
 from tinyslm.tree import Array
 
 IGNORED = -100  # the label of a position that is not predicted
@@ -21,11 +22,17 @@ def log_softmax(logits: Array) -> Array:
     ndarray, shape (..., V)
         Log-probabilities in nats, dtype of `logits`.
 
+    Raises
+    ------
+    DataError
+        If `logits` is not float32 or float64, or has no entry per position.
+
     Examples
     --------
     >>> log_softmax(np.log([1.0, 3.0])).round(4)
     array([-1.3863, -0.2877])
     """
+    _require_vocabulary(logits)
     shifted = logits - np.max(logits, axis=-1, keepdims=True)
     return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
 
@@ -48,13 +55,14 @@ def cross_entropy(logits: Array, labels: Array) -> np.floating:
     Raises
     ------
     DataError
-        If the labels are not integers of that shape, or not token ids.
+        If the labels are not integers of that shape, or not token ids, or `logits` is not float32 or float64.
 
     Examples
     --------
     >>> float(cross_entropy(np.log([[1.0, 3.0], [1.0, 1.0]]), np.array([1, -100])).round(4))
     0.2877
     """
+    _require_vocabulary(logits)
     if labels.shape != logits.shape[:-1] or not np.issubdtype(labels.dtype, np.integer):
         found = f"{labels.dtype}{labels.shape}"
         raise DataError(f"labels are {found}, expected integers of {logits.shape[:-1]}, one per position")
@@ -81,3 +89,10 @@ def cross_entropy(logits: Array, labels: Array) -> np.floating:
         return dlogits.reshape(logits.shape), None
 
     return loss, vjp
+
+
+def _require_vocabulary(logits):
+    """Raise DataError unless the logits are floating-point, with at least one per position."""
+    require_floating(logits=logits)
+    if logits.ndim == 0 or logits.shape[-1] == 0:
+        raise DataError(f"logits must have shape (..., V) with V at least 1, found {logits.shape}")

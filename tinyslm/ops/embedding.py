@@ -4,6 +4,8 @@ import numpy as np
 import scipy
 
 from tinyslm.autodiff import differentiable
+from tinyslm.errors import DataError
+from tinyslm.ops.argument_checks import FLOATING, require_floating
 from tinyslm.tree import Array
 
 
@@ -24,6 +26,11 @@ def embedding(token_ids: Array, table: Array) -> Array:
     ndarray, shape (..., C)
         Gradients: None for `token_ids`, (V, C) for `table`.
 
+    Raises
+    ------
+    DataError
+        If `table` is not float32 or float64, or has no row.
+
     Examples
     --------
     >>> output, vjp = embedding.with_vjp(np.array([2, 0, 2]), np.eye(3)[:, :2])
@@ -32,6 +39,11 @@ def embedding(token_ids: Array, table: Array) -> Array:
            [0., 0.],
            [2., 2.]])
     """
+
+    if table.dtype not in FLOATING:
+        require_floating(table=table)
+    if not len(table):
+        raise DataError(f"table must have at least one row, found shape {table.shape}")
 
     def vjp(dy):
         flat = token_ids.reshape(-1)

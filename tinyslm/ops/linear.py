@@ -3,6 +3,8 @@
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.errors import DataError
+from tinyslm.ops.argument_checks import FLOATING, require_floating
 from tinyslm.tree import Array
 
 FEW_ROWS = 32  # with more than about 64 rows the plain product is faster
@@ -37,14 +39,25 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     -------
     ndarray, shape (..., out)
 
+    Raises
+    ------
+    DataError
+        If an array is not float32 or float64, or there are 0 inputs.
+
     Examples
     --------
     >>> linear(np.array([1.0, 2.0]), np.array([[1.0, 1.0], [1.0, -1.0]]), np.array([0.0, 10.0]))
     array([3., 9.])
     """
+    if x.dtype not in FLOATING or weight.dtype not in FLOATING:
+        require_floating(x=x, weight=weight)
+    if not x.shape[-1]:
+        raise DataError(f"x must have at least one input per row, found shape {x.shape}")
     rows = x.reshape(-1, x.shape[-1])  # (N, in)
     y = rows_times_weight(rows, weight)  # (N, out)
     if bias is not None:
+        if bias.dtype not in FLOATING:
+            require_floating(bias=bias)
         y += bias
 
     def vjp(dy):

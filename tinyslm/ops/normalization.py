@@ -1,8 +1,12 @@
 """RMS normalization and layer normalization of activation vectors."""
 
+import math
+
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.errors import ConfigError, DataError
+from tinyslm.ops.argument_checks import FLOATING, require_floating
 from tinyslm.tree import Array
 
 
@@ -26,6 +30,13 @@ def rms_norm(x: Array, weight: Array, eps: float = 1e-6, offset: float = 0.0) ->
     ndarray, shape (..., C)
         dtype of `x`.
 
+    Raises
+    ------
+    DataError
+        If an array is not float32 or float64, or the mean square overflows: all outputs would be 0.
+    ConfigError
+        If `eps` is negative or not finite.
+
     References
     ----------
     Zhang & Sennrich 2019, "Root Mean Square Layer Normalization" (arXiv 1910.07467), eq. 4.
@@ -35,8 +46,14 @@ def rms_norm(x: Array, weight: Array, eps: float = 1e-6, offset: float = 0.0) ->
     >>> rms_norm(np.array([3.0, -3.0]), np.ones(2)).round(3)
     array([ 1., -1.])
     """
+    if x.dtype not in FLOATING or weight.dtype not in FLOATING:
+        require_floating(x=x, weight=weight)
+    if not 0 <= eps < math.inf:
+        raise ConfigError(f"eps must be a number of at least 0, found {eps!r}")
     mean_square = np.vecdot(x, x)[..., None] / x.shape[-1]  # (..., 1)
     inverse_rms = 1 / np.sqrt(mean_square + eps)  # (..., 1)
+    if np.count_nonzero(inverse_rms) < inverse_rms.size:  # 1 / infinity
+        raise DataError(f"the mean square of x overflows {x.dtype}: scale x down, or use float64")
     normalized = x * inverse_rms  # (..., C)
     gain = weight + offset if offset else weight  # (C,)
 
@@ -72,6 +89,11 @@ def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 
     ndarray, shape (..., C)
         dtype of `x`.
 
+    Raises
+    ------
+    DataError, ConfigError
+        As in `rms_norm`.
+
     References
     ----------
     Ba, Kiros & Hinton 2016, "Layer Normalization" (arXiv 1607.06450), section 3.
@@ -81,6 +103,8 @@ def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 
     >>> layer_norm(np.array([1.0, 3.0]), np.ones(2), np.array([0.0, 10.0])).round(3)
     array([-1., 11.])
     """
+    if x.dtype not in FLOATING or (bias is not None and bias.dtype not in FLOATING):
+        require_floating(x=x, bias=bias)
     centred = x - np.mean(x, axis=-1, keepdims=True)  # (..., C)
     normalized, rms_vjp = rms_norm.with_vjp(centred, weight, eps)
     output = normalized if bias is None else normalized + bias

@@ -9,6 +9,8 @@ import math
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.errors import ConfigError
+from tinyslm.ops.argument_checks import require_integers
 from tinyslm.ops.embedding import embedding
 from tinyslm.tree import Array
 
@@ -36,6 +38,13 @@ def relative_position_buckets(distance: Array, *, buckets: int, max_distance: in
     ndarray of integers, shape (...)
         From 0 to `buckets` - 1.
 
+    Raises
+    ------
+    DataError
+        If `distance` does not hold integers.
+    ConfigError
+        If a direction has fewer than 2 buckets, or half of its buckets reach `max_distance`.
+
     References
     ----------
     Raffel et al. 2020, "T5" (arXiv 1910.10683), section 2.1; formula from their code (Mesh TensorFlow).
@@ -46,7 +55,13 @@ def relative_position_buckets(distance: Array, *, buckets: int, max_distance: in
     array([0, 1, 4, 6, 7])
     """
     distance = np.asarray(distance)
+    require_integers("distance", distance)
     n = buckets // 2 if bidirectional else buckets
+    if not 2 <= n < 2 * max_distance:
+        raise ConfigError(
+            f"a direction must have at least 2 buckets, and half of them less than max_distance = {max_distance}, "
+            f"found {n}"
+        )
     first = np.where(distance > 0, n, 0) if bidirectional else 0
     length = np.abs(distance) if bidirectional else np.maximum(-distance, 0)
     exact = n // 2

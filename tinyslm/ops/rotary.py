@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.ops.argument_checks import FLOATING, require_floating, require_integers
 from tinyslm.tree import Array
 
 
@@ -105,6 +106,11 @@ def rotary_tables(rope: Rope, positions: Array) -> tuple[Array, Array]:
     -------
     cos, sin : ndarray of float32, shape (..., T, R/2)
 
+    Raises
+    ------
+    DataError
+        If `positions` does not hold integers.
+
     Examples
     --------
     >>> cos, sin = rotary_tables(Rope(theta=100.0, dimension=4), np.arange(2))
@@ -112,6 +118,7 @@ def rotary_tables(rope: Rope, positions: Array) -> tuple[Array, Array]:
     array([[0.    , 0.    ],
            [0.8415, 0.0998]], dtype=float32)
     """
+    require_integers("positions", positions)
     inverse = inverse_frequencies(rope, int(positions.max(initial=0)) + 1)
     angle = positions[..., None].astype(np.float32) * inverse  # (..., T, R/2)
     factor = np.float32(rope.attention_factor)
@@ -149,6 +156,11 @@ def rotary(x: Array, *, cos: Array, sin: Array) -> Array:
     -------
     ndarray, shape (B, T, H, D)
 
+    Raises
+    ------
+    DataError
+        If an array is not float32 or float64.
+
     References
     ----------
     Su et al. 2021, "RoFormer" (arXiv 2104.09864), eq. 34.
@@ -159,6 +171,8 @@ def rotary(x: Array, *, cos: Array, sin: Array) -> Array:
     >>> rotary(np.array([[[[3.0, 4.0]]]]), cos=cos, sin=sin)
     array([[[[-4.,  3.]]]])
     """
+    if x.dtype not in FLOATING or cos.dtype not in FLOATING or sin.dtype not in FLOATING:
+        require_floating(x=x, cos=cos, sin=sin)
     cos = cos[..., None, :].astype(x.dtype, copy=False)  # (..., T, 1, R/2)
     sin = sin[..., None, :].astype(x.dtype, copy=False)
     return _rotate(x, cos, sin), lambda dy: (_rotate(dy, cos, -sin),)

@@ -7,6 +7,8 @@ softmax over the chosen logits only.
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.errors import ConfigError, DataError
+from tinyslm.ops.argument_checks import require_floating
 from tinyslm.tree import Array
 
 
@@ -24,6 +26,13 @@ def choose_experts(router_logits: Array, count: int) -> Array:
     ndarray of integers, shape (N, k)
         Of equal logits, the lower index comes first.
 
+    Raises
+    ------
+    DataError
+        If `router_logits` is not float32 or float64, or holds nan or infinity: indices would hide it.
+    ConfigError
+        If `count` is not from 1 to E.
+
     References
     ----------
     Shazeer et al. 2017 (arXiv 1701.06538), section 2.1.
@@ -33,6 +42,11 @@ def choose_experts(router_logits: Array, count: int) -> Array:
     >>> choose_experts(np.array([[0.1, 3.0, 2.0]]), 2)
     array([[1, 2]])
     """
+    require_floating(router_logits=router_logits)
+    if not np.all(np.isfinite(router_logits)):
+        raise DataError("router_logits must be finite, found nan or infinity")
+    if not 1 <= count <= router_logits.shape[-1]:
+        raise ConfigError(f"count must be from 1 to {router_logits.shape[-1]} experts, found {count}")
     return np.argsort(-router_logits, axis=-1, kind="stable")[:, :count]
 
 
@@ -51,6 +65,11 @@ def routing_weights(router_logits: Array, *, chosen: Array) -> Array:
     ndarray, shape (N, k)
         Rows sum to 1.
 
+    Raises
+    ------
+    DataError
+        If `router_logits` is not float32 or float64, or no expert is chosen.
+
     References
     ----------
     Jiang et al. 2024, "Mixtral of Experts" (arXiv 2401.04088), section 2.1.
@@ -60,6 +79,9 @@ def routing_weights(router_logits: Array, *, chosen: Array) -> Array:
     >>> routing_weights(np.log([[5.0, 3.0, 1.0]]), chosen=np.array([[1, 2]]))
     array([[0.75, 0.25]])
     """
+    require_floating(router_logits=router_logits)
+    if not chosen.shape[-1]:
+        raise DataError("chosen must have at least one expert per token")
     logits = np.take_along_axis(router_logits, chosen, axis=-1)  # (N, k)
     weights = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
     weights /= np.sum(weights, axis=-1, keepdims=True)
@@ -93,6 +115,8 @@ def take_rows(x: Array, *, rows: Array) -> Array:
     array([[0., 0., 1.],
            [1., 0., 0.]])
     """
+
+    require_floating(x=x)
 
     def vjp(dy):
         dx = np.zeros_like(x)
@@ -130,6 +154,7 @@ def combine_experts(weights: Array, *outputs: Array, rows: list[Array], slots: l
     >>> combine_experts(np.array([[0.75, 0.25]]), np.array([[4.0]]), np.array([[8.0]]), rows=rows, slots=slots)
     array([[5.]])
     """
+    require_floating(weights=weights, **{f"outputs[{i}]": output for i, output in enumerate(outputs)})
     y = np.zeros((weights.shape[0], outputs[0].shape[-1]), weights.dtype)
     for output, row, slot in zip(outputs, rows, slots, strict=True):
         y[row] += weights[row, slot, None] * output

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from tinyslm.errors import ConfigError, DataError
+from tinyslm.ops.argument_checks import require_floating
 from tinyslm.parallel import map_shares
 from tinyslm.tree import Array
 
@@ -40,6 +42,13 @@ def adamw_update(
     tuple of three ndarrays
         New arrays of the same shape and dtype.
 
+    Raises
+    ------
+    DataError
+        If an array is not float32 or float64, or a squared gradient is nan or overflows.
+    ConfigError
+        If `step` is less than 1.
+
     References
     ----------
     Kingma & Ba 2015, "Adam" (arXiv 1412.6980), algorithm 1; Loshchilov & Hutter 2019, "Decoupled Weight Decay
@@ -51,10 +60,15 @@ def adamw_update(
     >>> adamw_update(np.ones(2), np.array([0.001, -10.0]), zero, zero, step=1, learning_rate=0.25)[0].round(3)
     array([0.75, 1.25])
     """
+    require_floating(parameter=parameter, gradient=gradient, first_moment=first_moment, second_moment=second_moment)
+    if step < 1:
+        raise ConfigError(f"step is {step}, expected at least 1")
     m = beta1 * first_moment
     m += (1 - beta1) * gradient
     v = beta2 * second_moment
     v += (1 - beta2) * np.square(gradient)
+    if not np.max(v, initial=0) < np.inf:
+        raise DataError("the squared gradient is nan or overflows: clip the gradients, or lower the learning rate")
     denominator = np.sqrt(v / (1 - beta2**step))
     denominator += eps
     updated = parameter * (1 - learning_rate * weight_decay)
@@ -80,6 +94,7 @@ class AdamW:
         eps: float = 1e-8,
         weight_decay: float = 0.1,
     ):
+        require_floating(**parameters)
         self.parameters = parameters
         self.beta1, self.beta2, self.eps, self.weight_decay = beta1, beta2, eps, weight_decay
         self.steps = 0
@@ -94,6 +109,7 @@ class AdamW:
         """Update every parameter and its moments in place. gradients: {path: array}.
 
         The update is elementwise, so blocks of an array can be updated one after another and on several threads.
+        Raises DataError as `adamw_update`, after some of the blocks have changed.
         """
         self.steps += 1
         settings = {"step": self.steps, "learning_rate": learning_rate}
@@ -123,10 +139,19 @@ def row_blocks(array: Array) -> list:
 def clip_by_global_norm(gradients: dict[str, Array], limit: float) -> float:
     """Scale all gradients in place so that their global norm is at most `limit`; returns the norm before.
 
+    The norm is nan if a gradient is. A sum of squares that overflows float32 is computed again in float64.
     Source: Pascanu, Mikolov & Bengio 2013, algorithm 1.
     """
-    norm = float(np.sqrt(sum(float(np.vdot(g, g)) for g in gradients.values())))
+    require_floating(**gradients)
+    norm = math.sqrt(sum(_squared_norm(g) for g in gradients.values()))
     if limit < norm < math.inf:
         for gradient in gradients.values():
             gradient *= limit / norm
     return norm
+
+
+def _squared_norm(gradient):
+    """Sum of the squares of all entries."""
+    with np.errstate(over="ignore"):
+        squared = float(np.vdot(gradient, gradient))
+        return squared if math.isfinite(squared) else float(np.sum(np.square(gradient, dtype=np.float64)))

@@ -6,12 +6,13 @@ On models: `tinyslm/recipes/distillation/feature_losses.py`. Lesson: `lessons/06
 import numpy as np
 
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.argument_checks import require_same_shape
+from tinyslm.compression.argument_checks import array, checked, require_finite, require_same_shape
 from tinyslm.compression.distillation.soft_targets import soft_target_loss
 from tinyslm.errors import DataError
 
 
 @differentiable
+@checked(query=array("B", "T", "H", "D"), key=array("B", "S", "G", "D"))
 def attention_scores(query: np.ndarray, key: np.ndarray, *, scale: float) -> np.ndarray:
     """Scaled dot products of queries and keys, before cap, mask and softmax.
 
@@ -27,6 +28,11 @@ def attention_scores(query: np.ndarray, key: np.ndarray, *, scale: float) -> np.
     ndarray, shape (B, H, T, S)
         ``scale * q k^T``, dtype of `query`.
 
+    Raises
+    ------
+    DataError
+        If shapes do not match, or values are not finite.
+
     References
     ----------
     Vaswani et al. 2017, eq. 1.
@@ -37,6 +43,8 @@ def attention_scores(query: np.ndarray, key: np.ndarray, *, scale: float) -> np.
     array([[2., 2., 2.]])
     """
     (B, T, H, D), (S, G) = query.shape, key.shape[1:3]
+    if G == 0 or H % G:
+        raise DataError(f"the number of query heads, {H}, is not a multiple of the number of key heads, {G}")
     scale = query.dtype.type(scale)
     q = query.reshape(B, T, G, H // G, D).transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D)
     k = key.transpose(0, 2, 1, 3)[:, :, None]  # (B, G, 1, S, D)
@@ -55,13 +63,16 @@ def _pairs(student_scores, teacher_scores, mask):
     require_same_shape("teacher_scores", teacher_scores, student_scores.shape)
     if mask is None:
         return np.ones(student_scores.shape, bool)
+    mask = np.asarray(mask)
+    require_finite("mask", mask)
     try:
-        return np.broadcast_to(np.asarray(mask) != 0, student_scores.shape)
+        return np.broadcast_to(mask != 0, student_scores.shape)
     except ValueError:
         raise DataError(f"mask {np.shape(mask)} does not broadcast to the scores' {student_scores.shape}") from None
 
 
 @differentiable
+@checked(student_scores=array(..., "T", "S", finite=False), teacher_scores=array(..., "T", "S", finite=False))
 def attention_transfer_loss(
     student_scores: np.ndarray, teacher_scores: np.ndarray, *, mask: np.ndarray | None = None
 ) -> float:
@@ -85,7 +96,7 @@ def attention_transfer_loss(
     Raises
     ------
     DataError
-        If shapes do not match.
+        If shapes do not match, or a score that counts is not finite.
 
     References
     ----------
@@ -105,6 +116,7 @@ def attention_transfer_loss(
 
 
 @differentiable
+@checked(student_scores=array(..., "T", "S", finite=False), teacher_scores=array(..., "T", "S", finite=False))
 def attention_relation_loss(
     student_scores: np.ndarray, teacher_scores: np.ndarray, *, mask: np.ndarray | None = None
 ) -> float:
@@ -129,7 +141,7 @@ def attention_relation_loss(
     Raises
     ------
     DataError
-        If shapes do not match.
+        If shapes do not match, or a score that counts is not finite.
 
     References
     ----------
@@ -141,9 +153,9 @@ def attention_relation_loss(
     0.3278
     """
     pairs = _pairs(student_scores, teacher_scores, mask)
-    lowest = np.finfo(student_scores.dtype).min / 2  # its exponential is 0
+    lowest = np.finfo(student_scores.dtype).min  # its exponential is 0
     student, teacher = (
-        np.where(pairs, scores.astype(student_scores.dtype, copy=False), student_scores.dtype.type(lowest))
+        np.where(pairs, scores.astype(student_scores.dtype, copy=False), lowest)
         for scores in (student_scores, teacher_scores)
     )
     loss, rows_vjp = soft_target_loss.with_vjp(student, teacher, 1.0, mask=pairs.any(axis=-1))

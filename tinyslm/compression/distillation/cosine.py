@@ -6,7 +6,7 @@ On models: `tinyslm/recipes/distillation/distill.py`. Lesson: `lessons/06_distil
 import numpy as np
 
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.argument_checks import require_same_shape
+from tinyslm.compression.argument_checks import array, checked, require_same_shape
 from tinyslm.compression.distillation.masked_positions import restore_positions, select_positions
 
 
@@ -20,6 +20,7 @@ def _directions(rows):
 
 
 @differentiable
+@checked(student=array(..., "C", finite=False), teacher=array(..., "C", finite=False))
 def cosine_loss(student: np.ndarray, teacher: np.ndarray, *, mask: np.ndarray | None = None) -> float:
     """Mean over positions of 1 - cos(student, teacher): 0 for the same direction, 2 for the opposite one.
 
@@ -40,7 +41,7 @@ def cosine_loss(student: np.ndarray, teacher: np.ndarray, *, mask: np.ndarray | 
     Raises
     ------
     DataError
-        If shapes do not match.
+        If shapes do not match, or a state that counts is not finite.
 
     References
     ----------

@@ -6,11 +6,13 @@ On models: `tinyslm/recipes/distillation/feature_losses.py`. Lesson: `lessons/06
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.compression.argument_checks import array, checked
 from tinyslm.compression.distillation.masked_positions import restore_positions, select_positions
 from tinyslm.errors import DataError
 
 
 @differentiable
+@checked(student=array(..., "C", finite=False), teacher=array(..., "width", finite=False))
 def hidden_state_loss(student: np.ndarray, teacher: np.ndarray, *, mask: np.ndarray | None = None) -> float:
     """Mean squared error between hidden states: mean over the elements of the positions in `mask`.
 
@@ -32,7 +34,7 @@ def hidden_state_loss(student: np.ndarray, teacher: np.ndarray, *, mask: np.ndar
     Raises
     ------
     DataError
-        If shapes do not match.
+        If shapes do not match, or a state that counts is not finite.
 
     References
     ----------

@@ -8,12 +8,14 @@ import math
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.compression.argument_checks import array, checked
 from tinyslm.compression.distillation.divergence import mean_divergence
 from tinyslm.compression.distillation.reverse_kl import reverse_divergence
 from tinyslm.errors import ConfigError
 
 
 @differentiable
+@checked(student_logits=array(..., "V", finite=False), teacher_logits=array(..., "V", finite=False))
 def jensen_shannon_loss(
     student_logits: np.ndarray,
     teacher_logits: np.ndarray,
@@ -52,7 +54,7 @@ def jensen_shannon_loss(
     ConfigError
         If beta or temperature is out of range.
     DataError
-        If shapes do not match.
+        If shapes do not match, or a logit that counts is not finite.
 
     References
     ----------

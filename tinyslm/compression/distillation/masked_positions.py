@@ -2,16 +2,20 @@
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import require_same_shape
+from tinyslm.compression.argument_checks import require_finite, require_same_shape
+from tinyslm.errors import DataError
 
 
 def select_positions(array, mask):
     """The rows of an array whose mask is not 0. array: (..., C);  mask: (...) or None;  returns (n, C)."""
+    if array.size == 0:
+        raise DataError(f"a mean over positions needs at least one position and entry, found shape {array.shape}")
     rows = array.reshape(-1, array.shape[-1])  # (N, C)
     if mask is None:
         return rows
     mask = np.asarray(mask)
     require_same_shape("mask", mask, array.shape[:-1])
+    require_finite("mask", mask)
     return rows[mask.reshape(-1) != 0]
 
 

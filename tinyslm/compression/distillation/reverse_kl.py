@@ -6,6 +6,7 @@ On models: `tinyslm/recipes/distillation/soft_targets.py`. Lesson: `lessons/06_d
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.compression.argument_checks import array, checked
 from tinyslm.compression.distillation.divergence import mean_divergence
 
 
@@ -20,6 +21,7 @@ def reverse_divergence(student, log_student, log_other):
 
 
 @differentiable
+@checked(student_logits=array(..., "V", finite=False), teacher_logits=array(..., "V", finite=False))
 def reverse_kl_loss(
     student_logits: np.ndarray, teacher_logits: np.ndarray, temperature: float = 1.0, *, mask: np.ndarray | None = None
 ) -> float:
@@ -48,7 +50,7 @@ def reverse_kl_loss(
     ConfigError
         If temperature is not positive and finite.
     DataError
-        If shapes do not match.
+        If shapes do not match, or a logit that counts is not finite.
 
     References
     ----------

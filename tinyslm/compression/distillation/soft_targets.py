@@ -6,10 +6,12 @@ On models: `tinyslm/recipes/distillation/soft_targets.py`. Lesson: `lessons/06_d
 import numpy as np
 
 from tinyslm.autodiff import differentiable
+from tinyslm.compression.argument_checks import array, checked
 from tinyslm.compression.distillation.divergence import mean_divergence
 
 
 @differentiable
+@checked(student_logits=array(..., "V", finite=False), teacher_logits=array(..., "V", finite=False))
 def soft_target_loss(
     student_logits: np.ndarray, teacher_logits: np.ndarray, temperature: float, *, mask: np.ndarray | None = None
 ) -> float:
@@ -39,7 +41,7 @@ def soft_target_loss(
     ConfigError
         If temperature is not positive and finite.
     DataError
-        If shapes do not match.
+        If shapes do not match, or a logit that counts is not finite.
 
     References
     ----------

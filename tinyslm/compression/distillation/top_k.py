@@ -6,14 +6,21 @@ On models: `tinyslm/recipes/distillation/soft_targets.py`. Lesson: `lessons/06_d
 import numpy as np
 
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.argument_checks import checked, positive, require_integer, require_same_shape
+from tinyslm.compression.argument_checks import (
+    array,
+    checked,
+    positive,
+    real,
+    require_finite,
+    require_integer,
+    require_same_shape,
+)
 from tinyslm.compression.distillation.divergence import softmax
 from tinyslm.compression.distillation.masked_positions import restore_positions, select_positions
 from tinyslm.errors import DataError
 from tinyslm.ops import log_softmax
 
 
-@checked(temperature=positive)
 def top_k_targets(teacher_logits: np.ndarray, k: int, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """The k most probable tokens of each position and their log-probabilities, in nats.
 
@@ -33,12 +40,14 @@ def top_k_targets(teacher_logits: np.ndarray, k: int, temperature: float = 1.0) 
     tokens : ndarray of int, shape (..., k)
         Most probable first; of equally probable tokens, the lower id first.
     log_probabilities : ndarray, shape (..., k)
-        At temperature T, dtype of the logits.
+        At temperature T, dtype of the logits; nan at a position with a logit that is nan, such as padding.
 
     Raises
     ------
     ConfigError
         If k or temperature is out of range.
+    DataError
+        If a logit is infinite, or overflows when divided by the temperature.
 
     Examples
     --------
@@ -46,14 +55,24 @@ def top_k_targets(teacher_logits: np.ndarray, k: int, temperature: float = 1.0) 
     >>> tokens, np.exp(log_probabilities)
     (array([[1, 2]]), array([[0.5, 0.3]]))
     """
+    teacher_logits = real("teacher_logits", teacher_logits)
+    positive("temperature", temperature, {})
     require_integer("k", k, 1, teacher_logits.shape[-1])
+    if np.any(np.isinf(teacher_logits)):
+        raise DataError("teacher_logits must be finite, found infinity")
     log_probabilities = log_softmax(teacher_logits / teacher_logits.dtype.type(temperature))  # (..., V)
+    if np.any(np.isnan(log_probabilities) & ~np.isnan(teacher_logits).any(axis=-1, keepdims=True)):
+        raise DataError("teacher_logits / temperature overflow: raise the temperature, or use float64")
     tokens = np.argsort(-log_probabilities, axis=-1, kind="stable")[..., :k]  # (..., k)
     return tokens, np.take_along_axis(log_probabilities, tokens, axis=-1)
 
 
 @differentiable
-@checked(temperature=positive)
+@checked(
+    student_logits=array(..., "V", finite=False),
+    log_probabilities=array(..., "k", finite=False),
+    temperature=positive,
+)
 def top_k_target_loss(
     student_logits: np.ndarray,
     tokens: np.ndarray,
@@ -88,7 +107,8 @@ def top_k_target_loss(
     ConfigError
         If temperature is not positive and finite.
     DataError
-        If shapes do not match, or `tokens` are not k different tokens of the vocabulary.
+        If shapes do not match, a number that counts is not finite, or `tokens` are not k different tokens of the
+        vocabulary.
 
     Examples
     --------
@@ -102,6 +122,7 @@ def top_k_target_loss(
     require_same_shape("log_probabilities", log_probabilities, tokens.shape)
     T = student_logits.dtype.type(temperature)
     rows = select_positions(student_logits, mask) / T  # (n, V)
+    require_finite("student_logits / temperature", rows)
     tokens = select_positions(tokens, mask)  # (n, k)
     _require_tokens(tokens, V)
     log_teacher = select_positions(log_probabilities, mask).astype(T.dtype, copy=False)  # (n, k)

@@ -6,13 +6,16 @@ On models: `tinyslm/recipes/distillation/feature_losses.py`. Lesson: `lessons/06
 import numpy as np
 
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.argument_checks import require_same_shape
+from tinyslm.compression.argument_checks import array, checked, require_finite, require_same_shape
 from tinyslm.compression.distillation.attention_maps import attention_relation_loss, attention_scores
 from tinyslm.compression.distillation.masked_positions import unmasked_pairs
 from tinyslm.errors import DataError
 
 
 @differentiable
+@checked(
+    student_values=array("B", "T", "G", "D_S", finite=False), teacher_values=array("B", "T", "G", "D_T", finite=False)
+)
 def value_relation_loss(
     student_values: np.ndarray, teacher_values: np.ndarray, *, mask: np.ndarray | None = None
 ) -> float:
@@ -36,7 +39,7 @@ def value_relation_loss(
     Raises
     ------
     DataError
-        If shapes do not match.
+        If shapes do not match, or a value that counts is not finite.
 
     References
     ----------
@@ -48,17 +51,19 @@ def value_relation_loss(
     >>> float(value_relation_loss(values, values[..., ::-1]))
     0.0
     """
-    if student_values.ndim != 4 or teacher_values.shape[:-1] != student_values.shape[:-1]:
-        raise DataError(
-            f"values must have shape (B, T, G, D) and differ only in D, found student {student_values.shape} "
-            f"and teacher {teacher_values.shape}"
-        )
+    if student_values.size == 0 or teacher_values.size == 0:
+        raise DataError(f"values must not be empty, found {student_values.shape} and {teacher_values.shape}")
     pairs = None
     if mask is not None:
-        real = np.asarray(mask) != 0
-        require_same_shape("mask", real, student_values.shape[:2])
+        mask = np.asarray(mask)
+        require_same_shape("mask", mask, student_values.shape[:2])
+        require_finite("mask", mask)
+        real = mask != 0
         pairs = unmasked_pairs(real)  # (B, 1, T, T)
-        student_values = np.where(real[:, :, None, None], student_values, student_values.dtype.type(0))
+        student_values, teacher_values = (
+            np.where(real[:, :, None, None], values, values.dtype.type(0))
+            for values in (student_values, teacher_values)
+        )
     teacher_values = teacher_values.astype(student_values.dtype, copy=False)
     student_scores, scores_vjp = _relations.with_vjp(student_values)  # (B, G, T, T)
     loss, loss_vjp = attention_relation_loss.with_vjp(student_scores, _relations(teacher_values), mask=pairs)

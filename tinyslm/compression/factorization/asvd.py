@@ -34,6 +34,7 @@ def activation_weighted_components(
     return weighted_components(weight, mean_magnitudes.astype(np.float64) ** alpha)
 
 
+@checked(weight=matrix("out", "in"))
 def activation_weighted_svd(
     weight: np.ndarray, mean_magnitudes: np.ndarray, rank: int, *, alpha: float = 0.5
 ) -> tuple[np.ndarray, np.ndarray]:

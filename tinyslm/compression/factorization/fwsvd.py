@@ -35,6 +35,7 @@ def fisher_weighted_components(weight: np.ndarray, fisher: np.ndarray) -> Compon
     return weighted_components(weight, np.sqrt(np.sum(fisher, axis=0, dtype=np.float64)))
 
 
+@checked(weight=matrix("out", "in"))
 def fisher_weighted_svd(weight: np.ndarray, fisher: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Factors that minimize the squared error of the weights, weighted by the Fisher information of input features.
 

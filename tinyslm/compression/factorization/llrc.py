@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 
 from tinyslm.autodiff import differentiable
-from tinyslm.compression.argument_checks import array, checked, positive
+from tinyslm.compression.argument_checks import array, checked, finite_real, positive, require_finite
 from tinyslm.compression.factorization.rank_allocation import beyond_rank_one
 from tinyslm.errors import DataError
 
@@ -43,7 +43,7 @@ def logistic_noise(rng: np.random.Generator, shape: Any) -> np.ndarray:
 
 
 @differentiable
-@checked(logits=array("r", finite=False), noise=array("r", finite=False), temperature=positive)
+@checked(logits=array("r"), noise=array("r"), temperature=positive)
 def rank_mask(logits: np.ndarray, noise: np.ndarray, temperature: float) -> np.ndarray:
     """Mask over components: 1 where logits + noise > 0, else 0, with a straight-through gradient.
 
@@ -66,7 +66,7 @@ def rank_mask(logits: np.ndarray, noise: np.ndarray, temperature: float) -> np.n
     ConfigError
         If temperature is not positive and finite.
     DataError
-        If shapes do not match.
+        If shapes do not match, or values are not finite.
 
     References
     ----------
@@ -87,7 +87,15 @@ def rank_mask(logits: np.ndarray, noise: np.ndarray, temperature: float) -> np.n
     return (noisy > 0).astype(logits.dtype), vjp
 
 
+def logits_of_layers(name, logits, sizes):
+    """Argument check for `checked`: finite logits of at least one layer, each with at least one entry."""
+    if not logits:
+        raise DataError("there are no logits: pass the logits of at least one layer")
+    return tuple(finite_real(name, each) for each in logits)
+
+
 @differentiable
+@checked(logits=logits_of_layers)
 def compression_loss(*logits: np.ndarray) -> float:
     """Mean over layers of the layer's mean logit: lowers all logits of all layers equally.
 
@@ -107,15 +115,13 @@ def compression_loss(*logits: np.ndarray) -> float:
     Raises
     ------
     DataError
-        Without any logits.
+        Without any logits, or if they are not finite.
 
     Examples
     --------
     >>> float(compression_loss(np.array([1.0, 3.0]), np.array([4.0])))
     3.0
     """
-    if not logits:
-        raise DataError("there are no logits: pass the logits of at least one layer")
 
     def vjp(dloss):
         return tuple(np.full_like(each, dloss / (len(logits) * each.size)) for each in logits)
@@ -124,6 +130,7 @@ def compression_loss(*logits: np.ndarray) -> float:
 
 
 @differentiable
+@checked(mask=array("r"))
 def total_variation_loss(mask: np.ndarray) -> float:
     """Total variation of a mask, sum_i |mask_(i+1) - mask_i|: favours masks that keep neighbouring components.
 
@@ -138,6 +145,11 @@ def total_variation_loss(mask: np.ndarray) -> float:
     -------
     float
         0 for a constant mask, 1 for a mask of the first k components.
+
+    Raises
+    ------
+    DataError
+        If `mask` is not a finite vector.
 
     Examples
     --------
@@ -168,11 +180,17 @@ def masked_parameters(masks: dict, shapes: dict) -> int:
     -------
     int
 
+    Raises
+    ------
+    DataError
+        If a mask is not finite, or `shapes` has other layers.
+
     Examples
     --------
     >>> int(masked_parameters({"query": np.array([1, 0, 1, 0, 0, 0])}, {"query": (6, 6)}))
     24
     """
+    _require_layers("masks", masks, shapes)
     ranks = {layer: np.count_nonzero(mask) for layer, mask in masks.items()}
     return sum(min(rank * sum(shapes[layer]), math.prod(shapes[layer])) for layer, rank in ranks.items())
 
@@ -200,12 +218,16 @@ def masks_within(logits: dict, shapes: dict, budget: float) -> dict[str, np.ndar
     ------
     ConfigError
         If rank 1 in every layer exceeds the budget.
+    DataError
+        If a logit is not finite, a layer has none, or `shapes` has other layers.
 
     Examples
     --------
     >>> masks_within({"query": np.array([3.0, -1.0, 2.0, 1.0, 0.0, -2.0])}, {"query": (6, 6)}, 24)
     {'query': array([ True, False,  True, False, False, False])}
     """
+    _require_layers("logits", logits, shapes)
+    logits = {layer: finite_real(f"logits of {layer}", each) for layer, each in logits.items()}
     left = beyond_rank_one(shapes, budget)
     masks = {layer: np.arange(len(each)) == np.argmax(each) for layer, each in logits.items()}
     order = sorted((-logit, layer, i) for layer, each in logits.items() for i, logit in enumerate(each.tolist()))
@@ -221,6 +243,15 @@ def masks_within(logits: dict, shapes: dict, budget: float) -> dict[str, np.ndar
     return {layer: np.ones_like(mask) if layer in dense else mask for layer, mask in masks.items()}
 
 
+def _require_layers(name, arrays, shapes):
+    """Raise DataError unless both have the same layers, and the arrays are finite."""
+    if set(arrays) != set(shapes):
+        raise DataError(f"{name} and shapes must have the same layers, found {sorted(arrays)} and {sorted(shapes)}")
+    for layer, each in arrays.items():
+        require_finite(f"{name} of {layer}", each)
+
+
+@checked(mask=array("r"))
 def first_components(mask: np.ndarray) -> np.ndarray:
     """Mask of the first components, with the same number of ones: top-k in place of any-k selection.
 
@@ -232,6 +263,11 @@ def first_components(mask: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of bool, shape (r,)
+
+    Raises
+    ------
+    DataError
+        If `mask` is not a finite vector.
 
     Examples
     --------

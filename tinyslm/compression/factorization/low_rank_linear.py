@@ -89,6 +89,8 @@ def factorize_linear(linear: LinearLayer, rank: int, decompose: Callable = trunc
     ------
     ConfigError
         If rank is out of range.
+    DataError
+        If the weight is not finite.
 
     Examples
     --------

@@ -7,11 +7,12 @@ import math
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import array, checked, require_same_shape
+from tinyslm.compression.argument_checks import array, checked, real, require_finite, require_same_shape
 from tinyslm.compression.factorization.svd import factorized_parameters
 from tinyslm.errors import ConfigError, DataError
 
 
+@checked(singular_values=array("r"))
 def rank_for_energy(singular_values: np.ndarray, energy: float) -> int:
     """Smallest rank whose squared singular values have this fraction of the sum of all squares, at least 1.
 
@@ -47,7 +48,6 @@ def rank_for_energy(singular_values: np.ndarray, energy: float) -> int:
     return max(1, int(np.argmax(dropped <= (1 - energy) * dropped[0])))
 
 
-@checked(singular_values=array("r"))
 def squared_errors(singular_values):
     """Squared error of each rank from 0 to r: (r + 1,) sums of the squares of the dropped values, exactly 0 at r."""
     s = singular_values.astype(np.float64)
@@ -83,7 +83,7 @@ def greedy_ranks(singular_values: dict, shapes: dict, budget: float) -> dict[str
     ConfigError
         If rank 1 in every layer exceeds the budget.
     DataError
-        If singular values are invalid or do not match the shapes.
+        If singular values are invalid, overflow when squared, or do not match the shapes.
 
     References
     ----------
@@ -95,6 +95,9 @@ def greedy_ranks(singular_values: dict, shapes: dict, budget: float) -> dict[str
     >>> greedy_ranks(spectra, {"query": (4, 4), "key": (4, 4)}, 24)
     {'query': 1, 'key': 4}
     """
+    if set(singular_values) != set(shapes):
+        raise DataError("singular_values and shapes must have the same layers")
+    singular_values = {layer: real(f"singular values of {layer}", each) for layer, each in singular_values.items()}
     ranks = dict.fromkeys(shapes, 1)
     left = beyond_rank_one(shapes, budget)
     steps = [
@@ -120,7 +123,7 @@ def _filled(ranks, singular_values, shapes, left):
     ranks = dict(ranks)
     while True:
         gains = {
-            layer: singular_values[layer][ranks[layer]] ** 2 / (m + n)
+            layer: float(singular_values[layer][ranks[layer]]) ** 2 / (m + n)
             for layer, (m, n) in shapes.items()
             if m + n <= left and (ranks[layer] + 1) * (m + n) < m * n
         }
@@ -155,7 +158,7 @@ def beyond_rank_one(shapes: dict, budget: float) -> float:
     6
     """
     least = sum(factorized_parameters(shape, 1) for shape in shapes.values())
-    if least > budget:
+    if not least <= budget:
         raise ConfigError(f"rank 1 in every layer needs {least} parameters, more than the budget of {budget}")
     return budget - least
 
@@ -164,6 +167,7 @@ def _steps(singular_values, shape):
     """[(gain per parameter, rank after it, parameters)] from rank 1 to the dense matrix, by non-increasing gain."""
     m, n = shape
     errors = squared_errors(singular_values)  # (r + 1,)
+    require_finite("squared singular values", errors)
     require_same_shape("singular values", errors[1:], (min(m, n),))
     steps, rank = [], 1
     while rank * (m + n) < m * n:
@@ -200,6 +204,8 @@ def ratios_by_loss(losses: dict, parameters: dict, budget: float) -> dict[str, f
     ------
     ConfigError
         If no threshold meets the budget.
+    DataError
+        If the layers differ, or a loss is not finite.
 
     References
     ----------
@@ -212,7 +218,11 @@ def ratios_by_loss(losses: dict, parameters: dict, budget: float) -> dict[str, f
     >>> ratios_by_loss(losses, {"query": {0.5: 8, 1.0: 16}, "down": {0.5: 8, 1.0: 16}}, 24)
     {'query': 0.5, 'down': 1.0}
     """
+    if set(losses) != set(parameters):
+        raise DataError("losses and parameters must have the same layers")
     measured = {loss for by_ratio in losses.values() for loss in by_ratio.values()}
+    if not all(map(math.isfinite, measured)):
+        raise DataError("losses must be finite, found nan or infinity")
     for threshold in [-math.inf, *sorted(measured)]:
         chosen = {
             layer: min((ratio for ratio, loss in by_ratio.items() if loss <= threshold), default=1.0)

@@ -10,6 +10,7 @@ import scipy
 
 from tinyslm.compression.argument_checks import checked, matrix, require_integer, require_ratio
 from tinyslm.compression.factorization.components import Components, balanced_components
+from tinyslm.errors import ConfigError
 
 
 @checked(weight=matrix("out", "in"))
@@ -40,6 +41,7 @@ def svd_components(weight: np.ndarray) -> Components:
     return balanced_components(U, S[:, None] * Vt, S)
 
 
+@checked(weight=matrix("out", "in"))
 def truncated_svd(weight: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Factors whose product is the closest matrix of this rank, in the Frobenius and the spectral norm.
 
@@ -100,7 +102,7 @@ def rank_for_ratio(shape: tuple[int, int], ratio: float) -> int:
     Raises
     ------
     ConfigError
-        If ratio is out of range.
+        If ratio is out of range, or the shape is not two whole numbers of at least 1.
 
     Examples
     --------
@@ -108,7 +110,7 @@ def rank_for_ratio(shape: tuple[int, int], ratio: float) -> int:
     2
     """
     require_ratio(ratio)
-    m, n = shape
+    m, n = shape_of_matrix(shape)
     return max(1, math.floor(ratio * m * n / (m + n)))
 
 
@@ -125,12 +127,17 @@ def break_even_rank(shape: tuple[int, int]) -> int:
     int
         ``floor(mn / (m + n))``.
 
+    Raises
+    ------
+    ConfigError
+        If the shape is not two whole numbers of at least 1.
+
     Examples
     --------
     >>> break_even_rank((8, 8))
     4
     """
-    m, n = shape
+    m, n = shape_of_matrix(shape)
     return m * n // (m + n)
 
 
@@ -152,13 +159,22 @@ def factorized_parameters(shape: tuple[int, int], rank: int) -> int:
     Raises
     ------
     ConfigError
-        If rank is out of range.
+        If rank is out of range, or the shape is not two whole numbers of at least 1.
 
     Examples
     --------
     >>> factorized_parameters((8, 8), 3), factorized_parameters((8, 8), 5)
     (48, 64)
     """
-    m, n = shape
+    m, n = shape_of_matrix(shape)
     require_integer(f"rank of a matrix {tuple(shape)}", rank, 1, min(m, n))
     return min(rank * (m + n), m * n)
+
+
+def shape_of_matrix(shape) -> tuple[int, int]:
+    """The shape as (m, n). Raises ConfigError unless it is two whole numbers of at least 1."""
+    if len(shape) != 2:
+        raise ConfigError(f"a matrix has shape (m, n), found {tuple(shape)}")
+    for size in shape:
+        require_integer("a side of a matrix", size, 1, 2**63)
+    return tuple(shape)

@@ -41,6 +41,7 @@ def whitened_components(weight: np.ndarray, gram: np.ndarray) -> Components:
     return balanced_components(U, U.T @ weight, S)
 
 
+@checked(weight=matrix("out", "in"), gram=array("in", "in"))
 def whitened_svd(weight: np.ndarray, gram: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Factors that minimize the error of the layer's outputs on calibration tokens, ||X (weight - left right)^T||.
 

@@ -43,6 +43,7 @@ def weighted_components(weight: np.ndarray, inputs: np.ndarray, outputs: np.ndar
     return balanced_components(U / outputs[:, None], S[:, None] * Vt / inputs, S)
 
 
+@checked(weight=matrix("out", "in"))
 def weighted_svd(
     weight: np.ndarray, inputs: np.ndarray, outputs: np.ndarray, rank: int
 ) -> tuple[np.ndarray, np.ndarray]:

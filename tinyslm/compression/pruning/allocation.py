@@ -3,6 +3,8 @@
 Step: `PruneBySensitivity` in `tinyslm/recipes/pruning/allocation.py`. Lesson: `lessons/07_pruning_weights.py`.
 """
 
+import math
+
 from tinyslm.compression.argument_checks import checked, fraction
 from tinyslm.errors import ConfigError, DataError
 
@@ -35,7 +37,7 @@ def allocate_sparsity(losses: dict, sizes: dict, sparsity: float) -> dict:
     Raises
     ------
     DataError
-        If `losses` is empty, or `sizes` has other layers.
+        If `losses` is empty, a layer has no level, a loss is not finite, or `sizes` has other layers.
     ConfigError
         If the largest levels remove fewer weights than requested, or `sparsity` is not from 0 to 1.
 
@@ -51,6 +53,9 @@ def allocate_sparsity(losses: dict, sizes: dict, sparsity: float) -> dict:
     """
     if not losses or set(losses) != set(sizes):
         raise DataError("losses and sizes must have the same layers, at least one")
+    for layer, by_level in losses.items():
+        if not by_level or not all(math.isfinite(loss) for loss in by_level.values()):
+            raise DataError(f"losses of {layer} must be finite numbers, at least one, found {by_level}")
     wanted = round(sparsity * sum(sizes.values()), 6)  # weights; rounded, so that equal sums are equal numbers
     best = [(0.0, 0.0, ())]  # (weights removed, sum of losses, levels)
     for layer, by_level in losses.items():

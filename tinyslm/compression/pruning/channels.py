@@ -18,7 +18,7 @@ def slice_channels(array: np.ndarray, axes: tuple[int, ...], keep: np.ndarray) -
     Parameters
     ----------
     array : ndarray
-        Weight or gain.
+        Weight or gain, of any dtype.
     axes : tuple of int
         Axes along which the array has the channels; may be empty.
     keep : ndarray of int, shape (k,)
@@ -45,7 +45,7 @@ def slice_channels(array: np.ndarray, axes: tuple[int, ...], keep: np.ndarray) -
     return array
 
 
-@checked(gain=array("C", finite=False), eps=at_least(0))
+@checked(gain=array("C"), eps=at_least(0))
 def slice_rms_norm(gain: np.ndarray, eps: float, keep: np.ndarray, *, offset: float = 0.0) -> tuple[np.ndarray, float]:
     """The gain and eps of an RMS norm over the channels `keep`: gain' = gain sqrt(C / k), eps' = eps C / k.
 
@@ -72,7 +72,7 @@ def slice_rms_norm(gain: np.ndarray, eps: float, keep: np.ndarray, *, offset: fl
     Raises
     ------
     DataError
-        If `gain` is not a vector, or `keep` is not ascending.
+        If `gain` is not a finite vector, or `keep` is not ascending.
     ConfigError
         If `eps` is negative.
 

@@ -6,12 +6,20 @@ Step: `SliceExperts` in `tinyslm/recipes/pruning/experts.py`. Lesson: `lessons/0
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import checked, one_of, require_same_shape
+from tinyslm.compression.argument_checks import array, checked, finite_real, one_of
 from tinyslm.compression.pruning.slicing import require_ascending
 from tinyslm.errors import ConfigError, DataError
 
 
-@checked(method=one_of("routing", "magnitude"))
+def weights_of_experts(name, experts, sizes):
+    """Argument check for `checked`: a list with one list of finite weight matrices per expert, at least one expert."""
+    if not experts:
+        raise DataError(f"{name} must hold at least one expert")
+    sizes["E"] = len(experts)
+    return [[finite_real(f"{name}[{e}]", weight) for weight in weights] for e, weights in enumerate(experts)]
+
+
+@checked(experts=weights_of_experts, mean_routing_weight=array("E"), method=one_of("routing", "magnitude"))
 def expert_importance(
     experts: list[list[np.ndarray]], *, method: str = "routing", mean_routing_weight: np.ndarray | None = None
 ) -> np.ndarray:
@@ -20,7 +28,7 @@ def expert_importance(
     Methods:
 
     - "routing": mean weight that the router assigns to the expert, 0 for a token that does not use it.
-    - "magnitude": L2 norm of all weights of the expert.
+    - "magnitude": L2 norm of all weights of the expert. Sums of squares are computed in float64.
 
     Parameters
     ----------
@@ -34,12 +42,12 @@ def expert_importance(
     Returns
     -------
     ndarray, shape (E,)
-        Importance of each expert.
+        Importance of each expert, dtype of the weights of the experts or of `mean_routing_weight`.
 
     Raises
     ------
     DataError
-        If `mean_routing_weight` does not have one entry per expert.
+        If `mean_routing_weight` does not have one entry per expert, values are not finite, or there is no expert.
     ConfigError
         If the method is unknown, or needs `mean_routing_weight`.
 
@@ -53,11 +61,12 @@ def expert_importance(
     array([5., 1.])
     """
     if method == "magnitude":
-        return np.array([np.sqrt(sum(np.sum(np.square(weight)) for weight in weights)) for weights in experts])
+        squares = [sum(np.sum(np.square(weight, dtype=np.float64)) for weight in weights) for weights in experts]
+        dtypes = {weight.dtype for weights in experts for weight in weights}
+        return np.sqrt(squares).astype(np.result_type(*dtypes or [np.float64]))
     if mean_routing_weight is None:
         raise ConfigError('method "routing" needs mean_routing_weight: (E,), the mean weight of each expert')
-    require_same_shape("mean_routing_weight", mean_routing_weight, (len(experts),))
-    return mean_routing_weight
+    return mean_routing_weight.copy()
 
 
 def slice_experts(router: np.ndarray, experts: list, keep: np.ndarray) -> tuple[np.ndarray, list]:

@@ -10,14 +10,21 @@ Steps: `SliceHeads` and `SliceGroups` in `tinyslm/recipes/pruning/heads.py`. Les
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import array, checked, integer, matrix, one_of
+from tinyslm.compression.argument_checks import array, checked, integer, matrix, one_of, require_same_shape
 from tinyslm.compression.pruning.importance import magnitude_importance, minitron_importance
 from tinyslm.compression.pruning.slicing import most_important, require_ascending, take_inputs, take_outputs, weight_of
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear
 
+LARGEST = 2**31  # no head size and no number of groups is larger
 
-@checked(query=matrix("H D", "C"), output=matrix("out", "H D"), method=one_of("magnitude", "minitron"))
+
+@checked(
+    query=matrix("H D", "C"),
+    output=matrix("out", "H D"),
+    head_dim=integer(1, "H D"),
+    method=one_of("magnitude", "minitron"),
+)
 def head_importance(
     query: np.ndarray,
     output: np.ndarray,
@@ -51,14 +58,14 @@ def head_importance(
     Returns
     -------
     ndarray, shape (H,)
-        Importance of each query head.
+        Importance of each query head, computed in float64. dtype of the weights ("magnitude"), or float64 ("minitron").
 
     Raises
     ------
     DataError
-        If shapes do not match, or the rows of query are not a whole number of heads.
+        If shapes do not match, values are not finite, or the rows of query are not a whole number of heads.
     ConfigError
-        If the method is unknown, or needs `mixed`.
+        If `head_dim` is out of range, the method is unknown, or needs `mixed`.
 
     References
     ----------
@@ -73,22 +80,23 @@ def head_importance(
         return magnitude_importance(by_head([query, output.T], head_dim))
     if mixed is None:
         raise ConfigError('method "minitron" needs mixed: inputs of the output projection, (T, H D) per document')
+    for document in mixed:
+        require_same_shape("mixed", np.asarray(document), (len(document), len(query)))
     return minitron_importance([head_norms(document, head_dim) for document in mixed])
 
 
 def head_norms(mixed: np.ndarray, head_dim: int) -> np.ndarray:
-    """L2 norm of each head's output at each token: (T, H D) -> (T, H)."""
-    return np.linalg.norm(mixed.reshape(len(mixed), -1, head_dim), axis=-1)
+    """L2 norm of each head's output at each token, in float64: (T, H D) -> (T, H)."""
+    mixed = np.asarray(mixed, np.float64)
+    return np.linalg.norm(mixed.reshape(len(mixed), mixed.shape[1] // head_dim, head_dim), axis=-1)
 
 
 def by_head(weights: list[np.ndarray], head_dim: int) -> list[np.ndarray]:
     """Arrays with D rows per head as arrays with heads along the first axis: (H D, ...) -> (H, D, ...)."""
-    for weight in weights:
-        if len(weight) % head_dim:
-            raise DataError(f"the number of rows, {len(weight)}, is not a multiple of the head size {head_dim}")
-    return [weight.reshape(-1, head_dim, *weight.shape[1:]) for weight in weights]
+    return [weight.reshape(count_heads(weight, head_dim), head_dim, *weight.shape[1:]) for weight in weights]
 
 
+@checked(importance=array("H"))
 def group_importance(importance: np.ndarray, groups: int) -> np.ndarray:
     """Importance of each group: the sum over its query heads.
 
@@ -109,7 +117,7 @@ def group_importance(importance: np.ndarray, groups: int) -> np.ndarray:
     ConfigError
         If `groups` is not a whole number from 1 to H.
     DataError
-        If `groups` does not divide H.
+        If `groups` does not divide H, or importances are not finite.
 
     Examples
     --------
@@ -141,7 +149,7 @@ def most_important_heads(importance: np.ndarray, groups: int, count: int) -> np.
     ConfigError
         If `groups` or `count` is out of range.
     DataError
-        If `groups` does not divide H.
+        If `groups` does not divide H, or importances are not finite.
 
     Examples
     --------
@@ -152,7 +160,7 @@ def most_important_heads(importance: np.ndarray, groups: int, count: int) -> np.
     return np.concatenate([most_important(row, count) + g * len(row) for g, row in enumerate(by_group)])
 
 
-@checked(importance=array("H", finite=False), groups=integer(1, "H"))
+@checked(importance=array("H"), groups=integer(1, "H"))
 def _in_groups(importance, groups):
     """(H,) -> (G, H / G)."""
     if importance.size % groups:
@@ -160,6 +168,7 @@ def _in_groups(importance, groups):
     return importance.reshape(groups, -1)
 
 
+@checked(head_dim=integer(1, LARGEST), groups=integer(1, LARGEST))
 def slice_heads(
     query: Linear | np.ndarray, output: Linear | np.ndarray, keep: np.ndarray, *, groups: int, head_dim: int
 ) -> tuple:
@@ -188,7 +197,7 @@ def slice_heads(
     Raises
     ------
     DataError
-        If `keep` is not ascending.
+        If `keep` is not ascending, or the rows of query are not a whole number of heads in each group.
     ConfigError
         If groups keep different numbers of query heads, or a layer is not a `Linear`.
 
@@ -197,7 +206,9 @@ def slice_heads(
     >>> slice_heads(np.array([[1.0], [2.0]]), np.array([[3.0, 4.0]]), np.array([1]), groups=1, head_dim=1)
     (array([[2.]]), array([[4.]]))
     """
-    heads = len(weight_of(query)) // head_dim
+    heads = count_heads(query, head_dim)
+    if heads % groups:
+        raise DataError(f"the number of query heads, {heads}, is not a multiple of groups, {groups}")
     keep = require_ascending(keep, heads)
     kept = np.bincount(keep // (heads // groups), minlength=groups)  # (G,)
     if np.any(kept != kept[0]):
@@ -206,6 +217,7 @@ def slice_heads(
     return take_outputs(query, features), take_inputs(output, features)
 
 
+@checked(head_dim=integer(1, LARGEST))
 def slice_groups(
     query: Linear | np.ndarray,
     key: Linear | np.ndarray,
@@ -238,7 +250,7 @@ def slice_groups(
     Raises
     ------
     DataError
-        If `keep` is not ascending.
+        If `keep` is not ascending, or the rows of query or key are not a whole number of heads.
     ConfigError
         If a layer is not a `Linear`.
 
@@ -251,7 +263,7 @@ def slice_groups(
     >>> query.tolist(), key.tolist(), output.tolist()
     ([[2.0], [3.0]], [[1.0]], [[2.0, 3.0]])
     """
-    heads, groups = (len(weight_of(layer)) // head_dim for layer in (query, key))
+    heads, groups = (count_heads(layer, head_dim) for layer in (query, key))
     keep = require_ascending(keep, groups)
     per_group = heads // groups
     query_features = head_features(keep, per_group * head_dim)  # (k D H / G,)
@@ -262,6 +274,14 @@ def slice_groups(
         take_outputs(value, group_features),
         take_inputs(output, query_features),
     )
+
+
+def count_heads(layer: Linear | np.ndarray, head_dim: int) -> int:
+    """Number of heads of a query or key projection."""
+    rows = len(weight_of(layer))
+    if rows % head_dim:
+        raise DataError(f"the number of rows, {rows}, is not a multiple of the head size {head_dim}")
+    return rows // head_dim
 
 
 def head_features(heads, size: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import checked, integer, one_of, require_finite
+from tinyslm.compression.argument_checks import checked, finite_real, integer, one_of, real, require_finite
 from tinyslm.errors import ConfigError, DataError
 
 TAYLOR = ("taylor_vector", "taylor_element", "taylor_second")
@@ -17,16 +17,14 @@ TAYLOR = ("taylor_vector", "taylor_element", "taylor_second")
 
 def coupled(name, arrays, sizes):
     """Argument check for `checked`: list of finite coupled arrays, with the same shapes in all arguments of a call."""
-    arrays = [np.asarray(each) for each in arrays]
+    arrays = [finite_real(name, each) for each in arrays]
     shapes = [each.shape for each in arrays]
-    if not arrays or len({shape[0] for shape in shapes}) > 1:
+    if not arrays or () in shapes or len({shape[0] for shape in shapes}) > 1:
         raise DataError(
             f"{name} must be arrays with the same number of units along the first axis, found shapes {shapes}"
         )
     if shapes != sizes.setdefault("shapes", shapes):
         raise DataError(f"{name} must have shapes {sizes['shapes']}, found {shapes}")
-    for each in arrays:
-        require_finite(name, each)
     return arrays
 
 
@@ -34,7 +32,7 @@ def coupled(name, arrays, sizes):
 def magnitude_importance(weights: list[np.ndarray]) -> np.ndarray:
     """L2 norm of all weights of each unit.
 
-    The norm is not invariant to function-preserving rescaling of the weights.
+    The norm is not invariant to function-preserving rescaling of the weights. Sums of squares are computed in float64.
 
     Parameters
     ----------
@@ -44,12 +42,12 @@ def magnitude_importance(weights: list[np.ndarray]) -> np.ndarray:
     Returns
     -------
     ndarray, shape (n,)
-        Importance of each unit.
+        Importance of each unit, dtype of the weights.
 
     Raises
     ------
     DataError
-        If the arrays do not have the same number of units, or are not finite.
+        If the arrays do not have the same number of units, at least one, or are not finite.
 
     References
     ----------
@@ -60,7 +58,8 @@ def magnitude_importance(weights: list[np.ndarray]) -> np.ndarray:
     >>> magnitude_importance([np.array([[3.0], [0.0]]), np.array([4.0, 1.0])])
     array([5., 1.])
     """
-    return np.sqrt(sum(_per_unit(np.square(weight)) for weight in weights))  # (n,)
+    squares = sum(_per_unit(np.square(weight, dtype=np.float64)) for weight in weights)  # (n,)
+    return np.sqrt(squares).astype(np.result_type(*weights))
 
 
 @checked(weights=coupled, gradients=coupled, fishers=coupled, method=one_of(*TAYLOR))
@@ -98,7 +97,7 @@ def taylor_importance(
     Returns
     -------
     ndarray, shape (n,)
-        Importance of each unit, in the unit of the loss.
+        Importance of each unit, in the unit of the loss. Computed in float64, dtype of the weights.
 
     Raises
     ------
@@ -117,16 +116,18 @@ def taylor_importance(
     >>> taylor_importance(weights, gradients), taylor_importance(weights, gradients, method="taylor_element")
     (array([1.]), array([5.]))
     """
+    dtype = np.result_type(*weights)
+    weights = [weight.astype(np.float64) for weight in weights]
     first = [weight * gradient for weight, gradient in zip(weights, gradients, strict=True)]
     if method == "taylor_element":
-        return sum(_per_unit(np.abs(products)) for products in first)  # (n,)
+        return sum(_per_unit(np.abs(products)) for products in first).astype(dtype)  # (n,)
     change = -sum(_per_unit(products) for products in first)  # (n,)
     if method == "taylor_second":
         if fishers is None:
             raise ConfigError('method "taylor_second" needs fishers: the mean squared gradients, like weights')
         second = [np.square(weight) * fisher for weight, fisher in zip(weights, fishers, strict=True)]
         change += sum(_per_unit(products) for products in second) / 2
-    return np.abs(change)
+    return np.abs(change).astype(dtype)
 
 
 @checked(count=integer(1, 2**31))
@@ -165,6 +166,20 @@ def minitron_square(activations: np.ndarray) -> np.ndarray:
     return np.square(np.mean(np.abs(activations), axis=0, dtype=np.float64))
 
 
+def activations_of_documents(name, documents, sizes):
+    """Argument check for `checked`: a list of finite matrices (T, n) with the same number n of units, at least one."""
+    documents = [real(name, each) for each in documents]
+    if not documents:
+        raise DataError("importance needs the activations of at least one document")
+    shapes = [each.shape for each in documents]
+    if any(len(shape) != 2 for shape in shapes) or len({shape[1] for shape in shapes}) > 1 or shapes[0][1] == 0:
+        raise DataError(f"{name} must be matrices (T, n) with the same number of units, found shapes {shapes}")
+    for each in documents:
+        require_finite(name, each)
+    return documents
+
+
+@checked(documents=activations_of_documents)
 def minitron_importance(documents: list[np.ndarray]) -> np.ndarray:
     """Minitron importance: sqrt(sum over documents of (mean over tokens of |a|)^2) for activations a of each unit.
 
@@ -179,13 +194,13 @@ def minitron_importance(documents: list[np.ndarray]) -> np.ndarray:
 
     Returns
     -------
-    ndarray, shape (n,)
+    ndarray of float64, shape (n,)
         Importance of each unit.
 
     Raises
     ------
     DataError
-        If there is no document.
+        If there is no document, shapes do not match, or values are not finite.
 
     References
     ----------
@@ -197,8 +212,6 @@ def minitron_importance(documents: list[np.ndarray]) -> np.ndarray:
     >>> minitron_importance([np.array([[3.0, 0.0], [-3.0, 2.0]]), np.array([[4.0, 0.0]])])
     array([5., 1.])
     """
-    if not documents:
-        raise DataError("importance needs the activations of at least one document")
     return np.sqrt(sum(minitron_square(activations) for activations in documents))
 
 

@@ -36,11 +36,18 @@ def masked_linear(x: Array, weight: Array, mask: Array, bias: Array | None = Non
     ndarray, shape (..., out)
         Outputs y.
 
+    Raises
+    ------
+    DataError
+        If `mask` does not hold booleans, or another array is not float32 or float64.
+
     Examples
     --------
     >>> masked_linear(np.array([1.0, 2.0]), np.array([[3.0, 4.0]]), np.array([[True, False]]))
     array([3.])
     """
+    if mask.dtype != bool:
+        raise DataError(f"mask must hold booleans (True: the weight is kept), found {mask.dtype}")
     y, linear_vjp = ops.linear.with_vjp(x, weight * mask, bias)
 
     def vjp(dy):

@@ -144,14 +144,14 @@ def index_bytes(count: int, m: int) -> int:
     return -(-count * index_bits(m) // 8)
 
 
-@checked(weight=matrix("out", "in"), mask=array("out", "in", boolean=True))
+@checked(weight=matrix("out", "in", any_dtype=True), mask=array("out", "in", boolean=True))
 def pack_n_m(weight: np.ndarray, mask: np.ndarray, n: int, m: int) -> PackedNM:
     """Pack the weights that an N:M mask keeps.
 
     Parameters
     ----------
     weight : ndarray, shape (out, in)
-        Weight matrix.
+        Weight matrix, of any dtype.
     mask : ndarray of bool, shape (out, in)
         True for exactly n of every m consecutive weights of a row.
     n, m : int

@@ -55,7 +55,7 @@ def neuron_importance(
     Returns
     -------
     ndarray, shape (F,)
-        Importance of each neuron.
+        Importance of each neuron. Computed in float64, dtype of the weights.
 
     Raises
     ------
@@ -75,15 +75,17 @@ def neuron_importance(
     >>> neuron_importance(np.array([[3.0], [0.0]]), np.array([[4.0, 1.0]]))
     array([5., 1.])
     """
-    readers = [up] if gate is None else [gate, up]
+    dtype = up.dtype
+    readers = [weight.astype(np.float64) for weight in ([up] if gate is None else [gate, up])]
+    down = down.astype(np.float64)
     if method == "magnitude":
         squares = [np.sum(np.square(weight), axis=1) for weight in readers] + [np.sum(np.square(down), axis=0)]
-        return np.sqrt(sum(squares))  # (F,)
+        return np.sqrt(sum(squares)).astype(dtype)  # (F,)
     if method == "peak_to_peak":
-        return sum(np.max(weight, axis=1) + np.abs(np.min(weight, axis=1)) for weight in readers)  # (F,)
+        return sum(np.max(weight, axis=1) + np.abs(np.min(weight, axis=1)) for weight in readers).astype(dtype)  # (F,)
     if mean_activation is None:
         raise ConfigError('method "activation" needs mean_activation: (F,), the mean magnitude of each neuron')
-    return np.linalg.norm(down, axis=0) * mean_activation  # (F,)
+    return (np.linalg.norm(down, axis=0) * mean_activation).astype(dtype)  # (F,)
 
 
 @checked(

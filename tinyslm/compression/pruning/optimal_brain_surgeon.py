@@ -9,7 +9,7 @@ from tinyslm.compression.argument_checks import array, checked, index_of
 from tinyslm.errors import DataError
 
 
-@checked(weights=array("n", finite=False), inverse_hessian=array("n", "n", finite=False), index=index_of("n"))
+@checked(weights=array("n"), inverse_hessian=array("n", "n"), index=index_of("n"))
 def obs_step(weights: np.ndarray, inverse_hessian: np.ndarray, index: int) -> tuple[np.ndarray, float]:
     """One step of the optimal brain surgeon: weight q = `index` removed, the others changed for the smallest error.
 
@@ -28,12 +28,14 @@ def obs_step(weights: np.ndarray, inverse_hessian: np.ndarray, index: int) -> tu
     Returns
     -------
     tuple
-        (new weights (n,), 0 at `index`; increase of the error w_q^2 / (2 [H^-1]_qq)).
+        (new weights (n,), 0 at `index`; increase of the error w_q^2 / (2 [H^-1]_qq)). Computed in float64, dtype of
+        `weights`.
 
     Raises
     ------
     DataError
-        If shapes do not match, or the diagonal entry of H^-1 is not positive: the weight was removed already.
+        If shapes do not match, values are not finite, or the diagonal entry of H^-1 is not positive: the weight was
+        removed already.
     ConfigError
         If `index` is out of range.
 
@@ -48,13 +50,15 @@ def obs_step(weights: np.ndarray, inverse_hessian: np.ndarray, index: int) -> tu
     ([0.0, 0.0], 2.0)
     """
     _require_present(inverse_hessian, index)
-    column = inverse_hessian[:, index]  # (n,)
+    dtype = weights.dtype
+    weights = weights.astype(np.float64)
+    column = inverse_hessian[:, index].astype(np.float64)  # (n,)
     moved = weights - weights[index] / column[index] * column
     moved[index] = 0
-    return moved, weights[index] ** 2 / (2 * column[index])
+    return moved.astype(dtype), dtype.type(weights[index] ** 2 / (2 * column[index]))
 
 
-@checked(inverse_hessian=array("n", "n", finite=False), index=index_of("n"))
+@checked(inverse_hessian=array("n", "n"), index=index_of("n"))
 def downdate_inverse(inverse_hessian: np.ndarray, index: int) -> np.ndarray:
     """The inverse of H without row and column q = `index`, from H^-1: the input of the next `obs_step`.
 
@@ -75,7 +79,7 @@ def downdate_inverse(inverse_hessian: np.ndarray, index: int) -> np.ndarray:
     Raises
     ------
     DataError
-        If the matrix is not square, or the diagonal entry is not positive: the weight was removed already.
+        If the matrix is not square and finite, or the diagonal entry is not positive: the weight was removed already.
     ConfigError
         If `index` is out of range.
 

@@ -4,6 +4,8 @@ Steps: `PruneGradually` and `PruneIteratively` in `tinyslm/recipes/pruning/sched
 Lesson: `lessons/07_pruning_weights.py`.
 """
 
+import math
+
 from tinyslm.compression.argument_checks import checked, fraction, integer
 from tinyslm.errors import ConfigError
 
@@ -34,7 +36,7 @@ def cubic_sparsity(step: int, final: float, *, start: int = 0, stop: int = 1, in
     Raises
     ------
     ConfigError
-        If a sparsity is not from 0 to 1, or `stop` is not after `start`.
+        If a sparsity is not from 0 to 1, `stop` is not after `start`, or `step` is not finite.
 
     References
     ----------
@@ -47,6 +49,8 @@ def cubic_sparsity(step: int, final: float, *, start: int = 0, stop: int = 1, in
     """
     if not start < stop:
         raise ConfigError(f"stop must be after start, found {stop} after {start}")
+    if not math.isfinite(step):
+        raise ConfigError(f"step must be finite, found {step}")
     progress = min(max((step - start) / (stop - start), 0.0), 1.0)
     return final + (initial - final) * (1 - progress) ** 3
 

@@ -11,7 +11,7 @@ from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear
 
 
-@checked(importance=array("n", finite=False), count=integer(1, "n"))
+@checked(importance=array("n"), count=integer(1, "n"))
 def most_important(importance: np.ndarray, count: int) -> np.ndarray:
     """Indices of the `count` most important units, in ascending order, so that the kept units stay in order.
 
@@ -33,6 +33,8 @@ def most_important(importance: np.ndarray, count: int) -> np.ndarray:
     ------
     ConfigError
         If `count` is not a whole number from 1 to n.
+    DataError
+        If importances are not finite.
 
     Examples
     --------

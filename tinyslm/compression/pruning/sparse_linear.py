@@ -16,6 +16,7 @@ from tinyslm.autodiff import differentiable
 from tinyslm.compression.pruning.n_m import PackedNM, index_bytes, n_m_mask, pack_n_m, parse_pattern
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear, LinearLayer
+from tinyslm.ops.argument_checks import require_floating
 from tinyslm.tree import Array, constant
 
 
@@ -39,8 +40,10 @@ def csr_matrix(values, columns, row_starts, in_features):
 def csr_linear(x, values, columns, row_starts, bias=None):
     """CSR product y = x W^T + b: row i of W has the values and columns from row_starts[i] to row_starts[i + 1] - 1.
 
-    x: (..., in);  values: (n,);  columns: (n,) int32;  row_starts: (out + 1,) int32;  bias: (out,).
+    x: (..., in);  values: (n,);  columns: (n,) int32;  row_starts: (out + 1,) int32;  bias: (out,). Raises DataError
+    for integers in place of real numbers.
     """
+    require_floating(x=x, values=values, bias=bias)
     matrix = csr_matrix(values, columns, row_starts, x.shape[-1])
     y = (matrix @ x.reshape(-1, x.shape[-1]).T).T  # (N, out)
     if bias is not None:

@@ -6,14 +6,14 @@ Step: `PruneSparseGPT` in `tinyslm/recipes/pruning/sparsegpt.py`. Lesson: `lesso
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import checked, fraction
+from tinyslm.compression.argument_checks import array, checked, fraction, matrix, require_finite_result
 from tinyslm.compression.error_compensation import compensate_columns, prepare_columns
 from tinyslm.compression.pruning.magnitude import magnitude_mask
 from tinyslm.compression.pruning.masks import largest_in_rows
 from tinyslm.compression.pruning.n_m import require_groups
 
 
-@checked(sparsity=fraction)
+@checked(weight=matrix("out", "in"), hessian=array("in", "in"), sparsity=fraction)
 def sparsegpt(
     weight: np.ndarray,
     hessian: np.ndarray,
@@ -82,6 +82,7 @@ def sparsegpt(
     def choose(j, rest):
         if j % width == 0:  # the mask of the next `width` columns, from their current weights
             saliency = np.square(rest[:, :width] / np.diagonal(upper)[j : j + width])  # (out, width)
+            require_finite_result("sparsegpt", saliency)
             if pattern is None:
                 before, after = (round(float(sparsity) * rows * end) for end in (j, j + saliency.shape[1]))
                 kept[:, j : j + width] = magnitude_mask(saliency, (after - before) / saliency.size)
@@ -89,4 +90,4 @@ def sparsegpt(
                 kept[:, j : j + width] = largest_in_rows(saliency, m - n)
         return np.where(kept[:, j], rest[:, 0], 0.0)
 
-    return compensate_columns(columns, upper, choose, block_size=block_size)[0].astype(np.asarray(weight).dtype)
+    return compensate_columns(columns, upper, choose, block_size=block_size)[0].astype(weight.dtype)

@@ -13,6 +13,7 @@ import numpy as np
 
 from tinyslm.compression.argument_checks import require_finite, require_integer
 from tinyslm.errors import ConfigError, DataError
+from tinyslm.ops.argument_checks import FLOATING
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,7 @@ class QuantizedArray:
 
     def dequantize(self) -> np.ndarray:
         """Dequantized values scale * (codes - zero_point): the shape of codes, the dtype of scale."""
+        require_floating("scale", self.scale)
         per_group = (..., None) if self.group_size is not None else ...  # index that adds an axis to the scales
         steps = split_groups(self.codes, self.group_size).astype(self.scale.dtype)
         if self.zero_point is not None and np.any(self.zero_point):
@@ -111,7 +113,7 @@ def quantize(
     lowest = np.min(grouped, axis=reduced, keepdims=reduced is not None, initial=0)
     highest = np.max(grouped, axis=reduced, keepdims=reduced is not None, initial=0)
     scale, zero_point = affine_parameters(lowest, highest, bits=bits, symmetric=symmetric)
-    codes = encode(grouped, scale, zero_point, bits=bits, symmetric=symmetric).reshape(x.shape)
+    codes = _encode(grouped, scale, zero_point, *code_range(bits, symmetric)).reshape(x.shape)
     if group_size is not None:
         scale, zero_point = scale[..., 0], zero_point[..., 0]
     return QuantizedArray(codes, scale, zero_point, bits, group_size)
@@ -172,7 +174,7 @@ def affine_parameters(
     Raises
     ------
     DataError
-        If an end is nan, infinite, or above half of the largest float.
+        If an end is not float32 or float64, nan, infinite, or above half of the largest float.
 
     References
     ----------
@@ -185,10 +187,13 @@ def affine_parameters(
     (0.02, -78)
     """
     low_code, high_code = code_range(bits, symmetric)
-    lowest, highest = np.minimum(lowest, 0), np.maximum(highest, 0)
+    lowest, highest = np.asarray(lowest), np.asarray(highest)
+    require_floating("the ends of a range", lowest)
+    require_floating("the ends of a range", highest)
     limit = np.finfo(highest.dtype).max / 2
-    if not np.all((highest <= limit) & (-lowest <= limit)):  # nan fails too
+    if not np.all((np.abs(lowest) <= limit) & (np.abs(highest) <= limit)):  # nan fails too
         raise DataError(f"cannot quantize nan, infinity or magnitudes above {limit:.3g}")
+    lowest, highest = np.minimum(lowest, 0), np.maximum(highest, 0)
     if symmetric:
         step = np.maximum(highest, -lowest) / high_code
     else:
@@ -209,8 +214,9 @@ def encode(
     Parameters
     ----------
     x : ndarray, any shape
+        float32 or float64, finite.
     scale, zero_point : ndarray
-        Broadcast with x.
+        Broadcast with x. Scales are above 0.
     bits, symmetric
         Range of the codes, see `code_range`.
 
@@ -219,16 +225,41 @@ def encode(
     ndarray of int8
         The shape of x. Values beyond the range get its first or last code.
 
+    Raises
+    ------
+    DataError
+        If x or scale is not float32 or float64, an array is not finite, or a scale is not above 0.
+    ConfigError
+        If `bits` is not a whole number from 2 to 8.
+
     Examples
     --------
     >>> encode(np.array([0.25, -1.0, 99.0]), np.array(0.5), np.array(0), bits=4)
     array([ 0, -2,  7], dtype=int8)
     """
     low_code, high_code = code_range(bits, symmetric)
+    require_floating("x", x)
+    require_floating("scale", scale)
+    if not np.all(np.isfinite(x)):
+        raise DataError("cannot quantize nan or infinity")
+    require_scales("scale", scale)
+    require_finite("zero_point", zero_point)
+    with np.errstate(over="ignore"):  # a quotient that overflows is beyond the range
+        return _encode(x, scale, zero_point, low_code, high_code)
+
+
+def _encode(x, scale, zero_point, low_code, high_code):
+    """`encode` without checks of the arrays."""
     steps = np.asarray(x / scale)
     np.round(steps, out=steps)
     steps += zero_point.astype(steps.dtype)
     return np.clip(steps, low_code, high_code, out=steps).astype(np.int8)
+
+
+def require_scales(name, scale):
+    """Raise DataError unless every scale is a finite number above 0."""
+    if not np.all((scale > 0) & (scale < np.inf)):
+        raise DataError(f"{name} must be finite and above 0, found {np.min(scale)} to {np.max(scale)}")
 
 
 def split_groups(array, group_size):
@@ -240,8 +271,8 @@ def split_groups(array, group_size):
 
 def require_floating(name, x):
     """Raise DataError unless the array is float32 or float64."""
-    if x.dtype not in (np.float32, np.float64):
-        raise DataError(f"to quantize {name}, it must be float32 or float64, found {x.dtype}")
+    if x.dtype not in FLOATING:
+        raise DataError(f"to quantize, {name} must be float32 or float64, found {x.dtype}")
 
 
 def finite_floats(name, value, sizes):

@@ -22,11 +22,18 @@ def packed_length(count: int, bits: int) -> int:
     -------
     int
 
+    Raises
+    ------
+    ConfigError
+        If `bits` is not a whole number from 2 to 8, or `count` is negative.
+
     Examples
     --------
     >>> packed_length(7, bits=3)
     3
     """
+    require_integer("bits", bits, 2, 8)
+    require_integer("count", count, 0, 2**63)
     return -(-count * bits // 8)
 
 
@@ -92,9 +99,9 @@ def unpack_codes(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     Raises
     ------
     ConfigError
-        If `bits` is not a whole number from 2 to 8.
+        If `bits` is not a whole number from 2 to 8, or `count` is negative.
     DataError
-        If the rows do not have the length that `count` codes take.
+        If `packed` is not uint8, or its rows do not have the length that `count` codes take.
 
     Examples
     --------
@@ -103,6 +110,8 @@ def unpack_codes(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     """
     require_integer("bits", bits, 2, 8)
     packed = np.asarray(packed)
+    if packed.dtype != np.uint8:
+        raise DataError(f"packed must hold uint8, found {packed.dtype}")
     require_same_shape("packed", packed, (*packed.shape[:-1], packed_length(count, bits)))
     if bits in (2, 4):  # a byte holds whole codes: a table of all bytes is far faster
         return np.take(_codes_in_bytes(bits), packed).view(np.int8)[..., :count]

@@ -11,6 +11,7 @@ from tinyslm.autodiff import differentiable, sum_to_shape
 from tinyslm.compression.quantization.affine import QuantizedArray, code_range, encode, quantize
 from tinyslm.compression.quantization.integer_matmul import quantize_tokens
 from tinyslm.compression.quantization.packed_linear import PackedLinear, QuantizedLinear, linear_from_codes
+from tinyslm.errors import DataError
 from tinyslm.modules import LinearLayer
 from tinyslm.tree import Array, constant
 
@@ -29,8 +30,9 @@ def fake_quantize(x: Array, scale: Array, zero_point: Array, *, bits: int = 8, s
     Parameters
     ----------
     x : ndarray, any shape
+        float32 or float64, finite.
     scale, zero_point : ndarray
-        Broadcast with x.
+        Broadcast with x. Scales are above 0.
     bits, symmetric
         Range of the codes, see `code_range`.
 
@@ -38,6 +40,11 @@ def fake_quantize(x: Array, scale: Array, zero_point: Array, *, bits: int = 8, s
     -------
     ndarray
         Shape and dtype of x.
+
+    Raises
+    ------
+    DataError, ConfigError
+        As in `encode`.
 
     References
     ----------
@@ -49,8 +56,8 @@ def fake_quantize(x: Array, scale: Array, zero_point: Array, *, bits: int = 8, s
     array([ 0.5, -1. ,  3.5])
     """
     low_code, high_code = code_range(bits, symmetric)
-    steps = x / scale
     codes = encode(x, scale, zero_point, bits=bits, symmetric=symmetric)
+    steps = x / scale
     distances = codes.astype(x.dtype) - zero_point.astype(x.dtype)
 
     def vjp(dy):
@@ -76,11 +83,18 @@ def fake_quantize_tokens(x: Array) -> Array:
     ndarray, shape (..., in)
         No value is clipped, so the straight-through gradient is 1 everywhere.
 
+    Raises
+    ------
+    DataError
+        If x is not float32 or float64, not finite, or has 0 inputs.
+
     Examples
     --------
     >>> fake_quantize_tokens(np.array([[127.0, 3.4]]))
     array([[127.,   3.]])
     """
+    if not x.shape[-1]:
+        raise DataError(f"x must have at least one input per row, found shape {x.shape}")
     rounded = quantize_tokens(x.reshape(-1, x.shape[-1])).dequantize()  # (N, in)
     return rounded.reshape(x.shape), lambda dy: (dy,)
 

@@ -119,6 +119,7 @@ def affine_matmul(
     ------
     DataError
         As `integer_matmul`, and if K > 33,025: distances from a zero point reach 255, so a sum could overflow int32.
+        If zero points are not integers.
 
     References
     ----------
@@ -132,6 +133,9 @@ def affine_matmul(
     K = x.shape[-1]
     if K * 255 * 255 > LARGEST_INT32:
         raise DataError(f"a sum of {K} products of distances up to 255 can overflow int32")
+    for name, zero_point in (("x_zero_point", x_zero_point), ("w_zero_point", w_zero_point)):
+        if zero_point is not None and zero_point.dtype.kind not in "iu":
+            raise DataError(f"{name} has dtype {zero_point.dtype}, expected integers")
     product = integer_matmul(x, w)  # (n, m)
     if w_zero_point is not None:
         w_zero_point = w_zero_point.reshape(1, -1).astype(np.int32)  # (1, m) or (1, 1)
@@ -160,6 +164,11 @@ def quantize_tokens(x: np.ndarray, *, symmetric: bool = True) -> QuantizedArray:
     -------
     QuantizedArray
         scale has shape (N, 1).
+
+    Raises
+    ------
+    DataError
+        If x is not float32 or float64, or not finite.
 
     References
     ----------

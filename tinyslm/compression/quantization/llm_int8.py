@@ -11,9 +11,10 @@ import numpy as np
 from tinyslm.autodiff import differentiable
 from tinyslm.compression.quantization.affine import quantize
 from tinyslm.compression.quantization.integer_matmul import integer_matmul, quantize_tokens
-from tinyslm.compression.quantization.quantized_linear import CodesLinear, output_and_vjp
-from tinyslm.errors import ConfigError
+from tinyslm.compression.quantization.quantized_linear import CodesLinear, output_and_vjp, require_product_inputs
+from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import LinearLayer
+from tinyslm.ops.argument_checks import require_floating
 from tinyslm.tree import Array, constant
 
 THRESHOLD = 6.0  # Dettmers et al. 2022, section 3.2
@@ -38,6 +39,8 @@ def outlier_features(maxima: Array, threshold: float = THRESHOLD) -> Array:
     ------
     ConfigError
         If the threshold is negative or nan.
+    DataError
+        If a maximum is nan or infinite.
 
     Examples
     --------
@@ -46,6 +49,8 @@ def outlier_features(maxima: Array, threshold: float = THRESHOLD) -> Array:
     """
     if not threshold >= 0:
         raise ConfigError(f"threshold must be at least 0, found {threshold!r}")
+    if not np.all(np.isfinite(maxima)):
+        raise DataError("cannot quantize nan or infinity: the maxima of the features must be finite")
     return np.asarray(maxima > threshold)
 
 
@@ -87,6 +92,11 @@ def outlier_linear(
         dtype of x. Only x and the bias have gradients; the vjp treats rounding as the identity (straight-through
         estimator).
 
+    Raises
+    ------
+    DataError
+        If an array of real numbers is not float32 or float64, or x is not finite.
+
     References
     ----------
     Dettmers et al. 2022 (arXiv 2208.07339), eq. 8.
@@ -97,6 +107,8 @@ def outlier_linear(
     >>> outlier_linear(np.array([[1.0, 50.0]]), codes, np.array([[1 / 127]]), np.array([1]), weight).round(3)
     array([[16.]])
     """
+    require_product_inputs(x, scale, bias)
+    require_floating(outlier_weight=outlier_weight)
     inputs = x.reshape(-1, x.shape[-1])  # (N, in)
     large = outlier_features(np.max(np.abs(inputs), axis=0, initial=0), threshold)  # (in,)
     stored = np.zeros_like(large)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy
 
-from tinyslm.compression.argument_checks import checked, require_integer
+from tinyslm.compression.argument_checks import array, checked, integer, require_integer
 from tinyslm.compression.quantization.affine import QuantizedArray, finite_floats, quantize, split_groups
 from tinyslm.errors import DataError
 from tinyslm.tree import Array
@@ -119,7 +119,8 @@ def quantize_to_levels(x: Array, levels: Array, block_size: int = 64) -> BlockCo
     Raises
     ------
     DataError
-        If x is not finite float32 or float64, or `block_size` does not divide its last axis.
+        If x is not finite float32 or float64, `block_size` does not divide its last axis, or the levels are not
+        ascending from -1 to 1.
     ConfigError
         If `block_size` is not a whole number from 1 to K.
 
@@ -136,6 +137,8 @@ def quantize_to_levels(x: Array, levels: Array, block_size: int = 64) -> BlockCo
     require_integer("block_size", block_size, 1, x.shape[-1] if x.ndim else 1)
     if x.ndim == 0 or x.shape[-1] % block_size:
         raise DataError(f"block_size must divide the last axis of shape {x.shape}, found {block_size}")
+    if not 0 < levels.size <= 256 or not (np.all(np.diff(levels) > 0) and levels[0] >= -1 and levels[-1] <= 1):
+        raise DataError(f"levels must be at most 256 ascending numbers from -1 to 1, found {levels!r}")
     blocks = split_groups(x, block_size)  # (..., K / block_size, block_size)
     absmax = np.max(np.abs(blocks), axis=-1)  # (..., K / block_size)
     scaled = blocks / np.where(absmax > 0, absmax, 1)[..., None]
@@ -157,6 +160,7 @@ class DoubleQuantized(NamedTuple):
         return np.maximum(self.differences.dequantize()[:count] + self.mean, 0).reshape(self.shape)
 
 
+@checked(absmax=array(..., nonnegative=True), block=integer(1, 2**31))
 def double_quantize(absmax: Array, block: int = 256) -> DoubleQuantized:
     """Scales of blocks as 8-bit integers around their mean ("double quantization").
 
@@ -165,7 +169,7 @@ def double_quantize(absmax: Array, block: int = 256) -> DoubleQuantized:
     Parameters
     ----------
     absmax : ndarray, any shape
-        Scales of blocks.
+        Scales of blocks, not negative.
     block : int
         Number of scales that share one step size.
 
@@ -173,6 +177,13 @@ def double_quantize(absmax: Array, block: int = 256) -> DoubleQuantized:
     -------
     DoubleQuantized
         With `dequantize()`, which returns the rounded scales.
+
+    Raises
+    ------
+    DataError
+        If there is no scale, or a scale is negative or not finite.
+    ConfigError
+        If `block` is not a whole number of at least 1.
 
     References
     ----------
@@ -183,7 +194,8 @@ def double_quantize(absmax: Array, block: int = 256) -> DoubleQuantized:
     >>> double_quantize(np.array([1.0, 2.0, 3.0])).dequantize()
     array([1., 2., 3.])
     """
-    absmax = np.asarray(absmax)
+    if absmax.size == 0:
+        raise DataError(f"absmax must have at least one entry, found shape {absmax.shape}")
     mean = np.asarray(np.mean(absmax, dtype=np.float64), absmax.dtype)
     flat = absmax.reshape(-1) - mean  # (n,)
     padded = np.concatenate([flat, np.zeros(-flat.size % block, absmax.dtype)])  # (a multiple of block,)

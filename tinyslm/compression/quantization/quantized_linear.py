@@ -12,8 +12,10 @@ import numpy as np
 from tinyslm.autodiff import differentiable
 from tinyslm.compression.quantization.affine import QuantizedArray, quantize
 from tinyslm.compression.quantization.integer_matmul import affine_matmul, quantize_tokens
+from tinyslm.errors import DataError
 from tinyslm.modules import LinearLayer
 from tinyslm.ops import linear
+from tinyslm.ops.argument_checks import FLOATING, require_floating
 from tinyslm.ops.tiles import filled_tiles, input_gradient_in_tiles, multiply_in_tiles, row_slices
 from tinyslm.tree import Array, constant
 
@@ -54,11 +56,17 @@ def weight_only_linear(
     ndarray, shape (..., out)
         dtype of x. Only x and the bias have gradients.
 
+    Raises
+    ------
+    DataError
+        If x, scale or bias is not float32 or float64, or there are 0 inputs.
+
     Examples
     --------
     >>> weight_only_linear(np.array([1.0, 2.0]), np.array([[3, -4]], np.int8), np.array(0.5))
     array([-2.5])
     """
+    require_product_inputs(x, scale, bias)
     rows = x.reshape(-1, x.shape[-1])  # (N, in)
     output_scale = scale.reshape(1, -1).astype(x.dtype)  # (1, out) or (1, 1)
     y = multiply_in_tiles(rows, _tiles_of(codes, zero_point, x.dtype), codes.shape[0], work=codes.size)  # (N, out)
@@ -94,7 +102,8 @@ def integer_linear(
     Raises
     ------
     DataError
-        If the sum of products could overflow int32, see `affine_matmul`.
+        If x, scale or bias is not float32 or float64, x is not finite, there are 0 inputs, or the sum of products could
+        overflow int32, see `affine_matmul`.
 
     References
     ----------
@@ -105,12 +114,21 @@ def integer_linear(
     >>> integer_linear(np.array([1.0, 2.0]), np.array([[3, -4]], np.int8), np.array(0.5)).round(3)
     array([-2.488])
     """
+    require_product_inputs(x, scale, bias)
     inputs = quantize_tokens(x.reshape(-1, x.shape[-1]))  # (N, in)
     output_scale = scale.reshape(1, -1).astype(x.dtype)  # (1, out) or (1, 1)
     y = affine_matmul(inputs.codes, codes, w_zero_point=zero_point).astype(x.dtype)  # (N, out)
     y *= inputs.scale  # (N, 1)
     y *= output_scale
     return output_and_vjp(x, y, bias, lambda dy: _times_codes(dy * output_scale, codes, zero_point), constants=3)
+
+
+def require_product_inputs(x, scale, bias):
+    """Raise DataError unless inputs, scales and bias of a quantized product are floating-point, with inputs."""
+    if x.dtype not in FLOATING or scale.dtype not in FLOATING or (bias is not None and bias.dtype not in FLOATING):
+        require_floating(x=x, scale=scale, bias=bias)
+    if not x.shape[-1]:
+        raise DataError(f"x must have at least one input per row, found shape {x.shape}")
 
 
 def output_and_vjp(x, y, bias, input_gradient, constants):

@@ -9,9 +9,9 @@ Deep Learning Inference" (arXiv 2004.09602), for the comparison. Applied to mode
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import checked, one_of
+from tinyslm.compression.argument_checks import checked, one_of, require_finite
 from tinyslm.compression.quantization.affine import affine_parameters, code_range, encode, finite_floats
-from tinyslm.errors import ConfigError
+from tinyslm.errors import ConfigError, DataError
 
 METHODS = ("min_max", "percentile", "mean_square_error", "entropy")
 CLIP_RATIOS = np.linspace(0.02, 1, 50)  # fractions of the whole range, 1 among them
@@ -78,6 +78,15 @@ def choose_range(
     return lowest, highest
 
 
+def ends_of_range(name, ends, sizes):
+    """Check for `checked`: two finite numbers."""
+    if len(ends) != 2:
+        raise DataError(f"{name} must be (lowest, highest), found {len(ends)} numbers")
+    require_finite(name, np.asarray(ends, np.float64))
+    return ends
+
+
+@checked(one=ends_of_range, other=ends_of_range)
 def join_ranges(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
     """The smallest range that contains two ranges.
 
@@ -90,6 +99,11 @@ def join_ranges(one: tuple[float, float], other: tuple[float, float]) -> tuple[f
     Returns
     -------
     lowest, highest
+
+    Raises
+    ------
+    DataError
+        If an end is nan or infinite.
 
     Examples
     --------
@@ -112,9 +126,11 @@ def _percentile_range(x, percentile, symmetric):
 def _rounding_error(x, lowest, highest, bits, symmetric):
     scale, zero_point = affine_parameters(lowest, highest, bits=bits, symmetric=symmetric)
     codes = encode(x, scale, zero_point, bits=bits, symmetric=symmetric)
-    return np.mean(np.square(x - scale * (codes.astype(x.dtype) - zero_point.astype(x.dtype))), dtype=np.float64)
+    error = x - scale * (codes.astype(x.dtype) - zero_point.astype(x.dtype))
+    return np.mean(np.square(error, dtype=np.float64))
 
 
+@checked(x=finite_floats)
 def entropy_threshold(x: np.ndarray, bits: int = 8) -> float:
     """The clipping threshold with the smallest KL divergence between the distributions before and after rounding.
 
@@ -134,6 +150,13 @@ def entropy_threshold(x: np.ndarray, bits: int = 8) -> float:
     -------
     float
         The upper edge of bin i with the smallest KL(P || Q), in the unit of x; ties: the largest i. 0 if x is 0.
+
+    Raises
+    ------
+    DataError
+        If x is empty, not float32 or float64, or not finite.
+    ConfigError
+        If `bits` is not a whole number from 2 to 8.
 
     References
     ----------

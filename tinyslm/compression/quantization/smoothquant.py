@@ -9,7 +9,7 @@ Source: Xiao et al. 2023, "SmoothQuant: Accurate and Efficient Post-Training Qua
 
 import numpy as np
 
-from tinyslm.compression.argument_checks import array, checked
+from tinyslm.compression.argument_checks import array, checked, matrices, matrix
 from tinyslm.errors import ConfigError
 
 SMALLEST = 1e-5  # of a scale: features or columns that are always 0 would have scale 0 or infinity
@@ -60,6 +60,7 @@ def smoothing_scales(activation_maxima: np.ndarray, weight_maxima: np.ndarray, a
     return np.maximum(scales, scales.dtype.type(SMALLEST))
 
 
+@checked(weights=matrices("in"))
 def column_maxima(*weights: np.ndarray) -> np.ndarray:
     """Largest magnitude of every column, over several matrices that read the same features.
 
@@ -72,6 +73,11 @@ def column_maxima(*weights: np.ndarray) -> np.ndarray:
     -------
     ndarray, shape (in,)
 
+    Raises
+    ------
+    DataError
+        If there is no matrix, shapes do not match, or values are not finite.
+
     Examples
     --------
     >>> column_maxima(np.array([[1.0, -2.0]]), np.array([[-3.0, 0.0], [0.0, 1.0]]))
@@ -80,6 +86,7 @@ def column_maxima(*weights: np.ndarray) -> np.ndarray:
     return np.max([np.max(np.abs(weight), axis=0) for weight in weights], axis=0)
 
 
+@checked(gain=array("in"), scales=array("in", positive=True))
 def smooth_gain(gain: np.ndarray, scales: np.ndarray, offset: float = 0.0) -> np.ndarray:
     """Gain or bias of a norm, for an output divided by the scales.
 
@@ -88,12 +95,18 @@ def smooth_gain(gain: np.ndarray, scales: np.ndarray, offset: float = 0.0) -> np
     gain : ndarray, shape (in,)
         Stored gain or bias of the norm.
     scales : ndarray, shape (in,)
+        Above 0.
     offset : float
         Constant that the norm adds to its stored gain (1 for Gemma, whose gain is offset + w). 0 for a bias.
 
     Returns
     -------
     ndarray, shape (in,)
+
+    Raises
+    ------
+    DataError
+        If shapes do not match, values are not finite, or a scale is not above 0.
 
     Examples
     --------
@@ -103,7 +116,7 @@ def smooth_gain(gain: np.ndarray, scales: np.ndarray, offset: float = 0.0) -> np
     return (gain + gain.dtype.type(offset)) / scales - gain.dtype.type(offset)
 
 
-@checked(weight=array("out", "in", finite=False), scales=array("in", finite=False))
+@checked(weight=matrix("out", "in"), scales=array("in", positive=True))
 def smooth_weight(weight: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """Weight of a linear layer whose input features are divided by the scales.
 
@@ -111,6 +124,7 @@ def smooth_weight(weight: np.ndarray, scales: np.ndarray) -> np.ndarray:
     ----------
     weight : ndarray, shape (out, in)
     scales : ndarray, shape (in,)
+        Above 0.
 
     Returns
     -------
@@ -119,7 +133,7 @@ def smooth_weight(weight: np.ndarray, scales: np.ndarray) -> np.ndarray:
     Raises
     ------
     DataError
-        If shapes do not match.
+        If shapes do not match, values are not finite, or a scale is not above 0.
 
     Examples
     --------

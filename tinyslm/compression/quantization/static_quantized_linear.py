@@ -12,7 +12,7 @@ import numpy as np
 from tinyslm.autodiff import differentiable
 from tinyslm.compression.quantization.affine import affine_parameters, encode, quantize
 from tinyslm.compression.quantization.integer_matmul import integer_matmul
-from tinyslm.compression.quantization.quantized_linear import CodesLinear, output_and_vjp
+from tinyslm.compression.quantization.quantized_linear import CodesLinear, output_and_vjp, require_product_inputs
 from tinyslm.modules import LinearLayer
 from tinyslm.tree import Array, constant
 
@@ -48,6 +48,12 @@ def static_linear(
         dtype of x. Only x and the bias have gradients. The vjp treats rounding as the identity (straight-through
         estimator); clipped inputs have gradient 0.
 
+    Raises
+    ------
+    DataError
+        If x, scale or bias is not float32 or float64, x is not finite, `input_scale` is not above 0, or there are 0
+        inputs.
+
     References
     ----------
     Jacob et al. 2018 (arXiv 1712.05877), eq. 7 and 8.
@@ -58,6 +64,7 @@ def static_linear(
     >>> static_linear(np.array([[1.0, 9.0]]), codes, np.array([[0.01]]), correction, np.array(0.05), np.array(0))
     array([[5.334]])
     """
+    require_product_inputs(x, scale, bias)
     inputs = x.reshape(-1, x.shape[-1])  # (N, in)
     input_codes = encode(inputs, input_scale, input_zero_point, symmetric=False)
     y = (integer_matmul(input_codes, codes) - correction).astype(x.dtype)  # (N, out), exact before the conversion
