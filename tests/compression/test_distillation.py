@@ -363,3 +363,32 @@ def test_positions_are_selected_in_order_and_restored_to_their_places():
     pairs = masked_positions.unmasked_pairs([[1, 0, -2]])
     assert pairs.shape == (1, 1, 3, 3) and pairs.dtype == bool
     assert pairs[0, 0].astype(int).tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 1]]
+
+
+def convert(x, kind):
+    """The array as a list, in whole numbers, or as complex numbers."""
+    return x.tolist() if kind is list else x.astype(kind)
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_lists_and_whole_numbers_are_accepted_and_complex_numbers_are_not(name):
+    """Of the student and of the teacher, with the result of the same numbers in float64."""
+    whole = [np.round(x) for x in drawn_inputs(name, np.random.default_rng(15))]
+    expected = ALL[name](*whole)
+    for who in (0, 1):
+        for kind in (list, np.int64, np.int8):
+            inputs = [convert(x, kind) if i == who else x for i, x in enumerate(whole)]
+            found = ALL[name](*inputs)
+            assert found == expected and found.dtype == np.float64
+        inputs = [convert(x, complex) if i == who else x for i, x in enumerate(whole)]
+        with pytest.raises(DataError, match="has dtype complex128, expected real numbers"):
+            ALL[name](*inputs)
+
+
+def test_log_probabilities_of_targets_may_be_a_list():
+    student = np.array([[0.5, 1.5, -1.0]])
+    tokens, log_probabilities = top_k_targets(2 * student, 2)
+    expected = top_k_target_loss(student, tokens, log_probabilities)
+    assert top_k_target_loss(student.tolist(), tokens, log_probabilities.tolist()) == expected
+    with pytest.raises(DataError, match="log_probabilities has dtype complex128"):
+        top_k_target_loss(student, tokens, log_probabilities * 1j)

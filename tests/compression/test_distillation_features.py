@@ -250,3 +250,12 @@ def test_masks_of_pairs_are_broadcast(rng, shape):
         for loss in (attention_transfer_loss, attention_relation_loss):
             with pytest.raises(DataError, match="does not broadcast to the scores'"):
                 loss(student, teacher, mask=np.ones(wrong))
+
+
+def test_rows_of_very_different_lengths_in_one_array():
+    """Each row is divided by its own largest entry before its squares are added."""
+    student = np.array([[3e-30, 4e-30], [3e30, 4e30], [0, 0], [3, -4]], np.float32)
+    teacher = np.array([[1, 0], [0, 1], [1, 1], [2, 0]], np.float32)
+    expected = np.mean([1 - 0.6, 1 - 0.8, 1, 1 - 0.6])
+    assert cosine_loss(student, teacher) == pytest.approx(expected, rel=1e-5)
+    assert cosine_loss(teacher, student) == pytest.approx(expected, rel=1e-5)

@@ -281,3 +281,34 @@ def test_sizes_of_groups_and_blocks_at_both_ends():
         hessian[3, 4] = bad
         with pytest.raises(DataError, match="hessian must be finite"):
             gptq(weight, hessian)
+
+
+@given(generators(), st.sampled_from([np.float32, np.float64]), st.booleans())
+def test_equal_diagonals_keep_the_order_of_many_columns(rng, dtype, symmetric):
+    """More columns than an insertion sort handles; ranges and codes are in the dtype of the weight."""
+    inputs = rng.standard_normal((90, 40))
+    hessian = inputs.T @ inputs
+    hessian /= np.sqrt(np.outer(np.diag(hessian), np.diag(hessian)))
+    np.fill_diagonal(hessian, 1)
+    weight = rng.standard_normal((3, 40)).astype(dtype)
+    first, second = (gptq(weight, hessian, symmetric=symmetric, act_order=order) for order in (True, False))
+    np.testing.assert_array_equal(first.codes, second.codes, strict=True)
+    plain = quantize(weight, bits=4, axis=0, symmetric=symmetric)
+    for found in (first, second):
+        np.testing.assert_array_equal(found.scale, plain.scale, strict=True)
+        np.testing.assert_array_equal(found.zero_point, plain.zero_point, strict=True)
+    moving = gptq(weight, hessian, symmetric=symmetric, group_size=8)
+    assert moving.scale.dtype == dtype and moving.scale.shape == (3, 5)
+
+
+def test_lists_are_accepted_and_a_larger_hessian_or_no_block_is_not():
+    weight, hessian = draw(np.random.default_rng(8))
+    expected = gptq(weight, hessian)
+    for arguments in ((weight.tolist(), hessian), (weight, hessian.tolist())):
+        np.testing.assert_array_equal(gptq(*arguments).codes, expected.codes)
+    larger = np.eye(IN + 1)
+    with pytest.raises(DataError, match=r"hessian must have shape \(12, 12\), found \(13, 13\)"):
+        gptq(weight, larger)
+    for block_size in (0, -3, 3.0):
+        with pytest.raises(ConfigError, match="block_size must be a whole number"):
+            gptq(weight, hessian, group_size=3, block_size=block_size)

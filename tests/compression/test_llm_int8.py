@@ -197,3 +197,11 @@ def test_bits_of_dense_weights_and_gradients_of_stored_columns(dtype):
     dx, *others = outlier_linear.with_vjp(x, *arguments)[1](dy)
     np.testing.assert_allclose(dx, dy @ expected, rtol=1e-5, atol=1e-5)
     assert others == [None] * 5
+
+
+def test_small_inputs_are_rounded_also_where_the_threshold_is_below_one():
+    weight, x = np.array([[1.0, -0.5, 0.25]]), np.array([[0.4, 0.1234, -0.3]])
+    layer = OutlierLinear.from_linear(Linear(weight), np.zeros(3), threshold=0.5)
+    expected = quantize_tokens(x).dequantize() @ quantize(weight, axis=0).dequantize().T
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-12)
+    assert np.all(np.abs(layer(x) - x @ quantize(weight, axis=0).dequantize().T) > 1e-6)

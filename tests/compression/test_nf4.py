@@ -200,3 +200,18 @@ def test_scales_that_cannot_be_quantized_are_refused():
         with pytest.raises(ConfigError, match="block must be a whole number from 1"):
             double_quantize(np.ones(3), block)
     assert double_quantize(np.array(2.0), 1).dequantize() == 2 and double_quantize(np.ones(2), 1).mean == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS)
+def test_middles_between_levels_are_rounded_to_the_dtype_of_the_numbers(levels, dtype):
+    """A number exactly at a rounded middle goes to the upper level, and the number just below it to the lower one."""
+    middles = ((levels[1:] + levels[:-1]) / 2).astype(dtype)
+    for x, shift in ((middles, 1), (np.nextafter(middles, dtype(-1)), 0)):
+        found = quantize_to_levels(np.append(x, dtype(1)), levels, len(levels))
+        assert found.codes[:-1].tolist() == (np.arange(len(levels) - 1) + shift).tolist()
+
+
+def test_integer_levels_are_sevenths():
+    np.testing.assert_array_equal(integer4_levels() * 7, np.arange(-7, 8))
+    np.testing.assert_allclose(normal_float4_levels(), PUBLISHED, atol=1e-7)

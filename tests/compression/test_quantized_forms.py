@@ -30,7 +30,7 @@ from tinyslm.modules import Embedding, Linear
 
 SHAPE = (5, 6)
 FLOATING = np.floating
-PARTS = ({"axis": 0}, {}, {"group_size": 2}, {"group_size": 6})  # that share a scale
+PARTS = ({"axis": 0}, {}, {"group_size": 2}, {"group_size": 3}, {"group_size": 6})  # that share a scale
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 BIAS = {"bias": (FLOATING, (5,))}
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.strategies import generators
 from tinyslm.compression.quantization import (
     QuantizedArray,
+    encode,
     integer_linear,
     outlier_linear,
     quantize,
@@ -140,3 +141,32 @@ def test_a_tile_has_as_many_rows_as_fit_in_a_mebibyte(dtype):
         np.testing.assert_array_equal(tile[:, :2], 1.0 - np.repeat(zero_point[part], 2, axis=1))
         starts.append(part.start)
     assert starts == list(range(0, 1000, rows))
+
+
+@DTYPES
+@pytest.mark.parametrize("other", [np.float32, np.float64])
+def test_scales_are_rounded_to_the_dtype_of_the_inputs(dtype, other):
+    """To the last bit: the integer product times the scale of the inputs times the scale of the weights."""
+    rng = np.random.default_rng(6)
+    x, codes = rng.standard_normal((4, 6)).astype(dtype), rng.integers(-127, 128, SHAPE).astype(np.int8)
+    scale, bias = rng.uniform(0.5, 2, (5, 1)).astype(other), rng.standard_normal(5).astype(other)
+    row = scale.reshape(1, -1).astype(dtype)
+    tokens = quantize(x, axis=0)
+    product = (tokens.codes.astype(int) @ codes.T.astype(int)).astype(dtype) * tokens.scale
+    np.testing.assert_array_equal(integer_linear(x, codes, scale), product * row, strict=True)
+    step, zero_point = other(0.03), np.int32(5)
+    input_codes = encode(x, step, zero_point, symmetric=False).astype(int)
+    fixed = ((input_codes - 5) @ codes.T.astype(int)).astype(dtype) * (step * scale).reshape(1, -1).astype(dtype)
+    correction = (5 * codes.astype(int).sum(axis=1)).astype(np.int32)
+    arguments = (codes, scale, correction, step, zero_point)
+    np.testing.assert_array_equal(static_linear(x, *arguments), fixed, strict=True)
+    np.testing.assert_array_equal(static_linear(x, *arguments, bias), (fixed + bias).astype(dtype), strict=True)
+    columns, kept = np.array([1, 4]), rng.standard_normal((5, 2)).astype(other)
+    inside = np.isin(np.arange(6), columns)
+    codes[:, columns] = 0
+    rest = quantize(np.where(inside, dtype(0), x), axis=0)
+    product = (rest.codes.astype(int) @ codes.T.astype(int)).astype(dtype) * rest.scale * row
+    expected = product + x[:, columns] @ kept.T.astype(dtype)
+    np.testing.assert_array_equal(outlier_linear(x, codes, scale, columns, kept), expected, strict=True)
+    whole = weight_only_linear(x, codes, scale)
+    np.testing.assert_array_equal(whole, weight_only_linear(x, codes, np.ones((5, 1), other)) * row, strict=True)

@@ -288,3 +288,48 @@ def test_arrays_without_a_range_are_refused(function):
     for bits in (1, 9, 4.0):
         with pytest.raises(ConfigError, match="bits must be a whole number from 2 to 8"):
             entropy_threshold(np.ones(3), bits)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5])
+def test_thresholds_of_many_draws_are_the_best(bits, monkeypatch):
+    monkeypatch.setattr(ranges, "BINS", 40)
+    for seed in range(20):
+        x = np.random.default_rng(seed).standard_normal(200) ** 3
+        largest, levels = np.max(np.abs(x)), 2 ** (bits - 1)
+        counts = np.histogram(np.abs(x) / largest, 40, (0, 1))[0].tolist()
+        divergences = {i: plain_divergence(counts, i, levels) for i in range(levels, 41)}
+        chosen = round(entropy_threshold(x, bits) / largest * 40)
+        assert divergences[chosen] == pytest.approx(min(divergences.values()), rel=1e-9)
+
+
+def test_thresholds_of_zeros_and_of_one_number():
+    for zeros in (np.zeros(3), np.zeros(1, np.float32)):
+        threshold = entropy_threshold(zeros)
+        assert threshold == 0 and type(threshold) is float
+    for size in (1.0, 2.0, 1e-30):
+        assert entropy_threshold(np.array([0.0, -size, size])) == size
+        assert choose_range(np.array([size, size]), "entropy", symmetric=False) == (0, size)
+
+
+@given(generators(), floats, st.booleans(), st.integers(2, 8))
+def test_errors_of_rounding_are_those_of_numbers_in_the_dtype_of_the_array(rng, dtype, symmetric, bits):
+    """Squared and averaged in float64."""
+    x = (rng.standard_normal(50) + 1).astype(dtype)
+    lowest, highest = dtype(-0.5), dtype(1.5)
+    found = ranges._rounding_error(x, lowest, highest, bits, symmetric)
+    scale, zero_point = affine_parameters(lowest, highest, bits=bits, symmetric=symmetric)
+    codes = encode(x, scale, zero_point, bits=bits, symmetric=symmetric)
+    rounded = scale * (codes.astype(dtype) - dtype(zero_point))
+    assert found == np.mean((x - rounded).astype(np.float64) ** 2) and found.dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_ranges_are_tried_in_the_dtype_of_the_array(dtype, monkeypatch):
+    found = []
+    plain = ranges._rounding_error
+    monkeypatch.setattr(ranges, "_rounding_error", lambda *all: (found.append(all[1:]), plain(*all))[1])
+    choose_range(np.array([-1, 0.3, 2], dtype), "mean_square_error", bits=3, symmetric=False)
+    assert len(found) == 50 and {end.dtype for ends in found for end in ends[:2]} == {np.dtype(dtype)}
+    assert {ends[2:] for ends in found} == {(3, False)}
+    np.testing.assert_array_equal([ends[0] for ends in found], -CLIP_RATIOS.astype(dtype))
+    np.testing.assert_array_equal([ends[1] for ends in found], 2 * CLIP_RATIOS.astype(dtype))

@@ -191,3 +191,20 @@ def test_each_array_must_be_int32_of_a_fitting_shape():
     for bits in (1, 9):
         with pytest.raises(ConfigError, match="bits"):
             requantize(accumulator, multiplier, shift, bits=bits)
+
+
+def test_products_next_to_a_half():
+    """The quotient of a product by 2^31, one below, at and one above every half, for both signs."""
+    x = [sign * (2**30 + distance) for sign in (1, -1) for distance in (-2, -1, 0, 1, 2)]
+    for multiplier in (1, -1):
+        exact = [floor(Fraction(each * multiplier, 2**31) + Fraction(1, 2)) for each in x]
+        found = rounding_doubling_high_multiply(*int32(x, [multiplier] * len(x)))
+        assert found.tolist() == exact and found.dtype == np.int32
+
+
+def test_numbers_that_are_no_arrays_of_int32_are_refused():
+    accumulator, multiplier, shift = int32([[4, 8]], 2**30, 0)
+    assert requantize(accumulator, multiplier, shift).tolist() == [[2, 4]]
+    for wrong in ([[[4, 8]], multiplier, shift], [accumulator, 2**30, shift], [accumulator, multiplier, 0]):
+        with pytest.raises(DataError, match=r"integers must be int32, found .*int64"):
+            requantize(*wrong)

@@ -146,7 +146,7 @@ def test_the_longest_sum_depends_on_the_kinds_of_codes(x_type, w_type, longest):
 
 
 @pytest.mark.ungraded
-@given(generators(), st.sampled_from([np.int8, np.int16, np.int64, np.uint8]))
+@given(generators(), st.sampled_from([np.int8, np.int16, np.int64, np.uint8, np.uint64]))
 def test_zero_points_of_any_integer_type_give_the_same_int32(rng, dtype):
     """Also one per row, with the extreme codes, and without a change of the arguments."""
     x, w = draw_codes(rng, 3, 9), draw_codes(rng, 4, 9)

@@ -19,6 +19,11 @@ from tinyslm.errors import ConfigError
         ("spread", 4, 12, (0, 3, 7, 11)),
         ("spread", 3, 6, (0, 2, 5)),
         ("spread", 1, 2, (0,)),
+        ("spread", 2, 5, (0, 4)),
+        ("spread", 1, 5, (0,)),
+        ("top", 1, 5, (4,)),
+        ("uniform", 2, 5, (1, 4)),
+        ("bottom", 5, 5, (0, 1, 2, 3, 4)),
     ],
 )
 def test_layer_maps_are_those_of_the_literature(strategy, student_layers, teacher_layers, expected):

@@ -1,5 +1,7 @@
 """Affine quantization: rounding bounds, exact zeros, ranges, invariances."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -351,3 +353,23 @@ def test_axes_and_groups_at_both_ends_of_what_is_possible():
         quantize(np.zeros((2, 0)), group_size=2)
     with pytest.raises(ConfigError, match="axis or group_size, not both"):
         quantize(x, axis=0, group_size=4)
+
+
+@pytest.mark.ungraded
+def test_lists_and_numbers_are_accepted_and_whole_numbers_named():
+    q = quantize([[1.0, -2.0], [0.5, 0.25]], bits=4, axis=0)
+    assert q.codes.tolist() == [[4, -7], [7, 4]]
+    for ends in ((-1.0, 1.0), (np.array(-1.0), 1.0), (-1.0, np.array(1.0))):
+        scale, zero_point = affine_parameters(*ends, bits=4)
+        assert scale == 1 / 7 and zero_point == 0 and scale.dtype == np.float64
+    with pytest.raises(DataError, match=r"to quantize,? x,? .*float32 or float64, found int64"):
+        quantize([[1, 2]])
+
+
+@pytest.mark.ungraded
+def test_codes_beyond_the_range_of_floats_come_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        codes = encode(np.array([1e308, -1e308], np.float64), np.array(1e-3), np.array(0))
+        assert codes.tolist() == [127, -127]
+        assert encode(np.array([3e38], np.float32), np.array(1e-3, np.float32), np.array(0)).tolist() == [127]
