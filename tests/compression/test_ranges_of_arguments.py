@@ -421,6 +421,7 @@ NAMED = [  # (a call, the beginning of its message): the argument is that of the
     (lambda: whitened_svd(WEIGHT[0], GRAM, 1), "weight must be a matrix"),
     (lambda: svd_components(WEIGHT[0]), "weight must be a matrix"),
     (lambda: truncated_svd(WEIGHT, 5), r"rank of a matrix \(4, 6\) must be a whole number from 1 to 4, found 5"),
+    (lambda: truncated_svd(WEIGHT.T, 5), r"rank of a matrix \(6, 4\) must be a whole number from 1 to 4, found 5"),
     (lambda: factorized_parameters((6, 4), 5), r"rank of a matrix \(6, 4\) must be a whole number from 1 to 4"),
     (lambda: wanda_scores(WEIGHT, NORMS[:4]), r"feature_norms must have shape \(6,\)"),
     (lambda: wanda_mask(WEIGHT[0], NORMS, 0.5), "weight must be a matrix"),
