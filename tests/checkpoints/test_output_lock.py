@@ -13,7 +13,14 @@ import pytest
 
 from tests.checkpoints.models import assert_same_model, small_model
 from tinyslm import load, save
-from tinyslm.checkpoints import atomic_file, file_lock, output_lock, remove_directory, remove_leftovers
+from tinyslm.checkpoints import (
+    atomic_file,
+    check_new_directory,
+    file_lock,
+    output_lock,
+    remove_directory,
+    remove_leftovers,
+)
 from tinyslm.checkpoints.file_lock import LockHeld, lock_file
 from tinyslm.checkpoints.output_lock import _lock_path
 from tinyslm.errors import Error
@@ -70,6 +77,7 @@ def test_a_killed_owner_blocks_nobody(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert names(tmp_path) == [".out.lock"]
+        (tmp_path / ".out.lock").write_text("1" * 50)  # longer than the next content
         with output_lock(tmp_path / "out"):
             assert (tmp_path / ".out.lock").read_text() == str(os.getpid())
         assert names(tmp_path) == []
@@ -155,6 +163,11 @@ def test_a_parent_that_cannot_be_written_is_named(tmp_path, monkeypatch):
         pass
 
 
+def test_the_root_directory_is_not_new():
+    with pytest.raises(Error, match=r"exists already|is not a writable directory"):
+        check_new_directory(Path("/").resolve())
+
+
 def without_locks(descriptor, operation):
     raise OSError(errno.ENOLCK, "No locks available")
 
@@ -186,12 +199,21 @@ def test_another_error_of_locking_is_reported(tmp_path, monkeypatch):
 
 
 @POSIX
-def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path):
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path, monkeypatch, flag):
+    """Windows does not have the flag."""
+    if not flag:
+        monkeypatch.delattr(os, "O_NOFOLLOW")
     (tmp_path / "precious").write_text("mine")
     (tmp_path / ".out.lock").symlink_to("precious")
     with pytest.raises(Error, match=r"\.out\.lock"), output_lock(tmp_path / "out"):
         pass
     assert (tmp_path / "precious").read_text() == "mine"
+    if flag:
+        (tmp_path / "precious").unlink()
+        with pytest.raises(Error, match=r"\.out\.lock"), output_lock(tmp_path / "out"):
+            pass
+        assert names(tmp_path) == [".out.lock"]
 
 
 @POSIX

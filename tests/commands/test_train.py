@@ -360,6 +360,9 @@ def test_damaged_options_are_refused_with_file_and_key(unfinished, capsys, name)
     ("option", "value", "message"),
     [
         ("text", ["ghost\n.txt"], "ghost\\n.txt: cannot be read"),
+        ("text", [""], "training.json: options: text is [''], expected a value of --text"),
+        ("text", ["a\0"], "training.json: options: text is ['a\\x00'], expected a value of --text"),
+        ("text", ["\ud800"], "training.json: options: text is ['\\ud800'], expected a value of --text"),
         ("vocabulary", 279, "training.json: options: vocabulary is 279, expected 280 to 1000000"),
         ("vocabulary", 2_000_000, "training.json: options: vocabulary is 2000000, expected 280 to 1000000"),
         ("shape", "small", "expected float32[280, 128]; the file is from another run"),

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # of file systems without locks
+MOST_ATTEMPTS = 100  # to open and lock a file that other owners remove in between
 LOCKED_BYTE = 1000  # on Windows, where others cannot read a locked byte; the process id is before it
 
 
@@ -39,7 +40,7 @@ def lock_file(path: str | Path) -> Iterator[bool]:
 def _open_locked(path):
     """(descriptor, whether the file system has locks) of the locked file that has this path."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    while True:
+    for _ in range(MOST_ATTEMPTS):
         descriptor = os.open(path, flags, 0o666)
         try:
             locked = _lock(descriptor)
@@ -49,6 +50,7 @@ def _open_locked(path):
             os.close(descriptor)
             raise
         os.close(descriptor)  # the last owner removed the file before it could be locked
+    raise OSError(errno.EAGAIN, "the lock file is a link, or other processes remove it again and again")
 
 
 def _lock(descriptor):
