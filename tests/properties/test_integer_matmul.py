@@ -1,5 +1,7 @@
 """Exact products of codes: equal to the definition in integer arithmetic, also for the largest sums."""
 
+import importlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -175,3 +177,19 @@ def test_zero_points_that_are_no_integers_are_refused():
 def test_the_definition_sums_in_64_bits():
     x = np.full((1, 2), 127, np.int8)
     np.testing.assert_array_equal(integer_matmul_definition(x, x), np.array([[32258]], np.int32), strict=True)
+
+
+@pytest.mark.ungraded
+def test_a_share_of_the_rows_is_computed_without_touching_the_others(monkeypatch):
+    """Threads compute shares at the same time, so none may write outside of its own."""
+    rng = np.random.default_rng(1)
+    x, w = draw_codes(rng, 3, 1500), draw_codes(rng, 7, 1500)
+    module = importlib.import_module("tinyslm.compression.quantization.integer_matmul")  # it has a function of its name
+    monkeypatch.setattr(module, "ROWS", 2)
+    monkeypatch.setattr(module, "map_shares", lambda function, count, work: function(slice(1, 4)))
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "empty", lambda shape, dtype: np.full(shape, 77, dtype))
+        found = module.integer_matmul(x, w)
+    expected = np.full((3, 7), 77, np.int32)
+    expected[:, 1:4] = integer_matmul_definition(x, w[1:4])
+    np.testing.assert_array_equal(found, expected)
