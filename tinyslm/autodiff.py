@@ -109,9 +109,12 @@ def differentiable(function: Callable) -> Operation:
 
     @functools.wraps(function)
     def operation(*inputs: Any, **settings: Any) -> Any:
-        if Traced not in map(type, inputs):
+        for x in inputs:
+            if type(x) is Traced:
+                tape = x.tape
+                break
+        else:  # arrays only
             return function(*inputs, **settings)[0]
-        tape = next(x.tape for x in inputs if isinstance(x, Traced))
         output, vjp = function(*[value_of(x) for x in inputs], **settings)
         traced = Traced(output, tape)
         tape.append((traced, inputs, vjp))

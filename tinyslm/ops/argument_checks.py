@@ -5,7 +5,7 @@ The policy for numbers in arrays is in `tinyslm.errors`.
 
 import numpy as np
 
-from tinyslm.errors import ConfigError, DataError
+from tinyslm.errors import ConfigError, DataError, NumericOverflow
 from tinyslm.tree import Array
 
 FLOATING = (np.dtype(np.float32), np.dtype(np.float64))
@@ -19,6 +19,11 @@ def require_floating(**arrays: Array | None):
     for name, array in arrays.items():
         if array is not None and array.dtype not in FLOATING:
             raise DataError(f"{name} has dtype {array.dtype}, expected float32 or float64")
+
+
+def has_zero(array: Array) -> bool:
+    """Whether an entry of the array is 0. The truth value of a single number is faster than a count."""
+    return not array if array.size == 1 else bool(np.count_nonzero(array) < array.size)
 
 
 def require_integers(name: str, array: Array):
@@ -57,11 +62,11 @@ def require_attention_arrays(query, key, value=None, position_bias=None, softcap
 
 
 def require_maskable(scores: Array):
-    """Raise DataError if the sum of the squared scores overflows: a masked key could have the largest score.
+    """Raise NumericOverflow if the sum of the squared scores overflows: a masked key could have the largest score.
 
     Masks add half of the lowest number of the dtype. That excludes a key only if all scores are much smaller. nan
     passes: the probabilities are nan then.
     """
     flat = scores.reshape(-1)
     if np.dot(flat, flat) == np.inf:
-        raise DataError(f"attention scores overflow {scores.dtype}: scale queries or keys down, or use float64")
+        raise NumericOverflow(f"attention scores overflow {scores.dtype}: scale queries or keys down, or use float64")

@@ -51,9 +51,10 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """
     if x.dtype not in FLOATING or weight.dtype not in FLOATING:
         require_floating(x=x, weight=weight)
-    if not x.shape[-1]:
+    inputs = x.shape[-1]
+    if not inputs:
         raise DataError(f"x must have at least one input per row, found shape {x.shape}")
-    rows = x.reshape(-1, x.shape[-1])  # (N, in)
+    rows = x.reshape(-1, inputs)  # (N, in)
     y = rows_times_weight(rows, weight)  # (N, out)
     if bias is not None:
         if bias.dtype not in FLOATING:

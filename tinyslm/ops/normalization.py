@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from tinyslm.autodiff import differentiable
-from tinyslm.errors import ConfigError, DataError
-from tinyslm.ops.argument_checks import FLOATING, require_floating
+from tinyslm.errors import ConfigError, NumericOverflow
+from tinyslm.ops.argument_checks import FLOATING, has_zero, require_floating
 from tinyslm.tree import Array
 
 
@@ -33,7 +33,9 @@ def rms_norm(x: Array, weight: Array, eps: float = 1e-6, offset: float = 0.0) ->
     Raises
     ------
     DataError
-        If an array is not float32 or float64, or the mean square overflows: all outputs would be 0.
+        If an array is not float32 or float64.
+    NumericOverflow
+        If the mean square overflows: all outputs would be 0.
     ConfigError
         If `eps` is negative or not finite.
 
@@ -52,8 +54,8 @@ def rms_norm(x: Array, weight: Array, eps: float = 1e-6, offset: float = 0.0) ->
         raise ConfigError(f"eps must be a number of at least 0, found {eps!r}")
     mean_square = np.vecdot(x, x)[..., None] / x.shape[-1]  # (..., 1)
     inverse_rms = 1 / np.sqrt(mean_square + eps)  # (..., 1)
-    if np.count_nonzero(inverse_rms) < inverse_rms.size:  # 1 / infinity
-        raise DataError(f"the mean square of x overflows {x.dtype}: scale x down, or use float64")
+    if has_zero(inverse_rms):  # 1 / infinity
+        raise NumericOverflow(f"the mean square of x overflows {x.dtype}: scale x down, or use float64")
     normalized = x * inverse_rms  # (..., C)
     gain = weight + offset if offset else weight  # (C,)
 
@@ -91,7 +93,7 @@ def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 
 
     Raises
     ------
-    DataError, ConfigError
+    DataError, NumericOverflow, ConfigError
         As in `rms_norm`.
 
     References
