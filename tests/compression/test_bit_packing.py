@@ -113,3 +113,10 @@ def test_codes_are_an_array_of_int8_with_an_axis():
     for wrong in (np.int8(3), np.zeros(2, np.uint8), np.zeros(2, np.int16), [1, 2]):
         with pytest.raises(DataError, match="codes must be an array of int8 with at least one axis"):
             pack_codes(wrong, 4)
+
+
+def test_the_number_of_bits_is_checked_before_the_arrays():
+    with pytest.raises(ConfigError, match="bits"):
+        unpack_codes(np.zeros(3), 9, 3)
+    with pytest.raises(ConfigError, match="bits"):
+        pack_codes(np.zeros(3), 9)

@@ -259,3 +259,10 @@ def test_rows_of_very_different_lengths_in_one_array():
     expected = np.mean([1 - 0.6, 1 - 0.8, 1, 1 - 0.6])
     assert cosine_loss(student, teacher) == pytest.approx(expected, rel=1e-5)
     assert cosine_loss(teacher, student) == pytest.approx(expected, rel=1e-5)
+
+
+def test_values_without_a_number_are_refused_on_either_side():
+    values, empty = np.ones((2, 3, 4, 5)), np.ones((2, 3, 4, 0))
+    for arguments in ((values, empty), (empty, values), (empty, empty)):
+        with pytest.raises(DataError):
+            value_relation_loss(*arguments)

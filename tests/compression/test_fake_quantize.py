@@ -223,3 +223,13 @@ def test_a_layer_rounds_with_its_own_number_of_bits(bits, dynamic_activations):
     x = rng.standard_normal((3, 12))
     rounded = quantize_tokens(x).dequantize() if dynamic_activations else x
     np.testing.assert_array_equal(layer(x), Linear(expected, layer.bias)(rounded))
+
+
+def test_tokens_need_an_input_and_rows_are_optional():
+    for shape in ((2, 0), (0,), (2, 3, 0)):
+        with pytest.raises(DataError, match="x"):
+            fake_quantize_tokens(np.zeros(shape))
+    for shape in ((0, 3), (2, 0, 3)):
+        assert fake_quantize_tokens(np.zeros(shape)).shape == shape
+    token = np.array([127.0, 3.4, -0.4])
+    assert fake_quantize_tokens(token).tolist() == [127, 3, 0]

@@ -205,3 +205,10 @@ def test_small_inputs_are_rounded_also_where_the_threshold_is_below_one():
     expected = quantize_tokens(x).dequantize() @ quantize(weight, axis=0).dequantize().T
     np.testing.assert_allclose(layer(x), expected, rtol=1e-12)
     assert np.all(np.abs(layer(x) - x @ quantize(weight, axis=0).dequantize().T) > 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float16, bool])
+def test_stored_columns_are_float32_or_float64(dtype):
+    codes, columns = np.ones((5, 3), np.int8), np.array([1])
+    with pytest.raises(DataError, match=f"outlier_weight has dtype {np.dtype(dtype)}"):
+        outlier_linear(np.ones((2, 3)), codes, np.ones((5, 1)), columns, np.ones((5, 1), dtype))

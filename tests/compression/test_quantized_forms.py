@@ -89,6 +89,8 @@ def test_settings_of_packed_layers_that_are_refused():
     for bits in (1, 9, 4.0, True):
         with pytest.raises(ConfigError, match="bits must be a whole number from 2 to 8"):
             forms(PackedLinear, {"in_features": 6, "bits": bits})
+        with pytest.raises(ConfigError, match="bits must be a whole number from 2 to 8"):  # before any other setting
+            forms(PackedLinear, {"bits": bits})
     dynamic = {"in_features": 6, "dynamic_activations": True}
     for shape in ((), (5, 1), (5, 4)):
         forms(PackedLinear, dynamic, {"scale": np.ones(shape)})

@@ -333,3 +333,16 @@ def test_ranges_are_tried_in_the_dtype_of_the_array(dtype, monkeypatch):
     assert {ends[2:] for ends in found} == {(3, False)}
     np.testing.assert_array_equal([ends[0] for ends in found], -CLIP_RATIOS.astype(dtype))
     np.testing.assert_array_equal([ends[1] for ends in found], 2 * CLIP_RATIOS.astype(dtype))
+
+
+@pytest.mark.parametrize("wrong", [(1.0,), (), (0.0, 1.0, 2.0)])
+def test_a_range_has_two_ends(wrong):
+    for ends in ((wrong, (0.0, 1.0)), ((0.0, 1.0), wrong)):
+        with pytest.raises(DataError):
+            join_ranges(*ends)
+
+
+def test_thresholds_are_edges_of_2048_bins():
+    x = np.append(np.random.default_rng(0).standard_normal(2000), 40.0)
+    edge = entropy_threshold(x) / 40 * 2048
+    assert edge < 1024 and edge == round(edge) and BINS == 2048

@@ -208,3 +208,10 @@ def test_numbers_that_are_no_arrays_of_int32_are_refused():
     for wrong in ([[[4, 8]], multiplier, shift], [accumulator, 2**30, shift], [accumulator, multiplier, 0]):
         with pytest.raises(DataError, match=r"integers must be int32, found .*int64"):
             requantize(*wrong)
+
+
+def test_the_largest_accumulators_do_not_overflow_at_the_zero_point():
+    """The scaled number is next to 2^31, and the zero point is added in 64 bits."""
+    accumulator = np.array([[2**31 - 1, -(2**31)]], np.int32)
+    for zero_point in (-128, 0, 127):
+        assert requantize(accumulator, *fixed_point(1 - 2.0**-40), zero_point).tolist() == [[127, -128]]

@@ -193,3 +193,10 @@ def test_a_share_of_the_rows_is_computed_without_touching_the_others(monkeypatch
     expected = np.full((3, 7), 77, np.int32)
     expected[:, 1:4] = integer_matmul_definition(x, w[1:4])
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.ungraded
+def test_products_with_zero_points_need_matrices_too():
+    for x, w in ((np.ones(3, np.int8), np.ones((2, 3), np.int8)), (np.ones((2, 3), np.int8), np.ones(3, np.int8))):
+        with pytest.raises(DataError, match="needs codes of shapes"):
+            affine_matmul(x, w, np.int32(1), np.int32(1))

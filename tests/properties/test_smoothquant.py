@@ -183,3 +183,16 @@ def test_scales_are_those_of_the_formula_to_the_last_bit(rng, alpha, dtype):
         np.testing.assert_array_equal(smooth_gain(gain, scales, offset), smoothed_gain, strict=True)
     matrix = rng.standard_normal((3, 7)).astype(dtype)
     np.testing.assert_array_equal(smooth_weight(matrix, scales), matrix * scales, strict=True)
+
+
+@pytest.mark.ungraded
+def test_lists_and_whole_numbers_are_accepted():
+    expected = smooth_gain(np.array([1.0, 2.0]), np.array([2.0, 4.0]), 1.0)
+    for gain, scales in (([1.0, 2.0], np.array([2.0, 4.0])), (np.array([1, 2]), [2, 4]), ([1, 2], [2.0, 4.0])):
+        found = smooth_gain(gain, scales, 1.0)
+        np.testing.assert_array_equal(found, expected, strict=True)
+        np.testing.assert_array_equal(
+            smoothing_scales(scales, gain), smoothing_scales(np.array([2.0, 4]), np.array([1.0, 2]))
+        )
+        np.testing.assert_array_equal(smooth_weight([gain], scales), [[2.0, 8.0]])
+    assert column_maxima([[1, -2]], [[-3, 0]]).tolist() == [3, 2]
