@@ -13,9 +13,9 @@ Policy for the arrays of all public functions and layers (`tests/numeric_policy`
   pass them on: the output holds nan or infinity too. Layers that encode their inputs refuse them there. A finite number
   never hides nan. A finite result of infinity is the limit, such as tanh(inf) = 1. An entry that is excluded by a mask,
   or on which no output depends, has no effect.
-- **Overflow.** A result of finite inputs that would not be finite is a DataError in `tinyslm.compression`. Operations
-  and layers return infinity or nan, and raise DataError where a finite number would hide the overflow (normalization,
-  masked attention).
+- **Overflow.** A result of finite inputs that would not be finite is a NumericOverflow, which is a DataError, in
+  `tinyslm.compression`. Operations and layers return infinity or nan, and raise NumericOverflow where a finite number
+  would hide the overflow (normalization, masked attention).
 - **Arrays without entries.** They give an array without entries, or DataError where a result is not defined (a mean, a
   maximum, a product over 0 inputs).
 - **Divisors.** Scales, temperatures and step sizes must be finite and above 0.
@@ -69,4 +69,18 @@ class DataError(Error):
     >>> ops.cross_entropy(np.zeros((2, 5)), np.array([1, 7]))
     Traceback (most recent call last):
     tinyslm.errors.DataError: labels 1 to 7 are not all in 0 to 4 or -100 (ignored)
+    """
+
+
+class NumericOverflow(DataError):
+    """A result or an intermediate number is too large for its dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyslm import ops
+    >>> with np.errstate(over="ignore"):
+    ...     ops.rms_norm(np.full(2, 1e30, np.float32), np.ones(2, np.float32))
+    Traceback (most recent call last):
+    tinyslm.errors.NumericOverflow: the mean square of x overflows float32: scale x down, or use float64
     """

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyslm.errors import ConfigError, DataError
+from tinyslm.errors import ConfigError, DataError, NumericOverflow
 
 
 def checked(**requirements: Callable) -> Callable:
@@ -27,7 +27,7 @@ def checked(**requirements: Callable) -> Callable:
 
     requirements: {argument: check}, in the order of checking. check(name, value, sizes) returns the value for the
     function, or raises. sizes: {name: size} of the axes and integer arguments checked so far; a check adds its own.
-    A result that holds nan or infinity raises DataError.
+    A result that holds nan or infinity raises NumericOverflow.
     """
 
     def decorate(function):
@@ -56,7 +56,7 @@ def checked(**requirements: Callable) -> Callable:
 
 @contextlib.contextmanager
 def overflow_is_an_error(function: str) -> Iterator[None]:
-    """Context that raises DataError where linear algebra refuses an overflowed intermediate array."""
+    """Context that raises NumericOverflow where linear algebra refuses an overflowed intermediate array."""
     try:
         with np.errstate(all="ignore"):
             yield
@@ -67,7 +67,7 @@ def overflow_is_an_error(function: str) -> Iterator[None]:
 
 
 def require_finite_result(function: str, result: Any):
-    """Raise DataError if a floating-point number of the result is not finite. Functions in the result are ignored."""
+    """Raise NumericOverflow if a floating-point number of the result is not finite. Functions in it are ignored."""
     if isinstance(result, dict):
         result = tuple(result.values())
     elif dataclasses.is_dataclass(result):
@@ -80,7 +80,7 @@ def require_finite_result(function: str, result: Any):
 
 
 def _not_finite(function):
-    return DataError(
+    return NumericOverflow(
         f"the result of {function} is not finite: the arrays hold nan or infinity, or numbers that overflow; scale the "
         "arrays down, or use float64"
     )

@@ -18,7 +18,7 @@ from tinyslm.tree import Array
 QUERY_CHUNK = 64  # queries per chunk: enough for fast matrix products, few enough to skip most masked keys
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=16)
 def _chunk_mask(query_start, query_stop, key_start, key_stop, causal, window, dtype):
     """Additive mask of one chunk: (queries, keys), or None if every key is allowed."""
     allowed = allowed_keys(np.arange(query_start, query_stop), np.arange(key_start, key_stop), causal, window)
@@ -26,16 +26,19 @@ def _chunk_mask(query_start, query_stop, key_start, key_stop, causal, window, dt
 
 
 def _masked_softmax_in_place(scores, masks, softcap):
-    """Softmax over the keys, stored in `scores` (B, G, r, t, s); returns tanh(scores / softcap), None without a cap."""
+    """Softmax over the keys, stored in `scores` (B, G, r, t, s); returns tanh(scores / softcap), None without a cap.
+
+    masks: each is None or the additive mask of the last keys.
+    """
     tanh = None
     if softcap is not None:
         tanh = np.tanh(scores / softcap)
         np.multiply(tanh, softcap, out=scores)
-    masks = [mask for mask in masks if mask is not None]
-    if masks:
+    if masks[0] is not None or masks[1] is not None:
         require_maskable(scores)
     for mask in masks:
-        scores += mask
+        if mask is not None:
+            scores[..., -mask.shape[-1] :] += mask
     scores -= scores.max(axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=-1, keepdims=True)
@@ -127,7 +130,10 @@ def chunked_attention(
             scores = (q_rows @ k[:, :, key_start:key_stop].swapaxes(-1, -2)).reshape(B, G, r, t, s)
             if head_bias is not None:
                 scores += head_bias[:, :, start:stop, key_start:key_stop]
-            mask = _chunk_mask(S - T + start, S - T + stop, key_start, key_stop, causal, window, query.dtype)
+            only_causal = causal and (window is None or key_stop <= window)  # allows every key before the chunk
+            masked = t if only_causal else s  # number of keys that the mask covers, the last ones
+            offset = S - T + start - (key_stop - masked)  # of the first query from the first of these keys
+            mask = _chunk_mask(offset, offset + t, 0, masked, causal, window, query.dtype)
             chunk_padding = None if padding is None else padding[..., key_start:key_stop]
             tanh = _masked_softmax_in_place(scores, (mask, chunk_padding), softcap)
             probabilities = scores.reshape(B, G, r * t, s)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tinyslm.errors import ConfigError, DataError
+from tinyslm.errors import ConfigError, NumericOverflow
 from tinyslm.ops.argument_checks import require_floating
 from tinyslm.parallel import map_shares
 from tinyslm.tree import Array
@@ -68,7 +68,7 @@ def adamw_update(
     v = beta2 * second_moment
     v += (1 - beta2) * np.square(gradient)
     if not np.max(v, initial=0) < np.inf:
-        raise DataError("the squared gradient is nan or overflows: clip the gradients, or lower the learning rate")
+        raise NumericOverflow("the squared gradient is nan or overflows: clip gradients, or lower the learning rate")
     denominator = np.sqrt(v / (1 - beta2**step))
     denominator += eps
     updated = parameter * (1 - learning_rate * weight_decay)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tinyslm.autodiff import value_and_grad
-from tinyslm.errors import Error
+from tinyslm.errors import Error, NumericOverflow
 from tinyslm.models import next_token_loss
 from tinyslm.ops import IGNORED
 from tinyslm.parallel import map_in_threads
-from tinyslm.runtime import default_threads, use_threads
+from tinyslm.runtime import default_threads, release_freed_memory, use_threads
 from tinyslm.training.adamw import AdamW, clip_by_global_norm
 from tinyslm.training.schedule import warmup_cosine
 from tinyslm.tree import Array, Module, map_arrays, named_parameters
@@ -132,22 +132,26 @@ def train(
     token_ids, labels: (N, T) rows as `document_rows` makes them. loss_function(model, token_ids, labels) -> mean loss
     per predicted token; count_predicted(token_ids, labels) is the number of predicted tokens. after_step(state) is
     called after every step, for progress, checkpoints and stopping early (by an exception).
-    Raises Error, and leaves the state of the previous step, if gradients are infinite or NaN: the training diverged.
+    Raises Error, and leaves the state of the last complete step, if numbers overflow: the training diverged.
     """
     while state.step < settings.steps:
-        began = time.perf_counter()
-        rows = batch_rows(state.step, len(token_ids), settings)
-        batch = token_ids[rows], labels[rows]
-        loss, gradients = batch_gradients(loss_function, state.model, *batch, settings, count_predicted)
-        norm = clip_by_global_norm(gradients, settings.gradient_limit)
-        if not math.isfinite(norm):
-            raise Error(f"training diverged at step {state.step} (loss {loss:.4g}); use a lower learning rate")
-        rate = warmup_cosine(state.step, settings.steps, settings.warmup_steps, settings.final_rate)
-        with use_threads(settings.threads):
-            state.optimizer.step(gradients, settings.learning_rate * rate)
-        state.losses.append(loss)
-        state.step += 1
-        state.seconds += time.perf_counter() - began
-        if after_step is not None:
-            after_step(state)
+        try:
+            began = time.perf_counter()
+            rows = batch_rows(state.step, len(token_ids), settings)
+            batch = token_ids[rows], labels[rows]
+            loss, gradients = batch_gradients(loss_function, state.model, *batch, settings, count_predicted)
+            norm = clip_by_global_norm(gradients, settings.gradient_limit)
+            if not math.isfinite(norm):
+                raise NumericOverflow(f"loss {loss:.4g}")
+            rate = warmup_cosine(state.step, settings.steps, settings.warmup_steps, settings.final_rate)
+            with use_threads(settings.threads):
+                state.optimizer.step(gradients, settings.learning_rate * rate)
+            state.losses.append(loss)
+            state.step += 1
+            state.seconds += time.perf_counter() - began
+            if after_step is not None:
+                after_step(state)
+        except NumericOverflow as problem:
+            raise Error(f"training diverged at step {state.step} ({problem}); use a lower learning rate") from problem
+    release_freed_memory()
     return state
