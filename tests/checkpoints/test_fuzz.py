@@ -27,6 +27,33 @@ def test_many_damaged_inputs(kind, inputs):
     assert fuzz.run(kind, inputs, seed=2).failures == []
 
 
+def repeated(monkeypatch, read):
+    """The failures of one input of a kind that is read so."""
+
+    def trial(rng, place):
+        yield 0, place, read
+
+    monkeypatch.setitem(fuzz.KINDS, "files", trial)
+    return fuzz.run("files", 1).failures
+
+
+def test_memory_and_time_that_the_second_reading_does_not_take_are_not_those_of_the_input(monkeypatch):
+    """So an input passes or fails alone as after any number of others."""
+    calls = []
+
+    def first_only():
+        calls.append(1)
+        return bytes(2 * fuzz.MEMORY_OF_ANYTHING if len(calls) == 1 else 0)
+
+    assert repeated(monkeypatch, first_only) == []
+    assert len(calls) == 2
+    ((number, problem),) = repeated(monkeypatch, lambda: bytes(2 * fuzz.MEMORY_OF_ANYTHING))
+    assert number == 0 and "bytes of memory for 0" in problem
+    monkeypatch.setattr(fuzz, "MOST_SECONDS", -1)
+    ((number, problem),) = repeated(monkeypatch, lambda: None)
+    assert number == 0 and "took 0.0 s" in problem
+
+
 HEAVY = ["[]", "{}", '{"":0}', '{"":{"":{"":{}}}}', "[" * 500 + "]" * 500, '"\\u0100"', "1e1", '{"a":0,"a":0}']
 
 
