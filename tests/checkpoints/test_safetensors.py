@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import warnings
 
 import numpy as np
 import pytest
@@ -271,6 +272,15 @@ def test_tensors_without_numbers(tmp_path, shape, dtype):
     path.write_bytes(raw_file({"a": entry(dtype, shape, (0, 0))}))
     tensor = read_safetensors(path)["a"]
     assert tensor.shape == tensor.read().shape == tensor.read(np.float64).shape == shape
+
+
+@pytest.mark.parametrize("bits", [0x7FF0000000000001, 0xFFF4000000000000])
+def test_a_signalling_nan_becomes_nan(tmp_path, bits):
+    """Without a warning, which NumPy gives for its conversion to float32."""
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(raw_file({"a": entry("F64", (1,), (0, 8))}, bits.to_bytes(8, "little")))
+    with warnings.catch_warnings(action="error"):
+        assert np.isnan(read_safetensors(path)["a"].read(np.float32)).all()
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):

@@ -27,7 +27,7 @@ def upcast(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
         np.copyto(bits, stored)
         bits <<= 16
     else:
-        with np.errstate(over="ignore"):  # a float64 beyond the range of float32 becomes infinite
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond the range: infinite; a signalling NaN: NaN
             np.copyto(out, stored, casting="same_kind")
     return out
 
