@@ -7,6 +7,7 @@ import numpy as np
 from tinyslm.errors import DataError
 from tinyslm.ops import IGNORED, log_softmax
 from tinyslm.parallel import map_in_threads
+from tinyslm.runtime import release_after_long_pass
 from tinyslm.text.batches import pad_documents, split_long
 from tinyslm.text.loss_estimate import LossEstimate, estimate_loss
 
@@ -41,6 +42,7 @@ def document_nats(model, documents, tokens_per_batch: int = 2048) -> tuple[np.nd
         for (i, piece), value in zip(batch, nats, strict=True):
             totals[i] += value
             tokens[i] += len(piece) - 1
+    release_after_long_pass(len(pieces[-1][1]))  # the logits
     return totals, tokens
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from tinyslm.errors import ConfigError
 from tinyslm.generation.decoding_state import start_decoding
 from tinyslm.generation.sampling import check_sampling, sample
+from tinyslm.runtime import release_after_long_pass
 from tinyslm.tree import Array, Module
 
 
@@ -82,6 +83,7 @@ def generate(
         stream(model, token_ids, max_new_tokens, attention_mask=attention_mask, stop_tokens=stop_tokens, **options)
     )
     steps += steps[-1:] * (max_new_tokens - len(steps))  # all rows stopped early: repeat their stop tokens
+    release_after_long_pass(np.shape(token_ids)[1])  # the cache
     return np.stack(steps, axis=1)
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinyslm import ops
+from tinyslm.autodiff import Traced
+from tinyslm.runtime import release_after_long_pass
 from tinyslm.tree import Array
 
 
@@ -74,6 +76,8 @@ class Context:
             x = block(x, self)
         if self.cache is not None:
             self.cache.advance(x.shape[1])
+        if not isinstance(x, Traced):  # a tape keeps its arrays
+            release_after_long_pass(x.shape[1])
         return x
 
     def observe_hidden_state(self, index: int, x: Array) -> None:
