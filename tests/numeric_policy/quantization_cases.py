@@ -205,7 +205,7 @@ CASES = {
         f"choose_range, {method}": Case(
             quantization.choose_range, lambda rng, method=method: values(rng) | {"method": method}, special=REFUSED
         )
-        for method in ("min_max", "percentile", "mean_square_error", "entropy")
+        for method in ("min_max", "percentile", "mean_square_error")  # "entropy" is entropy_threshold
     },
     "entropy_threshold": Case(quantization.entropy_threshold, values, special=REFUSED, result=np.float64),
     "join_ranges": Case(

@@ -1,6 +1,7 @@
 """The policy for numbers in arrays (`tinyslm.errors`), tested on every public function and every layer."""
 
 import contextlib
+import inspect
 
 import numpy as np
 import pytest
@@ -91,6 +92,18 @@ def test_results_have_the_dtype_of_the_inputs(name, dtype):
     result = case.function(**in_dtype(case.arguments(np.random.default_rng(0)), dtype))
     found = {each.dtype for each in numbers(result) if isinstance(each, np.ndarray | np.floating) and is_real(each)}
     assert found <= {np.dtype(case.result or dtype)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_leaving_a_default_out_is_passing_it(name):
+    case = CASES[name]
+    arguments = case.arguments(np.random.default_rng(0))
+    defaults = {
+        key: parameter.default
+        for key, parameter in inspect.signature(case.function).parameters.items()
+        if parameter.default is not parameter.empty and key not in arguments
+    }
+    assert identical(case.call(arguments | defaults), case.call(arguments))
 
 
 LAYOUTS = {

@@ -61,7 +61,7 @@ def top_k_targets(teacher_logits: np.ndarray, k: int, temperature: float = 1.0) 
     if np.any(np.isinf(teacher_logits)):
         raise DataError("teacher_logits must be finite, found infinity")
     log_probabilities = log_softmax(teacher_logits / teacher_logits.dtype.type(temperature))  # (..., V)
-    if np.any(np.isnan(log_probabilities) & ~np.isnan(teacher_logits).any(axis=-1, keepdims=True)):
+    if not np.all(np.isfinite(log_probabilities) | np.isnan(teacher_logits).any(axis=-1, keepdims=True)):
         raise DataError("teacher_logits / temperature overflow: raise the temperature, or use float64")
     tokens = np.argsort(-log_probabilities, axis=-1, kind="stable")[..., :k]  # (..., k)
     return tokens, np.take_along_axis(log_probabilities, tokens, axis=-1)

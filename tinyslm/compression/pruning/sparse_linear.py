@@ -41,9 +41,11 @@ def csr_linear(x, values, columns, row_starts, bias=None):
     """CSR product y = x W^T + b: row i of W has the values and columns from row_starts[i] to row_starts[i + 1] - 1.
 
     x: (..., in);  values: (n,);  columns: (n,) int32;  row_starts: (out + 1,) int32;  bias: (out,). Raises DataError
-    for integers in place of real numbers.
+    for integers in place of real numbers, and for 0 inputs.
     """
     require_floating(x=x, values=values, bias=bias)
+    if not x.shape[-1]:
+        raise DataError(f"x must have at least one input per row, found shape {x.shape}")
     matrix = csr_matrix(values, columns, row_starts, x.shape[-1])
     y = (matrix @ x.reshape(-1, x.shape[-1]).T).T  # (N, out)
     if bias is not None:
