@@ -132,7 +132,7 @@ def test_a_panic_of_the_library():
 @pytest.mark.parametrize("problem", [KeyboardInterrupt, MemoryError, SystemExit])
 def test_other_exceptions_are_not_those_of_the_library(problem):
     class Interrupted:
-        def encode_batch(self, texts, add_special_tokens):
+        def encode(self, text, add_special_tokens):
             raise problem
 
     with pytest.raises(problem):

@@ -77,10 +77,16 @@ def encode(
     Raises DataError, naming the text, if the tokenizer cannot encode it, if it has no tokens (unless `allow_empty`),
     or if a token id is not below vocab_size.
     """
-    (encoding,) = encode_all(tokenizer, [text], add_special_tokens=add_special_tokens, vocab_size=vocab_size)
-    if not encoding.ids and not allow_empty:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # such as the bytes of a command line in another encoding
+        raise DataError(f"the text {shown(text)} is not UTF-8") from None
+    with _library_errors(f"the tokenizer cannot encode the text {shown(text)}; use another tokenizer.json"):
+        token_ids = tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+    if not token_ids and not allow_empty:
         raise DataError(f"the text {shown(text)} has no tokens")
-    return encoding.ids
+    _check_vocabulary(token_ids, text, vocab_size)
+    return token_ids
 
 
 def encode_all(
@@ -89,21 +95,14 @@ def encode_all(
     """The `tokenizers.Encoding` of each text; an encoding can be without tokens. Raises DataError like `encode`."""
     texts = list(texts)
     try:
-        with _library_errors("the tokenizer cannot encode the texts"):
+        with _library_errors("the tokenizer cannot encode the texts; use another tokenizer.json"):
             encodings = tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens)
     except DataError:
-        for text in texts:  # find the text
-            _check_unicode(text)
-            with _library_errors(f"the tokenizer cannot encode the text {shown(text)}; use another tokenizer.json"):
-                tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        for text in texts:  # find the text, and name it
+            encode(tokenizer, text, add_special_tokens=add_special_tokens, allow_empty=True)
         raise
     for text, encoding in zip(texts, encodings, strict=True):
-        largest = max(encoding.ids, default=0)
-        if vocab_size is not None and largest >= vocab_size:
-            raise DataError(
-                f"token id {largest} of the text {shown(text)} is outside the vocabulary of {vocab_size} (0 to V - 1); "
-                "use the tokenizer.json of this model"
-            )
+        _check_vocabulary(encoding.ids, text, vocab_size)
     return encodings
 
 
@@ -116,11 +115,14 @@ def decode(tokenizer: Any, token_ids: Iterable[int], **options: Any) -> str:
         return tokenizer.decode(list(token_ids), **options)
 
 
-def _check_unicode(text):
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # such as the bytes of a command line in another encoding
-        raise DataError(f"the text {shown(text)} is not UTF-8") from None
+def _check_vocabulary(token_ids, text, vocab_size):
+    """Raise DataError if a model with a vocabulary of `vocab_size` does not have all tokens of the text."""
+    largest = max(token_ids, default=-1)
+    if vocab_size is not None and largest >= vocab_size:
+        raise DataError(
+            f"token id {largest} of the text {shown(text)} is outside the vocabulary of {vocab_size} (0 to V - 1); "
+            "use the tokenizer.json of this model"
+        )
 
 
 @contextmanager
