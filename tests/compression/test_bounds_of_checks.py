@@ -14,6 +14,7 @@ from tinyslm.compression.argument_checks import (
     fraction,
     index_of,
     integer,
+    matrices,
     matrix,
     one_of,
     positive,
@@ -69,6 +70,7 @@ def test_integers_and_booleans_become_float64(dtype):
         np.testing.assert_array_equal(check("x", value), np.array([[0.0, 1], [1, 1]]), strict=True)
     kept = matrix("a", "b", any_dtype=True)("x", value, {})
     assert kept is value
+    np.testing.assert_array_equal(matrix("a", "b", any_dtype=True)("x", [[0, 1]], {}), np.array([[0, 1]]), strict=True)
     assert real("x", [1, 2]).dtype == np.float64
 
 
@@ -111,6 +113,23 @@ def test_one_bad_entry_among_good_ones():
         for value in refused:
             with pytest.raises(DataError, match=f"x {words}"):
                 check("x", value, {})
+
+
+def test_several_matrices_share_their_columns_only():
+    check, sizes = matrices("in"), {"before": 7}
+    given = (np.ones((2, 3)), [[1, 2, 3]], np.ones((4, 3), np.float32))
+    found = check("x", given, sizes)
+    assert type(found) is tuple and sizes == {"before": 7, "in": 3}
+    assert found[0] is given[0] and found[2] is given[2]
+    np.testing.assert_array_equal(found[1], np.array([[1.0, 2, 3]]), strict=True)
+    for nothing in ((), []):
+        with pytest.raises(DataError, match="x: pass at least one weight matrix"):
+            check("x", nothing, {})
+    for wrong in (np.ones((2, 4)), np.ones(3), np.ones((0, 3)), np.array([[1, np.nan, 2]])):
+        with pytest.raises(DataError, match="x must"):
+            check("x", (np.ones((2, 3)), wrong), {})
+    with pytest.raises(DataError, match="x must have shape"):
+        check("x", (np.ones((2, 3)),), {"in": 4})
 
 
 def test_arrays_without_entries():
