@@ -5,9 +5,11 @@
     python -m tests.checkpoints.fuzz --kind configs --inputs 10000 --seed 0          # config.json files
     python -m tests.checkpoints.fuzz --kind tokenizers --inputs 1000 --seed 0        # tokenizer.json files
 
-Input i of a seed is always the same; `--first i --inputs 1` makes it again. For every input: no exception but
-CheckpointError and ConfigError, whose messages name the path and are short; no more memory than the stated multiple of
-the input's size; no more time than MOST_SECONDS; and what is accepted agrees with a second, strict reader.
+Input i of a seed is always the same; `--first i --inputs 1` makes it again, with the same verdict. For every input: no
+exception but CheckpointError and ConfigError (DataError for tokenizers), whose messages name the path and are short; no
+more memory than the stated multiple of the input's size; no more time than MOST_SECONDS. What is accepted is checked:
+tensors agree with a second, strict reader; a model of an accepted config.json computes finite logits; a tokenizer
+encodes and decodes texts, or refuses them with a DataError.
 """
 
 import argparse

@@ -1,10 +1,15 @@
 """A model in outline is the loaded model without its numbers, and of the files nothing but headers is read."""
 
+import json
+import re
+from functools import partial
+
 import numpy as np
 import pytest
 
 from tests.checkpoints.models import ALL_FAMILIES, change_config, change_tensors, small_model
 from tinyslm.checkpoints import load_model, outline_model, save_model, stored_tensors
+from tinyslm.cli import main
 from tinyslm.compression.factorization.low_rank_linear import factorize_linear
 from tinyslm.compression.pruning import MaskedLinear, magnitude_mask
 from tinyslm.errors import CheckpointError, Error
@@ -107,3 +112,23 @@ def test_a_masked_layer_of_the_wrong_shape(tmp_path, name, shape):
         ) as error:
             read(tmp_path / "model")
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["model.embed_tokens.weight", "lm_head.weight", "model.layers.1.mlp.up_proj.weight"])
+@pytest.mark.parametrize("shape", [(4, 0), (2**40, 0), (0, 24), (0,)])
+def test_a_tensor_without_numbers(tmp_path, capsys, name, shape):
+    """Of any number of rows: refused at once, in one line, wherever the directory is read."""
+    path = tmp_path / "model"
+    save_model(path, small_model("llama"))
+    change_tensors(path, {name: np.zeros(0, np.float32)})
+    content = (path / "model.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header[name]["shape"] = shape
+    text = json.dumps(header).encode()
+    (path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    for read in (outline_model, load_model, partial(load_model, weights="int8"), partial(load_model, weights="mapped")):
+        with pytest.raises(CheckpointError, match=re.escape(f"tensor '{name}': shape is {shape}, expected (")):
+            read(path)
+    assert main(["inspect", str(path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
