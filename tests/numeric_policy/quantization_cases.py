@@ -203,7 +203,9 @@ CASES = {
     ),
     **{
         f"choose_range, {method}": Case(
-            quantization.choose_range, lambda rng, method=method: values(rng) | {"method": method}, special=REFUSED
+            quantization.choose_range,
+            lambda rng, method=method: values(rng) | {"method": method, "bits": 2},
+            special=REFUSED,
         )
         for method in ("min_max", "percentile", "mean_square_error")  # "entropy" is entropy_threshold
     },
