@@ -6,9 +6,10 @@ Policy for the arrays of all public functions and layers (`tests/numeric_policy`
 
 - **dtype.** Real numbers are float32 or float64, and results have the dtype of the inputs. A docstring names results
   that are always float64, and computations that are in float64 because float32 would overflow (sums of squares).
-- **Integers and booleans in place of real numbers.** Operations (`tinyslm.ops`), quantization and layers refuse them
-  with DataError. The other functions of `tinyslm.compression` compute them in float64. Functions that only select
-  entries, such as slices, keep any dtype.
+- **Integers and booleans in place of real numbers.** Operations (`tinyslm.ops`), layers, and the functions that encode
+  numbers or choose their range (`quantize`, `encode`, `choose_range`) refuse them with DataError. The other functions
+  of `tinyslm.compression`, and sampling, compute them in float64. Functions that only select entries, such as slices,
+  keep any dtype.
 - **nan and infinity.** Functions of `tinyslm.compression` refuse them with DataError. Operations, layers and selections
   pass them on: the output holds nan or infinity too. Layers that encode their inputs refuse them there. A finite number
   never hides nan. A finite result of infinity is the limit, such as tanh(inf) = 1. An entry that is excluded by a mask,
