@@ -330,3 +330,18 @@ def test_targets_of_the_whole_vocabulary_have_no_bucket():
     for seed in range(40):
         teacher = np.random.default_rng(seed).standard_normal((1, 7)).astype(np.float32)
         assert top_k_target_loss(teacher, *top_k_targets(teacher, 7)) < 5e-7
+
+
+@pytest.mark.parametrize("loss", [soft_target_loss, reverse_kl_loss, jensen_shannon_loss])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@given(generators())
+def test_logits_at_ignored_positions_may_be_anything(loss, bad, rng):
+    """Of the student as of the teacher; at a position that counts they are refused."""
+    logits, mask = drawn_logits(rng), np.array([[1, 0, 1], [1, 1, 0]])
+    expected = loss(*logits, temperature=2.0, mask=mask)
+    for side in (0, 1):
+        damaged = [each.copy() for each in logits]
+        damaged[side][0, 1, 2] = bad
+        assert loss(*damaged, temperature=2.0, mask=mask) == expected
+        with pytest.raises(DataError, match="finite"):
+            loss(*damaged, temperature=2.0, mask=np.ones_like(mask))

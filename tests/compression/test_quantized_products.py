@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 from tests.strategies import generators
 from tinyslm.compression.quantization import (
     QuantizedArray,
+    choose_range,
     encode,
     integer_linear,
     outlier_linear,
     quantize,
+    quantize_tokens,
     static_linear,
     weight_only_linear,
 )
@@ -172,3 +174,18 @@ def test_scales_are_rounded_to_the_dtype_of_the_inputs(dtype, other):
     np.testing.assert_array_equal(vjp(found)[0][:, columns], found @ kept.astype(dtype), strict=True)
     whole = weight_only_linear(x, codes, scale)
     np.testing.assert_array_equal(whole, weight_only_linear(x, codes, np.ones((5, 1), other)) * row, strict=True)
+
+
+@given(generators())
+def test_tokens_are_quantized_like_the_rows_of_a_matrix(rng):
+    x = rng.random((4, 7)) + 1
+    for symmetric in (True, False):
+        found, expected = quantize_tokens(x, symmetric=symmetric), quantize(x, axis=0, symmetric=symmetric)
+        np.testing.assert_array_equal(found.codes, expected.codes)
+        np.testing.assert_array_equal(found.dequantize(), expected.dequantize())
+
+
+def test_numbers_in_lists_are_quantized_like_arrays():
+    rows = [[1.0, -2.0], [30.0, 0.5]]
+    np.testing.assert_array_equal(quantize(rows, axis=0).codes, quantize(np.array(rows), axis=0).codes)
+    assert choose_range(rows, "percentile") == choose_range(np.array(rows), "percentile")
