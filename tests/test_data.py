@@ -10,7 +10,8 @@ from tinyslm.load_save import data_directory, load
 from tinyslm.text.town.digest import DOCUMENTS, exam_digest, split_digest
 from tinyslm.tree import named_arrays
 
-CARD = (Path(__file__).parent.parent / "data" / "README.md").read_text("utf-8")
+CARD_DIRECTORY = Path(__file__).parent.parent / "data"
+CARD = (CARD_DIRECTORY / "README.md").read_text("utf-8")
 
 
 def card_digest(split):
@@ -41,3 +42,13 @@ def test_the_teacher_is_that_of_the_card():
 def test_data_is_small():
     """The teacher takes at most 12 MB."""
     assert sum(path.stat().st_size for path in (data_directory() / "teacher").iterdir()) < 12_000_000
+
+
+def test_the_scores_of_mutation_testing():
+    """Two samples; the goal is 97 % of the mutants that change a result."""
+    runs = json.loads((CARD_DIRECTORY / "mutation.json").read_text("utf-8"))["runs"]
+    assert len({run["seed"] for run in runs}) >= 2
+    for run in runs:
+        assert run["killed"] + run["survived"] + run["equivalent"] == run["drawn"] == 300
+        assert run["survived"] == len(run["survivors"])
+        assert run["score"] == round(run["killed"] / (run["killed"] + run["survived"]), 4) >= 0.97

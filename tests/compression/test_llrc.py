@@ -204,3 +204,17 @@ def test_impossible_requests_are_refused():
         rank_mask(np.ones(3), np.zeros(2), 1.0)
     with pytest.raises(DataError, match="no logits"):
         compression_loss()
+
+
+@pytest.mark.parametrize("count", [masked_parameters, lambda masks, shapes: masks_within(masks, shapes, 60)])
+def test_layers_of_masks_and_of_shapes_must_agree(count):
+    shapes = {"query": (4, 5), "value": (3, 6)}
+    masks = {"query": np.ones(4), "value": np.ones(3)}
+    count(masks, shapes)
+    query = {"query": masks["query"]}
+    for others in (query, masks | {"key": np.ones(2)}, query | {"key": np.ones(3)}):
+        with pytest.raises(DataError, match="must have the same layers"):
+            count(others, shapes)
+    for bad in (np.nan, np.inf):
+        with pytest.raises(DataError, match="of value must be finite"):
+            count(masks | {"value": np.array([1, bad, 1])}, shapes)

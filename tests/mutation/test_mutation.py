@@ -10,6 +10,7 @@ import pytest
 from tests.mutation.__main__ import equivalent_mutants, sample
 from tests.mutation.covering_tests import INTERFACE, CoveringTests
 from tests.mutation.mutants import ROOT, files, mutants_of
+from tests.mutation.trial import stages
 
 SOURCE = '''
 """Text with 1 + 1."""
@@ -108,6 +109,13 @@ def test_refusals_by_a_decorator_are_tests_of_its_line(mutants):
     tests = CoveringTests(lines, {"a/test_x.py::result": 1.0, "a/test_x.py::refusal": 2.0, INTERFACE: 9.0})
     (without_checks,) = (mutant for mutant in mutants if mutant.new == "@checked()")
     assert tests.of(without_checks) == [INTERFACE, "a/test_x.py::result", "a/test_x.py::refusal"]
+
+
+def test_a_slow_test_does_not_keep_quick_ones_out_of_a_stage(mutants):
+    seconds = {"a/test_module.py::quick": 1.0, "a/test_module.py::slow": 50.0, "a/test_x.py::quick": 1.0}
+    (product,) = (mutant for mutant in mutants if "/=" in mutant.new)
+    tests = CoveringTests({"module.py": {12: list(seconds)}}, seconds)
+    assert stages(tests, product) == [["a/test_module.py::quick", "a/test_x.py::quick"], ["a/test_module.py::slow"]]
 
 
 TRIALS = """

@@ -5,7 +5,6 @@ The parent imports the slow libraries once, never `tinyslm`, so that a trial sta
 
 import importlib.util
 import os
-import resource
 import signal
 import sys
 import time
@@ -32,13 +31,17 @@ class Trial:
 
 
 def stages(tests: CoveringTests, mutant: Mutant) -> list[list[str]]:
-    """The tests of a mutant, in the order of `CoveringTests.of`, up to the seconds of each stage."""
-    found, ordered = [], tests.of(mutant)
+    """The tests of a mutant, in the order of `CoveringTests.of`: those that fit into the seconds of each stage."""
+    found, left = [], tests.of(mutant)
     for limit in STAGES:
-        total, chosen = 0.0, []
-        while ordered and (not chosen or total + tests.seconds[ordered[0]] <= limit):
-            chosen.append(ordered.pop(0))
-            total += tests.seconds[chosen[-1]]
+        total, chosen, longer = 0.0, [], []
+        for test in left:
+            if not chosen or total + tests.seconds[test] <= limit:
+                chosen.append(test)
+                total += tests.seconds[test]
+            else:
+                longer.append(test)
+        left = longer
         if chosen:
             found.append(chosen)
     return found
@@ -78,6 +81,8 @@ def _start(trial, tests):
     trial.deadline = time.monotonic() + STARTING_SECONDS + 20 * sum(tests.seconds[test] for test in chosen)
     trial.process = os.fork()
     if trial.process == 0:
+        import resource  # which Windows has not; it cannot fork either
+
         status = 1
         try:
             os.setsid()

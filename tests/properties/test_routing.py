@@ -76,3 +76,12 @@ def test_experts_without_tokens_and_rows_of_another_order():
     np.testing.assert_array_equal(doutputs[0], [[3, 3], [0.25, 0]])
     np.testing.assert_array_equal(doutputs[2], [[0, 1], [0.75, 0]])
     assert doutputs[1].shape == (0, 2)
+
+
+@given(routings())
+def test_logits_of_any_size_give_weights_that_sum_to_one(routing):
+    """The exponentials of differences of 1,000 would overflow."""
+    _, logits, chosen = routing
+    weights = routing_weights(1000 * logits, chosen=chosen)
+    np.testing.assert_allclose(weights.sum(axis=-1), 1)
+    assert np.all(weights >= 0)
