@@ -61,7 +61,7 @@ class CoveringTests:
 
 
 def covering_tests(processes: int = 2) -> CoveringTests:
-    """Read the record of these sources, or make it: two to five minutes on two cores."""
+    """Read the record of these sources, or make it, which takes as long as the tests."""
     content = hashlib.sha256()
     for path in [*files(), *(ROOT / name for name in test_files())]:
         content.update(path.read_bytes())

@@ -28,15 +28,15 @@ from tinyslm.errors import DataError
 
 @checked(weight=matrix("out", "in"), hessian=array("in", "in"))
 def prepare_columns(weight: np.ndarray, hessian: np.ndarray, damping: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs of the loop in float64: weight (out, in) with dead columns set to 0, and U (in, in) upper triangular.
+    """Inputs of the loop: weight (out, in), in its dtype, with dead columns set to 0, and U (in, in) in float64.
 
     weight: (out, in);  hessian: (in, in), X^T X or a multiple of it;  damping: see `damped_hessian`.
     A column is dead if its input is 0 for each token (H_jj = 0). Its weights have no effect: they become 0.
-    H^-1 = U^T U with a positive diagonal. From H = R R^T with R upper triangular (a Cholesky factorization from the
+    H^-1 = U^T U with U upper triangular and a positive diagonal. From H = R R^T with R upper triangular (a Cholesky factorization from the
     last row to the first), U = R^-1. H itself is never inverted.
     """
     damped, dead = damped_hessian(hessian, damping)
-    weight = np.where(dead, 0.0, weight)  # (out, in), float64
+    weight = np.where(dead, 0.0, weight)  # (out, in)
     try:
         # of H with rows and columns in reverse order
         reversed_lower = scipy.linalg.cholesky(damped[::-1, ::-1], lower=True)

@@ -29,7 +29,7 @@ def sparsegpt(
     saliency W_ij^2 / U_jj^2, where H^-1 = U^T U (see `error_compensation`). They are compared over all rows of the
     block, or with a pattern within each group of m. The weights to the right then change to reduce the output error.
     Exactly round(sparsity * size) weights are removed in total; columns with an input that is always 0 become 0 in
-    addition. Computed in float64.
+    addition. U is computed in float64, the compensation in the dtype of the weight.
 
     Parameters
     ----------
