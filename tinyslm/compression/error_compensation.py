@@ -32,8 +32,8 @@ def prepare_columns(weight: np.ndarray, hessian: np.ndarray, damping: float = 0.
 
     weight: (out, in);  hessian: (in, in), X^T X or a multiple of it;  damping: see `damped_hessian`.
     A column is dead if its input is 0 for each token (H_jj = 0). Its weights have no effect: they become 0.
-    H^-1 = U^T U with U upper triangular and a positive diagonal. From H = R R^T with R upper triangular (a Cholesky factorization from the
-    last row to the first), U = R^-1. H itself is never inverted.
+    H^-1 = U^T U with U upper triangular and a positive diagonal. From H = R R^T with R upper triangular (a Cholesky
+    factorization from the last row to the first), U = R^-1. H itself is never inverted.
     """
     damped, dead = damped_hessian(hessian, damping)
     weight = np.where(dead, 0.0, weight)  # (out, in)
