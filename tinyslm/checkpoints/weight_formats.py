@@ -12,6 +12,7 @@ from tinyslm.checkpoints.upcasting import upcast_tiles
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear, quantize
 from tinyslm.errors import CheckpointError, DataError
 from tinyslm.modules import Embedding
+from tinyslm.runtime import release_freed_memory
 
 
 def dense(module, tensors):
@@ -46,6 +47,7 @@ def _codes_and_scale(tensor):
             codes[rows], scale[rows] = part.codes, part.scale
     except DataError as problem:
         raise CheckpointError(f"{tensor.file}: tensor {shown(tensor.name)}: {problem}") from None
+    release_freed_memory()  # the tiles, between matrices that stay
     return codes, scale
 
 
