@@ -32,8 +32,8 @@ def upcast(stored: np.ndarray, out: np.ndarray) -> np.ndarray:
     return out
 
 
-def row_slices(*arrays: np.ndarray) -> Iterator[slice]:
-    """Yield slices of the first axis of arrays of one shape, of TILE_BYTES each when upcast to float32.
+def row_slices(*arrays: np.ndarray, tile_bytes: int = TILE_BYTES) -> Iterator[slice]:
+    """Yield slices of the first axis of arrays of one shape, of `tile_bytes` each when upcast to float32.
 
     Pages that were read are released once READ_AROUND bytes were used: releasing them after every tile would load the
     same pages several times.
@@ -43,7 +43,7 @@ def row_slices(*arrays: np.ndarray) -> Iterator[slice]:
         yield slice(0, rows)
         return
     released = 0  # all rows before this one are released
-    for tile in tiles.row_slices(rows, 4 * math.prod(others), TILE_BYTES):
+    for tile in tiles.row_slices(rows, 4 * math.prod(others), tile_bytes):
         yield tile
         if tile.stop == rows or arrays[0][released : tile.stop].nbytes >= READ_AROUND:
             for array in arrays:
@@ -51,15 +51,15 @@ def row_slices(*arrays: np.ndarray) -> Iterator[slice]:
             released = tile.stop
 
 
-def upcast_tiles(stored: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+def upcast_tiles(stored: np.ndarray, tile_bytes: int = TILE_BYTES) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield (rows, stored[rows] as float32). The next tile overwrites the array: use each tile before the next step.
 
     stored: (n, ...), as in `upcast`, mapped from a file or not. float32 numbers are not copied.
     """
     if stored.dtype == np.float32:
-        return ((rows, stored[rows]) for rows in row_slices(stored))
+        return ((rows, stored[rows]) for rows in row_slices(stored, tile_bytes=tile_bytes))
     return tiles.filled_tiles(
-        row_slices(stored),
+        row_slices(stored, tile_bytes=tile_bytes),
         lambda count: np.empty_like(stored[:count], np.float32),  # transposed where `stored` is
         lambda rows, tile: upcast(stored[rows], tile),
     )

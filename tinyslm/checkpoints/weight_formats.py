@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.mapped_layers import MappedEmbedding, MappedLinear
-from tinyslm.checkpoints.upcasting import upcast_tiles
+from tinyslm.checkpoints.upcasting import TILE_BYTES, upcast_tiles
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear, quantize
 from tinyslm.errors import CheckpointError, DataError
 from tinyslm.modules import Embedding
@@ -42,7 +42,7 @@ def _codes_and_scale(tensor):
     """
     codes, scale = np.empty(tensor.shape, np.int8), np.empty((len(tensor.bits), 1), np.float32)
     try:
-        for rows, tile in upcast_tiles(tensor.bits):
+        for rows, tile in upcast_tiles(tensor.bits, TILE_BYTES // 2):  # quantization needs arrays of their size
             part = quantize(tile, axis=0)
             codes[rows], scale[rows] = part.codes, part.scale
     except DataError as problem:
