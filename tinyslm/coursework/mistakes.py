@@ -59,6 +59,12 @@ def mistakes() -> dict[str, Mistake]:
     return found
 
 
+def mistakes_of(exercise: Exercise) -> list[Mistake]:
+    """The mistakes in the functions of an exercise in which students write tests."""
+    owned = set(exercise.functions)
+    return [m for m in mistakes().values() if m.exercise and owned & set(exercises()[m.exercise].functions)]
+
+
 def try_mistake(mistake, tests, *, options=(), seconds=STARTING_SECONDS * 5):
     """(exit status, output) of pytest on the library with a mistake, or on the unchanged library if mistake is None."""
     inserted = () if mistake is None else (mistake.module, mistake.old, mistake.new)
@@ -101,8 +107,7 @@ class TestsResult:
 
 def grade_tests(path, exercise: Exercise, *, seed=0, workers=2) -> TestsResult:
     """Grade a student's tests: they must pass on the library, and should fail for each mistake in its functions."""
-    owned = set(exercise.functions)
-    own = [m for m in mistakes().values() if m.exercise and owned & set(exercises()[m.exercise].functions)]
+    own = mistakes_of(exercise)
     plugin = ("-p", "tinyslm.coursework.plugin", "--hypothesis-profile=first-failure")
     options = ("-x", f"--hypothesis-seed={seed}", *plugin)
     path = Path(path).resolve()

@@ -37,8 +37,8 @@ def write_exercise(exercise: Exercise, directory) -> list[Path]:
     return paths
 
 
-def stub(exercise: Exercise) -> str:
-    """Source of the file for the student."""
+def stub(exercise: Exercise, note: str | None = None) -> str:
+    """Source of the file for the student. note: text of its docstring below the title, by default what to run."""
     sources = {}  # module: names in it
     for function in exercise.functions:
         module, name = split_name(function)
@@ -47,8 +47,9 @@ def stub(exercise: Exercise) -> str:
     trees = {module: ast.parse(text) for module, text in texts.items()}
     head = f'"""Exercise {exercise.name}, lesson {exercise.lesson}: {exercise.title}.'
     if exercise.writes_tests:
-        return "\n".join([head, "", textwrap.fill(tests_to_write(exercise), 110), '"""', "", tests_stub(exercise)])
-    note = f"Write the bodies, then run `tinyslm grade {exercise.file_name}`. The task is in README.md."
+        note = note or textwrap.fill(tests_to_write(exercise), 110)
+        return "\n".join([head, "", note, '"""', "", tests_stub(exercise)])
+    note = note or f"Write the bodies, then run `tinyslm grade {exercise.file_name}`. The task is in README.md."
     definitions = [
         without_body(texts[module], tree, name, f"{exercise.name}: {name}")
         for module, tree in trees.items()
