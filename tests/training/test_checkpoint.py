@@ -10,7 +10,7 @@ from tests.training.tiny import CONFIG, SETTINGS, tiny_model, tiny_rows
 from tinyslm.checkpoints import read_safetensors, write_safetensors
 from tinyslm.errors import CheckpointError
 from tinyslm.training import State, train
-from tinyslm.training.checkpoint import restore_state, save_state
+from tinyslm.training.checkpoint import restore_parameters, restore_state, save_parameters, save_state
 
 ROWS = tiny_rows()
 UNINTERRUPTED = train(State.start(tiny_model(), SETTINGS), *ROWS, SETTINGS)
@@ -75,7 +75,8 @@ def test_the_names_in_the_file(tmp_path):
     assert tensors["losses"].read().tolist() == UNINTERRUPTED.losses[:4]
     for kind in ("parameter", "first_moment", "second_moment"):
         assert tensors[f"{kind}.layers.1.feed_forward.gate.weight"].shape == (24, 16)
-    assert len(tensors) == 3 + 3 * len(fresh().optimizer.parameters)
+    assert tensors["validation"].read().tolist() == []
+    assert len(tensors) == 4 + 3 * len(fresh().optimizer.parameters)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,42 @@ def test_a_missing_tensor_or_one_of_another_kind_is_named(tmp_path, name):
         restore_state(path, fresh())
 
 
+def test_the_validation_curve_is_kept(tmp_path):
+    state = restore_state(stored(tmp_path), fresh())
+    state.validation = [(0, 3.5), (2, 2.75), (4, 1 / 3)]
+    save_state(tmp_path / "state", state)
+    restored = restore_state(tmp_path / "state", fresh())
+    assert restored.validation == state.validation
+    assert [type(number) for number in restored.validation[1]] == [int, float]
+
+
+def test_parameters_of_a_step_are_restored(tmp_path):
+    """The optimizer and the rest of the state are those of the later step."""
+    path, state = tmp_path / "best.safetensors", restore_state(stored(tmp_path), fresh())
+    save_parameters(path, state)
+    before = {name: array.copy() for name, array in state.optimizer.parameters.items()}
+    train(state, *ROWS, SETTINGS)
+    moments = {name: array.copy() for name, array in state.optimizer.first_moments.items()}
+    restore_parameters(path, state, 4)
+    assert all((state.optimizer.parameters[name] == array).all() for name, array in before.items())
+    assert all((state.optimizer.first_moments[name] == array).all() for name, array in moments.items())
+    assert state.model.embedding.table is state.optimizer.parameters["embedding.table"]
+    assert state.step == 12
+
+
+def test_parameters_of_another_step_or_model_are_refused(tmp_path):
+    path, state = tmp_path / "best.safetensors", restore_state(stored(tmp_path), fresh())
+    save_parameters(path, state)
+    before = bits(state)
+    with pytest.raises(CheckpointError, match=r"best\.safetensors: step is 4, expected 3"):
+        restore_parameters(path, state, 3)
+    with pytest.raises(CheckpointError, match=r"best\.safetensors: parameter\..* is float32.*, expected float32"):
+        restore_parameters(path, fresh(hidden_size=24), 4)
+    with pytest.raises(CheckpointError, match=r"state\.safetensors: first_moment\..* is .*, expected missing"):
+        restore_parameters(tmp_path / "state.safetensors", state, 4)
+    assert bits(state) == before
+
+
 def changed(path, **tensors):
     """The file with other tensors."""
     write_safetensors(path, {key: tensor.read() for key, tensor in read_safetensors(path).items()} | tensors)
@@ -125,6 +162,8 @@ def changed(path, **tensors):
         ("losses", np.ones(())),
         ("step", np.array([4, 4])),
         ("seconds", np.array([1.0, 2.0])),
+        ("validation", np.zeros((2, 3))),
+        ("validation", np.zeros(2)),
         ("other", np.ones(3)),
     ],
 )
@@ -171,6 +210,11 @@ def test_restored_numbers_are_plain_numbers(tmp_path):
         ({"seconds": [-0.5]}, "seconds is -0.5, expected a finite number"),
         ({"seconds": [np.nan]}, "seconds is nan, expected a finite number"),
         ({"seconds": [np.inf]}, "seconds is inf, expected a finite number"),
+        ({"validation": [[2, 1.0], [2, 1.0]]}, r"validation is at steps \[2.0, 2.0\], expected increasing ones"),
+        ({"validation": [[5, 1.0]]}, r"validation is at steps \[5.0\]"),
+        ({"validation": [[-1, 1.0]]}, r"validation is at steps \[-1.0\]"),
+        ({"validation": [[1.5, 1.0]]}, r"validation is at steps \[1.5\]"),
+        ({"validation": [[np.nan, 1.0]]}, r"validation is at steps \[nan\]"),
     ],
 )
 def test_damaged_progress_is_refused_and_nothing_is_changed(tmp_path, damage, message):

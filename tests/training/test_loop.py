@@ -15,7 +15,7 @@ from tinyslm.errors import Error
 from tinyslm.models import next_token_loss
 from tinyslm.modules import Linear
 from tinyslm.ops import IGNORED
-from tinyslm.training import State, loop, train
+from tinyslm.training import State, StopTraining, loop, train
 from tinyslm.training.loop import batch_gradients, batch_rows, count_next_tokens
 from tinyslm.tree import map_modules, named_arrays, named_modules, named_parameters
 
@@ -285,6 +285,15 @@ def test_after_step_sees_every_step():
     assert [step[:3] for step in seen] == [(n, n, n) for n in range(1, 13)]
     assert all(a[3] < b[3] for a, b in pairwise(seen)) and seen[0][3] > 0
     assert seen[-1][3] <= time.perf_counter() - began
+
+
+def test_after_step_can_end_the_training():
+    def stop_at_three(state):
+        if state.step == 3:
+            raise StopTraining
+
+    state = train(State.start(tiny_model(), SETTINGS), *tiny_rows(), SETTINGS, after_step=stop_at_three)
+    assert state.step == state.optimizer.steps == len(state.losses) == 3
 
 
 def test_a_training_that_diverges_says_so_and_leaves_the_step_before():

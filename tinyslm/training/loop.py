@@ -20,7 +20,12 @@ from tinyslm.parallel import map_in_threads
 from tinyslm.runtime import default_threads, release_freed_memory, use_threads
 from tinyslm.training.adamw import AdamW, clip_by_global_norm
 from tinyslm.training.schedule import warmup_cosine
+from tinyslm.training.validation import Curve
 from tinyslm.tree import Array, Module, map_arrays, named_parameters
+
+
+class StopTraining(Exception):
+    """Raised by `after_step`: the training ends after this step."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class State:
     step: int = 0
     losses: list[float] = field(default_factory=list)  # mean loss of each step, nats per token
     seconds: float = 0.0
+    validation: Curve = field(default_factory=list)  # of those who call `train`: it validates in `after_step`
 
     @classmethod
     def start(cls, model: Module, settings: Settings) -> "State":
@@ -131,7 +137,7 @@ def train(
 
     token_ids, labels: (N, T) rows as `document_rows` makes them. loss_function(model, token_ids, labels) -> mean loss
     per predicted token; count_predicted(token_ids, labels) is the number of predicted tokens. after_step(state) is
-    called after every step, for progress, checkpoints and stopping early (by an exception).
+    called after every step, for progress, checkpoints and stopping early (by StopTraining).
     Raises Error, and leaves the state of the last complete step, if numbers overflow: the training diverged.
     """
     while state.step < settings.steps:
@@ -151,6 +157,8 @@ def train(
             state.seconds += time.perf_counter() - began
             if after_step is not None:
                 after_step(state)
+        except StopTraining:
+            break
         except NumericOverflow as problem:
             raise Error(f"training diverged at step {state.step} ({problem}); use a lower learning rate") from problem
     release_freed_memory()
