@@ -197,7 +197,7 @@ def test_resuming_what_cannot_be_resumed(tmp_path, capsys, monkeypatch):
     (place / "state.safetensors").write_bytes(state[:-9])
     assert_refused("state.safetensors", "truncated")
     (place / "state.safetensors").write_bytes(state)
-    write_text(tmp_path, TEXT + " Another end.")
+    write_text(tmp_path, "Another start. " + TEXT)
     assert_refused("the text has changed since this training started")
     (tmp_path / "text.txt").unlink()
     assert run("train", "--resume", "--out", tmp_path / "model") == 2

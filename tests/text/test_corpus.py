@@ -30,31 +30,97 @@ def test_the_first_validation_documents_have_their_own_floor():
     assert [document.tolist() for document in first.validation] == [document.tolist() for document in alone.validation]
 
 
+def held_out(texts, **options):
+    """(indices of the texts that are for validation, corpus)."""
+    corpus = text_corpus(TOKENIZER, END, texts, **options)
+    found = [TOKENIZER.decode(document.tolist()) for document in corpus.validation]
+    return [i for i, text in enumerate(texts) if text in found], corpus
+
+
+def distinct(tokens):
+    """Texts with these numbers of tokens, one byte each; the end token is not counted."""
+    return [f"{i:04}" + "x" * (count - 4) for i, count in enumerate(tokens)]
+
+
+def tokens_of(documents):
+    return sum(len(document) - 1 for document in documents)
+
+
+def whole_text(texts):
+    """All texts as one document."""
+    return np.array([END, *(token for text in texts for token in [*TOKENIZER.encode(text).ids[1:], END])])
+
+
 def test_every_tenth_document_of_a_text_is_held_out():
-    texts = [chr(ord("a") + i) * (i + 1) for i in range(23)]
-    corpus = text_corpus(TOKENIZER, END, texts)
-
-    def decoded(documents):
-        return [TOKENIZER.decode(document.tolist()) for document in documents]
-
-    assert decoded(corpus.validation) == [texts[9], texts[19]]
-    assert decoded(corpus.training) == [text for i, text in enumerate(texts) if i not in (9, 19)]
+    texts = distinct([100] * 63)
+    indices, corpus = held_out(texts)
+    assert indices == [9, 19, 29, 39, 49, 59]
+    assert [TOKENIZER.decode(document.tolist()) for document in corpus.training] == [
+        text for i, text in enumerate(texts) if i not in indices
+    ]
     assert corpus.floor is None and not corpus.questions
     assert corpus.first_validation(1).floor is None
 
 
-@pytest.mark.parametrize("texts", [["a" * 9], ["a" * 10], ["a" * 57, "b" * 58, "c" * 40], ["a", "b", "c", "d", "e"]])
-def test_few_documents_are_cut_and_still_every_token_is_predicted_once(texts):
+@pytest.mark.parametrize(("documents", "every"), [(50, 10), (49, 9), (30, 6), (15, 3), (10, 3)])
+def test_more_of_a_short_text_is_held_out(documents, every):
+    """Documents of 100 predicted tokens: five of them are 500 tokens, and at most a third of the text."""
+    texts = distinct([99] * documents)
     corpus = text_corpus(TOKENIZER, END, texts)
-    whole = [END]
-    for text in texts:
-        whole += [*TOKENIZER.encode(text, add_special_tokens=False).ids, END]
-    pieces = corpus.training + corpus.validation
-    assert predictions(pieces) == predictions([np.array(whole)])
-    held_out = sum(len(piece) - 1 for piece in corpus.validation)
-    assert 0.05 < held_out / (len(whole) - 1) <= 0.15
+    assert tokens_of(corpus.validation) == 100 * (documents // every)
+    assert tokens_of(corpus.training) == 100 * (documents - documents // every)
 
 
-def test_too_little_text():
-    with pytest.raises(DataError, match="only 9 tokens; at least 10"):
-        text_corpus(TOKENIZER, END, ["a" * 8])
+def test_few_validation_documents_are_cut_into_pieces():
+    """The loss of a single document has no standard error."""
+    texts = distinct([999] * 10)
+    corpus = text_corpus(TOKENIZER, END, texts)
+    assert [len(piece) - 1 for piece in corpus.validation] == [200] * 5
+    assert predictions(corpus.validation) == predictions([whole_text([texts[9]])])
+    short = text_corpus(TOKENIZER, END, distinct([39] * 10)).validation  # 3 of 40 tokens: no piece below 50
+    assert [len(piece) - 1 for piece in short] == [40] * 3
+
+
+@pytest.mark.parametrize(
+    "tokens", [[299], [300], [57, 58, 400], [60] * 5, [30_000], [4_999], [10] * 12 + [5_000], [10] * 9 + [5_000, 10]]
+)
+def test_few_or_unequal_documents_are_joined_and_still_every_token_is_predicted_once(tokens):
+    texts = distinct(tokens)
+    corpus = text_corpus(TOKENIZER, END, texts)
+    whole = whole_text(texts)
+    assert predictions(corpus.training + corpus.validation) == predictions([whole])
+    share = tokens_of(corpus.validation) / (len(whole) - 1)
+    assert 0.1 <= share <= 0.35 and tokens_of(corpus.validation) >= 100
+    assert share == pytest.approx(0.1, abs=0.001) or tokens_of(corpus.validation) < 600
+    assert len(corpus.validation) >= (5 if len(whole) > 1000 else 2)
+    assert min(map(len, corpus.validation)) > 45
+
+
+def test_packed_rows_cross_documents():
+    texts = distinct([99] * 100)
+    indices, alone = held_out(texts)
+    packed = text_corpus(TOKENIZER, END, texts, pack_length=64)
+    for part, chosen in ((packed.validation, indices), (packed.training, sorted({*range(100)} - {*indices}))):
+        whole = whole_text([texts[i] for i in chosen])
+        assert predictions(part) == predictions([whole])
+        assert all(len(row) == 64 for row in part[:-1])
+        assert part[0].tolist() == whole[:64].tolist() and part[1].tolist() == whole[63:127].tolist()
+    assert len(indices) == 10 and tokens_of(alone.validation) == tokens_of(packed.validation)
+
+
+def test_few_packed_rows_are_cut_further():
+    corpus = text_corpus(TOKENIZER, END, distinct([99] * 50), pack_length=400)
+    assert [len(row) - 1 for row in corpus.validation] == [100] * 5
+    assert [len(row) for row in corpus.training[:-1]] == [400] * 11
+
+
+def test_a_long_document_is_packed_too():
+    corpus = text_corpus(TOKENIZER, END, distinct([20_000]), pack_length=100)
+    assert {len(row) for row in corpus.training + corpus.validation} >= {100}
+    assert max(map(len, corpus.training + corpus.validation)) == 100
+
+
+@pytest.mark.parametrize("tokens", [[298], [9] * 29, [9] * 3])
+def test_too_little_text(tokens):
+    with pytest.raises(DataError, match=rf"only {sum(tokens) + len(tokens)} tokens; at least 300"):
+        text_corpus(TOKENIZER, END, distinct(tokens))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tinyslm.errors import DataError
+from tinyslm.errors import ConfigError, DataError
 from tinyslm.text import read_documents, read_lines
 
 
@@ -29,6 +29,37 @@ def test_json_lines_hold_one_document_each(tmp_path, name):
     texts = ["one\n\ntwo", "a\u2028b\x85c", "é"]
     lines = [json.dumps({"text": text, "id": 3}, ensure_ascii=False) for text in texts]
     assert read_documents([written(tmp_path / name, "\r\n\n".join(lines) + "\n")]) == texts
+
+
+@pytest.mark.parametrize(
+    ("documents", "texts"),
+    [
+        ("paragraph", ["one\ntwo", "thrée"]),
+        ("line", ["one", "two", "thrée"]),
+        ("file", ["one\ntwo \n\n\tthrée"]),
+    ],
+)
+def test_what_a_document_is(tmp_path, documents, texts):
+    path = written(tmp_path / "a.txt", "\n one\r\ntwo \n\n\tthrée\n\n")
+    assert read_documents([path], documents) == texts
+
+
+def test_only_newlines_end_a_line(tmp_path):
+    path = written(tmp_path / "a.txt", "a\u2028b\x85c\nd\n")
+    assert read_documents([path], "line") == ["a\u2028b\x85c", "d"]
+
+
+def test_a_json_file_has_one_document_per_line(tmp_path):
+    plain, lines = written(tmp_path / "a.txt", "one\ntwo"), written(tmp_path / "b.jsonl", '{"text": "three\\nfour"}\n')
+    assert read_documents([plain, lines], "line") == ["one", "two", "three\nfour"]
+    assert read_documents([plain, lines]) == ["one\ntwo", "three\nfour"]
+    with pytest.raises(ConfigError, match=r"b\.jsonl: has one document per line"):
+        read_documents([plain, lines], "file")
+
+
+def test_another_kind_of_document_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="documents is 'word', expected one of paragraph, line, file"):
+        read_documents([written(tmp_path / "a.txt", "one")], "word")
 
 
 def test_files_follow_each_other(tmp_path):

@@ -5,10 +5,11 @@ exactly.
 """
 
 from tinyslm.text.batches import document_rows, encode_documents, pad_documents
-from tinyslm.text.files import read_documents, read_lines
+from tinyslm.text.files import DOCUMENT_KINDS, read_documents, read_lines
 from tinyslm.text.tokenizer import END_OF_DOCUMENT, decode, encode, encode_all, load_tokenizer, train_tokenizer
 
 __all__ = [
+    "DOCUMENT_KINDS",
     "END_OF_DOCUMENT",
     "decode",
     "document_rows",

@@ -25,6 +25,11 @@ def encode_documents(
     return documents
 
 
+def join_documents(documents: list[np.ndarray]) -> np.ndarray:
+    """Documents as one, with one end token between them."""
+    return np.concatenate([documents[0], *(document[1:] for document in documents[1:])])
+
+
 def split_long(documents: list[np.ndarray], length: int) -> list[np.ndarray]:
     """Documents cut into pieces of at most `length` tokens.
 
@@ -43,8 +48,8 @@ def split_long(documents: list[np.ndarray], length: int) -> list[np.ndarray]:
 def document_rows(documents: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:
     """token_ids and labels, (N, T) with T <= length: one document per row, padded on the right, longer ones split.
 
-    Documents do not share rows (no packing), because tokens would attend to other documents. The training loop batches
-    rows of similar length, so that batches hold little padding.
+    Documents do not share rows, because tokens would attend to other documents; `text_corpus` packs them on request.
+    The training loop batches rows of similar length, so that batches hold little padding.
     """
     return pad_documents(split_long(documents, length))
 

@@ -11,10 +11,16 @@ import numpy as np
 
 from tinyslm.errors import DataError
 from tinyslm.text import town
-from tinyslm.text.batches import encode_documents, split_long
+from tinyslm.text.batches import encode_documents, join_documents, split_long
 from tinyslm.text.loss_estimate import LossEstimate, estimate_loss
 
-HELD_OUT = 10  # every tenth document of the user's text is a validation document
+HELD_OUT = 10  # every tenth document of the user's text is a validation document; up to every third of a short text
+MOST_HELD_OUT = 3
+VALIDATION_TOKENS = 500  # wanted for validation
+LEAST_VALIDATION_TOKENS = 100  # a text with fewer in a third is refused
+FEWEST_DOCUMENTS = 10  # fewer documents are joined
+FEWEST_PIECES = 5  # of the validation text, so that its loss has a standard error
+SHORTEST_PIECE = 50  # tokens of these pieces; the first tokens of a piece are predicted with little context
 
 
 @dataclass(frozen=True)
@@ -69,21 +75,65 @@ def town_corpus(
     )
 
 
-def text_corpus(tokenizer, end_id: int, texts: Iterable[str], vocab_size: int | None = None) -> Corpus:
-    """The user's documents. Every tenth is a validation document.
+def text_corpus(
+    tokenizer, end_id: int, texts: Iterable[str], vocab_size: int | None = None, *, pack_length: int | None = None
+) -> Corpus:
+    """The user's documents, divided into training and validation.
 
-    Fewer than ten documents are joined and cut into ten pieces or more. vocab_size: as of `town_corpus`. Raises
-    DataError if they have too few tokens, or cannot be encoded.
+    Every tenth document is for validation, and up to every third of a short text, so that about VALIDATION_TOKENS are.
+    Fewer than ten documents, or very unequal ones, are joined and cut into FEWEST_PIECES parts; the end of each part is
+    for validation. A validation text of fewer than FEWEST_PIECES documents is cut into pieces of at least
+    SHORTEST_PIECE tokens, so that its loss has a standard error.
+
+    vocab_size: as of `town_corpus`.  pack_length: None, or the length T of packed rows: the training documents, and the
+    validation documents, are joined with one end token between them and cut into rows of T tokens. Attention then
+    crosses documents (Brown et al. 2020, appendix B, do the same). Raises DataError if a text cannot be encoded, or if
+    a third of the text has fewer than LEAST_VALIDATION_TOKENS tokens.
     """
     documents = encode_documents(tokenizer, texts, end_id, vocab_size)
-    if len(documents) < HELD_OUT:
-        whole = np.concatenate([documents[0], *(document[1:] for document in documents[1:])])
-        predicted = len(whole) - 1
-        if predicted < HELD_OUT:
-            raise DataError(f"the text has only {predicted} tokens; at least {HELD_OUT} are needed")
-        documents = split_long([whole], predicted // HELD_OUT + 1)
-    return Corpus(
-        training=[document for i, document in enumerate(documents, 1) if i % HELD_OUT],
-        validation=documents[HELD_OUT - 1 :: HELD_OUT],
-        name="text",
-    )
+    every = _held_out_interval([len(document) - 1 for document in documents])
+    if every is None:
+        training, validation = _hold_out_ends(join_documents(documents))
+        if pack_length is not None:
+            training, validation = split_long(training, pack_length), split_long(validation, pack_length)
+    else:
+        training = [document for i, document in enumerate(documents, 1) if i % every]
+        validation = documents[every - 1 :: every]
+        tokens = sum(len(document) - 1 for document in validation)
+        longest = -(-tokens // min(tokens // SHORTEST_PIECE, FEWEST_PIECES)) + 1  # rounded up
+        if pack_length is not None:
+            training = split_long([join_documents(training)], pack_length)
+            validation = split_long([join_documents(validation)], min(pack_length, longest))
+        elif len(validation) < FEWEST_PIECES:
+            validation = split_long(validation, longest)
+    return Corpus(training=training, validation=validation, name="text")
+
+
+def _held_out_interval(tokens):
+    """k for "every k-th document is for validation". None if the documents have to be joined.
+
+    tokens: number of predicted tokens of each document.
+    """
+    if len(tokens) < FEWEST_DOCUMENTS:
+        return None
+    for every in range(HELD_OUT, MOST_HELD_OUT - 1, -1):
+        held_out = sum(tokens[every - 1 :: every])
+        if held_out >= VALIDATION_TOKENS or (every == MOST_HELD_OUT and held_out >= LEAST_VALIDATION_TOKENS):
+            return every if held_out <= sum(tokens) / 2 else None
+    return None
+
+
+def _hold_out_ends(whole):
+    """(training, validation) of one long document: the ends of equal parts, a tenth to a third of each."""
+    tokens = len(whole) - 1
+    if tokens < MOST_HELD_OUT * LEAST_VALIDATION_TOKENS:
+        least = MOST_HELD_OUT * LEAST_VALIDATION_TOKENS
+        raise DataError(f"the text has only {tokens} tokens; at least {least} are needed for training and validation")
+    every = min(max(tokens // VALIDATION_TOKENS, MOST_HELD_OUT), HELD_OUT)
+    parts = min(max(tokens // (every * SHORTEST_PIECE), 1), FEWEST_PIECES)
+    training, validation = [], []
+    for part in split_long([whole], -(-tokens // parts) + 1):
+        end = (len(part) - 1) * (every - 1) // every
+        training.append(part[: end + 1])
+        validation.append(part[end:])  # from the last training token, so that its successor is predicted too
+    return training, validation

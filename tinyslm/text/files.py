@@ -6,25 +6,34 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from tinyslm.errors import DataError
+from tinyslm.errors import ConfigError, DataError
+
+DOCUMENT_KINDS = ("paragraph", "line", "file")
 
 
-def read_documents(paths: Iterable[str | Path]) -> list[str]:
+def read_documents(paths: Iterable[str | Path], documents: str = "paragraph") -> list[str]:
     """The documents of text files (UTF-8).
 
-    A .jsonl or .json file has one document per line, an object with the key "text". Any other file has one document per
-    paragraph; empty lines separate paragraphs.
+    A .jsonl or .json file has one document per line, an object with the key "text". documents: what a document of any
+    other file is, one of DOCUMENT_KINDS: a paragraph (empty lines separate paragraphs), a line, or the whole file.
     Raises DataError for a file that is missing, not UTF-8 or without text, and for a line that is not such an object.
+    Raises ConfigError for another kind of document, and for "file" with a .jsonl or .json file.
     """
-    documents = []
+    if documents not in DOCUMENT_KINDS:
+        raise ConfigError(f"documents is {documents!r}, expected one of {', '.join(DOCUMENT_KINDS)}")
+    texts = []
     for path in map(Path, paths):
+        is_json = path.suffix.lower() in (".jsonl", ".json")
+        if is_json and documents == "file":
+            raise ConfigError(
+                f"{path}: has one document per line; use documents line or paragraph, or a plain text file"
+            )
         text = _read(path)
-        found = _json_lines(path, text) if path.suffix.lower() in (".jsonl", ".json") else _paragraphs(text)
-        found = [document for document in found if document]
+        found = [document for document in (_json_lines(path, text) if is_json else _cut(text, documents)) if document]
         if not found:
             raise DataError(f"{path}: contains no text")
-        documents += found
-    return documents
+        texts += found
+    return texts
 
 
 def read_lines(path: str | Path) -> list[str]:
@@ -49,9 +58,11 @@ def _read(path):
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _paragraphs(text):
-    """The paragraphs of a text, stripped."""
-    return [paragraph.strip() for paragraph in re.split(r"\n\s*\n", text.replace("\r\n", "\n"))]
+def _cut(text, documents):
+    """The documents of a plain text, stripped."""
+    text = text.replace("\r\n", "\n")
+    parts = [text] if documents == "file" else re.split(r"\n\s*\n" if documents == "paragraph" else "\n", text)
+    return [part.strip() for part in parts]
 
 
 def _json_lines(path, text):

@@ -9,10 +9,13 @@ from numpy.typing import ArrayLike
 
 @dataclass(frozen=True)
 class LossEstimate:
-    """nats: mean over predicted tokens;  standard_error: of the mean, over documents;  tokens: number predicted."""
+    """nats: mean over predicted tokens;  standard_error: of the mean, over documents;  tokens: number predicted.
+
+    The standard error is None (unknown) for a single document.
+    """
 
     nats: float
-    standard_error: float
+    standard_error: float | None
     tokens: int
 
     @property
@@ -24,11 +27,13 @@ class LossEstimate:
 def estimate_loss(totals: ArrayLike, tokens: ArrayLike) -> LossEstimate:
     """Mean loss over all tokens. totals: (N,) nats of each document;  tokens: (N,) its number of predicted tokens.
 
-    The standard error is for a ratio of means over documents (Cochran 1977, Sampling Techniques, chapter 6), and 0
-    for a single document.
+    The standard error is for a ratio of means over documents (Cochran 1977, Sampling Techniques, chapter 6).
     """
     totals, tokens = np.asarray(totals, np.float64), np.asarray(tokens, np.float64)
-    mean = totals.sum() / tokens.sum()
-    residual = totals - mean * tokens
-    variance = np.sum(residual**2) / max(len(totals) - 1, 1) / len(totals)
-    return LossEstimate(float(mean), float(np.sqrt(variance) / tokens.mean()), int(tokens.sum()))
+    documents, mean = len(totals), totals.sum() / tokens.sum()
+    standard_error = None
+    if documents > 1:
+        residual = totals - mean * tokens
+        variance = np.sum(residual**2) / (documents - 1) / documents
+        standard_error = float(np.sqrt(variance) / tokens.mean())
+    return LossEstimate(float(mean), standard_error, int(tokens.sum()))
