@@ -19,7 +19,7 @@ COMMANDS = {
     "fill": "predict the mask tokens of a text",
     "sweep": "measure a grid of recipes, and print the Pareto frontier of size and loss",
     "corpus": "print documents of the built-in corpus, or statistics of its splits",
-    "exercise": "list the exercises, or create the stub of one",
+    "exercise": "list the exercises, create the stub of one, or work through all of them as a course",
     "grade": "grade a solution, or a directory of solutions, with the library's property tests",
     "grade-tests": "grade property tests by the classic mistakes that they detect",
 }
