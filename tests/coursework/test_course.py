@@ -141,7 +141,7 @@ def test_the_whole_way(directory, capsys):
     assert run("exercise", "status") == 0
     captured = capsys.readouterr()
     assert captured.err == f"grading {WARMUP}\n"
-    assert re.search(rf"✓ +04_training +{WARMUP} +3/3  solved", captured.out)
+    assert re.search(rf"04_training +{WARMUP} +3/3  ✓ solved\n", captured.out)
     assert "1 of 27 exercises solved, 3 of" in captured.out and captured.out.endswith("next: 01_1_document_rows.py\n")
     assert run("exercise", "status") == 0 and capsys.readouterr() == (captured.out, "")  # nothing is graded again
 
@@ -323,6 +323,7 @@ def test_80_columns(directory, capsys, graded, monkeypatch):
         (directory / name).write_text("right")
     texts.append(printed(capsys, "status"))
     assert max(width(line) for text in texts for line in text.splitlines()) <= 80
+    assert len(texts[0].splitlines()) == len(texts[-1].splitlines()) == 30  # one line per exercise: nothing is wrapped
     (directory / WARMUP).unlink()
     lines = printed(capsys, "status").splitlines()
     assert max(map(width, lines[:29])) <= 80 and len(lines) >= 30

@@ -99,9 +99,9 @@ def show_status(course, arguments):
     for found in standings:
         notebook = lesson_notebook(found.exercise.lesson)
         lesson = notebook.stem if notebook else found.exercise.lesson
-        mark = "✓" if found.state == SOLVED else ""
-        rows.append((mark, lesson, found.path.name, f"{found.score}/{found.max_score}", found.state))
-    print("\n".join(table_lines([("", "lesson", "file", "marks", ""), *rows], right=(3,))))
+        state = f"✓ {SOLVED}" if found.state == SOLVED else found.state
+        rows.append((lesson, found.path.name, f"{found.score}/{found.max_score}", state))
+    print("\n".join(table_lines([("lesson", "file", "marks", ""), *rows], right=(2,))))
     solved = sum(found.state == SOLVED for found in standings)
     score, best = sum(found.score for found in standings), sum(found.max_score for found in standings)
     print(f"{solved} of {len(standings)} exercises solved, {score} of {best} marks")
