@@ -4,6 +4,32 @@
 # A language model predicts the next token of a text. The largest models have hundreds of billions of parameters.
 # **Small language models do the same task with a few billion parameters or fewer. How few are enough?** This lesson
 # counts what a model costs, and applies the four compression techniques once. The other lessons explain each part.
+
+# %%
+from setup_lesson import plt, show, use_powers
+from tinyslm.evaluation.parameters import bytes_as
+from tinyslm.models import shape_model
+from tinyslm.models.catalogue import CATALOGUE
+
+names = ("bert-base", "smollm2-135m", "qwen3-0.6b", "gemma-3-1b", "llama-3.2-1b", "smollm3-3b")
+names += ("llama-3.2-3b", "phi-3-mini-4k", "mistral-7b-v0.3", "mixtral-8x7b")
+shapes = {name: shape_model(CATALOGUE[name]) for name in names}
+figure, axes = plt.subplots(figsize=(6.4, 3.4))
+for dtype, marker in (("bfloat16", "o"), ("int8", "s")):
+    gigabytes = [bytes_as(shape, dtype) / 1e9 for shape in shapes.values()]
+    axes.plot(gigabytes, names, marker, label=f"weights in {dtype}")
+axes.set_xlabel("memory of the weights, GB (logarithmic)")
+use_powers(axes, "x")
+axes.legend(fontsize=8)
+show(
+    "Dot plot of the memory of ten published models, on a logarithmic axis. From BERT to "
+    "Mixtral it grows several hundred times. In int8 every model needs half of its memory in "
+    "bfloat16."
+)
+
+# %% [markdown]
+# The memory of the weights of ten published models. Rounding every weight from 16 to 8 bits halves it; this is one of
+# the four techniques.
 #
 # After this lesson you can
 #
@@ -12,12 +38,7 @@
 # - apply a recipe to a model and compare the results in one table.
 #
 # You need: Python, and matrix multiplication.
-
-# %%
-from setup_lesson import np, numbered_source, plt, show, show_frontier, show_matrix, summary
-from setup_lesson import tinyslm, town_corpus, validation_loss
-
-# %% [markdown]
+#
 # ## What "small" means
 #
 # The authors of a model publish its shape: the number of layers, their width, and the size of the vocabulary. The shape
@@ -31,14 +52,9 @@ from setup_lesson import tinyslm, town_corpus, validation_loss
 
 # %%
 from tinyslm.evaluation.footprint import multiply_adds
-from tinyslm.evaluation.parameters import active_parameters, bytes_as, count_parameters
-from tinyslm.models import shape_model
-from tinyslm.models.catalogue import CATALOGUE
+from tinyslm.evaluation.parameters import active_parameters, count_parameters
 from tinyslm.reporting.number_format import scaled, size
 
-names = ("bert-base", "smollm2-135m", "qwen3-0.6b", "gemma-3-1b", "llama-3.2-1b", "smollm3-3b")
-names += ("llama-3.2-3b", "phi-3-mini-4k", "mistral-7b-v0.3", "mixtral-8x7b")
-shapes = {name: shape_model(CATALOGUE[name]) for name in names}
 print(f"{'':16} parameters  used by a token  in bfloat16   in INT8  multiply-adds per token")
 for name, shape in shapes.items():
     cells = (
@@ -57,6 +73,7 @@ for name, shape in shapes.items():
 # the *head*, the output projection. Most of the smaller models use one table for both. The parameters by part:
 
 # %%
+from setup_lesson import np, show_matrix
 from tinyslm.evaluation.parameters import parameters_by_part
 
 parts = {name: parameters_by_part(shape) for name, shape in shapes.items()}
@@ -66,7 +83,11 @@ share = np.array(
 )
 figure, axes = plt.subplots(figsize=(5.6, 3.8))
 show_matrix(axes, share, "% of the parameters", "{:.1f}", list(names), list(kinds))
-show()
+show(
+    "Matrix: the percentage of the parameters of each model (row) in each part (column). The "
+    "feed-forward layers have the largest share everywhere, and the embedding has a large share "
+    "in the small models."
+)
 
 # %% [markdown]
 # In a large model most parameters belong to *feed-forward layers* (lesson 02). In a small model the *embedding*, one
@@ -84,6 +105,7 @@ show()
 # measured in nats per token; lower is better.
 
 # %%
+from setup_lesson import summary, tinyslm, town_corpus
 from tinyslm.recipes import Calibration
 
 model, tokenizer = tinyslm.load("teacher")
@@ -151,13 +173,19 @@ print(table)
 # the *Pareto frontier*: it connects the models that no other model beats in both quantities.
 
 # %%
+from setup_lesson import show_frontier, validation_loss
+
 points = {
     name: (tinyslm.footprint(each).bytes / 1e6, validation_loss(each, corpus))
     for name, each in models.items()
 }
 figure, axes = plt.subplots(figsize=(6.4, 3.6))
 show_frontier(axes, points, "memory, MB", floor=corpus.floor.nats)
-show()
+show(
+    "Scatter plot of loss against memory for the six models. The quantized model needs a "
+    "quarter of the memory of the dense model at nearly the same loss; it and the pruned, "
+    "quantized model are on the frontier."
+)
 
 # %% [markdown]
 # The trainings in these recipes took only seconds. Lesson 11 shows longer trainings and combinations.
@@ -167,6 +195,8 @@ show()
 # The function that applied the recipes, in full (`tinyslm/recipes/recipe.py`):
 
 # %%
+from setup_lesson import numbered_source
+
 print(numbered_source(compress))
 
 # %% [markdown]

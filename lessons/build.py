@@ -105,11 +105,11 @@ def is_measured(cell) -> bool:
 
 
 def keep_measured(notebook, earlier):
-    """Copy the outputs of measured cells from an earlier notebook, for cells with the same id."""
-    outputs = {cell.id: cell.outputs for cell in earlier.cells if cell.cell_type == "code"}
+    """Copy the outputs of measured cells from an earlier notebook, for cells with the same source."""
+    outputs = {cell.source: cell.outputs for cell in earlier.cells if cell.cell_type == "code"}
     for cell in notebook.cells:
-        if is_measured(cell) and cell.id in outputs:
-            cell.outputs = outputs[cell.id]
+        if is_measured(cell) and cell.source in outputs:
+            cell.outputs = outputs[cell.source]
 
 
 def text_of(output) -> str:
