@@ -98,6 +98,15 @@ def own_text():
     return results
 
 
+def one_document():
+    """A single validation document: no standard error is known."""
+    results = plausible()
+    results["corpus"] |= {"validation_documents": 1}
+    for estimate in [results["corpus"]["floor"], *(row[key] for row in results["rows"] for key in ("loss", "change"))]:
+        estimate["standard_error"] = None
+    return results
+
+
 def hostile():
     """Names that are markup, formulas, other scripts, very long; a terminal's escape codes; a sample that is a page."""
     results = plausible()
@@ -136,8 +145,8 @@ def many_rows():
     return results
 
 
-ALL = {"plausible": plausible, "one row": one_row, "own text": own_text, "hostile": hostile, "worthless": worthless,
-       "many rows": many_rows}  # fmt: skip
+ALL = {"plausible": plausible, "one row": one_row, "own text": own_text,
+       "one document": one_document, "hostile": hostile, "worthless": worthless, "many rows": many_rows}  # fmt: skip
 
 if __name__ == "__main__":  # python -m tests.reporting.results: the plausible dict, to look at
     print(json.dumps(plausible(), indent=1))

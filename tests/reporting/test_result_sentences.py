@@ -55,6 +55,9 @@ def test_one_row_no_floor_no_exam_broken_numbers():
     text = text_of(results.own_text())
     assert "entropy" not in text and "exam" not in text
     assert "nan" not in text_of(results.worthless())
+    text = text_of(results.one_document())
+    assert "0.712 ±? nats" in text and "the standard errors of the losses are unknown" in text
+    assert "the dense model's loss (95 %)" not in text
     given = results.plausible()
     given["rows"][0]["loss"]["nats"] = float("nan")
     assert text_of(given) == "The dense model's loss is not a number, so no model can be compared with it."

@@ -40,6 +40,8 @@ def test_a_narrow_terminal_gets_the_columns_in_blocks_with_every_name_in_each():
 
 
 def test_what_was_not_measured_is_a_dash():
+    text = format_table(results.one_document())
+    assert "0.712 ±?" in text and "±?: unknown, because there is only one validation document" in text
     text = format_table(results.own_text())
     row = text.split("\n")[3]
     assert row.split()[-2:] == [number_format.DASH, number_format.DASH]

@@ -83,10 +83,11 @@ def _lower_loss(dense, rows):
 
 
 def _errors(dense, rows):
+    error = "an unknown amount" if dense["loss"]["standard_error"] is None else "about its standard error"
     return (
         "How accurate are these numbers?",
         "Each loss is a mean over the validation documents. On other documents of the same kind it would differ by "
-        f"about its standard error (dense: {loss(dense['loss'])}). All models are measured on the same documents, so a "
+        f"{error} (dense: {loss(dense['loss'])}). All models are measured on the same documents, so a "
         "difference between two models is more accurate than either loss. Speeds depend on this computer and on its "
         "other load. Sizes and counts are exact.",
     )

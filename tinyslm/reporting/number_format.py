@@ -3,6 +3,7 @@
 import math
 
 DASH = "–"
+UNKNOWN = "?"
 
 
 def is_number(value) -> bool:
@@ -42,7 +43,12 @@ def loss(measured, spread=True) -> str:
     """Nats per token ± standard error."""
     if not measured or not is_number(measured["nats"]):
         return DASH
-    return f"{measured['nats']:.3f}" + (f" ±{measured['standard_error']:.3f}" if spread else "")
+    return f"{measured['nats']:.3f}" + (f" ±{standard_error(measured['standard_error'])}" if spread else "")
+
+
+def standard_error(value, digits=3) -> str:
+    """A standard error, or "?" if it is unknown (None), as on a single document."""
+    return UNKNOWN if value is None else f"{value:.{digits}f}"
 
 
 def percent(share, digits=0) -> str:

@@ -45,7 +45,7 @@ def size_against_loss(results) -> str | None:
     if not rows:
         return None
     points = [
-        (name_of(row), technique(row), row["disk_bytes"] / 1e6, row["loss"]["nats"], row["loss"]["standard_error"])
+        (name_of(row), technique(row), row["disk_bytes"] / 1e6, row["loss"]["nats"], row["loss"]["standard_error"] or 0)
         for row in rows
     ]
     title = "Scatter plot of the loss of each model against its size on disk"
@@ -72,7 +72,7 @@ def scatter_plot(points, x_label, prefix, title, floor=None, frontier=(), named=
             for (x, y), (next_x, next_y) in itertools.pairwise(frontier):
                 obstacles += [((x, y), (next_x, y), 2), ((next_x, next_y), (next_x, y), 2)]
         if floor:
-            nats, error = floor["nats"], floor["standard_error"]
+            nats, error = floor["nats"], floor["standard_error"] or 0
             axes.axhspan(nats - error, nats + error, color=GRID, zorder=0)
             axes.axhline(nats, color=SOFT, linestyle=(0, (5, 3)), linewidth=1.2)
             left, right = axes.get_xlim()

@@ -54,8 +54,12 @@ def speed_change(row, dense, key="generation_speed") -> str:
 
 
 def is_significant(row) -> bool:
-    """Whether the loss differs significantly (95 %) from the dense model's on the same documents."""
-    return abs(row["change"]["nats"]) > 1.96 * row["change"]["standard_error"]
+    """Whether the loss differs significantly (95 %) from the dense model's on the same documents.
+
+    False for a single document, because the standard error is unknown.
+    """
+    error = row["change"]["standard_error"]
+    return error is not None and abs(row["change"]["nats"]) > 1.96 * error
 
 
 def _dense_loss(dense, floor):
@@ -96,6 +100,8 @@ def _fastest(dense, rows):
 
 
 def _same_loss(dense, rows):
+    if dense["loss"]["standard_error"] is None:
+        return "With only one validation document, the standard errors of the losses are unknown."
     near = [row for row in rows if not is_significant(row)]
     if not near:
         return "The loss of every compressed model differs significantly from the dense model's (95 %)."

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tinyslm.reporting.number_format import DASH, exam, loss, scaled, signed_percent, size, speed
+from tinyslm.reporting.number_format import DASH, UNKNOWN, exam, loss, scaled, signed_percent, size, speed
 from tinyslm.reporting.plain_text import one_line, shorten, width
 from tinyslm.reporting.terminal_table import ruled_table
 
@@ -52,6 +52,8 @@ def format_table(results: dict, columns: int | None = None) -> str:
     notes = _notes(results["corpus"])
     if any(DASH in line[1:] for line in table):
         notes.append(f"{DASH}: not measured")
+    if rows[0]["loss"]["standard_error"] is None:
+        notes.append(f"±{UNKNOWN}: unknown, because there is only one validation document")
     return ruled_table(table, 2, notes, columns)
 
 

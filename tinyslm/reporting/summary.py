@@ -1,7 +1,7 @@
 """Size and loss of several models as a short table."""
 
 from tinyslm.evaluation import footprint, measure_loss
-from tinyslm.reporting.number_format import size
+from tinyslm.reporting.number_format import size, standard_error
 from tinyslm.reporting.terminal_table import UNLIMITED, table_lines
 
 HEADINGS = ("", "parameters", "non-zeros", "memory", "multiply-adds", "nats per token", "over floor")
@@ -18,7 +18,7 @@ def summary(models: dict, corpus) -> str:
         sizes, loss = footprint(model), measure_loss(model, corpus.validation)
         excess = "" if corpus.floor is None else f"{loss.nats / corpus.floor.nats - 1:+.1%}"
         counts = f"{sizes.parameters:,}", f"{sizes.non_zeros:,}", size(sizes.bytes), f"{sizes.multiply_adds:,}"
-        rows.append((name, *counts, f"{loss.nats:.3f} ± {loss.standard_error:.3f}", excess))
+        rows.append((name, *counts, f"{loss.nats:.3f} ± {standard_error(loss.standard_error)}", excess))
     lines = table_lines(rows, range(1, len(HEADINGS)), UNLIMITED)
     if corpus.floor is not None:
         lines.append(f"floor, the entropy of the text: {corpus.floor.nats:.3f} nats per token")
