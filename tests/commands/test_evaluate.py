@@ -14,7 +14,7 @@ from tinyslm.text.corpus import town_corpus
 @pytest.fixture(scope="module")
 def model_directory(tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluate") / "model"
-    arguments = ["--shape", "smallest", "--documents", "200", "--steps", "2", "--batch", "2"]
+    arguments = ["--shape", "smallest", "--town-documents", "200", "--steps", "2", "--batch", "2"]
     assert main(["train", "--out", str(out), *arguments]) == 0
     return out
 

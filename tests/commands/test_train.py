@@ -14,9 +14,14 @@ from tests.commands.files import QUICK, TEXT, assert_one_line, run, write_text
 from tinyslm import load
 from tinyslm.checkpoints import output_lock, read_safetensors
 from tinyslm.commands import train as command
+from tinyslm.commands import training_inputs, training_options, training_progress
+from tinyslm.commands.training_options import OPTIONS
 from tinyslm.evaluation import measure_loss
 from tinyslm.text import read_documents
-from tinyslm.text.corpus import text_corpus
+from tinyslm.text.corpus import text_corpus, town_corpus
+
+MODEL = ["config.json", "corpus.json", "model.safetensors", "tokenizer.json", "training.json"]
+UNFINISHED = ["corpus.json", "state.safetensors", "tokenizer.json", "training.json"]
 
 
 def names(directory):
@@ -27,14 +32,25 @@ def train_text(tmp_path, *options, out="model", text=None):
     return run("train", "--text", text or write_text(tmp_path), "--out", tmp_path / out, *QUICK, *options)
 
 
+def assert_refused(captured, *parts):
+    """The last line on standard error is the only one of the command, with these parts. Lines of progress precede."""
+    *progress, last = captured.err.splitlines()
+    assert not any(line.startswith("tinyslm: ") for line in progress)
+    assert last.startswith("tinyslm: ") and "Traceback" not in captured.err
+    for part in parts:
+        assert str(part) in last
+
+
 def interrupt_after(monkeypatch, steps):
     """Ctrl-C after so many steps, each followed by a checkpoint."""
     usual = command.Progress.__call__
 
     def interrupting(self, state):
-        usual(self, state)
-        if state.step == steps:
-            raise KeyboardInterrupt
+        try:
+            usual(self, state)
+        finally:
+            if state.step == steps:
+                raise KeyboardInterrupt
 
     monkeypatch.setattr(command.Progress, "__call__", interrupting)
 
@@ -45,7 +61,7 @@ def test_a_model_from_a_text(tmp_path, capsys, name):
     path = write_text(tmp_path, TEXT if name == "text.txt" else "\n".join(lines), name)
     assert train_text(tmp_path, text=path) == 0
     assert names(tmp_path) == ["model", name]
-    assert names(tmp_path / "model") == ["config.json", "model.safetensors", "tokenizer.json", "training.json"]
+    assert names(tmp_path / "model") == MODEL
     model, tokenizer = load(tmp_path / "model")
     assert model.config.vocab_size == tokenizer.get_vocab_size() == 280
     assert model.config.max_position_embeddings == 24
@@ -62,14 +78,14 @@ def test_a_model_from_a_text(tmp_path, capsys, name):
 
 def test_training_on_the_town_shows_the_floor(tmp_path, capsys, monkeypatch):
     """The floor on the way is that of the documents measured on the way."""
-    monkeypatch.setattr(command, "TOKENIZER_DOCUMENTS", 30)
-    monkeypatch.setattr(command, "VALIDATION_DOCUMENTS", 12)
-    monkeypatch.setattr(command, "PROGRESS_DOCUMENTS", 3)
+    monkeypatch.setattr(training_inputs, "TOKENIZER_DOCUMENTS", 30)
+    monkeypatch.setattr(training_inputs, "VALIDATION_DOCUMENTS", 12)
+    monkeypatch.setattr(training_progress, "TOWN_VALIDATION_DOCUMENTS", 3)
     out = tmp_path / "town"
-    assert run("train", "--out", out, *QUICK, "--documents", 20, "--vocabulary", 400, "--dtype", "float16") == 0
+    assert run("train", "--out", out, *QUICK, "--town-documents", 20, "--vocabulary", 400, "--dtype", "float16") == 0
     record = json.loads((out / "training.json").read_text())
     _, tokenizer = load(out)
-    corpus = command.town_corpus(tokenizer, 0, validation=12)
+    corpus = town_corpus(tokenizer, 0, validation=12)
     assert record["floor"]["nats"] == corpus.floor.nats
     captured = capsys.readouterr()
     assert f", floor {corpus.floor.nats:.3f} (+" in captured.out
@@ -83,12 +99,18 @@ def test_an_existing_but_empty_directory_is_filled(tmp_path):
     assert "config.json" in names(tmp_path / "model")
 
 
-def test_the_default_length_is_two_passes_over_the_rows(tmp_path):
-    options = dict.fromkeys(command.OPTIONS, 0) | {"steps": None, "batch": 4, "warmup": 50, "rate": 1e-3, "threads": 1}
-    assert command._settings(options, 21).steps == 10
-    assert command._settings(options, 1).steps == 1
-    assert command._settings(options | {"steps": 7}, 21).steps == 7
-    assert command._settings(options, 210).warmup_steps == 10
+def test_the_default_length_on_the_town_is_two_passes_over_the_rows():
+    options = {"steps": None, "batch": 4, "rate": 1e-3, "warmup": 50, "threads": 1, "seed": 0, "context": 24}
+
+    def settings(rows, **given):
+        chosen = options | given
+        training_options.complete(chosen, True, 10 * rows, rows, 64)
+        return training_options.make_settings(chosen, True, 280)
+
+    assert settings(21).steps == 10
+    assert settings(1).steps == 1
+    assert settings(21, steps=7).steps == 7
+    assert settings(210).warmup_steps == 10
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
@@ -98,8 +120,9 @@ def test_an_interrupted_training_is_resumed_to_the_same_bits(tmp_path, capsys, m
         interrupt_after(patch, stop)
         assert train_text(tmp_path, "--checkpoint-seconds", 0) == 130
     assert names(tmp_path) == ["model.training", "text.txt", "whole"]
-    assert names(tmp_path / "model.training") == ["state.safetensors", "tokenizer.json", "training.json"]
-    assert capsys.readouterr().err.splitlines()[-1].startswith("tinyslm: interrupted")
+    assert set(names(tmp_path / "model.training")) == {*UNFINISHED, "best.safetensors"}
+    last = capsys.readouterr().err.splitlines()[-2:]
+    assert last[0].startswith("tinyslm: interrupted") and last[1] == f"tinyslm train --out {tmp_path}/model --resume"
     assert run("train", "--resume", "--out", tmp_path / "model") == 0
     assert names(tmp_path) == ["model", "text.txt", "whole"]
     for name in ("model.safetensors", "config.json", "tokenizer.json"):
@@ -109,14 +132,14 @@ def test_an_interrupted_training_is_resumed_to_the_same_bits(tmp_path, capsys, m
 
 
 def test_the_number_of_threads_is_kept_for_resuming(tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "default_threads", lambda: 3)
+    monkeypatch.setattr(training_options, "default_threads", lambda: 3)
     arguments = ["train", "--text", write_text(tmp_path), "--out", tmp_path / "model", *QUICK]
     position = arguments.index("--threads")
     del arguments[position : position + 2]
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
         assert run(*arguments) == 130
-    monkeypatch.setattr(command, "default_threads", lambda: 1)
+    monkeypatch.setattr(training_options, "default_threads", lambda: 1)
     assert run("train", "--resume", "--out", tmp_path / "model") == 0
     assert json.loads((tmp_path / "model" / "training.json").read_text())["settings"]["threads"] == 3
 
@@ -185,20 +208,20 @@ def test_resuming_what_cannot_be_resumed(tmp_path, capsys, monkeypatch):
     record, state = (place / "training.json").read_text(), (place / "state.safetensors").read_bytes()
     capsys.readouterr()
 
-    def assert_refused(*parts):
+    def assert_not_resumed(*parts):
         assert run("train", "--resume", "--out", tmp_path / "model") == 2
-        assert_one_line(capsys.readouterr(), *parts)
+        assert_refused(capsys.readouterr(), *parts)
         assert names(tmp_path) == ["model.training", "text.txt"]
 
     for damaged in ("", "[]", "{}", '{"options": {}}', '{"options": 3}'):
         (place / "training.json").write_text(damaged)
-        assert_refused("no training to resume")
+        assert_not_resumed("no training to resume")
     (place / "training.json").write_text(record)
     (place / "state.safetensors").write_bytes(state[:-9])
-    assert_refused("state.safetensors", "truncated")
+    assert_not_resumed("state.safetensors", "truncated")
     (place / "state.safetensors").write_bytes(state)
     write_text(tmp_path, "Another start. " + TEXT)
-    assert_refused("the text has changed since this training started")
+    assert_not_resumed("the text has changed since this training started")
     (tmp_path / "text.txt").unlink()
     assert run("train", "--resume", "--out", tmp_path / "model") == 2
     assert_one_line(capsys.readouterr(), "text.txt: cannot be read")
@@ -217,17 +240,17 @@ def test_resuming_what_cannot_be_resumed(tmp_path, capsys, monkeypatch):
 def test_a_text_that_cannot_be_used(tmp_path, capsys, text, parts):
     path = tmp_path / "text.txt" if text is None else write_text(tmp_path, text)
     assert train_text(tmp_path, text=path) == 2
-    assert_one_line(capsys.readouterr(), *parts)
+    assert_refused(capsys.readouterr(), *parts)
     assert names(tmp_path) == ([] if text is None else ["text.txt"])
 
 
 @pytest.mark.parametrize(
-    "option", ["documents", "context", "steps", "batch", "rate", "warmup", "threads", "vocabulary"]
+    "option", ["town-documents", "context", "steps", "batch", "rate", "warmup", "threads", "vocabulary"]
 )
 @pytest.mark.parametrize("value", ["0", "-3"])
 def test_numbers_that_mean_nothing(tmp_path, capsys, option, value):
     assert train_text(tmp_path, f"--{option}", value) == 2
-    assert_one_line(capsys.readouterr(), option, value)
+    assert_refused(capsys.readouterr(), option, value)
     assert names(tmp_path) == ["text.txt"]
 
 
@@ -247,7 +270,7 @@ def test_numbers_that_mean_nothing(tmp_path, capsys, option, value):
 )
 def test_options_out_of_range(tmp_path, capsys, option, value):
     assert train_text(tmp_path, f"--{option}", value) == 2
-    assert_one_line(capsys.readouterr(), option, value)
+    assert_refused(capsys.readouterr(), option, value)
     assert names(tmp_path) == ["text.txt"]
 
 
@@ -302,7 +325,7 @@ def test_a_second_training_to_one_directory_is_refused(tmp_path, capsys, monkeyp
 def test_the_lock_is_held_during_the_whole_training(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(command, "remove_directory", lambda path: seen.append(names(tmp_path)))
-    monkeypatch.setattr(command, "check_new_directory", lambda path: seen.append(names(tmp_path)))
+    monkeypatch.setattr(command, "check_free", lambda *paths: seen.append(names(tmp_path)))
     assert train_text(tmp_path) == 0
     assert seen == [[".model.lock", "text.txt"], [".model.lock", "model", "model.training", "text.txt"]]
 
@@ -330,10 +353,10 @@ def unfinished(tmp_path_factory):
 
 WRONG = (None, True, -1, 0, 10**30, 10**400, 0.5, float("nan"), float("inf"), "", "\0", "\ud800", "x\ny", "3")
 WRONG += ([], [1], ["--help"], [["x"]], {}, {"a": 1}, [{}], "9" * 500)
-ALLOWED = {"text": (None,), "steps": (None,), "rate": (0.5,), "seed": (0, 10**30, 10**400)}
+ALLOWED = {"from": (None,), "town_documents": (None,), "rate": (0.5,), "seed": (0, 10**30, 10**400)}
 
 
-@pytest.mark.parametrize("name", [*command.OPTIONS, "options", "data_sha256"])
+@pytest.mark.parametrize("name", [*OPTIONS, "options", "data_sha256"])
 def test_damaged_options_are_refused_with_file_and_key(unfinished, capsys, name):
     path = unfinished / "model.training" / "training.json"
     content = path.read_text()
@@ -344,11 +367,11 @@ def test_damaged_options_are_refused_with_file_and_key(unfinished, capsys, name)
             if any(type(each) is type(value) and each == value for each in ALLOWED.get(name, ())):
                 continue
             record = json.loads(content)
-            (record["options"] if name in command.OPTIONS else record)[name] = value
+            (record["options"] if name in OPTIONS else record)[name] = value
             path.write_text(json.dumps(record))
             assert run("train", "--resume", "--out", unfinished / "model") == 2, value
             captured = capsys.readouterr()
-            assert_one_line(captured, "training.json: ", name)
+            assert_one_line(captured, "training.json: ", "options: " if name == "from" else name)
             assert len(captured.err) < 600
     finally:
         path.write_text(content)
@@ -359,10 +382,8 @@ def test_damaged_options_are_refused_with_file_and_key(unfinished, capsys, name)
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("text", ["ghost\n.txt"], "ghost\\n.txt: cannot be read"),
-        ("text", [""], "training.json: options: text is [''], expected a value of --text"),
-        ("text", ["a\0"], "training.json: options: text is ['a\\x00'], expected a value of --text"),
-        ("text", ["\ud800"], "training.json: options: text is ['\\ud800'], expected a value of --text"),
+        ("town_documents", 20, "training.json: options: town_documents is 20, expected nothing"),
+        ("from", "other", "training.json: options: shape is 'smallest', expected nothing"),
         ("vocabulary", 279, "training.json: options: vocabulary is 279, expected 280 to 1000000"),
         ("vocabulary", 2_000_000, "training.json: options: vocabulary is 2000000, expected 280 to 1000000"),
         ("shape", "small", "expected float32[280, 128]; the file is from another run"),
@@ -377,12 +398,12 @@ def test_options_that_do_not_fit_the_training(unfinished, capsys, option, value,
         record["options"][option] = value
         path.write_text(json.dumps(record))
         assert run("train", "--resume", "--out", unfinished / "model") == 2
-        assert_one_line(capsys.readouterr(), message)
+        assert_refused(capsys.readouterr(), message)
     finally:
         path.write_text(content)
 
 
-@pytest.mark.parametrize("option", ["documents", "context", "steps", "batch", "warmup", "threads"])
+@pytest.mark.parametrize("option", ["town-documents", "context", "steps", "batch", "warmup", "threads"])
 def test_numbers_that_are_too_large(tmp_path, capsys, option):
     assert train_text(tmp_path, f"--{option}", 10**15) == 2
     assert_one_line(capsys.readouterr(), option, 10**15, "expected at most")

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
 TRAIN = ["-m", "tinyslm", "train"]
 TRAIN_AFTER_NUMPY = ["-c", "import sys, numpy; from tinyslm.cli import main; sys.exit(main(sys.argv[1:]))", "train"]
 OPTIONS = (  # 4 micro-batches per step: two threads add their gradients in another order than one thread
-    *("--shape", "smallest", "--vocabulary", "400", "--context", "24"),
+    *("--shape", "smallest", "--vocabulary", "280", "--context", "24"),
     *("--batch", "20", "--steps", "20", "--warmup", "2"),
 )
 

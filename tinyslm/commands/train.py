@@ -1,283 +1,218 @@
 """tinyslm train: train a tokenizer and a model, with checkpoints and exact resume."""
 
-import argparse
 import hashlib
-import json
-import math
-import os
-import re
+import shlex
 import sys
-import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from tinyslm.checkpoints import (
-    atomic_directory,
     check_new_directory,
+    load_model,
     output_lock,
     remove_directory,
     remove_leftovers,
     save_model,
 )
-from tinyslm.checkpoints.json_files import read_json, shown
-from tinyslm.commands.parser import Parser, check_minimum, write_text
-from tinyslm.errors import CheckpointError, ConfigError, DataError, Error
+from tinyslm.checkpoints.json_files import shown
+from tinyslm.commands.interruption import Interruption
+from tinyslm.commands.training_directory import (
+    BEST,
+    RECORD,
+    START,
+    STATE,
+    TOKENIZER,
+    begin,
+    changed_text,
+    check_free,
+    check_same_text,
+    is_finished,
+    read_record,
+    remove_outputs,
+)
+from tinyslm.commands.training_inputs import (
+    TrainingInputs,
+    choose_source,
+    load_origin,
+    new_tokenizer,
+    open_inputs,
+    read_texts,
+    row_length,
+    say,
+)
+from tinyslm.commands.training_options import (
+    CONTEXT,
+    add_arguments,
+    check_options,
+    complete,
+    make_settings,
+    new_options,
+)
+from tinyslm.commands.training_progress import Progress, compared, print_plan
+from tinyslm.errors import ConfigError
 from tinyslm.evaluation import measure_loss
 from tinyslm.models import random_model
-from tinyslm.models.tiny_shapes import TINY_SHAPES, tiny_config
-from tinyslm.ops import IGNORED
-from tinyslm.runtime import default_threads
-from tinyslm.text import document_rows, load_tokenizer, read_documents, town, train_tokenizer
-from tinyslm.text.corpus import Corpus, text_corpus, town_corpus
+from tinyslm.models.tiny_shapes import tiny_config
+from tinyslm.text import load_tokenizer
+from tinyslm.text.text_source import CORPUS_RECORD, TextSource
 from tinyslm.text.tokenizer import LARGEST_VOCABULARY
 from tinyslm.training import Settings, State, train
-from tinyslm.training.checkpoint import restore_state, save_state
+from tinyslm.training.checkpoint import restore_parameters, restore_state, save_state
+from tinyslm.training.text_size import vocabulary_for
+from tinyslm.training.validation import best_step
 
-TOKENIZER_DOCUMENTS = 20_000  # documents of the town, for training the tokenizer
-VALIDATION_DOCUMENTS = 2_000  # documents of the town, for the final loss
-PROGRESS_DOCUMENTS = 200  # number of the first validation documents, for the loss during training
-END_ID = 0  # the end token of every tokenizer trained here
-OPTIONS = (  # recorded for --resume
-    *("text", "shape", "vocabulary", "documents", "context"),
-    *("steps", "batch", "rate", "warmup", "seed", "threads", "dtype"),
-)
-RECORD = "training.json"  # options and results, beside the weights
-LARGEST = {  # beyond these, memory or time would never be enough
-    **dict.fromkeys(("documents", "steps", "warmup"), 2**31 - 1),
-    **{"context": 1_000_000, "batch": 100_000, "threads": 10_000},
-}
-
-
-def add_arguments(parser):
-    """The options of the command."""
-    text = "your own text: UTF-8 with one document per paragraph, or .jsonl with a text key"
-    parser.option("--text", None, text, nargs="+", metavar="FILE")
-    parser.option("--out", "trained", "output directory", "DIR")
-    parser.flag("--resume", "resume an interrupted training to DIR, bit for bit")
-    parser.option("--shape", "small", "size of the model", choices=TINY_SHAPES)
-    parser.option("--vocabulary", 1536, "maximum size of the vocabulary", "V")
-    parser.option("--documents", 20_000, "training documents of the built-in corpus", "N")
-    parser.option("--context", 256, "tokens per training row, and the model's context length", "T")
-    parser.option("--steps", None, "training steps (default: two passes over the data)", type=int)
-    parser.option("--batch", 40, "documents per step", "N")
-    parser.option("--rate", 2e-3, "peak learning rate")
-    parser.option("--warmup", 50, "warmup steps of the learning rate, at most a tenth of all steps", "STEPS")
-    parser.option("--seed", 0, "seed of the initial weights and the order of the data")
-    parser.option("--threads", None, "number of threads (default: the number of cores)", type=int)
-    parser.option("--dtype", "float32", "dtype of the stored weights", choices=("float32", "float16"))
-    parser.option("--checkpoint-seconds", 60, "time between checkpoints", type=float, metavar="S")
+__all__ = ["add_arguments", "run"]
 
 
 def run(arguments) -> int:
-    """Train, or resume training; returns the exit status.
-
-    DIR.training holds the options, the tokenizer and the last state of an unfinished training.
-    """
+    """Train, or resume training; returns the exit status."""
     out = Path(arguments.out)
     if not out.name:
         raise ConfigError(f"--out {arguments.out} has no directory name; choose a new directory")
-    _check_options(arguments)
+    check_options(arguments)
+    directory = out.with_name(out.name + ".training")
     with output_lock(out):
-        return _run_locked(arguments, out, out.with_name(out.name + ".training"))
+        remove_leftovers(directory.parent, directory.name)
+        try:
+            return (resume if arguments.resume else start)(arguments, out, directory)
+        except KeyboardInterrupt:
+            if not directory.exists():
+                raise
+            return interrupted(out, "the last checkpoint is kept")
 
 
-def _run_locked(arguments, out, directory):
-    """Train into `out`, by way of `directory`. The process holds the lock of `out`."""
-    remove_leftovers(directory.parent, directory.name)
-    if arguments.resume and _is_finished(out, directory):
+def interrupted(out, what):
+    """Print how the training is resumed; returns the exit status."""
+    command = shlex.join(["tinyslm", "train", "--out", str(out), "--resume"])
+    print(f"tinyslm: interrupted; {what}. Resume with\n{command}", file=sys.stderr)
+    return 130
+
+
+@dataclass
+class Training:
+    """A training to `out`, by way of `directory`. record: the content of training.json in `directory`."""
+
+    out: Path
+    directory: Path
+    record: dict
+    source: TextSource
+    tokenizer: Any
+    inputs: TrainingInputs
+    settings: Settings
+    state: State
+
+    @property
+    def own_text(self) -> bool:
+        """Whether the text is the user's. Then the best model is written, otherwise the last one."""
+        return not self.source.is_town
+
+
+def start(arguments, out, directory) -> int:
+    """Begin a new training. The process holds the lock of `out`."""
+    check_free(out, directory, arguments.overwrite)
+    path = vars(arguments)["from"]
+    origin, tokenizer = (None, None) if path is None else load_origin(path)
+    context = arguments.context or CONTEXT if origin is None else row_length(origin)
+    source = choose_source(arguments, context)
+    options = new_options(arguments, source.is_town)
+    texts = read_texts(source)
+    if origin is None:
+        if options["vocabulary"] is None and texts is not None:
+            options["vocabulary"] = vocabulary_for(sum(len(text) for text in texts))
+        tokenizer = new_tokenizer(texts, options["vocabulary"])
+    else:
+        options["context"] = min(source.pack_length or context, origin.config.max_position_embeddings)
+    training = prepare(out, directory, {"options": options}, source, texts, tokenizer, origin)
+    remove_outputs(out, directory)  # with --overwrite there can be some
+    begin(directory, training.record, source, tokenizer, training.state, origin)
+    return finish(training, arguments.checkpoint_seconds)
+
+
+def resume(arguments, out, directory) -> int:
+    """Continue the training in `directory`. The process holds the lock of `out`."""
+    if is_finished(out, directory):
         if directory.exists():
             remove_directory(directory)
         print(f"{out}: this training is already complete")
         return 0
-    record = _read_record(directory) if arguments.resume else _new_record(arguments, directory)
+    record, source = read_record(directory)
     options = record["options"]
     check_new_directory(out)
-    texts = read_documents(options["text"]) if options["text"] else None
-    if arguments.resume:
-        tokenizer = load_tokenizer(directory / "tokenizer.json")
-        size = tokenizer.get_vocab_size()
-        if not size <= options["vocabulary"] <= LARGEST_VOCABULARY:
-            vocabulary = f"vocabulary is {shown(options['vocabulary'])}, expected {size} to {LARGEST_VOCABULARY}"
-            raise ConfigError(f"{directory / RECORD}: options: {vocabulary}; the tokenizer has {size} tokens")
-    else:
-        tokenizer_texts = texts or [text for _, text, _ in town.documents("train", 0, TOKENIZER_DOCUMENTS)]
-        tokenizer = train_tokenizer(tokenizer_texts, options["vocabulary"])
-    if texts:
-        corpus = text_corpus(tokenizer, END_ID, texts)
-    else:
-        print(f"generating {options['documents']:,} documents of the town ...", file=sys.stderr)
-        corpus = town_corpus(tokenizer, END_ID, training=options["documents"], validation=VALIDATION_DOCUMENTS)
-    token_ids, labels = document_rows(corpus.training, options["context"])
-    digest = hashlib.sha256(token_ids.tobytes()).hexdigest()
+    check_same_text(directory, source)
+    tokenizer = load_tokenizer(directory / TOKENIZER)
+    origin = None if options["from"] is None else load_model(directory / START)
+    size = tokenizer.get_vocab_size()
+    if origin is None and not size <= options["vocabulary"] <= LARGEST_VOCABULARY:
+        vocabulary = f"vocabulary is {shown(options['vocabulary'])}, expected {size} to {LARGEST_VOCABULARY}"
+        raise ConfigError(f"{directory / RECORD}: options: {vocabulary}; the tokenizer has {size} tokens")
+    training = prepare(out, directory, record, source, read_texts(source), tokenizer, origin)
+    restore_state(directory / STATE, training.state)
+    return finish(training, arguments.checkpoint_seconds)
+
+
+def prepare(out, directory, record, source, texts, tokenizer, origin) -> Training:
+    """The training before its first step. Completes the record.
+
+    texts: the documents of the source, None for the town;  origin: the model of --from, or None.
+    """
+    options = record["options"]
+    inputs = open_inputs(source, texts, tokenizer, options, None if origin is None else origin.config)
+    digest = hashlib.sha256(inputs.token_ids.tobytes()).hexdigest()
     if record.setdefault("data_sha256", digest) != digest:
-        raise DataError(f"{directory}: the text has changed since this training started; start a new training")
-
-    settings = _settings(options, len(token_ids))
-    config = tiny_config(options["shape"], tokenizer.get_vocab_size(), options["context"])
-    state = State.start(random_model(config, seed=options["seed"]), settings)
-    state_path = directory / "state.safetensors"
-    if arguments.resume:
-        restore_state(state_path, state)
+        raise changed_text(directory)
+    if origin is None:
+        config = tiny_config(options["shape"], tokenizer.get_vocab_size(), options["context"])
+        model = random_model(config, seed=options["seed"])
     else:
-        _begin(directory, record, tokenizer, state)
-    measured = corpus.first_validation(PROGRESS_DOCUMENTS)
-    tokens_per_document = np.count_nonzero(labels != IGNORED) / len(labels)
-    progress = Progress(settings, measured, tokens_per_document, state_path, arguments.checkpoint_seconds)
-    with tqdm(total=settings.steps, initial=state.step, unit="step", disable=None) as progress.bar:
-        state = train(state, token_ids, labels, settings, after_step=progress)
-    save_state(state_path, state)
+        model = origin
+    complete(options, source.is_town, inputs.tokens, len(inputs.token_ids), model.config.hidden_size)
+    settings = make_settings(options, source.is_town, model.config.vocab_size)
+    state = State.start(model, settings)
+    return Training(out, directory, record, source, tokenizer, inputs, settings, state)
 
-    validation = measure_loss(state.model, corpus.validation)
-    record["settings"] = asdict(settings)
-    record["seconds"] = round(state.seconds, 1)
-    record["validation"] = asdict(validation)
-    record["floor"] = corpus.floor and asdict(corpus.floor)
-    record["losses"] = [round(loss, 5) for loss in state.losses]
-    save_model(out, state.model, tokenizer, options["dtype"], records={RECORD: record})
-    remove_directory(directory)
-    print(f"{out}: validation loss {validation.nats:.4f} nats per token{_compared(corpus.floor, validation)}")
+
+def finish(training, checkpoint_seconds) -> int:
+    """Train until the end or an interruption, and write the model."""
+    state, settings, inputs = training.state, training.settings, training.inputs
+    print_plan(inputs, settings, state, training.own_text)
+    with (
+        Interruption() as interruption,
+        tqdm(total=settings.steps, initial=state.step, unit="step", disable=None) as bar,
+    ):
+        progress = Progress(training, checkpoint_seconds, interruption, bar)
+        if training.record["options"]["from"] is not None and not state.validation:
+            progress.validate(state)
+        if not progress.has_ended(state):
+            train(state, inputs.token_ids, inputs.labels, settings, after_step=progress)
+        save_state(training.directory / STATE, state)
+    if interruption.requested:
+        return interrupted(training.out, f"step {state.step} of {settings.steps} is saved")
+    write(training)
     return 0
 
 
-@dataclass
-class Progress:
-    """Called after each step: updates the progress bar, and regularly validates and writes a checkpoint."""
-
-    settings: Settings
-    corpus: Corpus
-    tokens_per_document: float
-    state_path: Path
-    checkpoint_seconds: float
-    bar: tqdm | None = None
-    saved: float = field(default_factory=time.monotonic)
-
-    def __call__(self, state):
-        recent = state.losses[-50:]
-        speed = state.step * self.settings.batch_size * self.tokens_per_document / state.seconds
-        line = f"loss {sum(recent) / len(recent):.3f}, {speed:,.0f} tokens/s"
-        floor = self.corpus.floor
-        self.bar.set_postfix_str(line if floor is None else f"{line}, floor {floor.nats:.3f}", refresh=False)
-        self.bar.update()
-        if state.step % max(self.settings.steps // 25, 1) == 0:
-            validation = measure_loss(state.model, self.corpus.validation)
-            self.bar.write(
-                f"step {state.step} of {self.settings.steps}: {line}, validation {validation.nats:.3f}"
-                f"{_compared(floor, validation)}",
-                file=sys.stderr,
-            )
-        if time.monotonic() - self.saved > self.checkpoint_seconds:
-            save_state(self.state_path, state)
-            self.saved = time.monotonic()
-
-
-def _compared(floor, loss):
-    """The entropy bound and the relative distance of the loss from it, as text; "" without a known bound."""
-    return "" if floor is None else f", floor {floor.nats:.3f} ({100 * (loss.nats / floor.nats - 1):+.1f} %)"
-
-
-def _settings(options, rows):
-    """Training settings from the options; by default, two passes over the rows."""
-    steps = options["steps"] or max(2 * rows // options["batch"], 1)
-    threads = {"threads": options["threads"]} if options["threads"] else {}
-    return Settings(
-        steps=steps,
-        batch_size=options["batch"],
-        learning_rate=options["rate"],
-        warmup_steps=min(options["warmup"], max(steps // 10, 1)),
-        seed=options["seed"],
-        **threads,
-    )
-
-
-def _check_options(arguments):
-    """Raise ConfigError for numbers out of range."""
-    positive = dict.fromkeys(("documents", "steps", "batch", "warmup", "threads"), 1)
-    check_minimum(arguments, context=2, seed=0, checkpoint_seconds=0, **positive)
-    for name, largest in LARGEST.items():
-        if (getattr(arguments, name) or 0) > largest:
-            raise ConfigError(f"--{name} is {shown(getattr(arguments, name))}, expected at most {largest}")
-    if not 0 < arguments.rate < math.inf:
-        raise ConfigError(f"--rate is {arguments.rate}, expected a positive number")
-
-
-def _new_record(arguments, directory):
-    """The record of a new training. It includes the number of threads, on which the last bits depend."""
-    if directory.exists():
-        raise Error(f"{directory}: an unfinished training; resume it with --resume, or remove it")
-    options = {name: getattr(arguments, name) for name in OPTIONS}
-    return {"options": options | {"threads": arguments.threads or default_threads()}}
-
-
-def _begin(path, record, tokenizer, state):
-    """Write everything that --resume needs, atomically: a killed process leaves nothing or a complete directory."""
-    with atomic_directory(path) as directory:
-        write_text(directory / "tokenizer.json", tokenizer.to_str(pretty=True))
-        write_text(directory / RECORD, json.dumps(record, indent=1))
-        save_state(directory / "state.safetensors", state)
-
-
-def _read_record(directory):
-    """The record of a training. Raises Error if it is missing, incomplete, or has options that the parser refuses."""
-    path = directory / RECORD
-    if not path.exists():
-        raise Error(f"{directory}: no training to resume; start one without --resume")
-    try:
-        record = read_json(path)
-    except CheckpointError as problem:
-        raise Error(f"{problem}; no training to resume") from None
-    options = record.get("options")
-    if not isinstance(options, dict):
-        raise ConfigError(f"{path}: options is {shown(options)}, expected an object; no training to resume")
-    missing = [name for name in OPTIONS if name not in options]
-    if missing:
-        raise ConfigError(f"{path}: options has no {', '.join(missing)}; no training to resume")
-    for name in OPTIONS:
-        if not _is_accepted(name, options[name]):
-            raise ConfigError(f"{path}: options: {name} is {shown(options[name])}, expected a value of --{name}")
-    try:
-        _check_options(argparse.Namespace(**options | {"checkpoint_seconds": 0}))
-    except ConfigError as problem:
-        raise ConfigError(f"{path}: options: {problem}") from None
-    digest = record.get("data_sha256")
-    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
-        raise ConfigError(f"{path}: data_sha256 is {shown(digest)}, expected 64 hexadecimal digits")
-    return record
-
-
-def _is_accepted(name, value):
-    """Whether the parser returns exactly this value for an option. Only `text` and `steps` may be None."""
-    parser = Parser(add_help=False)
-    add_arguments(parser)
-    given = [f"--{name}={value}"]
-    if value is None:
-        given = []
-    elif isinstance(value, list):
-        if not all(isinstance(item, str) and _is_file_name(item) for item in value):
-            return False
-        given = [f"--{name}", *value]
-    try:
-        parsed = getattr(parser.parse_args(given), name)
-    except ConfigError:
-        return False
-    return type(parsed) is type(value) and parsed == value and (value is not None or name != "threads")
-
-
-def _is_file_name(text):
-    """Whether the operating system accepts a text as a file name."""
-    try:
-        return text != "" and b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-
-
-def _is_finished(out, directory):
-    """Whether the model is complete. The process may have been killed before it removed the training directory."""
-    try:
-        finished = _read_record(out)
-    except Error:
-        return False
-    record = _read_record(directory) if directory.exists() else {}
-    return all(finished.get(key) == value for key, value in record.items())
+def write(training):
+    """Write the model of the best or the last step and the record of the training, and remove DIR.training."""
+    state, corpus, out = training.state, training.inputs.corpus, training.out
+    step = best_step(state.validation) if training.own_text else state.step
+    if step != state.step:
+        restore_parameters(training.directory / BEST, state, step)
+    say("measuring the validation loss")
+    validation = measure_loss(state.model, corpus.validation)
+    record = training.record | {
+        "settings": asdict(training.settings),
+        "seconds": round(state.seconds, 1),
+        "validation": asdict(validation),
+        "floor": corpus.floor and asdict(corpus.floor),
+        "losses": [round(loss, 5) for loss in state.losses],
+        "validation_curve": [[at, round(nats, 5)] for at, nats in state.validation],  # steps and nats per token
+        "written_step": step,
+    }
+    records = {RECORD: record, CORPUS_RECORD: training.source.record()}
+    save_model(out, state.model, training.tokenizer, record["options"]["dtype"], records)
+    remove_directory(training.directory)
+    written = f", model of step {step} of {training.settings.steps}"
+    print(f"{out}: validation loss {validation.nats:.4f} nats per token{compared(corpus.floor, validation)}{written}")

@@ -1,0 +1,117 @@
+"""Inputs of a training: the text, the tokenizer, the rows of token ids, and the model before the first step."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyslm.commands.compression_inputs import end_of_document
+from tinyslm.commands.loading import load_with_tokenizer
+from tinyslm.commands.training_options import names_town
+from tinyslm.errors import ConfigError
+from tinyslm.load_save import find_directory
+from tinyslm.models import Decoder
+from tinyslm.text import document_rows, town, train_tokenizer
+from tinyslm.text.corpus import HELD_OUT, Corpus, text_corpus, town_corpus
+from tinyslm.text.text_source import TextSource, read_text_source, source_of_files
+from tinyslm.training.loop import count_next_tokens
+from tinyslm.tree import Array, named_arrays
+
+END_ID = 0  # the end token of every tokenizer trained here
+TOKENIZER_DOCUMENTS = 20_000  # documents of the town, for training the tokenizer
+TOKENIZER_CHARACTERS = 4_000_000  # of your own text, for training the tokenizer: more changes its tokens little
+VALIDATION_DOCUMENTS = 2_000  # documents of the town, for the final loss
+PIECE = 10_000  # characters of a piece
+LONGEST_ROW = 512  # tokens per row for a model that is trained further and was not trained on packed rows
+
+
+def say(text):
+    """Print what is done next. A pipe shows it at once too."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@dataclass
+class TrainingInputs:
+    """The corpus, and its training rows token_ids and labels (N, T)."""
+
+    corpus: Corpus
+    token_ids: Array
+    labels: Array
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens to predict in the training rows."""
+        return count_next_tokens(self.token_ids, self.labels)
+
+
+def choose_source(arguments, context: int) -> TextSource:
+    """The text source that the command line names: --text, the text of the model of --from, or the town.
+
+    context: tokens per training row.
+    """
+    origin = vars(arguments)["from"]
+    if arguments.text and not names_town(arguments.text):
+        pack_length = context if arguments.pack else None
+        return source_of_files(arguments.text, arguments.documents or "paragraph", pack_length)
+    if origin is None or arguments.text:
+        return TextSource()
+    source = read_text_source(find_directory(origin))
+    if source is None:
+        raise ConfigError(f"{origin}: no corpus.json says what text it was trained on; give a text with --text FILE")
+    return source
+
+
+def load_origin(path) -> tuple[Any, Any]:
+    """(model, tokenizer) of --from. Raises ConfigError for a model that cannot be trained."""
+    model, tokenizer = load_with_tokenizer(path, Decoder, "training")
+    integers = [name for name, array in named_arrays(model).items() if np.issubdtype(array.dtype, np.integer)]
+    if integers:
+        raise ConfigError(
+            f"{path}: {integers[0]} holds integers; only models with floating-point weights can be trained"
+        )
+    return model, tokenizer
+
+
+def row_length(model) -> int:
+    """Tokens per training row for a model that is trained further: its context length, at most LONGEST_ROW."""
+    return min(model.config.max_position_embeddings, LONGEST_ROW)
+
+
+def read_texts(source: TextSource) -> list[str] | None:
+    """The documents of the user's files, or None for the town."""
+    if source.is_town:
+        return None
+    say(f"reading {source.described()}")
+    return source.texts()
+
+
+def new_tokenizer(texts: list[str] | None, vocabulary: int) -> Any:
+    """A tokenizer for the documents, or for the town.
+
+    Of the user's documents, every tenth is left out, because it is a validation document. Of a long text, pieces at
+    even distances are used.
+    """
+    if texts is None:
+        return train_tokenizer([text for _, text, _ in town.documents("train", 0, TOKENIZER_DOCUMENTS)], vocabulary)
+    training = [text for i, text in enumerate(texts, 1) if i % HELD_OUT]
+    pieces = [text[start : start + PIECE] for text in training for start in range(0, len(text), PIECE)]
+    characters = sum(map(len, pieces))
+    sample = pieces[:: -(-characters // TOKENIZER_CHARACTERS)]
+    say(f"training the tokenizer on {sum(map(len, sample)):,} of {characters:,} characters")
+    return train_tokenizer(sample, vocabulary)
+
+
+def open_inputs(source, texts, tokenizer, options, config=None) -> TrainingInputs:
+    """The corpus as rows of token ids. config: of a model that is trained further, or None."""
+    end_id, vocab_size = (END_ID, None) if config is None else (end_of_document(config), config.vocab_size)
+    if texts is None:
+        documents = options["town_documents"]
+        say(f"generating {documents:,} documents of the town")
+        corpus = town_corpus(
+            tokenizer, end_id, training=documents, validation=VALIDATION_DOCUMENTS, vocab_size=vocab_size
+        )
+    else:
+        say(f"encoding {len(texts):,} documents")
+        corpus = text_corpus(tokenizer, end_id, texts, vocab_size, pack_length=source.pack_length)
+    return TrainingInputs(corpus, *document_rows(corpus.training, options["context"]))

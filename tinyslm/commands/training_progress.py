@@ -1,0 +1,131 @@
+"""Progress of a training: the plan before the first step, then validation, checkpoints, and the end."""
+
+import sys
+import time
+
+import numpy as np
+
+from tinyslm.commands.training_directory import BEST, STATE
+from tinyslm.commands.training_inputs import TrainingInputs, say
+from tinyslm.evaluation import measure_loss
+from tinyslm.models import next_token_loss
+from tinyslm.text.corpus import Corpus
+from tinyslm.training import Settings, State, StopTraining
+from tinyslm.training.checkpoint import save_parameters, save_state
+from tinyslm.training.loop import batch_gradients, batch_rows
+from tinyslm.training.text_size import RECOMMENDED_TOKENS
+from tinyslm.training.validation import best_step, evaluations_since_best
+from tinyslm.tree import named_parameters
+
+EVALUATIONS = 25  # of the validation loss during a training
+TOWN_VALIDATION_DOCUMENTS = 200  # the first ones, for the loss during training
+VALIDATION_TOKENS = 20_000  # of your own text, for the loss during training
+RISING = 3  # evaluations above the best one: the model memorizes
+PATIENCE = 8  # evaluations above the best one: the training ends
+TIMED_STEPS = 10  # a shorter training is not timed before it starts
+
+
+def documents_during_training(corpus: Corpus, own_text: bool) -> Corpus:
+    """The corpus with the validation documents that are measured during training."""
+    if not own_text:
+        return corpus.first_validation(TOWN_VALIDATION_DOCUMENTS)
+    tokens = np.cumsum([len(document) - 1 for document in corpus.validation])
+    return corpus.first_validation(1 + int(np.searchsorted(tokens, VALIDATION_TOKENS)))
+
+
+def print_plan(inputs: TrainingInputs, settings: Settings, state: State, own_text: bool):
+    """Print the amounts of data and of work, and the expected time."""
+    rows, validation = len(inputs.token_ids), inputs.corpus.validation
+    tokens, held_out = inputs.tokens, sum(len(document) - 1 for document in validation)
+    parameters = sum(array.size for array in named_parameters(state.model).values())
+    say(
+        f"training text: {tokens:,} tokens, {len(inputs.corpus.training):,} documents\n"
+        f"validation text: {held_out:,} tokens, {len(validation):,} documents\n"
+        f"model: {parameters:,} parameters, vocabulary of {state.model.config.vocab_size:,} tokens\n"
+        f"training: {settings.steps:,} steps of {settings.batch_size:,} rows, "
+        f"{settings.steps * settings.batch_size / rows:.1f} passes, learning rate {settings.learning_rate:g}"
+    )
+    if own_text and tokens < RECOMMENDED_TOKENS:
+        say(f"little text: {tokens:,} training tokens; {RECOMMENDED_TOKENS:,} or more are recommended")
+    if (remaining := settings.steps - state.step) >= TIMED_STEPS:
+        say(f"expected time: {format_duration(remaining * seconds_per_step(inputs, settings, state))}")
+
+
+def seconds_per_step(inputs, settings, state) -> float:
+    """The time of the gradients of the next step. The state is not changed."""
+    rows = batch_rows(state.step, len(inputs.token_ids), settings)
+    began = time.perf_counter()
+    batch_gradients(next_token_loss, state.model, inputs.token_ids[rows], inputs.labels[rows], settings)
+    return time.perf_counter() - began
+
+
+def format_duration(seconds: float) -> str:
+    """A duration with one unit."""
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} seconds"
+
+
+class Progress:
+    """Called after each step: updates the progress bar, validates and saves, and ends the training.
+
+    Of your own text, the parameters with the lowest validation loss are kept in best.safetensors.
+    """
+
+    def __init__(self, training, checkpoint_seconds, interruption, bar):
+        self.directory, self.settings = training.directory, training.settings
+        self.checkpoint_seconds, self.interruption, self.bar = checkpoint_seconds, interruption, bar
+        self.own_text = training.own_text
+        self.measured = documents_during_training(training.inputs.corpus, self.own_text)
+        rows = len(training.inputs.token_ids)
+        self.tokens_per_step = self.settings.batch_size * training.inputs.tokens / rows
+        self.interval = max(self.settings.steps // EVALUATIONS, 1)
+        if self.own_text:  # twice per pass or more often
+            self.interval = min(self.interval, max(rows // (2 * self.settings.batch_size), 1))
+        self.saved = time.monotonic()
+
+    def __call__(self, state):
+        self.bar.set_postfix_str(self.describe(state), refresh=False)
+        self.bar.update()
+        if state.step % self.interval == 0 or state.step == self.settings.steps:
+            self.validate(state)
+        if self.interruption.requested or time.monotonic() - self.saved > self.checkpoint_seconds:
+            save_state(self.directory / STATE, state)
+            self.saved = time.monotonic()
+        if self.interruption.requested or self.has_ended(state):
+            raise StopTraining
+
+    def describe(self, state) -> str:
+        """The loss of the last steps, and the speed."""
+        recent = state.losses[-50:]
+        return (
+            f"loss {sum(recent) / len(recent):.3f}, {state.step * self.tokens_per_step / state.seconds:,.0f} tokens/s"
+        )
+
+    def validate(self, state):
+        """Measure the validation loss, print it, and keep the best model."""
+        validation, floor = measure_loss(state.model, self.measured.validation), self.measured.floor
+        state.validation.append((state.step, validation.nats))
+        losses = f"{self.describe(state)}, " if state.losses else ""
+        losses += f"validation {validation.nats:.3f}{compared(floor, validation)}"
+        self.bar.write(f"step {state.step} of {self.settings.steps}: {losses}", file=sys.stderr)
+        if not self.own_text:
+            return
+        best = best_step(state.validation)
+        if best == state.step:
+            save_parameters(self.directory / BEST, state)
+        if evaluations_since_best(state.validation) == RISING:
+            what = f"the model memorizes the text;\n  the model of step {best} will be written"
+            self.bar.write(f"validation loss rises since step {best}: {what}", file=sys.stderr)
+
+    def has_ended(self, state) -> bool:
+        """Whether the last step is done, or the validation loss has not fallen for PATIENCE evaluations."""
+        if state.step >= self.settings.steps:
+            return True
+        return self.own_text and evaluations_since_best(state.validation) >= PATIENCE
+
+
+def compared(floor, loss) -> str:
+    """The entropy bound and the relative distance of the loss from it, as text; "" without a known bound."""
+    return "" if floor is None else f", floor {floor.nats:.3f} ({100 * (loss.nats / floor.nats - 1):+.1f} %)"
