@@ -74,7 +74,7 @@ def test_a_table_of_cosines(saved, tmp_path, capsys):
     assert {len(row) for row in rows} == {len(head)}
     cosine = expected(model, ["the", "cat"]) @ expected(model, ["dog"])
     assert rows[0].split() == ["1", "the", "cat", "1.00", f"{cosine:.2f}", rows[2].split()[-3]]
-    assert "the cat the cat" in rows[2] and "..." in rows[2]
+    assert "the cat the cat" in rows[2] and "…" in rows[2]
     assert captured.err == f"tinyslm: cut to the model's context of {CONTEXT} tokens: line 3\n"
 
 

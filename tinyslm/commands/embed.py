@@ -15,11 +15,12 @@ from tinyslm.errors import ConfigError, DataError, Error
 from tinyslm.models import Encoder, sentence_embeddings
 from tinyslm.ops import IGNORED
 from tinyslm.parallel import map_in_threads
-from tinyslm.reporting.terminal_table import UNLIMITED, table_lines
+from tinyslm.reporting.plain_text import shorten
+from tinyslm.reporting.terminal_table import table_lines
 from tinyslm.text import encode_all, pad_documents, read_lines
 
 MOST_COMPARED = 20  # texts in a table of similarities
-LONGEST_SHOWN = 40  # characters of a text
+LONGEST_SHOWN = 40  # columns of the terminal for a text
 MOST_LISTED = 10  # line numbers in a message
 
 
@@ -107,6 +108,5 @@ def _print_similarity(texts, vectors):
     """Print the cosine of every pair of texts, the product of their unit vectors."""
     rows = [("", "", *(str(number) for number in range(1, len(texts) + 1)))]
     for number, (text, cosines) in enumerate(zip(texts, vectors @ vectors.T, strict=True), 1):
-        shown = text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
-        rows.append((str(number), shown, *(f"{cosine:.2f}" for cosine in cosines)))
-    print("\n".join(table_lines(rows, {0, *range(2, len(rows[0]))}, UNLIMITED)))
+        rows.append((str(number), shorten(text, LONGEST_SHOWN), *(f"{cosine:.2f}" for cosine in cosines)))
+    print("\n".join(table_lines(rows, {0, *range(2, len(rows[0]))})))

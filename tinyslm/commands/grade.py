@@ -8,6 +8,7 @@ from tinyslm.commands.parser import check_minimum, write_text
 from tinyslm.coursework.classroom import as_csv, grade_class
 from tinyslm.coursework.grading import GIGABYTES, SECONDS, as_text, grade
 from tinyslm.errors import ConfigError
+from tinyslm.reporting.terminal_table import fitted
 
 
 def add_arguments(parser):
@@ -42,7 +43,7 @@ def run(arguments) -> int:
         print(text, end="")
     else:
         result = grade(path, **settings)
-        print(as_text(result))
+        print(fitted(as_text(result)))
         text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
     if arguments.out:
         write_text(arguments.out, text)

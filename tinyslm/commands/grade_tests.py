@@ -7,6 +7,7 @@ from tinyslm.commands.parser import write_text
 from tinyslm.coursework.exercises import exercises, find_exercise
 from tinyslm.coursework.mistakes import grade_tests
 from tinyslm.errors import ConfigError
+from tinyslm.reporting.terminal_table import fitted
 
 
 def add_arguments(parser):
@@ -32,7 +33,7 @@ def run(arguments) -> int:
     if not exercise.writes_tests:
         raise ConfigError(f"the task of {exercise.name} is functions, not tests: use tinyslm grade")
     result = grade_tests(path, exercise, seed=arguments.seed)
-    print(result.as_text())
+    print(fitted(result.as_text()))
     if arguments.out:
         write_text(arguments.out, json.dumps(result.as_json(), indent=1, ensure_ascii=False) + "\n")
     return 0

@@ -6,6 +6,7 @@ from tinyslm.commands.loading import MASKS, load_with_tokenizer
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation import end_tokens, generate
 from tinyslm.models import Encoder, EncoderDecoder, trace
+from tinyslm.reporting.terminal_table import fitted
 from tinyslm.reporting.trace_report import format_head, format_legend, format_likely, format_steps, format_tokens, piece
 from tinyslm.text import encode
 from tinyslm.tree import Module
@@ -54,7 +55,7 @@ def run(arguments) -> int:
 
 
 def _print_section(title, lines):
-    print(title)
+    print(fitted(title))
     print("\n".join(f"  {line}".rstrip() for line in lines), end="\n\n")
 
 
@@ -88,9 +89,9 @@ def _print_predictions(model, tokenizer, token_ids, steps):
     masks = {tokenizer.token_to_id(name) for name in MASKS}
     positions = [position for position, token in enumerate(token_ids) if token in masks]
     if "logits" not in steps:
-        print("This encoder has no masked-LM head, so it predicts no tokens.")
+        print(fitted("This encoder has no masked-LM head, so it predicts no tokens."))
     elif not positions:
-        print(f"Write {MASKS[0]} in the text to print the model's predictions there.")
+        print(fitted(f"Write {MASKS[0]} in the text to print the model's predictions there."))
     for position in positions if "logits" in steps else ():
         likely = format_likely(scipy.special.softmax(steps["logits"][0, position]), tokenizer)
         print("\n".join([f"Most probable tokens at position {position}:", *likely]))

@@ -21,7 +21,7 @@ def format_inspection(title, model, found, stored=None) -> str:
     model: only its shapes are used;  found: result of `inspect_model`;  stored: result of `inspect_stored`, or None.
     """
     outline_rows = [(line.name, line.shape, f"{line.parameters:,}", line.note) for line in outline(model)]
-    tree = table_lines([("module", "shape (+ bias)", "parameters", ""), *outline_rows], right=(2,))
+    tree = table_lines([("module", "shape (+ bias)", "parameters", "notes"), *outline_rows], right=(2,))
     sections = wrapped(title), tree, format_parts(found), format_costs(found, stored)
     return "\n\n".join("\n".join(lines) for lines in (*sections, format_attention(found)))
 
@@ -73,7 +73,9 @@ def format_attention(found) -> list[str]:
     letters = _letters(layers)
     lines = wrapped("Attention, one letter per layer (a token always attends to itself too):")
     for stack, group in groupby(layers, lambda layer: layer["path"].rpartition("layers.")[0].rstrip(".")):
-        lines.append(f"  {stack + ' ' if stack else ''}{''.join(letters[attention_kind(layer)] for layer in group)}")
+        indent = f"  {stack + ' ' if stack else ''}"
+        pattern = "".join(letters[attention_kind(layer)] for layer in group)
+        lines += wrapped(pattern, indent=indent)
     rows = []
     for kind, letter in letters.items():
         paths = [layer["path"] for layer in layers if attention_kind(layer) == kind]
@@ -82,7 +84,7 @@ def format_attention(found) -> list[str]:
         rows.append((f"  {letter}", number, _span(kind, found), _positions(kind, found)))
     lines += table_lines(rows)
     if found["kind"] == "EncoderDecoder":
-        lines += wrapped("  Cross attention: every token of the decoder attends to the whole source.")
+        lines += wrapped("Cross attention: every token of the decoder attends to the whole source.", indent="  ")
     return lines
 
 

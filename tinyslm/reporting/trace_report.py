@@ -6,7 +6,7 @@ import numpy as np
 
 from tinyslm.reporting.number_format import percent
 from tinyslm.reporting.plain_text import clean, shorten, width
-from tinyslm.reporting.terminal_table import column_blocks, terminal_width, wrapped
+from tinyslm.reporting.terminal_table import table_lines, terminal_width, wrapped
 from tinyslm.text.tokenizer import decode
 
 MOST_TOKENS = 36  # shown of a text; fewer in a picture of a head if the terminal is narrow
@@ -53,7 +53,7 @@ def format_tokens(pieces, token_ids, columns=None) -> list[str]:
     """Positions, pieces and ids of the tokens, in blocks as wide as the terminal."""
     shown = [shorten(text, LONGEST_PIECE) for text in pieces[:MOST_TOKENS]]
     rows = [("position", *map(str, range(len(shown)))), ("piece", *shown), ("id", *map(str, token_ids[: len(shown)]))]
-    lines = _in_blocks(rows, (), columns or min(terminal_width() - INDENT, 98))
+    lines = table_lines(rows, (), columns or min(terminal_width() - INDENT, 98))
     if len(pieces) > MOST_TOKENS:
         lines.append(f"(the first {MOST_TOKENS} of {len(pieces)} tokens)")
     return lines
@@ -70,12 +70,7 @@ def format_steps(steps, layer=None, columns=None) -> list[str]:
             letters, meaning = _meaning(name, name in last)
             rows.append((name, str(values.shape), letters, *statistics, meaning))
     columns = columns or terminal_width() - INDENT
-    return [*_in_blocks(rows, (3, 4), columns), *wrapped(LETTERS, columns)]
-
-
-def _in_blocks(rows, right, columns):
-    """The blocks of a table with empty lines between them."""
-    return [line for block in column_blocks(rows, right, columns) for line in (*block, "")][:-1]
+    return [*table_lines(rows, (3, 4), columns), *wrapped(LETTERS, columns)]
 
 
 def _number(value):
