@@ -15,8 +15,8 @@ GAP = 2  # columns of the terminal between two columns of a table
 UNLIMITED = 10_000  # width where standard output is not a terminal: nothing is wrapped
 MOST_LINES = 3  # of a wrapped cell, about; a column that needs more is moved to the next block
 UNIT_SPACE = re.compile(r"(?<=\d) (?=%|[kMGT]\b|[kMGT]?B\b|tokens\b|±)")  # between a number and its unit
-LABEL = re.compile(r" *(?:\S+(?: \S+)?  +)?")  # indentation of a line, and up to two words before a gap
 NO_BREAK = "\ue000"  # stands for such a space until the lines are cut: rich cuts at every kind of space
+LABEL = re.compile(r" *(?:\S+(?: \S+)?  +)?")  # indentation of a line, and up to two words before a gap
 
 
 def terminal_width() -> int:
@@ -58,7 +58,7 @@ def fitted(text, columns=None) -> str:
     limit = columns or terminal_width()
     lines = []
     for line in text.split("\n"):
-        label = LABEL.match(line)[0]
+        label = line[: len(line) - len(LABEL.sub("", line, count=1))]
         label = label if len(label) < limit // 2 else ""
         lines += wrapped(line[len(label) :], limit, label) if width(line) > limit else [line]
     return "\n".join(lines)
