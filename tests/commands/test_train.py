@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.commands.files import QUICK, TEXT, assert_one_line, run, write_text
+from tests.commands.training_runs import assert_refused, interrupt_after, names, train_text
 from tinyslm import load
 from tinyslm.checkpoints import output_lock, read_safetensors
 from tinyslm.commands import train as command
@@ -22,37 +23,6 @@ from tinyslm.text.corpus import text_corpus, town_corpus
 
 MODEL = ["config.json", "corpus.json", "model.safetensors", "tokenizer.json", "training.json"]
 UNFINISHED = ["corpus.json", "state.safetensors", "tokenizer.json", "training.json"]
-
-
-def names(directory):
-    return sorted(path.name for path in directory.iterdir())
-
-
-def train_text(tmp_path, *options, out="model", text=None):
-    return run("train", "--text", text or write_text(tmp_path), "--out", tmp_path / out, *QUICK, *options)
-
-
-def assert_refused(captured, *parts):
-    """The last line on standard error is the only one of the command, with these parts. Lines of progress precede."""
-    *progress, last = captured.err.splitlines()
-    assert not any(line.startswith("tinyslm: ") for line in progress)
-    assert last.startswith("tinyslm: ") and "Traceback" not in captured.err
-    for part in parts:
-        assert str(part) in last
-
-
-def interrupt_after(monkeypatch, steps):
-    """Ctrl-C after so many steps, each followed by a checkpoint."""
-    usual = command.Progress.__call__
-
-    def interrupting(self, state):
-        try:
-            usual(self, state)
-        finally:
-            if state.step == steps:
-                raise KeyboardInterrupt
-
-    monkeypatch.setattr(command.Progress, "__call__", interrupting)
 
 
 @pytest.mark.parametrize("name", ["text.txt", "text.jsonl"])

@@ -46,7 +46,8 @@ def add_arguments(parser):
     parser.option("--vocabulary", None, vocabulary, "V", type=int)
     context = f"tokens per training row, and the model's context length (default: {CONTEXT})"
     parser.option("--context", None, context, "T", type=int)
-    parser.option("--steps", None, f"training steps (default: {by_size}; two passes without)", type=int)
+    steps = f"training steps (default: {by_size}; two passes without); fewer if your text is only memorized further"
+    parser.option("--steps", None, steps, type=int)
     parser.option("--batch", None, f"rows per step (default: {by_size}; {TOWN_BATCH} without)", "N", type=int)
     rate = f"peak learning rate (default: {by_size}; {TOWN_RATE} without; {FROM_RATE} with --from)"
     parser.option("--rate", None, rate, type=float)

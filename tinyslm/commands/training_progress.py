@@ -20,8 +20,8 @@ from tinyslm.tree import named_parameters
 EVALUATIONS = 25  # of the validation loss during a training
 TOWN_VALIDATION_DOCUMENTS = 200  # the first ones, for the loss during training
 VALIDATION_TOKENS = 20_000  # of your own text, for the loss during training
-RISING = 3  # evaluations above the best one: the model memorizes
-PATIENCE = 8  # evaluations above the best one: the training ends
+RISING = 5  # evaluations above the best one: the model memorizes
+PATIENCE = 10  # evaluations above the best one: the training ends
 TIMED_STEPS = 10  # a shorter training is not timed before it starts
 
 
@@ -54,8 +54,9 @@ def print_plan(inputs: TrainingInputs, settings: Settings, state: State, own_tex
 def seconds_per_step(inputs, settings, state) -> float:
     """The time of the gradients of the next step. The state is not changed."""
     rows = batch_rows(state.step, len(inputs.token_ids), settings)
-    began = time.perf_counter()
-    batch_gradients(next_token_loss, state.model, inputs.token_ids[rows], inputs.labels[rows], settings)
+    for _ in range(2):  # the first time, threads start and memory is allocated
+        began = time.perf_counter()
+        batch_gradients(next_token_loss, state.model, inputs.token_ids[rows], inputs.labels[rows], settings)
     return time.perf_counter() - began
 
 
@@ -64,7 +65,7 @@ def format_duration(seconds: float) -> str:
     for unit, length in (("hours", 3600), ("minutes", 60)):
         if seconds >= 1.5 * length:
             return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 1):.0f} seconds"
+    return f"{seconds:.0f} seconds" if seconds >= 1.5 else "1 second"
 
 
 class Progress:
@@ -96,6 +97,11 @@ class Progress:
         if self.interruption.requested or self.has_ended(state):
             raise StopTraining
 
+    def has_ended(self, state) -> bool:
+        """Whether the last step is done, or the validation loss was above its best for PATIENCE evaluations."""
+        rising = self.own_text and evaluations_since_best(state.validation) >= PATIENCE
+        return rising or state.step >= self.settings.steps
+
     def describe(self, state) -> str:
         """The loss of the last steps, and the speed."""
         recent = state.losses[-50:]
@@ -115,15 +121,12 @@ class Progress:
         best = best_step(state.validation)
         if best == state.step:
             save_parameters(self.directory / BEST, state)
-        if evaluations_since_best(state.validation) == RISING:
+        since = evaluations_since_best(state.validation)
+        if since == RISING:
             what = f"the model memorizes the text;\n  the model of step {best} will be written"
             self.bar.write(f"validation loss rises since step {best}: {what}", file=sys.stderr)
-
-    def has_ended(self, state) -> bool:
-        """Whether the last step is done, or the validation loss has not fallen for PATIENCE evaluations."""
-        if state.step >= self.settings.steps:
-            return True
-        return self.own_text and evaluations_since_best(state.validation) >= PATIENCE
+        if since == PATIENCE:
+            self.bar.write(f"ends at step {state.step}: {PATIENCE} evaluations without a lower loss", file=sys.stderr)
 
 
 def compared(floor, loss) -> str:
