@@ -1,11 +1,13 @@
 """Pages of the site, made from the repository: README, lessons, exercises and the reference of the public packages.
 
 Names of files and functions in the text become links: from a lesson to the function, from the function to its paper and
-to its lesson.
+to its lesson. The figures of the lessons get their descriptions as alternative texts.
 """
 
+import html as html_text
 import importlib
 import inspect
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -28,6 +30,7 @@ ARXIV = re.compile(r"arXiv[: ]\s*(\d{4}\.\d{4,5})")
 TUPLE = re.compile(r"\(ndarray, shape\(([^()<>]*)\)\)")  # a type that was read as a Python expression
 CODE = re.compile(r"<code>([^<>\n]+)</code>")
 LESSON = re.compile(r"lessons/(\d\d_\w+)(?:\.py|\.ipynb)?")
+FIGURE = re.compile(r'<img [^>]*src="data:image/png[^>]*>')
 BLOCK = re.compile(r"(<pre.*?</pre>|<a .*?</a>|<h[1-6].*?</h[1-6]>|<script.*?</script>)", re.DOTALL)
 
 
@@ -135,8 +138,31 @@ def on_files(files, config):
     return files
 
 
+def figure_descriptions(notebook):
+    """The descriptions of the figures of a notebook in order."""
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    return [output["metadata"]["image/png"]["alt"] for output in outputs if "image/png" in output.get("data", {})]
+
+
+def describe_figures(html, descriptions):
+    """A page with each figure's description as its alternative text."""
+    figures = FIGURE.findall(html)
+    if len(figures) != len(descriptions):
+        raise ValueError(f"the page has {len(figures)} figures, and the notebook {len(descriptions)} descriptions")
+    remaining = iter(descriptions)
+
+    def described(match):
+        tag = re.sub(r' alt="[^"]*"', "", match[0], count=1)
+        return tag.replace("<img ", f'<img alt="{html_text.escape(next(remaining))}" ', 1)
+
+    return FIGURE.sub(described, html)
+
+
 def on_page_content(html, page, config, files):
-    """Links to functions, lessons and papers."""
+    """Links to functions, lessons and papers; descriptions of figures."""
+    if page.file.src_uri.endswith(".ipynb"):
+        html = describe_figures(html, figure_descriptions(ROOT / page.file.src_uri))
     up = "../" * page.url.count("/") if page.url != "./" else ""
 
     def link(match):
