@@ -5,6 +5,30 @@
 # of the text determines the meaning. Attention is the operation that moves information between the positions of a
 # text.** This lesson measures this in the built-in model, computes one forward pass step by step from the model's
 # arrays, and explains the difference between decoders, with a causal mask, and encoders, without one.
+
+# %%
+from setup_lesson import np, plt, show, show_attention, tinyslm
+
+model, tokenizer = tinyslm.load("teacher")
+opening = "What Simon loved most was Paris, and after that Vienna."
+sentences = {
+    "person": " Otto softly danced with Paris at the mill.",
+    "city": " Otto took the Monday night train to Paris.",
+}
+figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.7))
+for each, (meaning, sentence) in zip(axes, sentences.items(), strict=True):
+    ids = tokenizer.encode(opening + sentence).ids
+    weights = tinyslm.trace(model, np.array([ids]))["attentions.4"][0, 6, -9:, -9:]
+    show_attention(each, weights, [tokenizer.decode([i]) for i in ids[-9:]], meaning)
+show(
+    "Two attention maps of one head, with a row per query token and a column per key token. In "
+    "the row of Paris the largest probability is at danced in the left text, and at train in "
+    "the right text."
+)
+
+# %% [markdown]
+# One of the model's attention heads, for two sentences. Each row shows from which tokens the head collects information
+# for the token of the row. Compare the rows of Paris: in one text the head selects *danced*, in the other *train*.
 #
 # After this lesson you can
 #
@@ -13,17 +37,12 @@
 # - read attention maps, and test with a probe or an ablation what a layer or head contributes.
 #
 # You need: lesson 00 (the built-in model), lesson 01 (tokens, documents, the loss).
+#
+# ## Two texts about Paris
+#
+# A question follows the two sentences; the built-in model answers it:
 
 # %%
-from setup_lesson import exercise, np, numbered_source, plt, show, show_attention, show_lines
-from setup_lesson import show_matrix, tinyslm
-
-model, tokenizer = tinyslm.load("teacher")
-opening = "What Simon loved most was Paris, and after that Vienna."
-sentences = {
-    "person": " Otto softly danced with Paris at the mill.",
-    "city": " Otto took the Monday night train to Paris.",
-}
 ending = " Vienna bought a small bell at the harbour.\nQuestion: What are Paris and Vienna? Answer:"
 texts = {meaning: opening + sentence + ending for meaning, sentence in sentences.items()}
 # (1, T) each
@@ -78,11 +97,19 @@ cosines = {
     ]
     for name, mention in mentions.items()
 }
+
+# %%
+from setup_lesson import show_lines
+
 figure, axes = plt.subplots()
 x_label = "after layer (0: the embedding)"
 show_lines(axes, cosines, x_label, "cosine, person against city", markers=True)
 axes.set_ylim(0, 1.05)
-show()
+show(
+    "Line chart of the cosine between the hidden states of Paris in the two texts, after each "
+    "layer. For the first Paris it stays 1; for the second, in the sentence that differs, it "
+    "falls with every layer."
+)
 
 # %% [markdown]
 # The first Paris comes before the sentence that differs. Its hidden state is the same in both texts after every layer.
@@ -98,6 +125,7 @@ show()
 # represents "travel", and the query of the name has a large first number.
 
 # %%
+from setup_lesson import show_matrix
 from tinyslm import ops
 
 tokens = ["train", "to", "Paris", "."]
@@ -114,7 +142,11 @@ show_matrix(axes[0], query @ key.T * scale, "scores", "{:.1f}", tokens, tokens)
 show_matrix(axes[1], bidirectional, "softmax of each row", "{:.2f}", [""] * 4, tokens)
 show_matrix(axes[2], causal, "with causal mask", "{:.2f}", [""] * 4, tokens)
 show_matrix(axes[3], causal @ value, "output", "{:.2f}", [""] * 4, ["person", "city"])
-show()
+show(
+    "Four matrices for four tokens: scores, softmax of each row, the same with a causal mask, "
+    "and the output. With the mask all cells above the diagonal are 0. In the row of Paris "
+    "nearly all probability is at train."
+)
 
 # %% [markdown]
 # Rows are queries, columns are keys. *Softmax* converts the scores of a row into probabilities, which are positive and
@@ -134,6 +166,7 @@ show()
 # property test checks that both are equal.
 
 # %%
+from setup_lesson import numbered_source
 from tinyslm.ops.attention import capped_scores, masked_softmax, split_heads
 
 for function in (ops.attention_probabilities, split_heads, capped_scores, masked_softmax):
@@ -262,29 +295,20 @@ rotated = [
 figure, axes = plt.subplots(figsize=(3.4, 3.0))
 show_matrix(axes, rotated[0] @ rotated[1].T, "dot product after rotation", "{:.1f}", at, at)
 axes.set(xlabel="position of the key", ylabel="position of the query")
-show()
+show(
+    "Matrix of dot products for six positions of the query (row) and of the key (column). All "
+    "numbers on a diagonal are equal; they are largest on the main diagonal."
+)
 
 # %% [markdown]
 # All numbers on a diagonal are equal: the score depends on the distance, not on the absolute positions.
 #
 # ## Attention maps
 #
-# Back to the two texts. The attention probabilities of layer 4, head 6, for the sentence that differs. Compare the rows
-# of Paris.
-
-# %%
-figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.9))
-for each, meaning in zip(axes, texts, strict=True):
-    begin = words[meaning].index("␣Otto")
-    part = slice(begin, begin + 9)
-    weights = traces[meaning]["attentions.4"][0, 6, part, part]
-    show_attention(each, weights, words[meaning][part], f"{meaning}: layer 4, head 6")
-show()
-
-# %% [markdown]
-# The head, its weights and the name are the same, but in one text the name attends to *danced*, in the other to
-# *train*. Above the diagonal all probabilities are 0 because of the causal mask. The next figure shows all heads of the
-# layer, one per row: the probabilities of Paris in the text about the city.
+# Back to the first figure: the attention probabilities of layer 4, head 6, for the sentence that differs. The head, its
+# weights and the name are the same, but in one text the name attends to *danced*, in the other to *train*. Above the
+# diagonal all probabilities are 0 because of the causal mask. The next figure shows all heads of the layer, one per
+# row: the probabilities of Paris in the text about the city.
 
 # %%
 figure, axes = plt.subplots(figsize=(7.0, 3.0))
@@ -293,7 +317,10 @@ part = slice(begin, positions["city"][1] + 1)
 percent = 100 * traces["city"]["attentions.4"][0, :, positions["city"][1], part]
 show_matrix(axes, percent, "layer 4, from Paris: % of each head's attention", "{:.0f}",
             [f"head {i}" for i in range(H)], words["city"][part], limit=100)  # fmt: skip
-show()
+show(
+    "Matrix: the attention of Paris in layer 4, one row per head, one column per token of the "
+    "sentence. In several rows nearly all attention is on train, in one row on to."
+)
 
 # %% [markdown]
 # Several heads attend to *train*, one to *to*. The missing part of a row is attention to the opening sentence.
@@ -310,7 +337,10 @@ for each, meaning in zip(axes, texts, strict=True):
     each.set_ylabel("% of attention")
     each.set_ylim(0, 105)
     each.set_title(f"{meaning}: attention of the last colon", fontsize=9)
-show()
+show(
+    "Two bar charts of the attention of the last colon, over all tokens of each text. In both "
+    "the highest bar is at a word of the sentence that differs."
+)
 
 # %% [markdown]
 # The head attends to a word that determines the meaning. After which layer is the answer determined? The *logit lens*
@@ -331,7 +361,11 @@ for meaning, right in (("person", "two"), ("city", "a")):
     lines[f"{meaning}: probability of '{right}'"] = probability
 figure, axes = plt.subplots()
 show_lines(axes, lines, x_label, "probability", markers=True)
-show()
+show(
+    "Line chart of the probability of the correct answer after each layer, for both texts. It "
+    "is small after the first layers and near 1 at the end; for the city it rises only in the "
+    "last two layers."
+)
 
 # %% [markdown]
 # For the city the answer is determined only in the last two layers. Depth is necessary: a layer can only use
@@ -399,7 +433,7 @@ def probe_accuracy(states, ridge=0.1):
 
 
 # %%
-def show_probes(lines, label):
+def show_probes(lines, label, description):
     """Plot accuracies, with the 95 % band of guessing."""
     _, axes = plt.subplots()
     percent = {name: 100 * np.array(values) for name, values in lines.items()}
@@ -408,7 +442,7 @@ def show_probes(lines, label):
     axes.axhspan(50 - width, 50 + width, color="#dddddd", zorder=0)
     axes.annotate("chance", (layers, 50), ha="right", va="center", fontsize=8, color="#555555")
     axes.set_ylim(40, 103)
-    show()
+    show(description)
     for name, values in lines.items():
         print(f"{name:15}" + "".join(f"{100 * value:5.0f} %" for value in values))
 
@@ -417,7 +451,13 @@ causal_states = name_states(model)
 mentions = ("first mention", "second mention")
 lines = {name: probe_accuracy(causal_states[:, i]) for i, name in enumerate(mentions)}
 print(f"{len(documents)} documents, {len(is_person)} names")
-show_probes(lines, "accuracy of the probe, %")
+show_probes(
+    lines,
+    "accuracy of the probe, %",
+    "Line chart of the accuracy of a probe after each layer, with a grey band for chance. At the "
+    "second mention it rises to nearly all names within three layers; at the first mention it "
+    "stays near chance.",
+)
 
 # %% [markdown]
 # At the second mention the embedding does not represent the meaning, but after three layers the probe is right for
@@ -443,7 +483,10 @@ for each, (title, which) in zip(
 ):
     weights = tinyslm.trace(which, short)["attentions.0"][0].mean(axis=0)  # (T, T)
     show_attention(each, weights, words["city"][:12], f"{title}: layer 0, mean of all heads")
-show()
+show(
+    "Two attention maps of layer 0. With the causal mask all cells above the diagonal are "
+    "empty; without the mask attention is spread over earlier and later tokens."
+)
 
 # %% [markdown]
 # Without the mask the upper triangle has positive probabilities too. The accuracy of the probe at the first mention:
@@ -454,7 +497,12 @@ lines = {
     "causal mask": probe_accuracy(causal_states[:, 0]),
     "no mask": probe_accuracy(unmasked_states[:, 0]),
 }
-show_probes(lines, "accuracy at the first mention, %")
+show_probes(
+    lines,
+    "accuracy at the first mention, %",
+    "Line chart of the accuracy at the first mention after each layer, with a grey band for "
+    "chance. With the causal mask it stays near chance; without the mask it is clearly above.",
+)
 
 # %% [markdown]
 # The weights were trained with the mask. Even so, without the mask the first mention represents part of the meaning. An
@@ -483,7 +531,11 @@ show_lines(axes, changes, "", "relative change of the state", markers=True)
 pairs = zip(words["person"][:end], words["city"][:end], strict=True)
 labels = [a if a == b else f"{a} / {b}" for a, b in pairs]
 axes.set_xticks(range(end), labels, rotation=90, fontsize=7)
-show()
+show(
+    "Line chart of the relative change of each token's hidden state between the two texts. In "
+    "the decoder it is zero up to the first word that differs; in the encoder it is above zero "
+    "for every token."
+)
 before = words["city"].index("␣Otto") + 1
 for name, change in changes.items():
     print(f"{name:29} largest change before the texts differ: {change[:before].max():.3f}")
@@ -577,6 +629,8 @@ for name, heads in removed.items():
 # ## Exercises
 
 # %% tags=["exercise"]
+from setup_lesson import exercise
+
 exercise("attention")
 
 # %% [markdown]
