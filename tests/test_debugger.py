@@ -17,18 +17,23 @@ def documented_session():
     return command.split(), [line.removeprefix("(Pdb) ") for line in lines]
 
 
-def test_at_most_three_frames_lead_from_the_training_loop_to_the_gradient_of_attention(tmp_path):
-    """The session runs the model with the definition of attention, and stops in its vector-Jacobian product."""
+def run_session(out):
+    """The output of the debugger for the documented session, with another output directory."""
     arguments, typed = documented_session()
-    typed = [line.replace("/tmp/look", str(tmp_path / "look")) for line in typed]
-    output = subprocess.run(
+    typed = [line.replace("/tmp/look", str(out)) for line in typed]
+    return subprocess.run(
         [sys.executable, *arguments], input="\n".join([*typed, "q", ""]), cwd=ROOT, capture_output=True, text=True
     ).stdout
-    frames = [
-        (Path(file).relative_to(ROOT).as_posix(), name)
-        for file, name in FRAME.findall(output)
-        if ROOT.as_posix() in file
-    ]
+
+
+def test_at_most_three_frames_lead_from_the_training_loop_to_the_gradient_of_attention(tmp_path):
+    """The session runs the model with the definition of attention, and stops in its vector-Jacobian product.
+
+    It does so a second time too, although the first one was left in the middle of a training.
+    """
+    first, second = (run_session(tmp_path / "look") for _ in range(2))
+    assert (tmp_path / "look.training").is_dir()
+    frames = frames_of(first)
     formula = ("tinyslm/ops/attention.py", "vjp")
     end = len(frames) - 1 - frames[::-1].index(formula)
     loop = max(i for i, (file, _) in enumerate(frames[:end]) if file == "tinyslm/training/loop.py")
@@ -37,4 +42,15 @@ def test_at_most_three_frames_lead_from_the_training_loop_to_the_gradient_of_att
         ("tinyslm/autodiff.py", "backward"),
         formula,
     ]
-    assert re.search(r"\(Pdb\) \(5, 4, (\d+), \1\)", output), "probabilities are (B, H, T, S), and S is T in training"
+    assert ("tinyslm/training/loop.py", "train") in frames
+    assert re.search(r"\(Pdb\) \(5, 4, (\d+), \1\)", first), "probabilities are (B, H, T, S), and S is T in training"
+    assert frames_of(second) == frames
+
+
+def frames_of(output):
+    """(file, function) of the frames of this repository that the debugger shows."""
+    return [
+        (Path(file).relative_to(ROOT).as_posix(), name)
+        for file, name in FRAME.findall(output)
+        if ROOT.as_posix() in file
+    ]

@@ -273,8 +273,49 @@ def test_an_unfinished_training_is_not_overwritten(tmp_path, capsys, monkeypatch
     state = (tmp_path / "model.training" / "state.safetensors").read_bytes()
     capsys.readouterr()
     assert train_text(tmp_path) == 2
-    assert_one_line(capsys.readouterr(), "model.training: an unfinished training", "--resume")
+    assert_one_line(capsys.readouterr(), "model.training: an unfinished training", "--resume", "--overwrite")
     assert (tmp_path / "model.training" / "state.safetensors").read_bytes() == state
+
+
+@pytest.mark.parametrize("left", ["unfinished", "finished", "both", "nothing", "empty"])
+def test_an_earlier_training_is_replaced_on_request(tmp_path, monkeypatch, left):
+    if left in ("finished", "both"):
+        assert train_text(tmp_path, "--seed", 3) == 0
+    if left in ("unfinished", "both"):
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, 1)
+            assert train_text(tmp_path, out="other") == 130
+        (tmp_path / "other.training").rename(tmp_path / "model.training")
+    if left == "empty":
+        (tmp_path / "model").mkdir()
+    assert train_text(tmp_path, "--overwrite") == 0
+    assert train_text(tmp_path, out="expected") == 0
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("model", "expected")]
+    assert files[0] == files[1]
+    assert names(tmp_path) == ["expected", "model", "text.txt"]
+
+
+def test_only_trainings_are_replaced(tmp_path, capsys):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine").write_text("mine")
+    assert train_text(tmp_path, "--overwrite") == 2
+    assert_refused(capsys.readouterr(), "model: exists already")
+    (tmp_path / "model").rename(tmp_path / "model.training")
+    assert train_text(tmp_path, "--overwrite") == 2
+    assert_refused(capsys.readouterr(), "model.training: exists already")
+    assert (tmp_path / "model.training" / "mine").read_text() == "mine"
+    assert names(tmp_path) == ["model.training", "text.txt"]
+
+
+def test_what_an_invalid_training_would_replace_is_kept(tmp_path, capsys):
+    assert train_text(tmp_path) == 0
+    before = (tmp_path / "model" / "training.json").read_bytes()
+    assert train_text(tmp_path, "--overwrite", "--vocabulary", 3) == 2
+    assert train_text(tmp_path, "--overwrite", text=tmp_path / "missing") == 2
+    assert (tmp_path / "model" / "training.json").read_bytes() == before
+    capsys.readouterr()
+    assert train_text(tmp_path) == 2
+    assert_one_line(capsys.readouterr(), "model: exists already", "--overwrite")
 
 
 def test_a_second_training_to_one_directory_is_refused(tmp_path, capsys, monkeypatch):

@@ -125,7 +125,7 @@ class Progress:
         if since == RISING:
             what = f"the model memorizes the text;\n  the model of step {best} will be written"
             self.bar.write(f"validation loss rises since step {best}: {what}", file=sys.stderr)
-        if since == PATIENCE:
+        if since == PATIENCE and state.step < self.settings.steps:
             self.bar.write(f"ends at step {state.step}: {PATIENCE} evaluations without a lower loss", file=sys.stderr)
 
 
