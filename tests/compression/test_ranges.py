@@ -133,6 +133,37 @@ def test_no_threshold_changes_the_distribution_less_than_the_chosen_one(rng, bit
         assert best <= plain_divergence(counts, int(i), levels) + 1e-12
 
 
+def one_sided(rng, size):
+    return np.abs(rng.standard_normal(size))
+
+
+def relu(rng, size):
+    return np.maximum(rng.standard_normal(2 * size), 0)
+
+
+def sparse(rng, size):
+    return np.where(rng.random(10 * size) < 0.9, 0, rng.standard_normal(10 * size))
+
+
+def uniform(rng, size):
+    return rng.uniform(-1, 1, size)
+
+
+@settings(max_examples=12)
+@given(generators(), st.sampled_from([one_sided, relu, sparse, uniform]), st.integers(2 * BINS, 10 * BINS), floats)
+def test_entropy_has_at_most_eight_times_the_error_of_the_whole_range(rng, distribution, size, dtype):
+    """Also if most values are exactly 0. `size` is about the number of the others."""
+    x = distribution(rng, size).astype(dtype)
+    assert error(x, choose_range(x, "entropy"), 8, True) <= 8 * error(x, choose_range(x), 8, True)
+
+
+@settings(max_examples=10)
+@given(generators(), st.integers(0, 5000), st.integers(2, 8))
+def test_exact_zeros_do_not_change_the_threshold(rng, zeros, bits):
+    x = heavy_tailed(rng, 400)
+    assert entropy_threshold(np.append(x, np.zeros(zeros)), bits) == entropy_threshold(x, bits)
+
+
 def test_entropy_clips_what_is_far_away_and_nothing_else():
     rng = np.random.default_rng(0)
     x = rng.standard_normal(200_000)

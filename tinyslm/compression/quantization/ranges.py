@@ -134,11 +134,18 @@ def _rounding_error(x, lowest, highest, bits, symmetric):
 def entropy_threshold(x: np.ndarray, bits: int = 8) -> float:
     """The clipping threshold with the smallest KL divergence between the distributions before and after rounding.
 
-    The magnitudes |x| are counted in a histogram of `BINS` bins. For every i from the number of levels 2^(bits - 1) to
+    The magnitudes |x| above 0 are counted in a histogram of `BINS` bins. For every i from the number of levels 2^(bits - 1) to
     `BINS`, the first i bins are kept. P is these i bins, with the count of all bins beyond added to the last one. Q is
     these i bins, WITHOUT the count beyond, merged to one group per level; the count of a group is spread evenly over
     its bins that are not empty. (If Q were made from P, it would include the clipped count as well, and clipping would
     appear to have no error.)
+
+    Exact zeros are left out. Every range represents them without an error, but many of them (behind a ReLU, or of
+    pruned weights) in the first bin would outweigh the clipping of all other values. NVIDIA's implementations replace
+    the count of the first bin by that of the second, with the same effect.
+
+    The histogram needs at least about `BINS` values other than 0. Then the squared error of normal and uniform values
+    is at most a few times that of the whole range; with fewer values the threshold can be far too small.
 
     Parameters
     ----------
@@ -160,7 +167,8 @@ def entropy_threshold(x: np.ndarray, bits: int = 8) -> float:
 
     References
     ----------
-    Migacz 2017, "8-bit Inference with TensorRT" (GTC 2017).
+    Migacz 2017, "8-bit Inference with TensorRT" (GTC 2017). The first bin: `_compute_amax_entropy` in
+    `modelopt/torch/quantization/calib/histogram.py` of NVIDIA's Model Optimizer.
 
     Examples
     --------
@@ -172,7 +180,8 @@ def entropy_threshold(x: np.ndarray, bits: int = 8) -> float:
     largest, levels = float(np.max(magnitudes)), code_range(bits, True)[1] + 1
     if largest == 0:
         return 0.0
-    counts = np.histogram(magnitudes / magnitudes.dtype.type(largest), BINS, (0, 1))[0].astype(np.float64)
+    shares = magnitudes[magnitudes > 0] / magnitudes.dtype.type(largest)
+    counts = np.histogram(shares, BINS, (0, 1))[0].astype(np.float64)
     divergences = {i: _divergence_of_clipping(counts, i, levels) for i in range(min(levels, BINS), BINS + 1)}
     return largest * max(divergences, key=lambda i: (-divergences[i], i)) / BINS
 
