@@ -134,11 +134,11 @@ def _rounding_error(x, lowest, highest, bits, symmetric):
 def entropy_threshold(x: np.ndarray, bits: int = 8) -> float:
     """The clipping threshold with the smallest KL divergence between the distributions before and after rounding.
 
-    The magnitudes |x| above 0 are counted in a histogram of `BINS` bins. For every i from the number of levels 2^(bits - 1) to
-    `BINS`, the first i bins are kept. P is these i bins, with the count of all bins beyond added to the last one. Q is
-    these i bins, WITHOUT the count beyond, merged to one group per level; the count of a group is spread evenly over
-    its bins that are not empty. (If Q were made from P, it would include the clipped count as well, and clipping would
-    appear to have no error.)
+    The magnitudes |x| above 0 are counted in a histogram of `BINS` bins. For every i from the number of levels
+    2^(bits - 1) to `BINS`, the first i bins are kept. P is these i bins, with the count of all bins beyond added to the
+    last one. Q is these i bins, WITHOUT the count beyond, merged to one group per level; the count of a group is spread
+    evenly over its bins that are not empty. (If Q were made from P, it would include the clipped count as well, and
+    clipping would appear to have no error.)
 
     Exact zeros are left out. Every range represents them without an error, but many of them (behind a ReLU, or of
     pruned weights) in the first bin would outweigh the clipping of all other values. NVIDIA's implementations replace
