@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -98,21 +100,47 @@ def test_no_way_to_end_early_or_to_print_gives_marks(tmp_path, text, said):
     assert all(said in test["output"] for test in result["tests"])
 
 
-def test_a_file_that_hangs_while_it_is_read_is_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr("tinyslm.coursework.grading.STARTING_SECONDS", 4.0)
+def test_a_file_that_hangs_while_it_is_read_is_stopped(tmp_path):
     result = graded(tmp_path, HANGING, seconds=0.5)
-    assert result["score"] == 0 and "too long" in result["output"]
+    assert result["score"] == 0 and {test["reason"] for test in result["tests"]} <= {"too slow", "not run"}
 
 
-@pytest.mark.parametrize("text", [BROKEN, EMPTY, "x = 1\n", "\0"])
-def test_files_without_a_solution_are_refused(tmp_path, text, capsys):
-    path = tmp_path / "warmup_cosine.py"
-    path.write_text(text)
+@pytest.mark.parametrize("text", [BROKEN, EMPTY, "x = 1\n", "\0", None])
+def test_files_without_a_solution_have_a_result_of_0(tmp_path, text, capsys):
+    path, out = tmp_path / "warmup_cosine.py", tmp_path / "results.json"
+    if text is not None:
+        path.write_text(text)
     with pytest.raises(ConfigError):
         grade(path)
-    assert main(["grade", str(path)]) == 2 and "warmup_cosine.py" in capsys.readouterr().err
+    assert main(["grade", str(path), "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "warmup_cosine.py" in said
+    result = json.loads(out.read_text("utf-8"))
+    assert (result["score"], result["max_score"]) == (0, 3) and result["note"] in said
+    assert {test["reason"] for test in result["tests"]} == {"not run"}
+
+
+def test_a_task_of_the_other_kind_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="grade-tests"):
-        grade(path, exercise="properties-of-quantize")
+        grade(tmp_path / "warmup_cosine.py", exercise="properties-of-quantize")
+
+
+@pytest.mark.parametrize("missing", ["pytest", "hypothesis"])
+@pytest.mark.parametrize("command", ["grade", "grade a class", "grade-tests"])
+def test_without_the_test_tools_nothing_is_graded(tmp_path, missing, command):
+    """Not marks of 0 for a whole class."""
+    path, out = tmp_path / "test_properties_of_quantize.py", tmp_path / "out"
+    path.write_text(RIGHT)
+    arguments = [command.split()[0], str(path if command != "grade a class" else tmp_path), "--out", str(out)]
+    program = (
+        "import sys, importlib.util as u; find = u.find_spec\n"
+        f"u.find_spec = lambda name, *rest: None if name == {missing!r} else find(name, *rest)\n"
+        f"sys.modules[{missing!r}] = None\n"
+        f"from tinyslm.cli import main\nraise SystemExit(main({arguments!r}))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stdout) == (2, "") and not out.exists()
+    assert f'{missing} is missing, needed for grading: pip install "tinyslm[coursework]"' in run.stderr
 
 
 def test_a_result_is_what_gradescope_reads(tmp_path, capsys):
@@ -145,6 +173,10 @@ def test_a_class_of_ten_becomes_a_table(tmp_path, capsys):
     assert set(marks.values()) == {"0"}
     notes = {Path(row["file"]).parent.name: row["note"] for row in rows}
     assert "defines no function" in notes["eli"] and "not a Python file" in notes["gus"]
+    assert {row["max_score"] for row in rows} == {"3"}
+    reasons = {Path(row["file"]).parent.name: row["reasons"] for row in rows}
+    assert reasons["cem"] == "too slow (3)" and reasons["dora"] == "crashed (3)"
+    assert reasons["hana"] == "out of memory (3)" and reasons["bo"] == ""
     assert capsys.readouterr().out == out.read_text("utf-8")
 
 
@@ -165,9 +197,20 @@ def test_what_was_asked_for_and_left_out_is_not_the_library_s(tmp_path):
 def test_what_was_not_asked_for_is_the_library_s(tmp_path):
     """Gradient clipping has its tests in the same file as AdamW, and is not part of an exercise."""
     path = tmp_path / "mine.py"
-    path.write_text("def warmup_cosine(step, steps, warmup_steps, final=0.1):\n    return 1.0\n")
-    file = exercises.tests_directory() / "properties" / "test_adamw.py"
-    assert run_pytest([str(file), "--implementation", str(path)], 120)[0] == 0
+    path.write_text(RIGHT)
+    files = [str(exercises.tests_directory() / "properties" / f"test_{name}.py") for name in ("adamw", "schedule")]
+    status, said = run_pytest([*files, "--implementation", str(path)], 120)
+    assert status == 0, said
+    assert f"from {path}: warmup_cosine\n" in said and "from tinyslm.training: AdamW\n" in said
+
+
+@pytest.mark.parametrize("text", [EMPTY, "def encode_a_thing(): pass\n"])
+def test_a_file_of_which_nothing_is_tested_does_not_pass(tmp_path, text):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    file = exercises.tests_directory() / "properties" / "test_schedule.py"
+    status, said = run_pytest([str(file), "--implementation", str(path)], 120)
+    assert status == 4 and "defines nothing that these tests use (warmup_cosine)" in said
 
 
 def test_the_properties_can_be_pointed_at_a_file_by_plain_pytest(tmp_path):

@@ -19,8 +19,9 @@ class Exercise:
     name: its name on the command line;  lesson: number of its lesson, two digits;  title, task, hints: text in
     Markdown.  functions: dotted names of the functions to write, "module.function" or "module.Class.method".
     properties: the property tests that grade them, "file" or "file::test" below tests/properties.
-    writes_tests: whether students write property tests of these functions instead; the mark is the number of mistakes
-    that these tests find.
+    equivalent: other functions of the library that compute the answer. They do not work in a submission while it is
+    graded, and neither do `functions`.  writes_tests: whether students write property tests of these functions instead;
+    the mark is the number of mistakes that these tests find.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Exercise:
     functions: tuple[str, ...]
     properties: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
+    equivalent: tuple[str, ...] = ()
     writes_tests: bool = False
 
     @property

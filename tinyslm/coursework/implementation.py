@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from typing import Any
 
 PACKAGES = (
     "tinyslm.autodiff",
@@ -29,40 +30,46 @@ PACKAGES = (
 )
 MODULE_NAME = "implementation_under_test"
 
-_file_functions: dict[str, Callable] = {}  # {name: function of the file}
+_functions: dict[str, Any] = {}  # {name: what is tested instead of the library's function}
+_taken: dict[str, str] = {}  # {name that a test imported: "file" or the module of the library}
 
 
-def use(path, required=()):
-    """Import a file and use its functions instead of the library's. Exceptions of the file are passed on.
-
-    required: names that are never taken from the library. If the file does not define one, calling it raises
-    NotImplementedError.
-    """
+def load(path) -> dict[str, Callable]:
+    """Import a file: {name: function or class that it defines}. Exceptions of the file are passed on."""
     spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
+    if spec is None or spec.loader is None:  # another ending than .py
+        raise ImportError(f"{path} is not a Python file: its name must end with .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[MODULE_NAME] = module
     spec.loader.exec_module(module)
-    _file_functions.clear()
-    for name, value in vars(module).items():
-        if callable(value) and getattr(value, "__module__", None) == MODULE_NAME:
-            _file_functions[name] = value
-    for name in required:
-        _file_functions.setdefault(name, _missing_function(name))
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", None) == MODULE_NAME
+    }
 
 
-def _missing_function(name):
-    def call(*arguments, **settings):
-        raise NotImplementedError(f"the file does not define {name}")
+def use(functions: dict[str, Any]) -> None:
+    """Test these functions instead of the library's: {name: function}."""
+    _functions.clear()
+    _functions.update(functions)
 
-    return call
+
+def taken() -> dict[str, str]:
+    """{name that the tests have imported: "file", or the package of the library that it came from}."""
+    return dict(_taken)
 
 
 def __getattr__(name):
     """The function with this name, from the file or from the first package that has it."""
-    if name in _file_functions:
-        return _file_functions[name]
+    if name.startswith("__"):
+        raise AttributeError(name)
+    if name in _functions:
+        _taken[name] = "file"
+        return _functions[name]
     for package in PACKAGES:
         found = getattr(importlib.import_module(package), name, None)
         if found is not None:
+            _taken[name] = package
             return found
     raise AttributeError(f"neither the file nor the library defines {name!r}")

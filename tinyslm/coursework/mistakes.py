@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyslm.coursework.exercises import Exercise, exercises, module_path, read_tables, tests_directory
-from tinyslm.coursework.grading import STARTING_SECONDS, last_lines, run_pytest
+from tinyslm.coursework.grading import STARTING_SECONDS, last_lines, require_test_tools, run_pytest
 from tinyslm.errors import ConfigError
 
 INSERT = Path(__file__).with_name("insert_mistake.py")
@@ -107,6 +107,7 @@ class TestsResult:
 
 def grade_tests(path, exercise: Exercise, *, seed=0, workers=2) -> TestsResult:
     """Grade a student's tests: they must pass on the library, and should fail for each mistake in its functions."""
+    require_test_tools()
     own = mistakes_of(exercise)
     plugin = ("-p", "tinyslm.coursework.plugin", "--hypothesis-profile=first-failure")
     options = ("-x", f"--hypothesis-seed={seed}", *plugin)
