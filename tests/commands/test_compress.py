@@ -8,6 +8,7 @@ import pytest
 
 from tests.commands.files import assert_one_line
 from tinyslm.checkpoints import output_lock
+from tinyslm.checkpoints import save_model as save
 from tinyslm.cli import main
 from tinyslm.commands import compress as command
 from tinyslm.load_save import load
@@ -111,7 +112,7 @@ def test_the_table_and_the_page(trained, capsys):
 
 
 def test_the_town_has_a_floor_and_an_exam(tmp_path):
-    arguments = ["--shape", "smallest", "--documents", "300", "--steps", "3", "--batch", "2"]
+    arguments = ["--shape", "smallest", "--town-documents", "300", "--steps", "3", "--batch", "2"]
     assert main(["train", "--out", str(tmp_path / "model"), *arguments]) == 0
     out = tmp_path / "out"
     assert main(["compress", str(tmp_path / "model"), "--out", str(out), "--recipe", "int8-weights"]) == 0
@@ -126,7 +127,7 @@ def test_the_town_has_a_floor_and_an_exam(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["{model}", "--recipe", "zip"], "recipe 'zip' is not one of dense, "),
+        (["{model}", "--text", "{text}", "--recipe", "zip"], "recipe 'zip' is not one of dense, "),
         (["{place}/nowhere"], "no such directory; built-in models are teacher"),
         (["{text}"], "is a file, expected the directory"),
         (["{model}", "--text", "{place}/missing.txt"], "missing.txt"),
@@ -156,6 +157,156 @@ def test_bad_input_gets_one_line(trained, capsys, arguments, message):
     assert printed.out == "" and len(printed.err.strip().splitlines()) == 1
     assert printed.err.startswith("tinyslm: ") and message in printed.err
     assert not (trained / "never").exists()
+
+
+def files_of(out):
+    """The rows of results.json without their speeds, and {file: content} of the models."""
+    rows = json.loads((out / "results.json").read_text("utf-8"))["rows"]
+    for row in rows:
+        del row["prompt_speed"], row["generation_speed"]
+        for step in row["steps"]:
+            del step["seconds"]
+    models = [path for row in rows for path in sorted((out / row["directory"]).iterdir())]
+    return rows, {str(path.relative_to(out)): path.read_bytes() for path in models}
+
+
+@pytest.fixture
+def interrupted(trained, tmp_path, monkeypatch, capsys):
+    """A run of three rows, with Ctrl-C while the third model is computed."""
+    usual = command.compress
+    calls = []
+
+    def compress(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return usual(*arguments, **options)
+
+    out = tmp_path / "out"
+    arguments = [str(trained / "model"), "--recipe", "int8-weights", "neurons-67", "--seed", "3", "--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "compress", compress)
+        capsys.readouterr()
+        assert main(["compress", *arguments]) == 130
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.endswith(f"Resume with\ntinyslm compress --out {out} --resume\n")
+    return out
+
+
+def test_an_interrupted_run_is_resumed(trained, interrupted, tmp_path, monkeypatch, capsys):
+    """The finished rows and models are kept; the result is that of an uninterrupted run."""
+    rows, whole, out = interrupted / "rows.jsonl", tmp_path / "whole", str(interrupted)
+    assert len(rows.read_bytes().splitlines()) == 3  # the run, and two rows
+    names = ["--recipe", "int8-weights", "neurons-67"]
+    assert main(["compress", str(trained / "model"), *names, "--seed", "3", "--out", str(whole)]) == 0
+    assert main(["compress", str(trained / "model"), "--out", out]) == 2
+    assert "an unfinished run; resume it with --resume, or remove it" in capsys.readouterr().err
+    before = (interrupted / "dense" / "model.safetensors").stat().st_mtime_ns
+    saved = []
+    monkeypatch.setattr(
+        command, "save_model", lambda path, *rest, **more: saved.append(path.name) or save(path, *rest, **more)
+    )
+    assert main(["compress", "--out", out, "--resume"]) == 0
+    assert saved == ["int8-weights"]
+    assert (interrupted / "dense" / "model.safetensors").stat().st_mtime_ns == before
+    assert not rows.exists() and files_of(interrupted) == files_of(whole)
+    assert sorted(path.name for path in interrupted.iterdir()) == sorted(path.name for path in whole.iterdir())
+    capsys.readouterr()
+    assert main(["compress", "--out", out, "--resume"]) == 0
+    assert capsys.readouterr().out == f"{out}: this run is already complete\n"
+
+
+@pytest.mark.parametrize("damage", ["no row", "no weights", "other weights", "half a line"])
+def test_what_is_not_complete_is_measured_again(trained, interrupted, tmp_path, damage):
+    rows, weights = interrupted / "rows.jsonl", interrupted / "neurons-67" / "model.safetensors"
+    lines = rows.read_bytes().splitlines(keepends=True)
+    if damage == "no row":  # killed between saving the model and recording its row
+        rows.write_bytes(b"".join(lines[:2]))
+    elif damage == "half a line":
+        rows.write_bytes(b"".join(lines)[:-9])
+    elif damage == "no weights":
+        weights.unlink()
+    else:
+        weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert main(["compress", "--out", str(interrupted), "--resume"]) == 0
+    names = ["--recipe", "int8-weights", "neurons-67", "--seed", "3", "--out", str(tmp_path / "whole")]
+    assert main(["compress", str(trained / "model"), *names]) == 0
+    assert files_of(interrupted) == files_of(tmp_path / "whole")
+
+
+def test_the_same_options_may_be_repeated(trained, interrupted):
+    text = ["--text", str(trained / "text.txt")]
+    names = ["--recipe", "int8-weights", "neurons-67", "--seed", "3", "--out", str(interrupted), *text]
+    assert main(["compress", str(trained / "model"), *names, "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "0"], "--seed is 0, but this run began with 3; leave it out with --resume"),
+        (["teacher"], "MODEL is teacher, but this run began with "),
+        (["--thorough"], "--thorough is True, but this run began with False"),
+        (["--recipe", "int8-weights"], "--recipe names other recipes"),
+        (["--text", "{other}"], "--text is not the text of this run ("),
+        (["--text", "{text}", "--documents", "line"], "--text is not the text of this run ("),
+        (["--text", "{text}", "--pack"], "--text is not the text of this run ("),
+        (["--pack"], "--documents and --pack can only be used with --text FILE"),
+    ],
+)
+def test_other_options_are_refused_with_resume(trained, interrupted, capsys, arguments, message):
+    (interrupted.parent / "other.txt").write_text(TEXT)
+    names = {"other": interrupted.parent / "other.txt", "text": trained / "text.txt"}
+    capsys.readouterr()
+    before = (interrupted / "rows.jsonl").read_bytes()
+    arguments = [argument.format(**names) for argument in arguments]
+    assert main(["compress", *arguments, "--out", str(interrupted), "--resume"]) == 2
+    assert_one_line(capsys.readouterr(), message)
+    assert (interrupted / "rows.jsonl").read_bytes() == before
+
+
+def test_a_run_whose_inputs_have_changed_is_not_resumed(trained, interrupted, capsys, monkeypatch):
+    def assert_refused(message):
+        capsys.readouterr()
+        assert main(["compress", "--out", str(interrupted), "--resume"]) == 2
+        assert_one_line(capsys.readouterr(), message)
+
+    text, config = trained / "text.txt", trained / "model" / "config.json"
+    text.write_text(TEXT + " One more.")
+    assert_refused(f"{interrupted}: the text has changed since this run began; start a new run")
+    text.write_text(TEXT)
+    with monkeypatch.context() as patch:
+        patch.setattr("numpy.__version__", "1.0")
+        assert_refused(f"{interrupted}: numpy is 1.0, but this run began with ")
+    before = config.read_text()
+    config.write_text(before.replace('"rms_norm_eps": ', '"rms_norm_eps": 1'))
+    try:
+        assert_refused(f"{interrupted}: the model {trained / 'model'} has changed since this run began")
+    finally:
+        config.write_text(before)
+
+
+def test_what_cannot_be_resumed(interrupted, tmp_path, capsys):
+    rows = interrupted / "rows.jsonl"
+
+    def assert_refused(out, message):
+        capsys.readouterr()
+        assert main(["compress", "--out", str(out), "--resume"]) == 2
+        assert_one_line(capsys.readouterr(), message)
+
+    assert_refused(tmp_path / "nothing", "no run to resume; start one without --resume")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    content = rows.read_bytes()
+    for changed in (content.replace(b'"bits": ', b'"bits": 1'), content.replace(b'"seed": 3', b'"seed": 4')):
+        rows.write_bytes(changed)
+        assert_refused(interrupted, "has been changed; remove ")
+        assert rows.read_bytes() == changed
+    rows.write_bytes(b"")
+    assert_refused(interrupted, "no run to resume")
+    rows.write_bytes(b"[]\n")
+    assert_refused(interrupted, "rows.jsonl, line 1: found")
+    for value in ("3", "null", '{"value": 3}', '{"value": {}, "sha256": "0"}'):
+        rows.write_text(f'{{"name": "the run", "result": {value}}}\n')
+        assert_refused(interrupted, "rows.jsonl")
 
 
 def remove_while_it_runs(monkeypatch, name, path):

@@ -1,14 +1,17 @@
 """tinyslm evaluate and tinyslm corpus: what they print is what the library measures."""
 
+import json
 import re
+import shutil
 
 import pytest
 
+from tests.commands.files import assert_one_line, run
 from tinyslm.cli import main
 from tinyslm.evaluation import measure_loss
 from tinyslm.load_save import load
-from tinyslm.text import town
-from tinyslm.text.corpus import town_corpus
+from tinyslm.text import read_documents, town
+from tinyslm.text.corpus import text_corpus, town_corpus
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +24,7 @@ def model_directory(tmp_path_factory):
 
 def test_evaluate_prints_loss_floor_and_exam(model_directory, capsys):
     capsys.readouterr()
-    assert main(["evaluate", str(model_directory), "--documents", "40", "--questions", "2"]) == 0
+    assert main(["evaluate", str(model_directory), "--town-documents", "40", "--questions", "2"]) == 0
     printed = capsys.readouterr().out
     model, tokenizer = load(model_directory)
     corpus = town_corpus(tokenizer, 0, validation=40)
@@ -33,12 +36,100 @@ def test_evaluate_prints_loss_floor_and_exam(model_directory, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments, message", [(["--documents", "0"], "at least 1"), (["--questions", "-1"], "at least 0")]
+    "arguments, message", [(["--town-documents", "0"], "at least 1"), (["--questions", "-1"], "at least 0")]
 )
 def test_evaluate_refuses_odd_numbers(model_directory, capsys, arguments, message):
     capsys.readouterr()
     assert main(["evaluate", str(model_directory), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A directory with a text, a model that was trained on its lines in packed rows, and another text."""
+    place = tmp_path_factory.mktemp("own")
+    (place / "text.txt").write_text("\n".join(f"Anna has {n} apples, and Otto has {n + 1}." for n in range(90)))
+    (place / "other.txt").write_text("\n".join(f"It is {n} o'clock.\n" for n in range(90)))
+    shape = ("--shape", "smallest", "--vocabulary", "280", "--context", "32", "--steps", "2", "--batch", "2")
+    options = ("--documents", "line", "--pack", *shape)
+    assert run("train", "--text", place / "text.txt", "--out", place / "model", *options) == 0
+    return place
+
+
+def validation_loss(place, corpus):
+    return measure_loss(load(place / "model")[0], corpus.validation)
+
+
+def own_corpus(place, name, documents, pack_length=None):
+    tokenizer = load(place / "model")[1]
+    return text_corpus(tokenizer, 0, read_documents([place / name], documents), pack_length=pack_length)
+
+
+def test_a_model_is_measured_on_the_text_it_was_trained_on(own, capsys):
+    """With the same documents and packing: the loss that training has recorded."""
+    capsys.readouterr()
+    assert run("evaluate", own / "model") == 0
+    printed = capsys.readouterr()
+    loss = validation_loss(own, own_corpus(own, "text.txt", "line", 32))
+    assert f"loss   {loss.nats:.4f} ± {loss.standard_error:.4f} nats per token ({loss.tokens:,}" in printed.out
+    assert "floor" not in printed.out
+    text = f"{own / 'text.txt'} (one document per line, packed in rows of 32 tokens)"
+    assert printed.err == f"text of the model: {text}\n"
+    assert json.loads((own / "model" / "training.json").read_text())["validation"]["nats"] == loss.nats
+
+
+@pytest.mark.parametrize(
+    ("options", "documents", "pack_length"),
+    [((), "paragraph", None), (("--documents", "line"), "line", None), (("--pack",), "paragraph", 32)],
+)
+def test_another_text(own, capsys, options, documents, pack_length):
+    capsys.readouterr()
+    assert run("evaluate", own / "model", "--text", own / "other.txt", *options) == 0
+    printed = capsys.readouterr()
+    loss = validation_loss(own, own_corpus(own, "other.txt", documents, pack_length))
+    assert f"loss   {loss.nats:.4f} ± " in printed.out and f"({loss.tokens:,} tokens)" in printed.out
+    assert printed.err == ""
+
+
+def test_the_town_on_request(own, capsys, monkeypatch):
+    monkeypatch.chdir(own)
+    capsys.readouterr()
+    assert run("evaluate", "model", "--text", "town", "--town-documents", 1, "--questions", 0) == 0
+    printed = capsys.readouterr().out
+    assert "± ? nats per token" in printed and "± ?, the entropy of the text" in printed  # of one document
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compress", "sweep"])
+def test_a_text_that_is_unknown_or_changed(own, capsys, tmp_path, monkeypatch, command):
+    (tmp_path / "recipes.toml").write_text('[[recipe]]\nname = "a"\n[[recipe.step]]\nuse = "Quantize"\n')
+    shutil.copytree(own / "model", tmp_path / "model")
+    (tmp_path / "text.txt").write_bytes((own / "text.txt").read_bytes())
+    record = tmp_path / "model" / "corpus.json"
+    record.write_text(record.read_text().replace(str(own), str(tmp_path)))
+    out = ["--out", tmp_path / "out"]
+    arguments = {
+        "evaluate": [tmp_path / "model"],
+        "compress": [tmp_path / "model", *out],
+        "sweep": [tmp_path / "recipes.toml", "--model", tmp_path / "model", *out],
+    }[command]
+
+    def assert_refused(*parts, options=()):
+        capsys.readouterr()
+        assert run(command, *arguments, *options) == 2
+        assert_one_line(capsys.readouterr(), *parts)
+        assert not (tmp_path / "out").exists()
+
+    assert_refused("--documents and --pack can only be used with --text FILE", options=["--pack"])
+    assert_refused("--documents and --pack can only", options=["--documents", "line"])
+    assert_refused("--documents and --pack can only", options=["--text", "town", "--documents", "line"])
+    (tmp_path / "text.txt").write_text("another text")
+    assert_refused(f"{tmp_path / 'text.txt'}: has changed", "give a text with --text FILE")
+    (tmp_path / "text.txt").unlink()
+    assert_refused(f"{tmp_path / 'text.txt'}: cannot be read", "give a text with --text FILE")
+    record.write_text('{"name": "text"}')
+    assert_refused("corpus.json: documents is missing; give a text with --text FILE")
+    record.unlink()
+    assert_refused(f"{tmp_path / 'model'}: no corpus.json says what text", "give a text with --text FILE")
 
 
 def test_corpus_prints_documents_with_their_probability(capsys):

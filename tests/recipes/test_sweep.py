@@ -132,7 +132,8 @@ LINES += ['{"name": "x", "result": 2}', '{"name": null, "result": {}}', '{"name"
 def test_other_files_are_left_alone(tmp_path, content):
     path = tmp_path / "points.jsonl"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"points\.jsonl, line 1: is not a file of a sweep") as problem:
+    message = r"points\.jsonl, line 1: found .*, expected an object with name and result"
+    with pytest.raises(ConfigError, match=message) as problem:
         sweep(jobs(tmp_path / "log", 1), square, THREADS, path)
     assert path.read_bytes() == content
     assert "\n" not in str(problem.value) and len(str(problem.value)) < 600

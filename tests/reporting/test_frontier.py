@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tinyslm.reporting.frontier import format_frontier, render_frontier, spots
 
 VERSIONS = {"versions": {"tinyslm": "0.1"}}
-EXPERIMENT = {"model": "a <model>", "texts": [], "validation": 30}
+EXPERIMENT = {"model": "a <model>", "text": {"name": "town"}, "validation": 30}
 
 
 def point(name, bits, loss, seed=0, steps=("Quantize",)):

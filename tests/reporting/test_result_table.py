@@ -4,6 +4,7 @@ import pytest
 
 from tests.reporting import results
 from tinyslm.reporting import format_table, number_format
+from tinyslm.reporting.corpus_text import corpus_text
 from tinyslm.reporting.plain_text import shorten, width
 
 
@@ -46,6 +47,16 @@ def test_what_was_not_measured_is_a_dash():
     row = text.split("\n")[3]
     assert row.split()[-2:] == [number_format.DASH, number_format.DASH]
     assert "not measured" in text and "not known" in text and "chance" not in text
+
+
+def test_the_text_is_named():
+    text = "my stories.txt and b.txt (one document per line, packed in rows of 128 tokens)"
+    given = results.own_text()
+    assert f"\ntext: {text}\n" in format_table(given)
+    assert corpus_text(given["corpus"] | {"pack_length": None, "files": ["/a.txt"]}) == "a.txt (one document per line)"
+    many = corpus_text(given["corpus"] | {"files": ["/a", "/b", "/c", "/d", "/e\n" + "f" * 99]})
+    assert many.startswith("a, b and 3 more files (")
+    assert "text:" not in format_table(results.plausible())
 
 
 def test_the_numbers_stand_there_in_units_with_the_floor_and_chance_below():

@@ -1,6 +1,8 @@
 """tinyslm compress: apply compression recipes to a model, and measure each compressed model."""
 
 import json
+import os
+import shlex
 import sys
 import time
 from dataclasses import asdict
@@ -9,25 +11,34 @@ from pathlib import Path
 from tqdm import tqdm
 
 import tinyslm
-from tinyslm.checkpoints import check_new_directory, output_lock, save_model
+from tinyslm.checkpoints import output_lock, remove_directory, save_model
 from tinyslm.commands.compression_inputs import (
     QUESTIONS_PER_SUBJECT,
     TRAINING_DOCUMENTS,
     CompressionInputs,
     CompressionOptions,
+    digest_of_files,
 )
 from tinyslm.commands.parser import check_minimum, write_text
+from tinyslm.commands.text_options import choose_text
+from tinyslm.commands.unfinished_run import ROWS, add_row, begin, check_free, read_run
+from tinyslm.errors import ConfigError, DataError
 from tinyslm.evaluation import measure_speeds
-from tinyslm.recipes import STEPS, compress, default_recipes
+from tinyslm.evaluation.loss import document_nats
+from tinyslm.load_save import load
+from tinyslm.recipes import STEPS, Recipe, compress, default_recipes
 from tinyslm.recipes.default_recipes import select_recipes
-from tinyslm.recipes.recipe_files import is_recipe_file, read_recipes
+from tinyslm.recipes.recipe_files import is_recipe_file, make_step, read_recipes, recipe_entry
 from tinyslm.reporting import format_table, render_page
 from tinyslm.reporting.html_template import write_page
+from tinyslm.text.text_source import source_of_files, source_of_record
+
+MODEL, SEED = "teacher", 0
 
 
 def add_arguments(parser):
-    """The options of the command."""
-    parser.model()
+    """The options of the command. The default None tells --resume that an option is not given."""
+    parser.option("model", None, f"built-in model or model directory (default: {MODEL})", "MODEL", nargs="?")
     parser.text("for calibration and validation")
     recipes = (
         "recipes to apply: names of built-in recipes, recipe files (.toml), or the results.json of another run "
@@ -35,8 +46,9 @@ def add_arguments(parser):
     )
     parser.option("--recipe", None, recipes, "NAME", nargs="+")
     parser.option("--out", "compressed", "output directory for models and report", "DIR")
+    parser.flag("--resume", "resume the interrupted run in DIR; finished models are kept")
     parser.flag("--thorough", "ten times the training, five times the exam questions")
-    parser.option("--seed", 0, "seed of the order of training documents")
+    parser.option("--seed", None, f"seed of the order of training documents (default: {SEED})", type=int)
 
 
 def run(arguments) -> int:
@@ -45,50 +57,146 @@ def run(arguments) -> int:
     Returns the exit status: 1 if files were removed from DIR while the command ran.
     """
     check_minimum(arguments, seed=0)
+    out = Path(arguments.out)
     with output_lock(arguments.out):
-        return _run_locked(arguments, Path(arguments.out))
+        try:
+            return resume(arguments, out) if arguments.resume else start(arguments, out)
+        except KeyboardInterrupt:
+            if not (out / ROWS).exists():
+                raise
+            command = shlex.join(["tinyslm", "compress", "--out", str(out), "--resume"])
+            print(f"tinyslm: interrupted; the finished models are kept. Resume with\n{command}", file=sys.stderr)
+            return 130
 
 
-def _run_locked(arguments, out):
-    """Compress, measure and write. The process holds the lock of `out`."""
+def start(arguments, out) -> int:
+    """A new run."""
     began = time.perf_counter()
-    options = CompressionOptions(
-        arguments.model,
-        tuple(arguments.text or ()),
-        training=TRAINING_DOCUMENTS * (10 if arguments.thorough else 1),
-        questions=QUESTIONS_PER_SUBJECT * (5 if arguments.thorough else 1),
-    )
+    name = MODEL if arguments.model is None else arguments.model
     read = [recipe for name in arguments.recipe or () if is_recipe_file(name) for recipe in read_recipes(name, STEPS)]
-    check_new_directory(out)
-    inputs = CompressionInputs(options)
-    recipes = default_recipes(inputs.model, thorough=arguments.thorough)
-    if arguments.recipe:
-        recipes = select_recipes(recipes, [name for name in arguments.recipe if not is_recipe_file(name)], read)
-    calibration = inputs.calibration(arguments.seed)
+    check_free(out)
+    model, text = _absolute(name), choose_text(arguments, name)
+    inputs = CompressionInputs(compression_options(model, text, arguments.thorough))
+    recipes = choose_recipes(arguments.recipe, read, inputs.model, arguments.thorough)
+    details = {
+        "name": name,
+        "model": model,
+        "seed": SEED if arguments.seed is None else arguments.seed,
+        "thorough": arguments.thorough,
+        "text": text.record(),
+        "recipes": [recipe_entry(recipe) for recipe in recipes],
+        "files": digest_of_files(inputs.options),
+        "record": inputs.record(),
+    }
+    begin(out, details)
+    return complete(out, details, inputs, recipes, {}, began)
 
-    rows, models, dense_nats = [], [], None
+
+def resume(arguments, out) -> int:
+    """Go on with an interrupted run."""
+    began = time.perf_counter()
+    if (out / "results.json").exists() and not (out / ROWS).exists():
+        print(f"{out}: this run is already complete")
+        return 0
+    details, finished = read_run(out)
+    for option, value, recorded in (
+        ("MODEL", arguments.model and _absolute(arguments.model), details["model"]),
+        ("--seed", arguments.seed, details["seed"]),
+        ("--thorough", arguments.thorough or None, details["thorough"]),
+    ):
+        if value is not None and value != recorded:
+            raise ConfigError(f"{option} is {value}, but this run began with {recorded}; leave it out with --resume")
+    text = source_of_record(details["text"], out / ROWS)
+    if source_of_files(text.files, text.documents, text.pack_length) != text:
+        raise DataError(f"{out}: the text has changed since this run began; start a new run")
+    if (arguments.text or arguments.documents or arguments.pack) and choose_text(arguments, details["model"]) != text:
+        raise ConfigError(f"--text is not the text of this run ({text.described()}); leave it out with --resume")
+    options = compression_options(details["model"], text, details["thorough"])
+    if digest_of_files(options) != details["files"]:
+        raise ConfigError(f"{out}: the model {details['model']} has changed since this run began; start a new run")
+    inputs = CompressionInputs(options)
+    _check_same(out, inputs.record(), details["record"])
+    recipes = [
+        Recipe(entry["name"], tuple(make_step(step, STEPS, out / ROWS) for step in entry["step"]), entry["description"])
+        for entry in details["recipes"]
+    ]
+    if arguments.recipe:
+        read = [recipe for name in arguments.recipe if is_recipe_file(name) for recipe in read_recipes(name, STEPS)]
+        if choose_recipes(arguments.recipe, read, inputs.model, details["thorough"]) != recipes:
+            raise ConfigError("--recipe names other recipes than those of this run; leave it out with --resume")
+    earlier = max((line["seconds"] for line in finished.values()), default=0)
+    return complete(out, details, inputs, recipes, finished, began - earlier)
+
+
+def compression_options(model, text, thorough) -> CompressionOptions:
+    """The options of the inputs."""
+    return CompressionOptions(
+        model,
+        text,
+        training=TRAINING_DOCUMENTS * (10 if thorough else 1),
+        questions=QUESTIONS_PER_SUBJECT * (5 if thorough else 1),
+    )
+
+
+def choose_recipes(names, read, model, thorough) -> list[Recipe]:
+    """The recipes of --recipe, by default the built-in ones. read: those of the recipe files among the names."""
+    recipes = default_recipes(model, thorough=thorough)
+    return select_recipes(recipes, [name for name in names if not is_recipe_file(name)], read) if names else recipes
+
+
+def _absolute(model):
+    """A built-in name, or the absolute path of a directory: `--resume` may run in another directory."""
+    return os.path.abspath(model) if Path(model).exists() else model
+
+
+def _check_same(out, record, recorded):
+    """Raise ConfigError if the inputs are not those with which a run began."""
+    for name, value in {**record.pop("versions"), **record}.items():
+        before = {**recorded["versions"], **recorded}[name]
+        if value != before:
+            raise ConfigError(f"{out}: {name} is {value}, but this run began with {before}; start a new run")
+
+
+def complete(out, details, inputs, recipes, finished, began) -> int:
+    """Compress and measure what is missing, measure all speeds, print and write. Returns the exit status.
+
+    finished: {directory: line} as of `read_run`.
+    """
+    calibration = inputs.calibration(details["seed"])
+    rows, made, dense_nats = [], {}, None
     bar = tqdm(recipes, unit="model", disable=None, bar_format="{n_fmt}/{total_fmt} |{bar:20}| {elapsed} {desc}")
     for recipe in bar:
+        if recipe.directory in finished:
+            rows.append(finished[recipe.directory]["row"])
+            continue
 
         def show(text, name=recipe.name):
             bar.set_description_str(f"{name}: {text}")
 
+        if rows and dense_nats is None:  # the first recipe is the dense model
+            dense_nats = document_nats(load(out / rows[0]["directory"])[0], inputs.corpus.validation)[0]
         compressed, steps = compress(inputs.model, recipe, calibration, progress=show)
         measured, nats = inputs.measure(compressed, dense_nats, show)
-        dense_nats = nats if dense_nats is None else dense_nats  # the first recipe is the dense model
+        dense_nats = nats if dense_nats is None else dense_nats
         out.mkdir(parents=True, exist_ok=True)
-        save_model(out / recipe.directory, compressed, inputs.tokenizer)
+        if (out / recipe.directory).exists():  # of a run that was killed before it recorded the row
+            remove_directory(out / recipe.directory)
+        save_model(out / recipe.directory, compressed, inputs.tokenizer, records=inputs.records)
         row = {"name": recipe.name, "directory": recipe.directory, "description": recipe.description, "steps": steps}
         size = (out / recipe.directory / "model.safetensors").stat().st_size
-        rows.append(row | measured | {"disk_bytes": size})
-        models.append(compressed)
+        row = json.loads(json.dumps(row | measured | {"disk_bytes": size}))  # as it is read again: lists for tuples
+        add_row(out, row, time.perf_counter() - began)
+        rows.append(row)
+        made[recipe.directory] = compressed
+    models = [made.get(row["directory"]) or load(out / row["directory"])[0] for row in rows]
     for row, speeds in zip(rows, measure_speeds(models, progress=bar.set_description_str), strict=True):
         row["prompt_speed"], row["generation_speed"] = map(asdict, speeds)
     bar.close()
-    results = _results(arguments, inputs, rows, time.perf_counter() - began)
+    results = _results(details, inputs, rows, time.perf_counter() - began)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
     print(format_table(results), write_page(out / "report.html", render_page, results), sep="\n\n")
+    (out / ROWS).unlink(missing_ok=True)
     missing = [row["directory"] for row in rows if not _is_complete(out / row["directory"], row)]
     missing += ["results.json"] * (not (out / "results.json").is_file())
     if missing:
@@ -98,29 +206,29 @@ def _run_locked(arguments, out):
 
 def _is_complete(directory, row):
     """Whether the files of a model are there, with all of the weights."""
-    weights, others = directory / "model.safetensors", (directory / "config.json", directory / "tokenizer.json")
+    weights = directory / "model.safetensors"
+    others = [directory / name for name in ("config.json", "tokenizer.json", "corpus.json")]
     return all(map(Path.is_file, (weights, *others))) and weights.stat().st_size == row["disk_bytes"]
 
 
-def _results(arguments, inputs, rows, seconds):
+def _results(details, inputs, rows, seconds):
     """The content of results.json."""
     config, corpus = inputs.model.config, inputs.corpus
     shape = ("family", "hidden_size", "intermediate_size", "vocab_size")
     return {
         "version": tinyslm.__version__,
-        "seed": arguments.seed,
-        "thorough": arguments.thorough,
+        "seed": details["seed"],
+        "thorough": details["thorough"],
         "seconds": round(seconds, 1),
-        "record": inputs.record(),
+        "record": details["record"],
         "model": {
-            "name": str(arguments.model),
+            "name": details["name"],
             "layers": config.num_hidden_layers,
             "context": config.max_position_embeddings,
             **{key: getattr(config, key) for key in shape},
         },
         "corpus": {
-            "name": corpus.name,
-            "texts": list(inputs.options.texts),
+            **details["text"],
             "training_documents": len(corpus.training),
             "validation_documents": len(corpus.validation),
             "validation_tokens": rows[0]["loss"]["tokens"],

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import platform
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,9 @@ from tinyslm.models import Decoder
 from tinyslm.modules import Embedding, Linear, LinearLayer, WeightLayer
 from tinyslm.recipes import Calibration, measure
 from tinyslm.runtime import default_threads
-from tinyslm.text import decode, read_documents
+from tinyslm.text import decode
 from tinyslm.text.corpus import text_corpus, town_corpus
+from tinyslm.text.text_source import CORPUS_RECORD, TextSource
 from tinyslm.tree import map_modules, named_arrays
 
 TRAINING_DOCUMENTS = 1_500  # of the town, for calibration and training
@@ -35,12 +36,12 @@ TOWN_PROMPT = "It was a sunny Monday morning."
 class CompressionOptions:
     """Names and numbers that define the inputs. A worker on another machine opens the same files there.
 
-    model: a built-in name or a directory;  texts: files of the user's text;  training, validation, questions: numbers
-    of documents and exam questions of the town, for no texts.
+    model: a built-in name or a directory;  text: the files of the user, or the town;  training, validation, questions:
+    numbers of documents and exam questions of the town.
     """
 
     model: str
-    texts: tuple[str, ...] = ()
+    text: TextSource = field(default_factory=TextSource)
     training: int = TRAINING_DOCUMENTS
     validation: int = VALIDATION_DOCUMENTS
     questions: int = QUESTIONS_PER_SUBJECT
@@ -60,10 +61,15 @@ class CompressionInputs:
         """The documents, and the exam."""
         return open_corpus(self.tokenizer, self.end_id, self.options, self.model.config.vocab_size)
 
+    @property
+    def records(self) -> dict:
+        """Files beside the weights of each compressed model, for `save_model`."""
+        return {CORPUS_RECORD: self.options.text.record()}
+
     @functools.cached_property
     def prompt(self) -> str:
         """The prompt that every model continues."""
-        if not self.options.texts:
+        if self.options.text.is_town:
             return TOWN_PROMPT
         first = max(self.corpus.validation, key=len)[:-1]
         return decode(self.tokenizer, first[: max(2, min(12, len(first) // 2))].tolist())
@@ -104,9 +110,10 @@ class CompressionInputs:
 
 
 def open_corpus(tokenizer, end_id, options, vocab_size):
-    """The corpus of the user's files, or the town for no files. vocab_size: number of tokens of the model."""
-    if options.texts:
-        return text_corpus(tokenizer, end_id, read_documents(options.texts), vocab_size)
+    """The corpus of the options. vocab_size: number of tokens of the model."""
+    text = options.text
+    if not text.is_town:
+        return text_corpus(tokenizer, end_id, text.texts(), vocab_size, pack_length=text.pack_length)
     return town_corpus(
         tokenizer,
         end_id,
@@ -142,7 +149,7 @@ def digest_of_files(options: CompressionOptions) -> str:
     """SHA-256 of the options, and of the names and contents of their files."""
     content = hashlib.sha256(repr(options).encode())
     directory = find_directory(options.model)
-    for path in [*sorted(path for path in directory.iterdir() if path.is_file()), *map(Path, options.texts)]:
+    for path in [*sorted(path for path in directory.iterdir() if path.is_file()), *map(Path, options.text.files)]:
         content.update(f"{path.name}\0".encode())
         with open(path, "rb") as file:
             content.update(hashlib.file_digest(file, "sha256").digest())

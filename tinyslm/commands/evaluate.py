@@ -5,18 +5,20 @@ import numpy as np
 from tinyslm.commands.compression_inputs import CompressionOptions, end_of_document, open_corpus
 from tinyslm.commands.loading import load_with_tokenizer
 from tinyslm.commands.parser import check_minimum
+from tinyslm.commands.text_options import choose_text
 from tinyslm.evaluation import take_exam
 from tinyslm.evaluation.loss import document_nats
 from tinyslm.models import Decoder
+from tinyslm.reporting.number_format import standard_error
 from tinyslm.text.loss_estimate import estimate_loss
 
 
 def add_arguments(parser):
     """The options of the command."""
     parser.model()
-    parser.text("of which a tenth is for validation; without an exam")
-    parser.option("--documents", 2000, "validation documents of the town", "N")
-    parser.option("--questions", 200, "exam questions per subject", "N")
+    parser.text("of which about a tenth is for validation")
+    parser.option("--town-documents", 2000, "validation documents of the built-in corpus", "N")
+    parser.option("--questions", 200, "exam questions per subject of the built-in corpus", "N")
     parser.flag("--per-token", "score an option by its mean log-probability per token, not the sum")
     parser.weights()
 
@@ -24,16 +26,17 @@ def add_arguments(parser):
 def run(arguments) -> int:
     """Print the measurements; returns the exit status."""
     model, tokenizer = load_with_tokenizer(arguments.model, Decoder, "measuring on text", arguments.weights)
-    check_minimum(arguments, documents=1, questions=0)
-    end_id = end_of_document(model.config)
-    texts = tuple(arguments.text or ())
-    options = CompressionOptions(arguments.model, texts, 0, arguments.documents, arguments.questions)
+    check_minimum(arguments, town_documents=1, questions=0)
+    end_id, text = end_of_document(model.config), choose_text(arguments, arguments.model)
+    options = CompressionOptions(arguments.model, text, 0, arguments.town_documents, arguments.questions)
     corpus = open_corpus(tokenizer, end_id, options, model.config.vocab_size)
     nats, tokens = document_nats(model, corpus.validation)
     loss, floor = estimate_loss(nats, tokens), corpus.floor
-    print(f"loss   {loss.nats:.4f} ± {loss.standard_error:.4f} nats per token ({loss.tokens:,} tokens)")
+    error = standard_error(loss.standard_error, digits=4)
+    print(f"loss   {loss.nats:.4f} ± {error} nats per token ({loss.tokens:,} tokens)")
     if floor is not None:
-        print(f"floor  {floor.nats:.4f} ± {floor.standard_error:.4f}, the entropy of the text")
+        error = standard_error(floor.standard_error, digits=4)
+        print(f"floor  {floor.nats:.4f} ± {error}, the entropy of the text")
         print(f"       The loss is {_distance(loss, floor)} the floor.")
         for family in sorted(set(corpus.families)):
             rows = np.array(corpus.families) == family

@@ -6,6 +6,8 @@ import math
 from tinyslm.checkpoints import atomic_file
 from tinyslm.checkpoints.weight_formats import FORMS
 from tinyslm.errors import ConfigError
+from tinyslm.text.files import DOCUMENT_KINDS
+from tinyslm.text.text_source import TOWN
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,8 +37,12 @@ class Parser(argparse.ArgumentParser):
         self.option(name, "teacher", "built-in model or model directory", "MODEL", **details)
 
     def text(self, use):
-        """The option --text: text files of the user."""
-        self.option("--text", None, f"your own text instead of the town, {use}", "FILE", nargs="+")
+        """The options --text, --documents and --pack: text files of the user."""
+        text = f"your own text files, {use}, or {TOWN} for the built-in corpus (default: the text of the model)"
+        self.option("--text", None, text, "FILE", nargs="+")
+        kinds = "what a document of --text is (default: paragraph; of .jsonl always a line)"
+        self.option("--documents", None, kinds, choices=DOCUMENT_KINDS)
+        self.flag("--pack", "fill rows with consecutive documents of --text")
 
     def weights(self):
         """--weights, for models that do not fit in memory as float32."""

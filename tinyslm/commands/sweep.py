@@ -21,6 +21,7 @@ from tinyslm.commands.compression_inputs import (
     open_inputs,
 )
 from tinyslm.commands.parser import check_minimum
+from tinyslm.commands.text_options import choose_text
 from tinyslm.errors import ConfigError
 from tinyslm.recipes import STEPS, Recipe, compress
 from tinyslm.recipes.recipe_files import make_step, read_recipes, recipe_entry
@@ -28,6 +29,7 @@ from tinyslm.recipes.sweep import process_executor, sweep
 from tinyslm.reporting.frontier import format_frontier, render_frontier
 from tinyslm.reporting.html_template import write_page
 from tinyslm.runtime import default_threads, use_threads
+from tinyslm.text.text_source import source_of_record
 
 POINTS = "points.jsonl"  # a point: the measurements of one recipe with one seed
 NUMBERS = ("bits", "parameters", "multiply_adds", "loss.nats", "loss.tokens", "change.nats")  # needed of a point
@@ -41,9 +43,9 @@ def add_arguments(parser):
     parser.text("for calibration and validation")
     parser.option("--out", "sweep", "output directory; repeat the command to resume an interrupted sweep", "DIR")
     parser.option("--seeds", [0], "seeds of each recipe", nargs="+", type=int)
-    parser.option("--documents", TRAINING_DOCUMENTS, "training documents of the town")
-    parser.option("--validation", VALIDATION_DOCUMENTS, "validation documents of the town")
-    parser.option("--questions", 0, "exam questions per subject of the town")
+    parser.option("--town-documents", TRAINING_DOCUMENTS, "training documents of the built-in corpus", "N")
+    parser.option("--validation", VALIDATION_DOCUMENTS, "validation documents of the built-in corpus", "N")
+    parser.option("--questions", 0, "exam questions per subject of the built-in corpus", "N")
     workers = parser.add_mutually_exclusive_group()
     workers.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
     cluster = "address of a running Dask cluster, such as tcp://host:8786"
@@ -56,14 +58,14 @@ def run(arguments) -> int:
 
     Returns the exit status.
     """
-    check_minimum(arguments, workers=1, documents=1, validation=1, questions=0)
+    check_minimum(arguments, workers=1, town_documents=1, validation=1, questions=0)
     if min(arguments.seeds) < 0:
         raise ConfigError(f"--seeds has {min(arguments.seeds)}, expected at least 0")
     recipes = [recipe for name in arguments.recipes for recipe in read_recipes(name, STEPS)]
     options = CompressionOptions(
         str(arguments.model),
-        tuple(str(Path(name).resolve()) for name in arguments.text or ()),
-        arguments.documents,
+        choose_text(arguments, arguments.model),
+        arguments.town_documents,
         arguments.validation,
         arguments.questions,
     )
@@ -105,7 +107,7 @@ def make_jobs(recipes, seeds, options, threads) -> dict:
             job = {
                 "recipe": recipe_entry(recipe),
                 "seed": seed,
-                "experiment": asdict(options),
+                "experiment": asdict(options) | {"text": options.text.record()},
                 "files": files,
                 "threads": threads,
             }
@@ -150,8 +152,7 @@ def measure_point(job) -> dict:
     """Compress with one recipe and one seed, and measure. Runs in a worker. Arguments and result are JSON values."""
     began = time.perf_counter()
     with use_threads(job["threads"]):
-        options = job["experiment"] | {"texts": tuple(job["experiment"]["texts"])}
-        inputs = open_inputs(CompressionOptions(**options), job["files"])
+        inputs = open_inputs(options_of(job), job["files"])
         entry = job["recipe"]
         steps = [make_step(step, STEPS, entry["name"]) for step in entry["step"]]
         model, records = compress(inputs.model, steps, inputs.calibration(job["seed"]))
@@ -164,6 +165,12 @@ def measure_point(job) -> dict:
         "record": inputs.record(),
         "seconds": round(time.perf_counter() - began, 3),
     }
+
+
+def options_of(job) -> CompressionOptions:
+    """The options of the inputs of a job."""
+    values = job["experiment"]
+    return CompressionOptions(**values | {"text": source_of_record(values["text"], "the job")})
 
 
 def check_point(job, point):

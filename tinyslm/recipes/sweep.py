@@ -122,7 +122,6 @@ def _read_line(where, line):
     if not isinstance(name, str) or not isinstance(result, dict):
         text = shown(line.decode("utf-8", "replace"))
         raise ConfigError(
-            f"{where}: is not a file of a sweep: found {text}, expected an object with name and result; "
-            "choose another path or remove it first"
+            f"{where}: found {text}, expected an object with name and result; choose another path or remove it first"
         )
     return name, result

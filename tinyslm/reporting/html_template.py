@@ -4,6 +4,7 @@ import re
 
 from tinyslm.checkpoints import atomic_file
 from tinyslm.reporting import number_format
+from tinyslm.reporting.corpus_text import corpus_text
 from tinyslm.reporting.plain_text import clean, one_line, shorten
 
 FILTERS = ("scaled", "size", "speed", "loss", "percent", "exam", "duration", "relative_size")
@@ -24,7 +25,7 @@ def render_template(name: str, **values) -> str:
     )
     environment.filters |= {name: getattr(number_format, name) for name in FILTERS}
     environment.tests["is_number"] = number_format.is_number
-    environment.filters |= {"one_line": one_line, "shorten": shorten}
+    environment.filters |= {"one_line": one_line, "shorten": shorten, "corpus_text": corpus_text}
     return environment.get_template(name).render(values)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tinyslm.reporting.corpus_text import corpus_text
 from tinyslm.reporting.number_format import DASH, UNKNOWN, exam, loss, scaled, signed_percent, size, speed
 from tinyslm.reporting.plain_text import one_line, shorten, width
 from tinyslm.reporting.terminal_table import ruled_table
@@ -60,6 +61,8 @@ def format_table(results: dict, columns: int | None = None) -> str:
 def _notes(corpus):
     documents, tokens = corpus["validation_documents"], corpus["validation_tokens"]
     notes = [f"loss: nats per token ± standard error, on {tokens:,} tokens of {documents:,} validation documents"]
+    if corpus["name"] != "town":
+        notes.append(f"text: {corpus_text(corpus)}")
     if corpus["floor"]:
         floor = loss(corpus["floor"])
         notes.append(f"floor: {floor}, the entropy of the text, a lower bound on the expected loss of any model")

@@ -1,4 +1,4 @@
-"""Text source: which text a model was trained on, recorded in corpus.json beside its weights."""
+"""Text source: which text a model was trained or compressed on, recorded in corpus.json beside its weights."""
 
 import hashlib
 import os
@@ -58,7 +58,7 @@ class TextSource:
             except DataError as problem:
                 raise DataError(f"{problem}; it is the text of the model; {GIVE_TEXT}") from None
             if found != digest:
-                raise DataError(f"{path}: has changed since the model was trained; {GIVE_TEXT}")
+                raise DataError(f"{path}: has changed, it is no longer the text of the model; {GIVE_TEXT}")
 
     def texts(self) -> list[str]:
         """The documents of the files. Raises DataError like `check_unchanged` and `read_documents`."""
@@ -83,9 +83,11 @@ def read_text_source(directory: str | Path) -> TextSource | None:
     Raises CheckpointError for a damaged file.
     """
     path = Path(directory) / CORPUS_RECORD
-    if not os.path.lexists(path):
-        return None
-    record = read_json(path)
+    return source_of_record(read_json(path), path) if os.path.lexists(path) else None
+
+
+def source_of_record(record: dict[str, Any], where: str | Path) -> TextSource:
+    """The text source of a record. Raises CheckpointError naming `where` if the record is damaged."""
     if record == {"name": TOWN}:
         return TextSource()
     accepted = {
@@ -98,9 +100,9 @@ def read_text_source(directory: str | Path) -> TextSource | None:
     for key, is_accepted in accepted.items():
         if key not in record or not is_accepted(record[key]):
             found = shown(record[key]) if key in record else "missing"
-            raise CheckpointError(f"{path}: {key} is {found}; {GIVE_TEXT}")
+            raise CheckpointError(f"{where}: {key} is {found}; {GIVE_TEXT}")
     if unknown := record.keys() - accepted:
-        raise CheckpointError(f"{path}: has the unknown key {shown(min(unknown))}; {GIVE_TEXT}")
+        raise CheckpointError(f"{where}: has the unknown key {shown(min(unknown))}; {GIVE_TEXT}")
     return TextSource(tuple(record["files"]), record["documents"], record["pack_length"], tuple(record["sha256"]))
 
 

@@ -1,0 +1,41 @@
+"""The text that a command measures and calibrates on: --text, or the text that the model was trained on."""
+
+import sys
+from pathlib import Path
+
+from tinyslm.checkpoints import outline_model
+from tinyslm.errors import ConfigError, DataError
+from tinyslm.load_save import find_directory
+from tinyslm.text.text_source import CORPUS_RECORD, GIVE_TEXT, TOWN, TextSource, read_text_source, source_of_files
+
+LONGEST_PACK = 1024  # tokens of a packed row, for models with a longer context
+
+
+def choose_text(arguments, model: str) -> TextSource:
+    """The source that --text, --documents and --pack name; without --text, the one recorded beside the model.
+
+    Packed rows have the length of the model's context, at most LONGEST_PACK. A recorded text is reported on standard
+    error. Raises DataError if none is recorded, or a file is missing or has changed.
+    """
+    names = arguments.text
+    is_town = names == [TOWN] and not Path(TOWN).exists()
+    if not names or is_town:
+        if arguments.documents or arguments.pack:
+            raise ConfigError("--documents and --pack can only be used with --text FILE")
+        return TextSource() if is_town else recorded_text(model)
+    pack_length = None
+    if arguments.pack:
+        context = outline_model(find_directory(model)).config.max_position_embeddings
+        pack_length = min(context or LONGEST_PACK, LONGEST_PACK)
+    return source_of_files(names, arguments.documents or "paragraph", pack_length)
+
+
+def recorded_text(model: str) -> TextSource:
+    """The source recorded beside a model. The user's files are reported on standard error."""
+    source = read_text_source(find_directory(model))
+    if source is None:
+        raise DataError(f"{model}: no {CORPUS_RECORD} says what text it was trained on; {GIVE_TEXT}")
+    source.check_unchanged()
+    if not source.is_town:
+        print(f"text of the model: {source.described()}", file=sys.stderr)
+    return source
