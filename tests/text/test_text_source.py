@@ -48,9 +48,7 @@ def test_the_built_in_model_was_trained_on_the_town():
 
 def test_a_changed_or_missing_file_is_named(tmp_path, source):
     (tmp_path / "a.txt").write_text("one\ntwO\n")
-    with pytest.raises(
-        DataError, match=r"a\.txt: has changed, .*; give a text with --text FILE"
-    ):
+    with pytest.raises(DataError, match=r"a\.txt: has changed, .*; give a text with --text FILE"):
         source.texts()
     (tmp_path / "a.txt").unlink()
     with pytest.raises(DataError, match=r"a\.txt: cannot be read .*; give a text with --text FILE"):
