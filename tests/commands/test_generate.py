@@ -81,6 +81,10 @@ def test_the_end_of_the_document_stops_and_is_not_shown(tmp_path, capsys, texts)
     assert all(any(row[row.index(0) :]) for row in drawn)  # it would go on after the end mark
     ended = [text + TOKENIZER.decode(row[: row.index(0)]) for text, row in zip(texts, drawn, strict=True)]
     assert shown == "".join(text + "\n" * len(texts) for text in ended)
+    shown = output(capsys, *texts, *options, "--ignore-eos")
+    whole = [text + "".join("\n\n" if token == 0 else TOKENIZER.decode([token]) for token in row).rstrip("\n")
+             for text, row in zip(texts, drawn, strict=True)]  # fmt: skip
+    assert shown == "".join(text + "\n" * len(texts) for text in whole)
 
 
 def test_the_number_of_tokens_is_cut_to_the_context(directory, capsys):

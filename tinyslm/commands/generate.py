@@ -20,6 +20,7 @@ def add_arguments(parser):
     nucleus = "sample from the smallest set of tokens with total probability P (nucleus sampling)"
     parser.option("--top-p", None, nucleus, type=float, metavar="P")
     parser.option("--seed", None, "random seed; the same seed gives the same text (default: random)", type=int)
+    parser.flag("--ignore-eos", "continue after the end of a document; an empty line separates documents")
     parser.option("--cache", "exact", "storage of the key/value cache", choices=tuple(CACHES))
     parser.weights()
 
@@ -46,7 +47,7 @@ def run(arguments) -> int:
         top_p=arguments.top_p,
         seed=arguments.seed,
         attention_mask=None if len(prompts) == 1 else mask,
-        stop_tokens=ends,
+        stop_tokens=() if arguments.ignore_eos else ends,
         cache=arguments.cache,
     )
     if len(prompts) == 1:
@@ -69,10 +70,21 @@ def _pad_left(prompts):
 
 
 def _continuation(prompt, tokens, tokenizer, ends):
-    """The text of new tokens. Some tokenizers decode the first token of a text without its space, so the prompt is
-    decoded with them, and its text removed."""
-    tokens = [token for token in tokens if token not in ends]
-    return decode(tokenizer, prompt + tokens)[len(decode(tokenizer, prompt)) :]
+    """The text of new tokens, with an empty line between documents.
+
+    Some tokenizers decode the first token of a text without its space. So the first document is decoded after the
+    prompt, whose text is removed.
+    """
+    documents = [[]]
+    for token in tokens:
+        if token in ends:
+            documents.append([])
+        else:
+            documents[-1].append(token)
+    while len(documents) > 1 and not documents[-1]:
+        documents.pop()
+    first = decode(tokenizer, prompt + documents[0])[len(decode(tokenizer, prompt)) :]
+    return "\n\n".join([first, *(decode(tokenizer, document) for document in documents[1:])])
 
 
 def _print_stream(text, prompt, new_tokens, tokenizer, ends):
