@@ -70,7 +70,16 @@ def test_an_existing_but_empty_directory_is_filled(tmp_path):
 
 
 def test_the_default_length_on_the_town_is_two_passes_over_the_rows():
-    options = {"steps": None, "batch": 4, "rate": 1e-3, "warmup": 50, "threads": 1, "seed": 0, "context": 24}
+    options = {
+        "from": None,
+        "steps": None,
+        "batch": 4,
+        "rate": 1e-3,
+        "warmup": 50,
+        "threads": 1,
+        "seed": 0,
+        "context": 24,
+    }
 
     def settings(rows, **given):
         chosen = options | given

@@ -16,6 +16,7 @@ from tinyslm.checkpoints import read_safetensors
 from tinyslm.commands.interruption import Interruption
 from tinyslm.commands.training_progress import Progress
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 LONG = ("--steps", 200, "--checkpoint-seconds", 3600)
 
 

@@ -150,13 +150,14 @@ def test_documents_are_paragraphs_lines_or_files(tmp_path, kind, documents, caps
     assert read_text_source(tmp_path / "model").documents == kind
 
 
-def test_packed_rows_are_full(tmp_path, monkeypatch):
+def test_packed_rows_are_full(tmp_path, capsys, monkeypatch):
     """All rows have T tokens, but for the last one of each part."""
     seen = []
     usual = training_inputs.document_rows
     monkeypatch.setattr(training_inputs, "document_rows", lambda *given: seen.append(usual(*given)) or seen[-1])
     assert train_text(tmp_path, "--pack") == 0
     assert train_text(tmp_path, out="unpacked") == 0
+    assert "packed rows" in capsys.readouterr().err
     filled = [(labels >= 0).sum(axis=1) for _, labels in seen]
     assert (filled[0] == 24).sum() >= len(filled[0]) - 1 and len(filled[0]) < len(filled[1])
     assert [read_text_source(tmp_path / name).pack_length for name in ("model", "unpacked")] == [24, None]

@@ -177,7 +177,7 @@ def prepare(out, directory, record, source, texts, tokenizer, origin) -> Trainin
 def finish(training, checkpoint_seconds) -> int:
     """Train until the end or an interruption, and write the model."""
     state, settings, inputs = training.state, training.settings, training.inputs
-    print_plan(inputs, settings, state, training.own_text)
+    print_plan(training)
     with (
         Interruption() as interruption,
         tqdm(total=settings.steps, initial=state.step, unit="step", disable=None) as bar,

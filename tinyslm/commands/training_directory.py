@@ -79,7 +79,7 @@ def check_same_text(directory: Path, source: TextSource):
 
 def changed_text(directory: Path) -> DataError:
     """The error for a text that is not that of the training."""
-    return DataError(f"{directory}: the text has changed since this training started; start a new training")
+    return DataError(f"{directory}: the text has changed since this training started; start again with --overwrite")
 
 
 def is_finished(out: Path, directory: Path) -> bool:

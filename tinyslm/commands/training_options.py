@@ -136,7 +136,7 @@ def make_settings(options, is_town: bool, vocab_size: int) -> Settings:
     return Settings(
         steps=options["steps"],
         batch_size=options["batch"],
-        micro_batch_size=MICRO_BATCH if is_town else micro_batch_for(*sizes),
+        micro_batch_size=MICRO_BATCH if is_town and options["from"] is None else micro_batch_for(*sizes),
         learning_rate=options["rate"],
         warmup_steps=min(options["warmup"], max(options["steps"] // 10, 1)),
         seed=options["seed"],

@@ -6,11 +6,11 @@ import time
 import numpy as np
 
 from tinyslm.commands.training_directory import BEST, STATE
-from tinyslm.commands.training_inputs import TrainingInputs, say
+from tinyslm.commands.training_inputs import say
 from tinyslm.evaluation import measure_loss
 from tinyslm.models import next_token_loss
 from tinyslm.text.corpus import Corpus
-from tinyslm.training import Settings, State, StopTraining
+from tinyslm.training import StopTraining
 from tinyslm.training.checkpoint import save_parameters, save_state
 from tinyslm.training.loop import batch_gradients, batch_rows
 from tinyslm.training.text_size import RECOMMENDED_TOKENS
@@ -33,22 +33,24 @@ def documents_during_training(corpus: Corpus, own_text: bool) -> Corpus:
     return corpus.first_validation(1 + int(np.searchsorted(tokens, VALIDATION_TOKENS)))
 
 
-def print_plan(inputs: TrainingInputs, settings: Settings, state: State, own_text: bool):
+def print_plan(training):
     """Print the amounts of data and of work, and the expected time."""
+    inputs, settings, state = training.inputs, training.settings, training.state
+    kind = "documents" if training.source.pack_length is None else "packed rows"
     rows, validation = len(inputs.token_ids), inputs.corpus.validation
     tokens, held_out = inputs.tokens, sum(len(document) - 1 for document in validation)
     parameters = sum(array.size for array in named_parameters(state.model).values())
     say(
-        f"training text: {tokens:,} tokens, {len(inputs.corpus.training):,} documents\n"
-        f"validation text: {held_out:,} tokens, {len(validation):,} documents\n"
+        f"training text: {tokens:,} tokens, {len(inputs.corpus.training):,} {kind}\n"
+        f"validation text: {held_out:,} tokens, {len(validation):,} {kind}\n"
         f"model: {parameters:,} parameters, vocabulary of {state.model.config.vocab_size:,} tokens\n"
         f"training: {settings.steps:,} steps of {settings.batch_size:,} rows, "
         f"{settings.steps * settings.batch_size / rows:.1f} passes, learning rate {settings.learning_rate:g}"
     )
-    if own_text and tokens < RECOMMENDED_TOKENS:
+    if training.own_text and tokens < RECOMMENDED_TOKENS:
         say(f"little text: {tokens:,} training tokens; {RECOMMENDED_TOKENS:,} or more are recommended")
     if (remaining := settings.steps - state.step) >= TIMED_STEPS:
-        say(f"expected time: {format_duration(remaining * seconds_per_step(inputs, settings, state))}")
+        say(f"expected time: about {format_duration(remaining * seconds_per_step(inputs, settings, state))}")
 
 
 def seconds_per_step(inputs, settings, state) -> float:
@@ -104,10 +106,8 @@ class Progress:
 
     def describe(self, state) -> str:
         """The loss of the last steps, and the speed."""
-        recent = state.losses[-50:]
-        return (
-            f"loss {sum(recent) / len(recent):.3f}, {state.step * self.tokens_per_step / state.seconds:,.0f} tokens/s"
-        )
+        recent, tokens = state.losses[-50:], state.step * self.tokens_per_step
+        return f"loss {sum(recent) / len(recent):.3f}, {tokens / state.seconds:,.0f} tokens/s"
 
     def validate(self, state):
         """Measure the validation loss, print it, and keep the best model."""

@@ -1,5 +1,7 @@
 """The validation curve of a training: its best step, and how long ago that was."""
 
+import math
+
 Curve = list[tuple[int, float]]  # (step, validation loss in nats per token), in the order of the steps
 
 
@@ -28,5 +30,5 @@ def evaluations_since_best(curve: Curve) -> int:
 
 
 def _best_index(curve):
-    losses = [nats for _, nats in curve]
+    losses = [math.inf if math.isnan(nats) else nats for _, nats in curve]
     return losses.index(min(losses))
