@@ -17,10 +17,12 @@ from tinyslm.models import Decoder, Encoder, EncoderDecoder, layer_stacks, trace
 from tinyslm.modules import Linear
 from tinyslm.ops import IGNORED, attention_probabilities, cross_entropy
 from tinyslm.recipes import Distill, FreshStudent, KeepLayers, compress
-from tinyslm.recipes.distillation.distill import distillation_loss
+from tinyslm.recipes.distillation.distill import Learner, count_parts, distillation_loss, distillation_parts
 from tinyslm.recipes.distillation.feature_losses import matched_layers
 from tinyslm.recipes.distillation.training_text import continue_documents
 from tinyslm.recipes.tasks import task_loss
+from tinyslm.training import Settings
+from tinyslm.training.loop import batch_gradients
 from tinyslm.tree import map_arrays, named_arrays
 
 WEIGHTS = ("cosine_weight", "hidden_weight", "attention_weight", "relation_weight", "value_weight")
@@ -62,6 +64,58 @@ def test_a_copy_of_the_teacher_has_nothing_to_learn(case, divergence, layers):
         plain = distillation_loss(calibration, Distill(steps=1))
         value, gradients = value_and_grad(plain)(model, *calibration.rows())
         assert value == 0 and not any(np.any(gradient) for gradient in named_arrays(gradients).values())
+
+
+LOSSES = {
+    "forward": {},
+    "cross entropy": {"soft_weight": 0.0},
+    "reverse": {"divergence": "reverse"},
+    "jensen_shannon": {"divergence": "jensen_shannon"},
+    "top_k": {"top_k": 5},
+    **{weight: {"soft_weight": 0.0, weight: 3.0} for weight in WEIGHTS},
+    "everything": EVERYTHING,
+}
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bert", "t5", "gemma3_text"])
+@settings(max_examples=15)
+@given(st.sampled_from(sorted(LOSSES)), st.integers(1, 7), st.lists(st.integers(2, 20), min_size=2, max_size=8))
+def test_the_gradient_does_not_depend_on_the_size_of_the_micro_batches(family, name, size, lengths):
+    """Every loss is a mean over the whole batch, to rounding. Documents have lengths, layers windows of their own."""
+    teacher, student = small_model(family), small_model(family, 1)
+    rng = np.random.default_rng(len(lengths))
+    documents = [rng.integers(4, teacher.config.vocab_size, length).astype(np.int32) for length in lengths]
+    calibration = replace(calibrated(teacher), documents=documents)
+    step = Distill(1, **{"layers": "uniform"} | LOSSES[name])
+    parts = distillation_parts(calibration, step)
+
+    def loss_function(learner, token_ids, labels):
+        return parts(learner.student, token_ids, labels)
+
+    def gradients_of(micro_batch_size):
+        trainer = Settings(1, len(documents), micro_batch_size=micro_batch_size, threads=1)
+        counts = count_parts(calibration, step, student)
+        return batch_gradients(loss_function, Learner(student), *calibration.rows(), trainer, counts)
+
+    (loss, whole), (found, gradients) = gradients_of(len(documents)), gradients_of(size)
+    assert found == pytest.approx(loss, rel=1e-5)
+    assert found == pytest.approx(float(distillation_loss(calibration, step)(student, *calibration.rows())), rel=1e-5)
+    norm = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in whole.values()))
+    for path, gradient in gradients.items():
+        np.testing.assert_allclose(gradient, whole[path], rtol=0, atol=2e-5 * norm, err_msg=path)
+
+
+def test_the_step_trains_on_the_mean_of_the_whole_batch():
+    """With one document of two tokens and one of twenty, the step itself uses the counts of its parts."""
+    teacher, student = small_model("llama"), small_model("llama", 1)
+    rng = np.random.default_rng(0)
+    documents = [rng.integers(4, teacher.config.vocab_size, length).astype(np.int32) for length in [2] * 5 + [20]]
+    calibration = replace(calibrated(teacher), documents=documents)
+    step = Distill(1, 1e-4, batch_size=6, attention_weight=100.0, soft_weight=0.0, layers="uniform")
+    losses = []
+    compress(student, [step], calibration, progress=losses.append)
+    expected = float(distillation_loss(calibration, step)(student, *calibration.rows()))
+    assert any(f"loss {expected:.3f}" in text for text in losses)
 
 
 @settings(max_examples=30)

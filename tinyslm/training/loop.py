@@ -87,21 +87,28 @@ def batch_gradients(
 
     Rows of similar length form a micro-batch, and the padding that all of them share is cut off. The weight of a
     micro-batch is its number of predicted tokens, count_predicted(token_ids, labels), so that the sum is the mean over
-    the tokens of the batch. Thread i computes the i-th shortest and the i-th longest micro-batch of every 2 * threads
-    and adds them in that order. Then the sums of the threads are added in the order of the threads.
+    the tokens of the batch. A loss can have several parts that are means over different things, such as tokens and
+    pairs of tokens: then loss_function returns a list of means, and count_predicted a list of as many counts.
+
+    Thread i computes the i-th shortest and the i-th longest micro-batch of every 2 * threads and adds them in that
+    order. Then the sums of the threads are added in the order of the threads.
     """
     lengths = np.max((labels != IGNORED) * np.arange(1, labels.shape[1] + 1), axis=1)  # (B,) without right padding
     order = np.argsort(lengths, kind="stable")
     size = settings.micro_batch_size
-    shards = []  # token_ids and labels of each micro-batch
+    shards = []  # token_ids, labels and later the shares of each micro-batch
     for rows in (order[i : i + size] for i in range(0, len(order), size)):
         longest = max(lengths[rows].max(), 1)
         shards.append((token_ids[rows, :longest], labels[rows, :longest]))
-    predicted = sum(count_predicted(*shard) for shard in shards)
+    counts = [np.atleast_1d(count_predicted(*shard)) for shard in shards]  # one count per part of the loss
+    totals = np.maximum(np.sum(counts, axis=0), 1)
+    shards = [(*shard, count / totals) for shard, count in zip(shards, counts, strict=True)]
 
-    def weighted_loss(model, token_ids, labels):
-        share = count_predicted(token_ids, labels) / max(predicted, 1)
-        return loss_function(model, token_ids, labels) * float(share)  # a plain float takes the loss's dtype
+    def weighted_loss(model, token_ids, labels, shares):
+        parts = loss_function(model, token_ids, labels)
+        parts = parts if isinstance(parts, list) else [parts]
+        # a plain float takes the dtype of the part
+        return sum(part * float(share) for part, share in zip(parts, shares, strict=True))
 
     differentiate = value_and_grad(weighted_loss)
 
@@ -136,7 +143,8 @@ def train(
     """Train until `settings.steps`; changes and returns the state.
 
     token_ids, labels: (N, T) rows as `document_rows` makes them. loss_function(model, token_ids, labels) -> mean loss
-    per predicted token; count_predicted(token_ids, labels) is the number of predicted tokens. after_step(state) is
+    per predicted token; count_predicted(token_ids, labels) is the number of predicted tokens. Both can have several
+    parts, see `batch_gradients`. after_step(state) is
     called after every step, for progress, checkpoints and stopping early (by StopTraining).
     Raises Error, and leaves the state of the last complete step, if numbers overflow: the training diverged.
     """

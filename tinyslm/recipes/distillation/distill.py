@@ -18,6 +18,7 @@ from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.distillation.feature_losses import (
     FEATURE_LOSSES,
     MATCHES,
+    feature_counts,
     feature_losses,
     feature_observer,
     new_projection,
@@ -39,7 +40,9 @@ class Distill:
 
         L = soft_weight * T^2 * divergence(teacher, student) + (1 - soft_weight) * cross entropy
 
-    plus the feature losses below, each times its weight.
+    plus the feature losses below, each times its weight. Each loss is a mean over the tokens of the batch that it
+    compares, `attention_weight` over their pairs of query and key. The size of the trainer's micro-batches does not
+    change the gradient.
 
     Parameters
     ----------
@@ -126,10 +129,10 @@ class Distill:
         require_comparable(self, model, calibration)
         settings = self.training(calibration)
         text = TrainingText(self, calibration, settings, *calibration.rows())
-        loss_of = distillation_loss(calibration, self)
+        parts = distillation_parts(calibration, self)
 
         def loss_function(learner, token_ids, labels):
-            return loss_of(learner.student, token_ids, labels, learner.projection)
+            return parts(learner.student, token_ids, labels, learner.projection)
 
         def after_step(state):
             progress(f"Distill, step {state.step} of {self.steps}, loss {state.losses[-1]:.3f}")
@@ -138,7 +141,7 @@ class Distill:
 
         state = State.start(Learner(model, new_projection(self, model, calibration)), settings)
         text.prepare(0, state.model.student)
-        functions = {"loss_function": loss_function, "count_predicted": calibration.count_targets}
+        functions = {"loss_function": loss_function, "count_predicted": count_parts(calibration, self, model)}
         state = train(state, text.token_ids, text.labels, settings, **functions, after_step=after_step)
         return state.model.student
 
@@ -178,7 +181,16 @@ class Learner(Module):
 
 
 def distillation_loss(calibration, settings: Distill):
-    """The loss of `Distill` as loss_function(student, token_ids, labels, projection=None)."""
+    """The loss of `Distill` on one batch as loss_function(student, token_ids, labels, projection=None)."""
+    parts = distillation_parts(calibration, settings)
+    return lambda student, token_ids, labels, projection=None: sum(parts(student, token_ids, labels, projection))
+
+
+def distillation_parts(calibration, settings: Distill):
+    """The weighted parts of the loss, parts(student, token_ids, labels, projection=None) -> list.
+
+    The first part is a mean over the predicted tokens. `count_parts` has the numbers for all parts.
+    """
     teacher = calibration.teacher
     uses_features = any(getattr(settings, weight) for weight in FEATURE_LOSSES)
     uses_teacher = uses_features or settings.soft_weight > 0 or settings.cosine_weight > 0
@@ -189,22 +201,40 @@ def distillation_loss(calibration, settings: Distill):
         observer = feature_observer(model, seen) if uses_features else None
         return model.hidden_states(**inputs, observe=observer), seen
 
-    def loss_function(student, token_ids, labels, projection=None):
+    def parts(student, token_ids, labels, projection=None):
         inputs, targets = calibration.task(token_ids, labels)
         states, seen = states_of(student, inputs)
         logits = student.predict(states)  # (B, T, V)
-        terms = []  # (weight, loss)
+        predictions = []  # losses on predicted tokens
         if settings.soft_weight < 1:
-            terms.append((1 - settings.soft_weight, ops.cross_entropy(logits, targets)))
+            predictions.append(ops.cross_entropy(logits, targets) * np.float32(1 - settings.soft_weight))
         if uses_teacher:
             teacher_states, teacher_seen = states_of(teacher, inputs)
         if settings.soft_weight > 0:
-            terms.append((settings.soft_weight, soft_loss(settings, logits, teacher.predict(teacher_states), targets)))
+            loss = soft_loss(settings, logits, teacher.predict(teacher_states), targets)
+            predictions.append(loss * np.float32(settings.soft_weight))
+        found = [sum(predictions)]
         if settings.cosine_weight > 0:
             real = real_positions(student, inputs, targets)
-            terms.append((settings.cosine_weight, cosine_loss(states, teacher_states, mask=real)))
+            found.append(cosine_loss(states, teacher_states, mask=real) * np.float32(settings.cosine_weight))
         if uses_features:
-            terms += feature_losses(settings, student, teacher, seen, teacher_seen, inputs, targets, projection)
-        return sum(loss * np.float32(weight) for weight, loss in terms)
+            found += feature_losses(settings, student, teacher, seen, teacher_seen, inputs, targets, projection)
+        return found
 
-    return loss_function
+    return parts
+
+
+def count_parts(calibration, settings: Distill, student):
+    """counts(token_ids, labels) -> number of tokens, or pairs of tokens, that each part is a mean over.
+
+    With these as weights, the gradient of a batch does not depend on how it is cut into micro-batches.
+    """
+
+    def counts(token_ids, labels):
+        inputs, targets = calibration.task(token_ids, labels)
+        found = [int(np.count_nonzero(targets != ops.IGNORED))]
+        if settings.cosine_weight > 0:
+            found.append(int(np.count_nonzero(real_positions(student, inputs, targets))))
+        return found + feature_counts(settings, student, calibration.teacher, inputs, targets)
+
+    return counts

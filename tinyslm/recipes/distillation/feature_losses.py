@@ -110,38 +110,69 @@ def _value_loss(student, teacher, real):
     return value_relation_loss(student.values, teacher.values, mask=real)
 
 
-FEATURE_LOSSES = {  # by the setting of `Distill` that is the weight
-    "hidden_weight": _hidden_loss,
-    "attention_weight": _attention_loss,
-    "relation_weight": _relation_loss,
-    "value_weight": _value_loss,
+def _count_tokens(attention, real):
+    return np.count_nonzero(real)
+
+
+def _count_pairs(attention, real):
+    return np.count_nonzero(_visible_pairs(attention, real))
+
+
+FEATURE_LOSSES = {  # by the setting of `Distill` that is the weight: a mean, and the number of things it is a mean over
+    "hidden_weight": (_hidden_loss, _count_tokens),
+    "attention_weight": (_attention_loss, _count_pairs),
+    "relation_weight": (_relation_loss, _count_tokens),  # every token that is not padding sees itself
+    "value_weight": (_value_loss, _count_tokens),
 }
 
 
-def feature_losses(settings, student, teacher, seen_student, seen_teacher, inputs, targets, projection=None):
-    """[(weight, loss)] of all matched layers; the weight of each kind of loss is divided by the number of layers.
+class FeatureTerm(NamedTuple):
+    """One term of the loss: the setting of `Distill`, its weight, the path of the stack, and the matched layers."""
 
-    seen_student, seen_teacher: stored by `feature_observer`.
-    """
+    name: str
+    weight: float
+    path: str
+    student_layer: int
+    teacher_layer: int
 
-    def features(seen, path, stack, layer):
-        return Features(*(seen[name] for name in feature_names(path, layer)), stack.layers[layer].attention)
 
+def feature_terms(settings, student, teacher) -> list[FeatureTerm]:
+    """The terms of all matched layers; the weight of each kind of loss is divided by the number of layers."""
     terms = []
     for path, stack in layer_stacks(student).items():
-        teacher_stack = layer_stacks(teacher)[path]
-        real = real_positions(student, inputs, targets, path)  # (B, T)
-        pairs = []
-        for m, n in matched_layers(settings.layers, stack, teacher_stack):
-            one = features(seen_student, path, stack, m)
-            if projection is not None:
-                one = one._replace(hidden_state=projection(one.hidden_state))
-            pairs.append((one, features(seen_teacher, path, teacher_stack, n)))
-        for name, loss in FEATURE_LOSSES.items():
+        pairs = matched_layers(settings.layers, stack, layer_stacks(teacher)[path])
+        for name in FEATURE_LOSSES:
             weight = getattr(settings, name) / len(pairs)
             if weight > 0:
-                terms += [(weight, loss(*pair, real)) for pair in pairs]
+                terms += [FeatureTerm(name, weight, path, m, n) for m, n in pairs]
     return terms
+
+
+def feature_losses(settings, student, teacher, seen_student, seen_teacher, inputs, targets, projection=None):
+    """The weighted losses of all `feature_terms`. seen_student, seen_teacher: stored by `feature_observer`."""
+
+    def features(seen, model, path, layer):
+        attention = layer_stacks(model)[path].layers[layer].attention
+        return Features(*(seen[name] for name in feature_names(path, layer)), attention)
+
+    losses = []
+    for name, weight, path, m, n in feature_terms(settings, student, teacher):
+        one, other = features(seen_student, student, path, m), features(seen_teacher, teacher, path, n)
+        if projection is not None:
+            one = one._replace(hidden_state=projection(one.hidden_state))
+        loss, _ = FEATURE_LOSSES[name]
+        losses.append(loss(one, other, real_positions(student, inputs, targets, path)) * np.float32(weight))
+    return losses
+
+
+def feature_counts(settings, student, teacher, inputs, targets) -> list[int]:
+    """The number of tokens, or of pairs of query and key, that each of the `feature_losses` is a mean over."""
+    counts = []
+    for name, _, path, m, _ in feature_terms(settings, student, teacher):
+        _, count = FEATURE_LOSSES[name]
+        attention = layer_stacks(student)[path].layers[m].attention
+        counts.append(int(count(attention, real_positions(student, inputs, targets, path))))
+    return counts
 
 
 def _visible_pairs(attention, real):
