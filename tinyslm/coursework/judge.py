@@ -143,7 +143,7 @@ class Worker:
         there.close()
 
     def answer(self, seconds):
-        """The next message of the process about itself, or None if it has ended or does not answer in time."""
+        """The next message of the process about itself, {} if it has ended, or None if it does not answer in time."""
         if not select.select([self.socket], [], [], max(seconds, 0))[0]:
             return None
         self.socket.settimeout(max(seconds, 1))
@@ -151,7 +151,7 @@ class Worker:
             message = receive(self.socket)
         except (OSError, MessageError):
             return None
-        return message[0] if message and isinstance(message[0], dict) else None
+        return message[0] if message and isinstance(message[0], dict) else {}
 
     def connect(self):
         """A connection to a new process that answers the calls of one property."""
@@ -160,10 +160,17 @@ class Worker:
             socket.send_fds(self.socket, [b"p"], [there.fileno()])
         return here
 
-    def stop(self):
-        """Kill the process and everything that the submission started. Returns the exit status, or None if unknown."""
+    def stop(self, seconds=0.0):
+        """Kill the process and everything that the submission started.
+
+        Returns its exit status if it ends by itself within `seconds`, or None.
+        """
         self.socket.close()
+        end = time.monotonic() + seconds
         ended, status = os.waitpid(self.process, os.WNOHANG)
+        while not ended and time.monotonic() < end:
+            time.sleep(0.01)
+            ended, status = os.waitpid(self.process, os.WNOHANG)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process, signal.SIGKILL)
         if not ended:

@@ -18,7 +18,7 @@ import sys
 import numpy as np
 
 HEADER = struct.Struct("<QQ")  # length of the whole message, length of the JSON text
-LARGEST = 2**31  # bytes of a message
+LARGEST = 2**28  # bytes of a message
 DEEPEST = 30  # levels of lists in lists
 KINDS = "biufc"  # of array elements: booleans, integers, real and complex numbers
 RECORDS = ("tinyslm.modules", "tinyslm.compression", "tinyslm.recipes.tasks")  # modules of records that are sent

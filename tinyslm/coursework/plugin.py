@@ -96,7 +96,7 @@ class Judge:
 
     def restart(self):
         """Kill the process of the submission and all that it started, start it again, and return its exit status."""
-        status = self.worker.stop()
+        status = self.worker.stop(seconds=1.0)
         self.start()
         return status
 
@@ -123,9 +123,9 @@ class Judge:
         end = time.monotonic() + left
         if self.defined is None:
             self.defined = self.worker.answer(left)
-            if self.defined is None:
-                ended = self.restart()
-                return ("too slow", too_slow(left)) if ended is None else ended_with(ended, self.seconds)
+            if not self.defined:
+                slow, status = self.defined is None, self.restart()
+                return ("too slow", too_slow(left)) if slow else ended_with(status, self.seconds)
         if "error" in self.defined:
             return "failed", str(self.defined["error"])
         self.session.connection = self.worker.connect()
@@ -137,20 +137,20 @@ class Judge:
 
     def in_child(self, item, end):
         """(outcome, message) of a property that runs in a child process until a time."""
-        reading, writing = os.pipe()
+        reading, writing = socket.socketpair()  # unlike a pipe, the worker cannot open it
         child = os.fork()
         if child == 0:
-            os.close(reading)
+            reading.close()
             self.run_and_report(item, writing)
-        os.close(writing)
+        writing.close()
         received = b""
-        while (left := end - time.monotonic()) > 0:
-            if select.select([reading], [], [], left)[0]:
-                part = os.read(reading, 65536)
-                if not part:
-                    break
-                received += part
-        os.close(reading)
+        with reading:
+            while (left := end - time.monotonic()) > 0:
+                if select.select([reading], [], [], left)[0]:
+                    part = reading.recv(65536)
+                    if not part:
+                        break
+                    received += part
         if left <= 0:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -172,8 +172,7 @@ class Judge:
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
 
         def report(outcome, message):
-            with os.fdopen(writing, "wb") as pipe:
-                pipe.write(json.dumps([outcome, message]).encode())
+            writing.sendall(json.dumps([outcome, message]).encode())
             os._exit(0)
 
         def stop(outcome, message):

@@ -190,5 +190,5 @@ def answer_calls(connection, functions, path):
         try:
             answer, buffers = answers.answer(*message)
             send(connection, answer, buffers)
-        except MessageError as error:
-            send(connection, {"unsendable": str(error)})
+        except (MessageError, MemoryError) as error:
+            send(connection, {"unsendable": str(error) or "it needs too much memory"})
