@@ -30,6 +30,10 @@ def gptq(
 
     A column is dead if its input is 0 for every token (H_jj = 0). Its weights are set to 0 before any range is taken.
 
+    The authors' code differs in two ranges. Without groups it takes the range of a row before it sets the dead columns
+    to 0. A group that begins within a block has the range of its columns without the updates for the errors of this
+    block.
+
     Parameters
     ----------
     weight : ndarray, shape (out, in)
@@ -68,7 +72,8 @@ def gptq(
 
     References
     ----------
-    Frantar et al. 2023 (arXiv 2210.17323), section 4 and algorithm 1.
+    Frantar et al. 2023 (arXiv 2210.17323), section 4 and algorithm 1. The authors' code: `gptq.py` of
+    github.com/IST-DASLab/gptq.
 
     Examples
     --------
