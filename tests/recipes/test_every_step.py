@@ -14,6 +14,7 @@ from tests.recipes.models import tiny_calibration, tiny_model
 from tests.strategies import generic_model
 from tinyslm.checkpoints import save_model
 from tinyslm.compression.distillation import soft_target_loss
+from tinyslm.errors import ConfigError
 from tinyslm.evaluation import footprint
 from tinyslm.models import next_token_loss
 from tinyslm.ops import IGNORED
@@ -95,6 +96,20 @@ def test_the_same_documents_and_seed_give_the_same_bits(name):
     first, second = (compress(tiny_model(), STEPS[name], tiny_calibration(tiny_model()))[0] for _ in range(2))
     assert bits(first) == bits(second) and first.config == second.config
     assert bits(first) != bits(tiny_model())
+
+
+@every_step
+def test_without_calibration_the_result_is_the_same_or_the_step_is_named(name):
+    expected, _ = compress(tiny_model(), STEPS[name], replace(tiny_calibration(tiny_model()), seed=0))
+    try:
+        found, _ = compress(tiny_model(), STEPS[name])
+    except ConfigError as problem:
+        step, _, rest = str(problem).partition(" ")
+        assert rest == "needs calibration documents: compress(model, recipe, Calibration(documents, teacher))"
+        position = [type(step).__name__ for step in STEPS[name]].index(step)
+        compress(tiny_model(), STEPS[name][:position])  # the steps before it need none
+    else:
+        assert bits(found) == bits(expected)
 
 
 @every_step

@@ -229,3 +229,29 @@ def test_steps_compose_in_an_order_that_leaves_them_something_to_do():
     smaller, _ = compress(model, steps, tiny_calibration(model))
     for layer in named_modules(smaller, QuantizedLinear).values():
         assert np.mean(layer.codes == 0) >= 0.49
+
+
+def test_a_single_step_is_a_recipe():
+    model = tiny_model()
+    found = [compress(model, recipe) for recipe in (Quantize(), [Quantize()], Recipe("one", (Quantize(),)))]
+    for quantized, records in found:
+        assert [record["step"] for record in records] == ["Quantize"]
+        assert footprint(quantized) == footprint(found[0][0])
+    trained, _ = compress(model, Distill(steps=1), tiny_calibration(model))  # its field `steps` is a number
+    assert footprint(trained) == footprint(model)
+
+
+def test_only_some_steps_need_documents():
+    assert len(compress(tiny_model(), [PruneMagnitude(0.5), FoldMasks(), Quantize()])[1]) == 3
+    with pytest.raises(
+        ConfigError, match=r"^Distill needs calibration documents: compress\(model, recipe, Calibration\("
+    ):
+        compress(tiny_model(), [SliceNeurons(0.5, "magnitude"), Distill(steps=2)])
+
+
+@pytest.mark.parametrize(
+    "recipe", ["Quantize", ["Quantize"], Quantize, [Quantize], [Quantize(), None], [Recipe("a", ())]]
+)
+def test_what_is_not_a_step_is_refused(recipe):
+    with pytest.raises(ConfigError, match=r"is not a step; expected an object such as Quantize\(bits=8\)"):
+        compress(tiny_model(), recipe)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinyslm.errors import DataError
+from tinyslm.errors import ConfigError, DataError
 from tinyslm.ops import IGNORED
 from tinyslm.recipes.tasks import Task, task_of
 from tinyslm.text.batches import document_rows, pad_documents, split_long
@@ -69,3 +69,14 @@ class Calibration:
     def count_targets(self, token_ids: ArrayLike, labels: ArrayLike) -> int:
         """Number of predicted tokens of these rows."""
         return int(np.count_nonzero(self.task(token_ids, labels).targets != IGNORED))
+
+
+class MissingCalibration(Calibration):
+    """In place of a calibration that is None: reading documents or teacher raises ConfigError naming the step."""
+
+    def __init__(self, step: str):
+        object.__setattr__(self, "step", step)
+
+    def __getattr__(self, name):
+        calibration = "Calibration(documents, teacher)"
+        raise ConfigError(f"{self.step} needs calibration documents: compress(model, recipe, {calibration})")

@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
 
 import numpy as np
 
+from tinyslm.checkpoints.json_files import shown
+from tinyslm.errors import ConfigError
 from tinyslm.evaluation import footprint
-from tinyslm.recipes.calibration import Calibration
+from tinyslm.recipes.calibration import Calibration, MissingCalibration
 from tinyslm.recipes.step import Step, ignore_progress
 from tinyslm.tree import Module, map_arrays, named_arrays
 
@@ -52,10 +55,19 @@ def in_rows(model):
     return map_arrays(lambda path, array: np.asarray(array, order="C"), model)
 
 
+def steps_of(recipe: Recipe | Step | Sequence[Step]) -> list[Any]:
+    """The steps of a recipe. Raises ConfigError for anything that is not a step."""
+    steps = recipe.steps if isinstance(recipe, Recipe) else [recipe] if is_dataclass(recipe) else recipe
+    for step in steps:
+        if isinstance(step, type) or not (is_dataclass(step) and callable(step)):
+            raise ConfigError(f"recipe: {shown(step)} is not a step; expected an object such as Quantize(bits=8)")
+    return list(steps)
+
+
 def compress(
     model: Module,
-    recipe: Recipe | Sequence[Step],
-    calibration: Calibration | None,
+    recipe: Recipe | Step | Sequence[Step],
+    calibration: Calibration | None = None,
     *,
     progress: Callable[[str], None] = ignore_progress,
 ) -> tuple[Module, list[dict]]:
@@ -64,9 +76,9 @@ def compress(
     Parameters
     ----------
     model : Decoder, Encoder or EncoderDecoder
-    recipe : Recipe or sequence of Step
-    calibration : Calibration or None
-        Documents and teacher. None is enough for steps that read neither, such as `Quantize`.
+    recipe : Recipe, Step or sequence of Step
+    calibration : Calibration, optional
+        Documents and teacher. Steps that read neither, such as `Quantize`, need none.
     progress : callable
         Called with a short description of the current work.
 
@@ -81,12 +93,11 @@ def compress(
     Raises
     ------
     ConfigError
-        If a step cannot be applied to the model.
+        If a step cannot be applied to the model, or needs a calibration and there is none.
 
     Examples
     --------
-    A third of the feed-forward neurons is removed, the model is trained on its teacher's outputs, and its weights are
-    rounded to 8-bit integers:
+    Rounding to 8-bit integers needs no text:
 
     >>> from tinyslm.models import random_model
     >>> from tinyslm.models.tiny_shapes import llama_shape
@@ -102,6 +113,13 @@ def compress(
     ...         max_position_embeddings=20,
     ...     )
     ... )
+    >>> small, records = compress(teacher, [Quantize(bits=8)])
+    >>> small(np.array([[1, 2, 3]])).shape  # logits
+    (1, 3, 50)
+
+    With text, a third of the feed-forward neurons is removed, the model is trained on its teacher's outputs, and its
+    weights are rounded to 8-bit integers:
+
     >>> documents = [np.arange(1, 9), np.arange(11, 18)]  # token ids of training text
     >>> calibration = Calibration(documents, teacher)
     >>> small, records = compress(teacher, [SliceNeurons(2 / 3), Distill(steps=2), Quantize()], calibration)
@@ -111,14 +129,13 @@ def compress(
     ['SliceNeurons', 'Distill', 'Quantize']
     >>> bool(records[-1]["bits"] < records[0]["bits"] / 2)
     True
-    >>> small(np.array([[1, 2, 3]])).shape  # logits
-    (1, 3, 50)
     """
     records = []
-    for step in getattr(recipe, "steps", recipe):
+    for step in steps_of(recipe):
         began = time.perf_counter()
         progress(type(step).__name__)
-        model = in_rows(step(model, calibration, progress))
+        given = calibration or MissingCalibration(type(step).__name__)
+        model = in_rows(step(model, given, progress))
         size = footprint(model)
         records.append(
             {
