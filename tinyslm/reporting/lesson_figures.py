@@ -12,6 +12,7 @@ from tinyslm.reporting.figure_style import STYLE, label_points, set_scale, use_p
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#000000")
 LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = "osD^vPX*"
+PARTS = (("#444444", ""), ("#ffffff", "////"), ("#dddddd", "...."), ("#999999", "xxxx"))  # (grey, hatching)
 MOST_NUMBERS = 150  # in the cells of a matrix; more would be too small to read
 DARK = 0.55  # cells above this fraction of the largest value have white numbers
 
@@ -149,3 +150,16 @@ def show_bars(axes, bars, names, label, floor=None):
     axes.grid(visible=False, axis="x")
     if len(bars) > 1:
         axes.legend(fontsize=8)
+
+
+def show_stacked_bars(axes, bars, names, label):
+    """One horizontal bar per name, divided into at most four parts. bars: {part: values};  label: quantity and unit of
+    their length."""
+    ends = np.zeros(len(names))
+    for (part, values), (grey, hatch) in zip(bars.items(), PARTS, strict=False):
+        axes.barh(names, values, left=ends, color=grey, hatch=hatch, edgecolor="black", linewidth=0.6, label=part)
+        ends = ends + values
+    axes.set_xlabel(label)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.legend(fontsize=8, ncols=len(bars), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
