@@ -5,6 +5,31 @@
 # measured by the *loss*: minus the log-probability that the model assigns to the next token, on average. **How low can
 # the loss be?** For natural text the lower bound is unknown. For the built-in corpus it is known exactly, because a
 # program generates the corpus.
+
+# %%
+from setup_lesson import np, plt, show, show_floor, tinyslm, town_corpus
+from tinyslm import ops
+
+model, tokenizer = tinyslm.load("teacher")
+corpus = town_corpus(tokenizer, end_id=0, validation=80)
+document = corpus.validation[corpus.families.index("ambiguity")][:40]
+log_probabilities = ops.log_softmax(model(document[None, :-1]))[0]  # (T, V)
+surprise = -np.take_along_axis(log_probabilities, document[1:, None], axis=1)[:, 0]
+labels = [tokenizer.id_to_token(int(i)).replace("Ġ", "␣").replace("Ċ", "↵") for i in document[1:]]
+figure, axes = plt.subplots(figsize=(7.2, 3.0))
+axes.bar(range(len(surprise)), surprise, color="#0072b2", width=0.7)
+show_floor(axes, corpus.floor.nats)
+axes.set_xticks(range(len(surprise)), labels, rotation=90, fontsize=7)
+axes.set(ylabel="loss of the token, nats", xlim=(-1, 44))  # space for the name of the floor
+show(
+    "Bar chart of the loss of each token of a document, with the floor as a dashed line. The "
+    "bars are high for names, objects and days, and near zero for the rest of a word or phrase."
+)
+
+# %% [markdown]
+# Each bar is the built-in model's loss for one token. It is high where the program made a choice: a name, an object, a
+# day. It is near zero where the rest of a word or of a fixed phrase follows. The dashed line is the lowest mean loss
+# that a model can be expected to have: the *floor*. This lesson explains it.
 #
 # After this lesson you can
 #
@@ -13,14 +38,11 @@
 # - explain why losses per token of models with different tokenizers cannot be compared.
 #
 # You need: lesson 00.
+#
+# ## Texts as tokens
+
 
 # %%
-from setup_lesson import exercise, np, numbered_source, plt, show, show_floor, show_lines
-from setup_lesson import tinyslm
-
-model, tokenizer = tinyslm.load("teacher")
-
-
 def separate_tokens(tokenizer, text):
     """A text with a bar between its tokens."""
     return "|".join(text[a:b] for a, b in tokenizer.encode(text, add_special_tokens=False).offsets)
@@ -61,6 +83,7 @@ for _ in range(4):
 # begins a document:
 
 # %%
+from setup_lesson import numbered_source
 from tinyslm.text.tokenizer import train_tokenizer
 
 print(numbered_source(train_tokenizer))
@@ -77,6 +100,7 @@ print(numbered_source(train_tokenizer))
 # How large should a vocabulary be? The next cell trains tokenizers of different sizes on the same few documents:
 
 # %%
+from setup_lesson import show_lines
 from tinyslm.text import town
 
 texts = [text for _, text, _ in town.documents("train", 0, 300)]
@@ -91,7 +115,10 @@ show_lines(
     axes, {"": lengths}, "tokens in the vocabulary", "tokens per document", sizes, markers=True
 )
 axes.set_ylim(0, None)
-show()
+show(
+    "Line chart of the tokens per document against the size of the vocabulary. The number falls "
+    "steeply for the first few hundred tokens of the vocabulary, and slowly after that."
+)
 example = "Mara danced with Tobias at the lighthouse."
 for size in (257, 400, 1300):
     print(f"{size:5}  {separate_tokens(trained[size], example)}")
@@ -150,7 +177,11 @@ x_label = "the model's probability of heads"
 show_lines(axes, {"": cross_entropy}, x_label, "loss, nats per throw", q, entropy)
 axes.axvline(p, color="#555555", linestyle=":", linewidth=1)
 axes.set_ylim(0.4, 1.2)
-show()
+show(
+    "Line chart of the loss against the model's probability of heads. The curve touches the "
+    "floor, the entropy of the coin, only where the model's probability equals that of the "
+    "coin."
+)
 best = q[np.argmin(cross_entropy)]
 print(f"lowest loss {cross_entropy.min():.3f}, at q = {best:.2f}; the entropy is {entropy:.3f}")
 
@@ -161,16 +192,16 @@ print(f"lowest loss {cross_entropy.min():.3f}, at q = {best:.2f}; the entropy is
 # number of tokens it is the **floor**, the entropy in the unit of the loss:
 
 # %%
-from tinyslm.text.corpus import town_corpus
-
-corpus = town_corpus(tokenizer, end_id=0, validation=80)
 tokens = np.array([len(document) - 1 for document in corpus.validation])
 running = np.cumsum(corpus.floor_nats) / np.cumsum(tokens)
 figure, axes = plt.subplots()
 show_lines(axes, {"": running}, "number of documents", "mean nats per token", np.arange(1, 81))
 show_floor(axes, corpus.floor.nats)
 axes.set_ylim(0.4, 1.0)
-show()
+show(
+    "Line chart of the mean nats per token against the number of documents. The mean fluctuates "
+    "for the first few documents and converges to the floor, the dashed line."
+)
 floor = corpus.floor
 print(f"floor of these documents {floor.nats:.3f} ± {floor.standard_error:.3f} nats per token")
 
@@ -194,7 +225,10 @@ limits = [0, 1.05 * nats.max()]
 axes.plot(limits, limits, color="#555555", linestyle=(0, (8, 3)), linewidth=1)
 axes.set(xlabel="generating program: nats per document", ylabel="model: nats per document")
 axes.set(xlim=limits, ylim=limits)
-show()
+show(
+    "Scatter plot with one point per document: nats under the generating program against nats "
+    "under the model. Most points are above the diagonal, some on it, and a few slightly below."
+)
 loss = measure_loss(model, corpus.validation)
 print(f"loss {loss.nats:.3f}, floor {floor.nats:.3f}: {loss.nats / floor.nats - 1:+.1%}")
 print(f"perplexity {loss.perplexity:.2f}: as uncertain as between that many equally likely tokens")
@@ -220,16 +254,19 @@ for f in order:
     print(f"{f:14}{of_family[f].sum():9}  {losses[f]:5.2f}  {floors[f]:5.2f}  {100 * above:4.0f} %")
 
 # %%
+from setup_lesson import show_stacked_bars
+
+parts = {
+    "floor: unpredictable": [floors[f] for f in order],
+    "above the floor: error of the model": [losses[f] - floors[f] for f in order],
+}
 figure, axes = plt.subplots(figsize=(6.4, 3.2))
-floor_bars = [floors[f] for f in order]
-axes.barh(order, floor_bars, color="#bbbbbb", label="floor: unpredictable")
-above = [losses[f] - floors[f] for f in order]
-axes.barh(order, above, left=floor_bars, color="#0072b2", hatch="///", edgecolor="white",
-          label="above the floor: error of the model")  # fmt: skip
-axes.set(xlabel="loss, nats per token", xlim=(0, 1.6))
-axes.legend(fontsize=8)
-axes.grid(False)
-show()
+show_stacked_bars(axes, parts, order, "loss, nats per token")
+show(
+    "Stacked bars: the loss of each family of documents, divided into the floor and the error "
+    "of the model. The floor is the larger part of every bar. The error is nearly invisible for "
+    "facts and languages."
+)
 
 # %% [markdown]
 # The order of the families by loss differs from the order by distance to the floor. The model predicts facts almost as
@@ -268,7 +305,10 @@ figure, axes = plt.subplots(figsize=(6.8, 1.9))
 axes.imshow(labels >= 0, cmap="Blues", aspect="auto", vmin=0, vmax=1.5, interpolation="nearest")
 axes.set(yticks=range(len(labels)), ylabel="row", xlabel="token (dark: document, white: padding)")
 axes.grid(False)
-show()
+show(
+    "Four rows of a batch, dark for tokens of the document and white for padding. The documents "
+    "begin at the left; the shorter ones are filled with padding at the right."
+)
 print(f"token_ids {token_ids.shape}, of which {np.sum(labels >= 0)} tokens are not padding")
 print(f"the end of row 0: token_ids {token_ids[0, -3:]}, labels {labels[0, -3:]}")
 
@@ -285,26 +325,9 @@ print(numbered_source(document_rows))
 # happen if the model was trained on the documents on which it is measured. A loss several standard errors below the
 # floor proves an error in the measurement. On a corpus with unknown entropy such an error remains undetected.
 #
-# **Which tokens are uncertain?** Each bar is the model's surprise for one token of a document:
-
-# %%
-from tinyslm import ops
-
-document = corpus.validation[corpus.families.index("ambiguity")][:40]
-log_probabilities = ops.log_softmax(model(document[None, :-1]))[0]  # (T, V)
-surprise = -np.take_along_axis(log_probabilities, document[1:, None], axis=1)[:, 0]
-labels = [tokenizer.id_to_token(int(i)) for i in document[1:]]
-labels = [label.replace("Ġ", "␣").replace("Ċ", "↵") for label in labels]
-figure, axes = plt.subplots(figsize=(7.2, 3.0))
-axes.bar(range(len(surprise)), surprise, color="#0072b2", width=0.7)
-axes.set_xticks(range(len(surprise)), labels, rotation=90, fontsize=7)
-axes.set_ylabel("surprise, nats")
-show()
-
-# %% [markdown]
-# The surprise is high where the program made a choice: a name, an object, a day. It is near zero where the rest of a
-# word or of a fixed phrase follows. The high bars are not errors of the model; the comparison with the floor shows
-# this.
+# **Are the high bars of the first figure errors of the model?** No. Each bar is the model's surprise. It is high where
+# the program made a choice, which no model can predict. The comparison with the floor shows this: the mean surprise
+# over all documents is only about a tenth higher.
 #
 # ## Summary
 #
@@ -321,6 +344,8 @@ show()
 # ## Exercises
 
 # %% tags=["exercise"]
+from setup_lesson import exercise
+
 exercise("document-rows")
 
 # %% [markdown]
@@ -328,7 +353,7 @@ exercise("document-rows")
 #
 # 1. Continue the merges by hand: how many merges until *slower* is one token? Which merges would your own text give?
 # 2. The grammar in `tinyslm/text/town/ambiguity.py` chooses one of 22 names, then one of the 21 others. How many nats
-#    is the second choice? Compare with its bar above. Why is the sum of the bars of the first name higher?
+#    is the second choice? Compare with its bar in the first figure. Why is the sum of the bars of the first name higher?
 # 3. Generate 80 other validation documents (`town.documents("validation", 80, 80)`). By how many standard errors does
 #    their floor differ from the one above?
 # 4. The floor per byte was computed without any model. Shannon estimated 1 bit per letter for English. Which property

@@ -5,6 +5,31 @@
 # That direction is the negative gradient. The gradient has one number per weight: the derivative of the loss with
 # respect to that weight. **This lesson computes gradients, first of one operation by hand, then of a whole model**, and
 # shows how to test a gradient.
+
+# %%
+from setup_lesson import np, plt, show, show_lines, tinyslm
+
+model, tokenizer = tinyslm.load("teacher")
+text = "It was a snowy Monday morning. Greta had a golden ring. Later Greta gave the ring to Peter."
+token_ids = np.array([[*tokenizer.encode(text).ids, 0]])  # 0 marks the beginning and the end
+loss, gradients = tinyslm.value_and_grad(tinyslm.next_token_loss)(model, token_ids)
+slopes = gradients.norm.weight  # (C,): the derivatives for the gains of the final norm
+index, changes, losses = np.argmax(np.abs(slopes)), np.linspace(-10, 10, 21), []
+for change in changes:
+    gain = model.norm.weight + change * (np.arange(len(slopes)) == index)  # one weight changes
+    changed = model.replace(norm=model.norm.replace(weight=gain.astype(np.float32)))
+    losses.append(float(tinyslm.next_token_loss(changed, token_ids)))
+figure, axes = plt.subplots(figsize=(6.4, 2.8))
+lines = {"loss": losses, "tangent": loss + slopes[index] * changes}
+show_lines(axes, lines, "change of one weight", "loss, nats per token", changes)
+show(
+    "Line chart of the loss against the change of one weight. A straight line with the slope of "
+    "the derivative touches the curve at change zero."
+)
+
+# %% [markdown]
+# The loss of the built-in model for one text, as a function of one of its weights. The dashed line is the tangent: its
+# slope is the derivative at the weight's present value. It predicts the loss for small changes only.
 #
 # After this lesson you can
 #
@@ -13,16 +38,12 @@
 # - test a gradient against central differences, with a suitable step, dtype and direction.
 #
 # You need: lesson 02 (the operations of a transformer), the derivative and the chain rule.
+#
+# ## The gradient of a model
+#
+# The call of `value_and_grad` above computed the derivatives for all weights:
 
 # %%
-from setup_lesson import exercise, median_milliseconds, np, numbered_source, plt, show, show_bars
-from setup_lesson import show_histogram, show_lines, show_matrix, tinyslm, use_powers
-from tinyslm import value_and_grad
-
-model, tokenizer = tinyslm.load("teacher")
-text = "It was a snowy Monday morning. Greta had a golden ring. Later Greta gave the ring to Peter."
-token_ids = np.array([[*tokenizer.encode(text).ids, 0]])  # 0 marks the beginning and the end
-loss, gradients = value_and_grad(tinyslm.next_token_loss)(model, token_ids)
 parameters = tinyslm.footprint(model).parameters
 print(f"loss {loss:.3f} nats per token, and its {parameters:,} derivatives")
 for path in (
@@ -49,6 +70,7 @@ for path in (
 # small linear layer. The error is relative to the derivative that automatic differentiation computes.
 
 # %%
+from tinyslm import value_and_grad
 from tinyslm.ops import cross_entropy, linear
 
 rng = np.random.default_rng(0)
@@ -62,6 +84,8 @@ def small_loss(weight):
 
 
 exact = value_and_grad(lambda tree: small_loss(tree[0]))([weight])[1][0][2, 3]
+
+# %%
 steps = 10.0 ** np.arange(-14, 0.5, 0.5)
 
 
@@ -79,12 +103,18 @@ def difference_error(dtype):
 
 
 # %%
+from setup_lesson import median_milliseconds, use_powers
+
 figure, axes = plt.subplots()
 errors = {"float64": difference_error(np.float64), "float32": difference_error(np.float32)}
 show_lines(axes, errors, "step h, in units of the weight", "relative error", steps, markers=True)
 use_powers(axes)
 axes.set_ylim(1e-12, 1e3)
-show()
+show(
+    "Line chart of the relative error of the central difference against the step, both "
+    "logarithmic. Both curves first fall from right to left and then rise; float64 reaches a "
+    "far smaller error than float32."
+)
 
 # %% [markdown]
 # From right to left the error decreases by two digits for each digit of $h$, until rounding dominates. In float64,
@@ -150,12 +180,17 @@ def central_differences(function, x, direction):
 
 
 # %%
+from setup_lesson import show_matrix
+
 measured = central_differences(norm, x, dy)
 figure, panels = plt.subplots(1, 4, figsize=(8.2, 2.3))
 titles = ("x: 4 tokens", "dy, given", "dx by hand", "dx by differences")
 for axes, matrix, title in zip(panels, (x, dy, dx, measured), titles):
     show_matrix(axes, matrix, title, "{:.2f}")
-show()
+show(
+    "Four matrices with a row per token: x, dy, dx by hand and dx by differences. The last two "
+    "show the same numbers."
+)
 print("they agree to nine digits:", np.allclose(dx, measured, rtol=1e-8, atol=1e-9))
 print("x . dx of each token:", " ".join(f"{abs(value):.3f}" for value in np.sum(x * dx, axis=-1)))
 
@@ -176,7 +211,10 @@ figure, (left, middle, right) = plt.subplots(1, 3, figsize=(6.4, 2.3))
 show_matrix(left, dy[token][None], "dy of one token", "{:.2f}")
 show_matrix(middle, jacobian, "Jacobian: output (row) by input", "{:.2f}")
 show_matrix(right, (dy[token] @ jacobian)[None], "dy times Jacobian: dx", "{:.2f}")
-show()
+show(
+    "Three matrices: the row vector dy of one token, the square Jacobian, and their product, "
+    "the row vector dx. It equals the row of this token in the previous figure."
+)
 C, F = model.config.hidden_size, model.config.intermediate_size
 entries = (100 * F) * (F * C)
 print(f"one feed-forward product, 100 tokens: a Jacobian of {entries:,} numbers for its weight")
@@ -189,6 +227,7 @@ print(f"the gradient of that weight: {F * C:,} numbers")
 # ## The library's function
 
 # %%
+from setup_lesson import numbered_source
 from tinyslm.ops import rms_norm
 
 print(numbered_source(rms_norm))
@@ -276,7 +315,9 @@ axes.set_title("forward: left to right, backward: right to left", fontsize=9)
 axes.grid(False)
 axes.spines[:].set_visible(False)
 show(
-    "Graph of the tape: entries from left to right, arcs from each entry to the entries that use it."
+    "Graph of the tape: the operations from left to right, with an arc from each to the "
+    "operations that use its value. All arcs lead to the right. Two long arcs lead to the "
+    "additions: the residual stream."
 )
 
 # %% [markdown]
@@ -349,7 +390,11 @@ figure, axes = plt.subplots()
 x_label, y_label = "layer", "relative error of the value projection's gradient"
 show_lines(axes, errors, x_label, y_label, markers=True)
 axes.set_ylim(0, None)
-show()
+show(
+    "Line chart of the relative error of a gradient in each layer, for a wrong order in block "
+    "1, 3 or 5. The error is large from the first layer up to the block with the mistake, and "
+    "zero in the layers after it."
+)
 
 # %% [markdown]
 # In the layers after the block with the mistake all gradients are correct. From that block down to the first they have
@@ -372,13 +417,18 @@ def count_vjp_calls(blocks):
     return calls[x], len(tape)
 
 
+# %%
 blocks = np.arange(1, 25)
 per_path, entries = np.array([count_vjp_calls(n) for n in blocks]).T
 figure, axes = plt.subplots()
 lines = {"path by path": per_path, "along the tape": entries}
 show_lines(axes, lines, "residual connections", "calls of a vjp", blocks)
 use_powers(axes, "y")
-show()
+show(
+    "Line chart of the calls of a vjp against the number of residual connections, on a "
+    "logarithmic axis. Path by path they grow exponentially; along the tape they grow in "
+    "proportion."
+)
 depth = len(additions)
 print(f"{depth} residual connections, as in the teacher:")
 print(f"{per_path[depth - 1]:,} calls path by path, {entries[depth - 1]} along the tape")
@@ -396,7 +446,10 @@ _, dbias = vjp(dy)
 figure, (left, right) = plt.subplots(1, 2, figsize=(4.6, 2.3))
 show_matrix(left, dy, "dy: four tokens")
 show_matrix(right, dbias[None], "dbias: sum over the tokens")
-show()
+show(
+    "Two matrices: dy with one row for each of four tokens, and dbias with one row, in which "
+    "every number is the sum of a column of dy."
+)
 
 # %% [markdown]
 # The general rule is one function: sum over every axis that broadcasting added or stretched.
@@ -438,6 +491,8 @@ for name, part in (("embedding", lookup), ("head", head)):
     print(f"{name:10} rows with a gradient: {rows:5} of {len(part)}")
 
 # %%
+from setup_lesson import show_bars
+
 ids, counts = np.unique(token_ids, return_counts=True)
 norms = np.linalg.norm([lookup[ids], head[ids]], axis=-1)  # (2, tokens): of each row's gradient
 order = np.argsort(-norms.sum(axis=0))
@@ -448,7 +503,11 @@ pieces = [
 figure, axes = plt.subplots(figsize=(6.4, 3.6))
 bars = {"embedding": norms[0, order], "head": norms[1, order]}
 show_bars(axes, bars, [pieces[i] for i in order], "norm of the row's gradient")
-show()
+show(
+    "Bars for each token of the text: the norm of its row's gradient through the embedding and "
+    "through the head. The bars of the head are near zero for the tokens that the model "
+    "predicted with near certainty."
+)
 
 # %% [markdown]
 # The embedding's gradient is non-zero only in rows of tokens that occur in the text; for a token that occurs several
@@ -486,6 +545,7 @@ def careless_norm(x):
     return output, vjp
 
 
+# %%
 figure, panels = plt.subplots(2, 2, figsize=(4.8, 4.6))
 directions = {
     "sum": np.ones((4, 4)),
@@ -496,7 +556,10 @@ for (left, right), (name, direction) in zip(panels, directions.items()):
     show_matrix(left, np.round(by_vjp, 6), f"{name}: its vjp", "{:.2f}")
     measured = central_differences(careless_norm, x, direction)
     show_matrix(right, np.round(measured, 6), f"{name}: differences", "{:.2f}")
-show()
+show(
+    "Four matrices. In the upper row, for the sum of the outputs, the vjp and the differences "
+    "are both zero. In the lower row, for a random direction, they contain different numbers."
+)
 
 # %%
 from tinyslm.ops import layer_norm
@@ -570,7 +633,11 @@ use_powers(axes, "x")
 axes.set(xlim=(1e-12, 2), yticks=range(len(errors)), yticklabels=list(errors))
 axes.set_xlabel("relative error of the gradient (check_gradient); dashed line: 1e-6")
 axes.invert_yaxis()
-show()
+show(
+    "Dot plot of the error of the gradient of each operation, on a logarithmic axis. All "
+    "correct operations are far to the left of the dashed limit, all operations with a mistake "
+    "are far to the right of it."
+)
 print(f"{sum(right)} right, {len(right) - sum(right)} wrong")
 
 # %% [markdown]
@@ -642,6 +709,8 @@ print(f"entries on the teacher's tape: {len(tape)}, for {model.config.num_hidden
 # handles this:
 
 # %%
+from setup_lesson import show_histogram
+
 figure, axes = plt.subplots()
 gradients = tinyslm.named_arrays(tied_gradients)
 magnitudes = {
@@ -654,7 +723,10 @@ magnitudes = {
 }
 show_histogram(axes, magnitudes, "log10 of the gradient's magnitude", limit=8)
 axes.set_xlim(-8, 0)
-show()
+show(
+    "Histograms of the logarithm of the gradient's magnitude, for three weight matrices. The "
+    "three are similar, and each extends over several powers of ten."
+)
 
 # %% [markdown]
 # ## Summary
@@ -674,6 +746,8 @@ show()
 # ## Exercises
 
 # %% tags=["exercise"]
+from setup_lesson import exercise
+
 exercise("rms-norm")
 
 # %% tags=["exercise"]

@@ -4,6 +4,28 @@
 # The last lesson computed the direction in which to change every weight. This lesson determines **the size of the steps
 # and their number**. It trains a small model for a minute and compares its loss with the floor, the entropy of the
 # corpus, and with the recorded training of the built-in model, which took three quarters of an hour.
+
+# %%
+import json
+
+from setup_lesson import np, plt, show, show_lines
+from tinyslm.load_save import data_directory
+
+record = json.loads((data_directory() / "teacher" / "training.json").read_text())
+recorded, floor = np.array(record["losses"]), record["floor"]["nats"]
+figure, axes = plt.subplots(figsize=(6.4, 2.8))
+show_lines(axes, {"": recorded}, "step (of 40 documents)", "loss, nats per token")
+axes.axhline(floor, color="#555555", linestyle=(0, (8, 3)), linewidth=1)
+axes.text(0, floor - 0.5, f"floor {floor:.3f}", fontsize=8, color="#555555")
+axes.set_ylim(0, 8)
+show(
+    "Line chart of the loss in the recorded training of the built-in model. It falls steeply in "
+    "the first hundred steps and then slowly approaches the floor, the dashed line."
+)
+
+# %% [markdown]
+# The recorded training of the built-in model. The loss falls fast in the first steps, and then approaches the floor
+# slowly.
 #
 # After this lesson you can
 #
@@ -13,10 +35,11 @@
 # - judge a training by its distance to the floor, per family of documents.
 #
 # You need: lesson 01 (the corpus and its floor), lesson 03 (gradients).
+#
+# ## Before and after training
 
 # %%
-from setup_lesson import exercise, np, numbered_source, plt, show, show_bars, show_lines, summary
-from setup_lesson import tinyslm, town_corpus, use_powers
+from setup_lesson import summary, tinyslm, town_corpus
 from tinyslm.models.builder import random_model
 from tinyslm.models.tiny_shapes import tiny_config
 
@@ -79,7 +102,11 @@ for axes, (name, path) in zip(panels, paths.items()):
     axes.set_ylabel("b")
     axes.grid(False)
 axes.set_xlabel("a (the star is the minimum)")
-show()
+show(
+    "Three contour plots with the path of the weights towards the minimum. Gradient descent "
+    "with a large rate oscillates and with a small rate stops far away; the path of AdamW "
+    "reaches the minimum."
+)
 
 # %% [markdown]
 # With the large rate, $b$ oscillates; with a slightly larger rate it would diverge. With the small rate, $a$ converges
@@ -117,6 +144,7 @@ print("step of the library   ", np.round((parameters["weights"] - weights)[0], 3
 # ## The library's function
 
 # %%
+from setup_lesson import numbered_source
 from tinyslm.training.adamw import adamw_update
 
 print(numbered_source(adamw_update))
@@ -141,7 +169,11 @@ lines = {
 }
 figure, axes = plt.subplots()
 show_lines(axes, lines, "step", "length of the step, in learning rates", t)
-show()
+show(
+    "Line chart of the length of a step over the first steps. Corrected it is constant. Without "
+    "correction the first step is shorter; with the larger beta2 the steps are several times "
+    "too long."
+)
 
 # %% [markdown]
 # - `self.decays(path)`: **weight decay** multiplies the weights of matrices by a factor slightly below 1 in each step,
@@ -171,7 +203,11 @@ lines = {
 }
 figure, axes = plt.subplots()
 show_lines(axes, lines, "step", "mean weight")
-show()
+show(
+    "Line chart of the mean weight over the steps. With decoupled decay both lines fall "
+    "together. With decay in the gradient, weights with small gradients fall fast to zero and "
+    "those with large gradients hardly fall."
+)
 
 # %% [markdown]
 # With decoupled decay both rows decay at the same rate. With the decay in the gradient, weights with small gradients
@@ -195,7 +231,10 @@ print(numbered_source(warmup_cosine))
 rates = [0.003 * warmup_cosine(step, steps=150, warmup_steps=15, final=0.05) for step in range(150)]
 figure, axes = plt.subplots(figsize=(6.4, 2.4))
 show_lines(axes, {"rate": rates}, "step", "learning rate")
-show()
+show(
+    "Line chart of the learning rate over the steps: a straight rise during the warm-up, then a "
+    "fall along half a cosine to a small final rate."
+)
 
 # %% [markdown]
 # Which peak rate is right, and does the warm-up matter? The next cells train the smallest model of the project for 30
@@ -222,6 +261,8 @@ def short_training(rate, warmup_steps):
 
 
 # %%
+from setup_lesson import use_powers
+
 rates = [0.001, 0.003, 0.01, 0.03, 0.1]
 lines = {
     name: [short_training(rate, warmup) for rate in rates]
@@ -231,7 +272,10 @@ figure, axes = plt.subplots()
 show_lines(axes, lines, "peak learning rate", "loss, nats per token", rates, markers=True)
 use_powers(axes, "x")
 axes.set_xticks(rates)
-show()
+show(
+    "Line chart of the loss against the peak learning rate, with and without warm-up. Both "
+    "curves have a minimum. With warm-up it is lower and at a larger rate."
+)
 
 # %% [markdown]
 # There is an optimal rate. With warm-up the optimal rate is larger and the loss lower. At small rates the warm-up only
@@ -300,19 +344,11 @@ for first in range(0, 150, 25):
     print(f"{first:3} to {first + 24:3}   {losses[first : first + 25].mean():.3f}")
 
 # %% [markdown]
-# The loss decreases fast at first, then slowly. The next figure shows the recorded training of the built-in model too.
-# That model is larger, and used the same number of documents per step.
+# The loss decreases fast at first, then slowly. The next figure compares it with the recorded training of the built-in
+# model, on a logarithmic axis. That model is larger, and used the same number of documents per step.
+
 
 # %%
-import json
-
-from tinyslm.load_save import data_directory
-
-record = json.loads((data_directory() / "teacher" / "training.json").read_text())
-recorded = np.array(record["losses"])
-floor = record["floor"]["nats"]
-
-
 def running_mean(values, width):
     """Step numbers, and the mean of `width` values around each."""
     steps = np.arange(width / 2, len(values) - width / 2 + 1)
@@ -340,7 +376,11 @@ axes.text(1, floor - 0.5, f"floor {floor:.3f}", fontsize=8, color="#555555")
 use_powers(axes, "x")
 axes.set_ylim(0, 8)
 axes.legend(fontsize=8)
-show()
+show(
+    "Line chart of the loss over the steps, on a logarithmic axis. The small model's loss is "
+    "lower at first. After its last step both losses are similar; the teacher's continues to "
+    "fall towards the floor."
+)
 
 # %% [markdown]
 # At first the loss of the small model is lower, because its learning rate is twice as high and its warm-up shorter.
@@ -359,7 +399,11 @@ axes.set_ylabel("loss above the floor, nats per token")
 use_powers(axes)
 axes.set_yticks([0.05, 0.1, 0.2, 0.5, 1, 2, 5])
 axes.legend(fontsize=8)
-show()
+show(
+    "Line chart of the loss above the floor over the steps, both axes logarithmic. The last "
+    "part of the teacher's curve is nearly straight and ends at a dotted line, its validation "
+    "loss."
+)
 
 # %% [markdown]
 # The dotted line is the loss of the finished teacher on validation documents, minus the floor. The last part of the
@@ -392,9 +436,17 @@ for family in town.FAMILIES:
         bars[name].append(bars["floor"][-1] + excess.nats)
         cells.append(f"+{excess.nats:.3f} ± {excess.standard_error:.3f}")
     print(f"{family:20} {bars['floor'][-1]:7.3f}   {cells[0]:16}   {cells[1]}")
+
+# %%
+from setup_lesson import show_bars
+
 figure, axes = plt.subplots(figsize=(6.8, 3.4))
 show_bars(axes, bars, list(town.FAMILIES), "nats per token")
-show()
+show(
+    "Bars for each family of documents: the floor, the loss of this lesson's model and of the "
+    "teacher. The teacher is close to the floor for facts, languages and arithmetic; the small "
+    "model is far above it everywhere."
+)
 
 # %% [markdown]
 # For facts, languages and arithmetic the teacher is close to the floor, although the difference is still several
@@ -421,7 +473,11 @@ axes.set_xticks(last_tokens, [pieces[i] for i in last_tokens], rotation=90, font
 axes.set_ylabel("loss of the teacher, nats")
 axes.grid(visible=False, axis="x")
 axes.margins(x=0.01)
-show()
+show(
+    "Bar chart of the teacher's loss for the last tokens of a program. Before the trace some "
+    "bars are high at random numbers and names. After it the copied numbers have none and the "
+    "later numbers high bars."
+)
 
 # %% [markdown]
 # Within the program most of the loss is entropy: the numbers and names are random. After `Trace` everything is
@@ -442,6 +498,7 @@ def batch_floor(rows):
     return -sum(logs) / tokens
 
 
+# %%
 options = record["options"]
 as_recorded = Settings(3400, options["batch"], seed=options["seed"])
 trainings = {  # name: (steps, losses, number of documents, settings)
@@ -457,7 +514,11 @@ for axes, (name, (steps, values, count, training)) in zip(panels, trainings.item
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.3 * (high - low))  # space for the legend
     print(f"{name:12} correlation of loss and floor {np.corrcoef(values[steps], floors)[0, 1]:.1f}")
-show()
+show(
+    "Two line charts of the loss and the floor of each batch over the last steps. In the "
+    "teacher's training the loss follows the fluctuation of its floor; in this lesson's "
+    "training it does not."
+)
 
 # %% [markdown]
 # At the end of the teacher's training, the fluctuation is mostly that of the floor. For the small model it is not: its
@@ -526,6 +587,8 @@ for name, (each, floors) in {"training": trained_on, "validation": held_out}.ite
 # ## Exercises
 
 # %% tags=["exercise"]
+from setup_lesson import exercise
+
 exercise("adamw")
 
 # %% tags=["exercise"]
@@ -537,8 +600,8 @@ exercise("warmup-cosine")
 # 1. Train for 150 steps with `weight_decay=0` and with `weight_decay=1`. Which families change most?
 # 2. The teacher was trained with 3,400 steps of 40 documents. Would 1,700 steps of 80 documents reach the same loss?
 #    Compare 150 steps of 40 with 75 steps of 80, with the best rate for each.
-# 3. `tinyslm train --shape small --documents 20000 --steps 500 --out mine` trains for some minutes. Interrupt it with
-#    Control-C and continue with `--resume`. Compare `tinyslm evaluate mine` with the table above.
+# 3. `tinyslm train --shape small --town-documents 20000 --steps 500 --out mine` trains for some minutes. Interrupt it
+#    with Control-C and continue with `--resume`. Compare `tinyslm evaluate mine` with the table above.
 #
 # ## Sources
 #

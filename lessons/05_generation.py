@@ -4,6 +4,31 @@
 # A language model computes a probability for every possible next token. Text generation is a loop: **select a token,
 # append it, run the model again**. This lesson explains both parts: how to select, and how to avoid recomputing
 # everything in each iteration.
+
+# %%
+from setup_lesson import median_milliseconds, np, plt, show, tinyslm, use_powers
+from tinyslm.generation import next_token_probabilities
+
+model, tokenizer = tinyslm.load("teacher")
+token_ids = tokenizer.encode("Mara took the").ids
+figure, axes = plt.subplots(figsize=(7.6, 2.6))
+for iteration in range(8):
+    probabilities = next_token_probabilities(model(np.array([token_ids]))[0, -1])
+    for rank, token in enumerate(np.argsort(-probabilities)[:5]):
+        axes.barh(rank, 0.9 * probabilities[token], left=iteration - 0.45, color="#a6cbe3")
+        axes.text(iteration - 0.4, rank, tokenizer.decode([token]).strip(), va="center", fontsize=8)
+    token_ids.append(np.argmax(probabilities))
+axes.set(xlabel="iteration", ylabel="rank of the token", ylim=(4.5, -0.5), xticks=range(8))
+axes.grid(False)
+show(
+    "Table of the five most probable tokens in each of eight iterations, with bars for their "
+    "probabilities. In some iterations one token has nearly all probability, in others several "
+    "are similar."
+)
+
+# %% [markdown]
+# A text that begins with *Mara took the*. Each column is one iteration: the five most probable next tokens, with bars
+# as long as their probabilities. The first token of each column is appended, and the model runs again.
 #
 # After this lesson you can
 #
@@ -12,14 +37,10 @@
 # - compute the memory of the cache, and measure the speed of prompt processing and generation.
 #
 # You need: lesson 02 (attention), lesson 04 (the loss and its floor).
+#
+# ## The distribution of the next token
 
 # %%
-from setup_lesson import exercise, median_milliseconds, np, numbered_source, plt, show, show_bars
-from setup_lesson import show_lines, show_matrix, tinyslm, town_corpus, use_powers
-from tinyslm.generation import next_token_probabilities
-
-model, tokenizer = tinyslm.load("teacher")
-corpus = town_corpus(tokenizer, end_id=0, validation=60)
 prompt = np.array([tokenizer.encode("Mara took the").ids])
 logits = model(prompt)[0, -1]  # (V,): one per token of the vocabulary, for the next position
 probabilities = next_token_probabilities(logits)
@@ -37,6 +58,8 @@ print("Mara took the ...", ", ".join(tokenizer.decode([token]).strip() for token
 # likely tokens, above 1 that of unlikely ones. In the limit 0 it is greedy decoding.
 
 # %%
+from setup_lesson import show_bars
+
 shown = order[:16]
 pieces = [tokenizer.decode([token]).strip() for token in shown]
 bars = {
@@ -45,7 +68,11 @@ bars = {
 }
 figure, axes = plt.subplots(figsize=(7, 3.2))
 show_bars(axes, bars, pieces, "probability, %")
-show()
+show(
+    "Bars for the sixteen most probable tokens at three temperatures. At a low temperature the "
+    "first tokens have most of the probability; at a high temperature the bars are low and "
+    "nearly equal."
+)
 for temperature in (0.5, 1.0, 2.0):
     rest = 1 - next_token_probabilities(logits, temperature)[shown].sum()
     print(f"temperature {temperature}: total probability of all other tokens {rest:.1%}")
@@ -73,7 +100,11 @@ for axes, (text, row) in zip(panels, logits_of.items()):
     }
     show_bars(axes, bars, [tokenizer.decode([token]).strip() for token in first], "probability, %")
     axes.set_title(f"{text} ...", fontsize=9)
-show()
+show(
+    "Bars for the most probable tokens after two texts: all, with top-k and with top-p. After "
+    "the first text top-p keeps more tokens than top-k; after the second only four tokens have "
+    "visible bars, and both keep them."
+)
 for text, row in logits_of.items():
     kept = [
         np.count_nonzero(next_token_probabilities(row, **setting))
@@ -88,6 +119,8 @@ for text, row in logits_of.items():
 # ## The library's function
 
 # %%
+from setup_lesson import numbered_source
+
 print(numbered_source(next_token_probabilities))
 
 # %% [markdown]
@@ -126,6 +159,7 @@ for name, settings in {"greedy": (0.0, 1), "sampled, temperature 1": (1.0, 2)}.i
 # valid document without contradictions. Forty-eight documents per temperature:
 
 # %%
+from setup_lesson import show_lines
 from tinyslm.text import town
 
 temperatures = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
@@ -144,7 +178,11 @@ lines = {
 figure, axes = plt.subplots()
 show_lines(axes, lines, "temperature", "% of 48 documents", temperatures, markers=True)
 axes.set_ylim(-5, 145)  # space for the legend
-show()
+show(
+    "Line chart of three percentages against the temperature. Valid documents have a maximum "
+    "slightly below temperature 1, different documents rise at once to all, and stories fall "
+    "from all to a minority."
+)
 
 # %% [markdown]
 # Both extremes are bad. At a high temperature unlikely tokens make the text invalid. At a low temperature, often
@@ -162,6 +200,7 @@ show()
 # Attention probabilities for three tokens, for four tokens, and for the fourth token alone:
 
 # %%
+from setup_lesson import show_matrix
 from tinyslm.ops import attention, attention_probabilities
 
 rng = np.random.default_rng(0)
@@ -173,7 +212,11 @@ figure, panels = plt.subplots(1, 3, figsize=(6.8, 2.4))
 titles = ("three tokens", "four tokens", "the new row")
 for axes, matrix, title in zip(panels, (three, four, last), titles):
     show_matrix(axes, matrix, title, "{:.2f}")
-show()
+show(
+    "Three matrices of attention probabilities: for three tokens, for four tokens, and the new "
+    "row. The first three rows for four tokens are those for three tokens with a zero added; "
+    "the last row is the new row."
+)
 print("the first three rows are the same:", np.allclose(four[:3, :3], three))
 whole = attention(queries, keys, values, scale=0.5)
 new = attention(queries[:, 3:], keys, values, scale=0.5)
@@ -199,6 +242,9 @@ print(numbered_source(KeyValueCache.extend))
 # be processed in pieces of any length:
 
 # %%
+from setup_lesson import town_corpus
+
+corpus = town_corpus(tokenizer, end_id=0, validation=60)
 document = np.array(corpus.validation[0])[None]  # (1, T)
 T = document.shape[1]
 without_cache = model(document)
@@ -296,7 +342,11 @@ lines = {
 show_lines(axes, lines, "tokens in the context", "ms for one more token", contexts, markers=True)
 use_powers(axes)
 axes.set_xticks(contexts)
-show()
+show(
+    "Line chart of the time for one more token against the tokens in the context, both axes "
+    "logarithmic. Without the cache the time rises with the context; with the cache it rises "
+    "only slightly and is far lower."
+)
 
 # %% [markdown]
 # Without the cache the time per token increases with the length of the text. With the cache it increases much less:
@@ -365,7 +415,10 @@ figure, axes = plt.subplots()
 show_lines(axes, lines, "context, tokens", "cache of one text, GB", contexts)
 use_powers(axes)
 axes.set_xticks(contexts[::3])
-show()
+show(
+    "Line chart of the memory of the cache against the context for four published models, both "
+    "axes logarithmic. The lines are straight and parallel; that of Phi-3-mini is the highest."
+)
 
 # %% [markdown]
 # Phi-3-mini and Llama 3.2 3B have similar numbers of weights, but very different caches: Phi-3-mini has 32 key/value
@@ -394,7 +447,10 @@ show_lines(above, {"key": stored[20]}, "", "value of the key")
 errors = {"rounding error": (codes[20] * scale[20] - stored[20]) / step}
 show_lines(below, errors, "index in the key of one token (layer 0, head 0)", "error, in steps")
 below.set_ylim(-1, 1)
-show()
+show(
+    "Two line charts over the numbers of one key. Above the values; below the rounding errors, "
+    "all of which are between minus half and plus half a step."
+)
 worst = np.abs(codes * scale - stored).max() / np.abs(stored).max()
 print(f"largest error: {worst:.1%} of the largest value")
 
@@ -487,6 +543,8 @@ print(f"tokens: {best_length}, greedy {greedy_length}")
 # ## Exercises
 
 # %% tags=["exercise"]
+from setup_lesson import exercise
+
 exercise("sampling")
 
 # %% [markdown]

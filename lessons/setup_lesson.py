@@ -20,6 +20,7 @@ from tinyslm.reporting.lesson_figures import (
     show_histogram,
     show_lines,
     show_matrix,
+    show_stacked_bars,
     use_lesson_style,
     use_powers,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "show_lines",
     "show_marks",
     "show_matrix",
+    "show_stacked_bars",
     "summary",
     "tinyslm",
     "town_corpus",
@@ -53,37 +55,23 @@ LESSONS = Path(__file__).parent
 use_lesson_style()
 
 
-def show(description=""):
+def show(description):
     """Show the current figure. A notebook stores the description as the alternative text of the image.
 
-    description: by default the titles, axis labels and legends of the figure.
+    description: what is seen: the kind of picture, its axes, and the pattern that the lesson explains.
     """
+    if not description.strip():
+        raise tinyslm.ConfigError(
+            "show: the description is empty; describe the figure in a sentence or two"
+        )
     figure = plt.gcf()
     if "inline" not in plt.get_backend():
         plt.show()
         return
     from IPython.display import display
 
-    alternative_text = description or describe(figure)
-    display(figure, metadata={"image/png": {"alt": alternative_text}})
+    display(figure, metadata={"image/png": {"alt": description}})
     plt.close(figure)
-
-
-def describe(figure) -> str:
-    """The kind, title, axis labels and legend of every axes of a figure, as text."""
-    sentences = []
-    for axes in figure.axes:
-        kind = "Matrix" if axes.images else "Chart"
-        x_label, y_label = axes.get_xlabel(), axes.get_ylabel()
-        names = axes.get_legend_handles_labels()[1]
-        parts = [
-            f"{kind}: {axes.get_title()}" if axes.get_title() else kind,
-            f"vertical axis: {y_label}" if y_label else "",
-            f"horizontal axis: {x_label}" if x_label else "",
-            f"series: {', '.join(names)}" if len(names) > 1 else "",
-        ]
-        sentences.append("; ".join(filter(None, parts)) + ".")
-    return " ".join(sentences)
 
 
 def validation_loss(model, corpus) -> float:
