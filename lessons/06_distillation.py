@@ -5,6 +5,29 @@
 # **Knowledge distillation** trains a small model, the *student*, to match the predictions of a larger model, the
 # *teacher*. This lesson shows what these predictions contain, explains the loss, and measures when it helps. The short
 # trainings in the following lessons all use distillation.
+
+# %%
+from setup_lesson import np, plt, show, show_bars, tinyslm
+
+model, tokenizer = tinyslm.load("teacher")
+token_ids = np.array([tokenizer.encode("It was a quiet Thursday").ids])  # begins with the end mark
+logits = model(token_ids)[0, -1]  # (V,) for the next token
+probability = np.exp(tinyslm.ops.log_softmax(logits))
+best = np.argsort(-logits)[:6]
+words = [tokenizer.decode([token]).strip() for token in best]
+label = tokenizer.encode(" night").ids[-1]  # the next token of the text
+figure, axes = plt.subplots(figsize=(6.4, 2.9))
+show_bars(axes, {"label": best == label, "teacher": probability[best]}, words, "probability")
+show(
+    "Bars for six tokens that can follow a text. The label has probability 1 at night and 0 "
+    "elsewhere; the teacher gives similar probabilities to evening, afternoon, morning and "
+    "night, and nearly none to the others."
+)
+
+# %% [markdown]
+# What follows *It was a quiet Thursday*? The label is the one token that follows in the text, *night*. The built-in
+# model, as the teacher, predicts a distribution over the whole vocabulary; the figure shows its six most probable
+# tokens.
 #
 # After this lesson you can
 #
@@ -13,14 +36,13 @@
 # - initialize a student from layers of its teacher, and train it on soft targets and hidden states.
 #
 # You need: lesson 03 (gradients), lesson 04 (the loss and its floor).
+#
+# ## The teacher
 
 # %%
-from setup_lesson import exercise, median_milliseconds, np, numbered_source, plt, show, show_bars
-from setup_lesson import show_lines, show_matrix, summary, tinyslm, town_corpus, use_powers
-from setup_lesson import validation_loss
+from setup_lesson import median_milliseconds, summary, town_corpus, use_powers, validation_loss
 from tinyslm.recipes import Calibration
 
-model, tokenizer = tinyslm.load("teacher")
 corpus = town_corpus(tokenizer, end_id=0, training=200, validation=50)
 calibration = Calibration(corpus.training, model)
 print(summary({"teacher": model}, corpus))
@@ -30,28 +52,17 @@ print(summary({"teacher": model}, corpus))
 #
 # ## Labels and soft targets
 #
-# The beginning of a document of the corpus. The label is the one token that follows in the text. The teacher's
-# prediction is a distribution over the whole vocabulary; the figure shows its six most probable tokens:
+# The first figure shows the teacher's distribution for the beginning of a document of the corpus. Its most probable
+# tokens, and its entropy:
+
 
 # %%
-sentence = "It was a quiet Thursday"
-token_ids = np.array([tokenizer.encode(sentence).ids])  # begins with the end mark
-logits = model(token_ids)[0, -1]  # (V,) for the next token
-
-
 def probabilities(logits, temperature=1.0):
     """softmax(logits / temperature) in float64."""
     exponentials = np.exp((logits - logits.max()).astype(np.float64) / temperature)
     return exponentials / exponentials.sum()
 
 
-best = np.argsort(-logits)[:6]
-words = [tokenizer.decode([token]).strip() for token in best]
-label = tokenizer.encode(" night").ids[-1]  # the next token of the text
-figure, axes = plt.subplots()
-bars = {"label": best == label, "teacher": probabilities(logits)[best]}
-show_bars(axes, bars, words, "probability")
-show()
 distribution = probabilities(logits)
 print(f"the first four together {distribution[best[:4]].sum():.3f}")
 print(f"entropy {-distribution @ np.log(distribution):.3f} nats")
@@ -74,13 +85,19 @@ distillation()
 # tokens. With a higher temperature unlikely tokens contribute more to the loss:
 
 # %%
+from setup_lesson import show_lines
+
 figure, axes = plt.subplots()
 ranks = np.arange(1, logits.size + 1)
 flattened = {f"τ = {tau}": np.sort(probabilities(logits, tau))[::-1] for tau in (1, 2, 4, 8)}
 show_lines(axes, flattened, "rank of the token", "probability", ranks)
 use_powers(axes)
 axes.set_ylim(bottom=1e-9)
-show()
+show(
+    "Line chart of the probability against the rank of the token at four temperatures, both "
+    "axes logarithmic. At τ = 1 it falls by orders of magnitude after four tokens; the higher "
+    "the temperature, the flatter the curve."
+)
 for tau in (1, 2, 4, 8):
     distribution = probabilities(logits, tau)
     entropy = -distribution @ np.log(distribution)
@@ -99,6 +116,8 @@ print(f"the maximal entropy of {logits.size} tokens is {np.log(logits.size):.3f}
 # difference of the two probabilities. For four tokens and four temperatures:
 
 # %%
+from setup_lesson import show_matrix
+
 four_teacher = np.array([[4.0, 2.0, 1.0, -1.0]])
 four_student = np.array([[1.0, 3.0, 0.0, 0.0]])
 temperatures = (1, 2, 4, 8)
@@ -110,7 +129,11 @@ figure, (left, middle, right) = plt.subplots(1, 3, figsize=(7.6, 2.4))
 show_matrix(left, p, "teacher: p", "{:.2f}", names)
 show_matrix(middle, q, "student: q", "{:.2f}", names)
 show_matrix(right, gradient, "gradient: τ (q - p)", "{:.2f}", names)
-show()
+show(
+    "Three matrices with a row per temperature and a column per token: the teacher's p, the "
+    "student's q, and the gradient. From the first row to the last, p and q become flatter and "
+    "the last column of the gradient grows."
+)
 
 # %% [markdown]
 # At τ = 1 the first two tokens have the largest gradients. At τ = 8 the last two have gradients too: the student's
@@ -119,6 +142,7 @@ show()
 # ## The library's function
 
 # %%
+from setup_lesson import numbered_source
 from tinyslm.compression.distillation import soft_target_loss
 
 print(numbered_source(soft_target_loss))
@@ -190,7 +214,11 @@ lines = {"with τ²": with_square, "without": with_square / np.square(temperatur
 show_lines(axes, lines, "temperature τ", "norm of the gradient", temperatures, markers=True)
 use_powers(axes)
 axes.set_xticks(temperatures, temperatures)
-show()
+show(
+    "Line chart of the norm of the gradient against the temperature, both axes logarithmic. "
+    "Without the factor τ² it falls steadily; with the factor it converges to a constant below "
+    "the gradient of the labels."
+)
 print("norm of the gradient, in thousandths")
 for name, values in lines.items():
     print(f"{name:28}" + "".join(f"{1000 * value:8.3f}" for value in values))
@@ -242,7 +270,11 @@ for axes, (name, divergence) in zip(panels, divergences.items()):
     show_lines(axes, peaks, "token", "probability" if axes is panels[0] else "")
     axes.set_title(name, fontsize=9)
     print(f"{name:20} position {found[0]}, width {found[1]}")
-show()
+show(
+    "Three line charts of a teacher with two peaks and the best student with one peak. For the "
+    "forward divergence the student is wide and covers both peaks; for the other two it covers "
+    "one peak."
+)
 
 # %% [markdown]
 # The forward divergence is large wherever $p$ is large and $q$ is small. So its optimum covers both peaks
@@ -278,7 +310,11 @@ figure, axes = plt.subplots()
 bars = {"the 24 training documents": on_training, "validation documents": on_validation}
 show_bars(axes, bars, list(small), "loss, nats per token")
 axes.set_ylim(top=1.25 * max(on_validation))
-show()
+show(
+    "Bars of the loss on training and validation documents for three trainings. With labels the "
+    "training loss is nearly zero and the validation loss high. With soft targets the "
+    "validation loss is lowest."
+)
 for name, training, validation in zip(small, on_training, on_validation):
     print(f"{name:20} training {training:.2f}, validation {validation:.2f}")
 
@@ -308,7 +344,11 @@ maps = {strategy: layer_map(strategy, 3, 6) for strategy in strategies}
 selected = np.array([[layer in maps[strategy] for layer in range(6)] for strategy in strategies])
 figure, axes = plt.subplots(figsize=(4.2, 2.2))
 show_matrix(axes, selected, "", "{:.0f}", strategies, [f"layer {layer}" for layer in range(6)])
-show()
+show(
+    "Matrix of four layer maps (rows) over the six layers of the teacher (columns), with 1 for "
+    "a layer that is kept. Each row has three: every second layer, spread from first to last, "
+    "the last three, the first three."
+)
 for strategy in strategies:
     cut = KeepLayers(maps[strategy])(model)
     print(f"{strategy:8} {maps[strategy]}: loss {validation_loss(cut, corpus):.3f}")
@@ -342,6 +382,7 @@ def state_distances(student):
     return table
 
 
+# %%
 states = Distill(12, 1e-3, batch_size=12, hidden_weight=1.0, layers="spread")
 with_states, _ = compress(cut, [states], calibration)
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.6))
@@ -350,7 +391,11 @@ for panel, (name, student) in zip(axes, {"before": cut, "after": with_states}.it
     show_matrix(panel, state_distances(student), title, "{:.2f}",
                 [f"student {m}" for m in range(3)], list(range(6)), limit=1.5)  # fmt: skip
     panel.set_xlabel("layer of the teacher", fontsize=8)
-show()
+show(
+    "Two matrices of distances between the student's states (rows) and the teacher's (columns), "
+    "before and after training. The distances of the second and third state to layers 2 and 5 "
+    "become smaller."
+)
 
 # %% [markdown]
 # The student has the teacher's layers 0, 2 and 5. Before training its first state equals the teacher's. The third, from
@@ -430,6 +475,8 @@ for k in (1, 4, 16, 64):
 # ## Exercises
 
 # %% tags=["exercise"]
+from setup_lesson import exercise
+
 exercise("soft-targets")
 
 # %% tags=["exercise"]

@@ -4,6 +4,25 @@
 # Many weights of a trained model are close to zero. Unstructured pruning sets weights to exactly zero. **How many
 # weights can be removed, and which, before the loss increases?** This lesson prunes the built-in model with three
 # methods, which differ in the statistics that they use. The next lesson removes whole neurons, heads and layers.
+
+# %%
+from setup_lesson import np, plt, show, show_histogram, tinyslm
+
+model, tokenizer = tinyslm.load("teacher")
+weight = model.layers[2].feed_forward.up.weight  # (F, C): y = x W^T
+deviation = weight.std()
+figure, axes = plt.subplots(figsize=(6.4, 2.9))
+show_histogram(axes, {"layer 2, up projection": weight}, "weight", limit=0.25)
+axes.axvspan(-deviation / 2, deviation / 2, color="#dddddd", zorder=0)
+show(
+    "Histogram of the weights of one layer. It has its peak at zero and falls to both sides; "
+    "few weights are large. A grey band marks the weights below half of the standard deviation."
+)
+below = np.mean(np.abs(weight) < deviation / 2)
+print(f"standard deviation {deviation:.4f}; {below:.0%} of the weights are below half of it (grey)")
+
+# %% [markdown]
+# The weights of one linear layer of the built-in model. Most are close to zero, and a few are large.
 #
 # After this lesson you can
 #
@@ -12,22 +31,13 @@
 # - decide when sparse weights save memory or time, and when they do not.
 #
 # You need: lesson 02 (the linear layers of a transformer), lesson 04 (the loss and its floor).
+#
+# ## The dense model
 
 # %%
-from setup_lesson import (
-    exercise,
-    median_milliseconds,
-    np,
-    numbered_source,
-    plt,
-    show,
-    show_frontier,
-)
-from setup_lesson import show_histogram, show_lines, show_matrix, summary, tinyslm, town_corpus
-from setup_lesson import validation_loss
+from setup_lesson import median_milliseconds, summary, town_corpus, validation_loss
 from tinyslm.recipes import Calibration
 
-model, tokenizer = tinyslm.load("teacher")
 corpus = town_corpus(tokenizer, end_id=0, training=400, validation=80)
 calibration = Calibration(corpus.training, model)
 print(summary({"dense": model}, corpus))
@@ -36,25 +46,13 @@ print(summary({"dense": model}, corpus))
 # The dense model is the baseline for all smaller models below. The loss is in nats per token. The floor is the entropy
 # of the text, a lower bound on the expected loss (lesson 01).
 #
-# ## The distribution of the weights
-#
-# The weights of one linear layer. Most are close to zero, and a few are large.
-
-# %%
-weight = model.layers[2].feed_forward.up.weight  # (F, C): y = x W^T
-figure, axes = plt.subplots()
-show_histogram(axes, {"layer 2, up projection": weight}, "weight", limit=0.25)
-show()
-below = np.mean(np.abs(weight) < 0.5 * weight.std())
-print(f"standard deviation {weight.std():.4f}; {below:.0%} of the weights are below half of it")
-
-# %% [markdown]
 # ## The idea, on a 4 by 4 matrix
 #
 # *Magnitude pruning* removes the half of the weights with the smallest magnitude and keeps the others unchanged. A
 # *mask* marks the weights that are kept.
 
 # %%
+from setup_lesson import show_matrix
 from tinyslm.compression.pruning import magnitude_mask
 
 small = np.array(
@@ -65,7 +63,10 @@ figure, (left, middle, right) = plt.subplots(1, 3, figsize=(6.4, 2.3))
 show_matrix(left, small, "weights")
 show_matrix(middle, mask, "mask: 1 is kept", "{:.0f}")
 show_matrix(right, small * mask, "half of them removed")
-show()
+show(
+    "Three matrices: the weights, the mask, and the product of both. The mask is 1 for the "
+    "eight largest magnitudes and 0 for the others."
+)
 
 # %% [markdown]
 # Among all masks that remove eight weights, this one has the smallest squared error. The squared error is the sum of
@@ -87,6 +88,8 @@ print(f"squared error by magnitude {by_magnitude:.2f}, of the best random mask {
 # `abs(weight) > threshold`.
 
 # %%
+from setup_lesson import numbered_source
+
 print(numbered_source(magnitude_mask))
 
 # %% [markdown]
@@ -134,13 +137,18 @@ figure, axes = plt.subplots(figsize=(4.6, 3.2))
 title = "increase of the loss, thousandths of a nat"
 columns = [f"{level:.0%} removed" for level in levels]
 show_matrix(axes, 1000 * (table - dense), title, "{:.0f}", kinds, columns)
-show()
+show(
+    "Matrix of the increase of the loss: a row per kind of layer, a column per sparsity. With "
+    "half of the weights removed the numbers are near zero; only in the last column are they "
+    "large in every row."
+)
 
 # %% [markdown]
 # For a single layer, removing half of the weights changes the loss only slightly. For the whole model the increase is
 # larger, because the errors of the layers accumulate:
 
 # %%
+from setup_lesson import show_lines
 from tinyslm.recipes import PruneSparseGPT, PruneWanda
 
 sparsities = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8)
@@ -153,7 +161,11 @@ figure, axes = plt.subplots()
 labels = "fraction of the weights removed", "loss, nats per token"
 show_lines(axes, losses, *labels, sparsities, corpus.floor.nats, markers=True)
 axes.set_ylim(0.6, 2.0)
-show()
+show(
+    "Line chart of the loss against the fraction of the weights removed, for three methods. Up "
+    "to half of the weights the loss hardly changes; then it rises steeply, with SparseGPT "
+    "later than with the other two."
+)
 print("removed   " + "".join(f"  {sparsity:6.0%}" for sparsity in sparsities))
 for name, values in losses.items():
     print(f"{name:10}" + "".join(f"  {value:6.3f}" for value in values))
@@ -174,7 +186,11 @@ figure, (left, middle, right) = plt.subplots(1, 3, figsize=(6.4, 2.3))
 show_matrix(left, small, "weights")
 show_matrix(middle, np.abs(small) * norms, "weight times input norm")
 show_matrix(right, small * wanda_mask(small, norms, 0.5), "half of each row removed")
-show()
+show(
+    "Three matrices: the weights, the weights times the input norms, and the weights with half "
+    "of each row removed. The last column is removed completely, although it contains large "
+    "weights."
+)
 
 # %% [markdown]
 # In the last column even the weight 0.8 is removed. Wanda compares weights only within a row, so each output keeps the
@@ -207,7 +223,10 @@ for name, changed in variants.items():
 figure, (left, right) = plt.subplots(1, 2, figsize=(4.6, 2.3))
 show_matrix(left, by_magnitude, "magnitude")
 show_matrix(right, updated, "SparseGPT: updated weights", "{:.2f}")
-show()
+show(
+    "Two matrices with half of the weights removed. By magnitude the others are unchanged. "
+    "SparseGPT removes other weights, and the remaining ones have new values."
+)
 
 # %% [markdown]
 # The last line is a lower bound for SparseGPT's mask: all remaining weights are refitted by least squares
@@ -247,6 +266,8 @@ models = {
 print(summary(models, corpus))
 
 # %%
+from setup_lesson import show_frontier
+
 figure, axes = plt.subplots()
 points = {
     name: (tinyslm.footprint(each).non_zeros / 1e6, validation_loss(each, corpus))
@@ -254,7 +275,11 @@ points = {
     if "stored" not in name
 }
 show_frontier(axes, points, "non-zero weights, millions", floor=corpus.floor.nats)
-show()
+show(
+    "Scatter plot of loss against non-zero weights. With half of the weights the loss is close "
+    "to the dense model's. At 80 % removed it is far higher, and the short distillation removes "
+    "most of that increase."
+)
 
 # %% [markdown]
 # ## Questions
@@ -311,6 +336,8 @@ for scope in ("layer", "global"):
 # ## Exercises
 
 # %% tags=["exercise"]
+from setup_lesson import exercise
+
 exercise("magnitude-mask")
 
 # %% tags=["exercise"]

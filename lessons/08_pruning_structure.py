@@ -4,6 +4,15 @@
 # Zero weights alone make a model neither smaller nor faster (lesson 07). Structured pruning removes whole units:
 # neurons, attention heads, channels, layers. The result is an ordinary model with smaller arrays. **Which arrays must
 # be sliced together, which units are least important, and is it better to reduce the width or the depth?**
+
+# %%
+from diagrams import structured_slicing
+
+structured_slicing()
+
+# %% [markdown]
+# The removal of one neuron from a feed-forward layer. The three arrays are coupled: if only one of them is sliced, the
+# shapes do not match.
 #
 # After this lesson you can
 #
@@ -12,10 +21,11 @@
 # - compare width and depth pruning in loss, memory and speed.
 #
 # You need: lesson 02 (the transformer block), lesson 06 (distillation), lesson 07 (masks).
+#
+# ## The dense model
 
 # %%
-from setup_lesson import exercise, np, numbered_source, plt, show, show_bars, show_floor, show_lines
-from setup_lesson import show_matrix, summary, tinyslm, town_corpus, use_powers, validation_loss
+from setup_lesson import np, plt, show, show_floor, summary, tinyslm, town_corpus, validation_loss
 from tinyslm.evaluation.parameters import parameters_by_part
 from tinyslm.recipes import Calibration
 
@@ -38,6 +48,7 @@ for part, count in parameters_by_part(model).items():
 # column of `down`. The importance in every layer, sorted:
 
 # %%
+from setup_lesson import show_lines, use_powers
 from tinyslm.recipes.pruning.neurons import neuron_scores
 
 scores = neuron_scores(model, calibration, "activation")  # {path of a feed-forward layer: (F,)}
@@ -46,7 +57,11 @@ curves = {path.removesuffix(".feed_forward").replace("layers.", "layer "): np.so
           for path, values in scores.items()}  # fmt: skip
 show_lines(axes, curves, "neurons, sorted", "|activation| times |down|")
 use_powers(axes, "y")
-show()
+show(
+    "Line chart of the importance of the neurons of each of six layers, sorted, on a "
+    "logarithmic axis. Every curve falls gradually after a few large values; none approaches "
+    "zero."
+)
 for name, values in curves.items():
     half = values[len(values) // 2 :].sum() / values.sum()
     print(f"{name}: the less important half of the neurons has {half:.0%} of the importance")
@@ -56,18 +71,11 @@ for name, values in curves.items():
 #
 # ## The idea: coupled arrays
 #
-# Neuron j is computed by *row* j of `up` and of `gate`, and used by *column* j of `down`. These arrays are coupled:
-# removing a neuron removes all three.
+# Neuron j is computed by *row* j of `up` and of `gate`, and used by *column* j of `down` (the first figure). An example
+# with 4 by 4 matrices; neuron 2, framed, is removed:
 
 # %%
-from diagrams import structured_slicing
-
-structured_slicing()
-
-# %% [markdown]
-# An example with 4 by 4 matrices; neuron 2, framed, is removed:
-
-# %%
+from setup_lesson import show_matrix
 from tinyslm.compression.pruning import slice_neurons
 
 rng = np.random.default_rng(1)
@@ -80,7 +88,10 @@ for panel, (name, matrix) in zip(axes, matrices.items()):
     show_matrix(panel, matrix, f"{name}: {matrix.shape[0]} x {matrix.shape[1]}", limit=2)
 axes[0].add_patch(plt.Rectangle((-0.46, 1.5), 3.92, 1, fill=False, linewidth=2.5))
 axes[2].add_patch(plt.Rectangle((1.5, -0.46), 1, 3.92, fill=False, linewidth=2.5))
-show()
+show(
+    "Four matrices: up and down before and after slicing. A frame marks the row of up and the "
+    "column of down that are missing in the sliced matrices; all other numbers are the same."
+)
 
 # %% [markdown]
 # The output still has four numbers, so the rest of the model does not change. The sliced layer computes exactly the
@@ -112,6 +123,7 @@ except tinyslm.Error as error:
 # ## The library's functions
 
 # %%
+from setup_lesson import numbered_source
 from tinyslm.compression.pruning import neuron_importance
 
 print(numbered_source(slice_neurons))
@@ -135,6 +147,7 @@ print(numbered_source(neuron_importance))
 # baseline. The next cell removes a fifth of the neurons, without training:
 
 # %%
+from setup_lesson import show_bars
 from tinyslm.recipes import SliceNeurons
 
 methods = ("activation", "taylor_element", "taylor_vector", "random", "peak_to_peak", "magnitude")
@@ -146,7 +159,11 @@ dense = validation_loss(model, corpus)
 figure, axes = plt.subplots()
 increase = np.array([*losses.values()]) - dense
 show_bars(axes, {"increase of the loss": increase}, list(losses), "nats per token")
-show()
+show(
+    "Bars of the increase of the loss for six importance measures. It is lowest for activation "
+    "and Taylor importance by element, and highest for the weight magnitude, which is worse "
+    "than random."
+)
 for method, nats in losses.items():
     print(f"{method:15} loss {nats:.3f}")
 
@@ -206,7 +223,10 @@ percent = 100 * table / table.sum(axis=1, keepdims=True)
 layers = [f"layer {i}" for i in range(len(table))]
 heads = [f"head {h}\ngroup {h // 2}" for h in range(8)]
 show_matrix(axes, percent, "share of the layer's output, %", "{:.0f}", layers, heads)
-show()
+show(
+    "Matrix of the share of each head (column) in the output of its layer (row), in percent. "
+    "Most shares are similar; only a few heads have a clearly larger one."
+)
 attention = model.layers[0].attention
 try:
     slice_heads(attention.query, attention.output, np.arange(7), groups=4, head_dim=32)
@@ -269,7 +289,11 @@ increase = np.array(without) - dense
 show_bars(right, {"increase": increase}, names, "increase of the loss, nats per token")
 right.set_xlabel("removed layer")
 use_powers(right, "y")
-show()
+show(
+    "Two bar charts over the six layers: block influence, and the increase of the loss without "
+    "the layer. In both the first layer has by far the highest bar, and the same middle layer "
+    "has the lowest."
+)
 for i in range(count):
     print(f"layer {i}: influence {influence[i]:.3f}, loss without it {without[i]:.3f}")
 
@@ -304,7 +328,10 @@ for (unit, steps), marker in zip(scan.items(), "osD^v"):
 show_floor(axes, corpus.floor.nats)
 axes.set(xlabel="parameters kept, %", ylabel="loss, nats per token")
 axes.legend(fontsize=8)
-show()
+show(
+    "Line chart of the loss against the parameters kept, for five kinds of units. The curve of "
+    "the neurons is the lowest; those of query heads and groups of heads rise steeply."
+)
 
 # %% [markdown]
 # For the same number of parameters, removing neurons increases the loss least in this model, and removing heads most:
@@ -429,6 +456,8 @@ print(f"from random weights {validation_loss(from_scratch, corpus):.2f}, "
 # ## Exercises
 
 # %% tags=["exercise"]
+from setup_lesson import exercise
+
 exercise("neuron-slicing")
 
 # %% [markdown]

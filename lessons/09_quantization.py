@@ -4,6 +4,31 @@
 # A float32 weight has 32 bits; most of them have little effect on the output of the model. Quantization stores numbers
 # with fewer bits. **How many bits per number are enough, and how are quantized numbers multiplied?** For weights few
 # bits are enough. For activations the answer depends on a few features with large values.
+
+# %%
+from setup_lesson import np, plt, show, show_histogram, show_lines, tinyslm
+
+model, tokenizer = tinyslm.load("teacher")
+weight = model.layers[2].feed_forward.up.weight  # (F, C): y = x W^T
+largest = np.sort(np.max(np.abs(weight), axis=1))  # (F,): of each row
+figure, (left, right) = plt.subplots(1, 2, figsize=(6.8, 2.9))
+show_histogram(left, {"weights": weight}, "weight (ticks: the levels of 4 bits)", limit=0.3)
+levels = np.arange(-7, 8) * largest[-1] / 7
+left.plot(levels, np.full(15, -0.2), "|", color="black", markersize=9)
+show_lines(right, {"rows": largest}, "row, sorted by its largest magnitude", "largest magnitude")
+right.set_ylim(bottom=0)
+show(
+    "Left, a histogram of the weights of one layer with the fifteen levels of 4 bits: most "
+    "weights are near the middle levels. Right, a line chart of the largest magnitude of each "
+    "row: it rises steeply for the last rows."
+)
+print(f"largest of all {largest[-1]:.3f}, of the median row {np.median(largest):.3f}, "
+      f"standard deviation {weight.std():.3f}")  # fmt: skip
+
+# %% [markdown]
+# The weights of one layer, and the largest magnitude in each of its rows. A row computes one output feature. With 4
+# bits every weight is rounded to one of fifteen levels (the ticks). The largest weight determines the distance of the
+# levels, and the levels near it are hardly used.
 #
 # After this lesson you can
 #
@@ -13,22 +38,13 @@
 #
 # You need: lesson 02 (linear layers and norms), lesson 04 (the loss and its floor), lesson 06 (distillation), lesson 07
 # (the Hessian `X^T X`).
+#
+# ## The dense model
 
 # %%
-from setup_lesson import (
-    exercise,
-    median_milliseconds,
-    np,
-    numbered_source,
-    plt,
-    show,
-    show_frontier,
-)
-from setup_lesson import show_histogram, show_lines, show_matrix, summary, tinyslm, town_corpus
-from setup_lesson import validation_loss
+from setup_lesson import median_milliseconds, summary, town_corpus, validation_loss
 from tinyslm.recipes import Calibration
 
-model, tokenizer = tinyslm.load("teacher")
 corpus = town_corpus(tokenizer, end_id=0, training=200, validation=50)
 calibration = Calibration(corpus.training, model, statistics_documents=24)
 print(summary({"dense": model}, corpus))
@@ -36,22 +52,6 @@ print(summary({"dense": model}, corpus))
 # %% [markdown]
 # The dense model is the baseline. It takes four bytes per parameter.
 #
-# ## The distribution of the weights
-#
-# The weights of one layer, and the largest magnitude in each of its rows. A row computes one output feature.
-
-# %%
-weight = model.layers[2].feed_forward.up.weight  # (F, C): y = x W^T
-figure, (left, right) = plt.subplots(1, 2)
-show_histogram(left, {"weights": weight}, "weight", limit=0.3)
-largest = np.sort(np.max(np.abs(weight), axis=1))
-show_lines(right, {"rows": largest}, "row, sorted by its largest magnitude", "largest magnitude")
-right.set_ylim(bottom=0)
-show()
-print(f"largest of all {largest[-1]:.3f}, of the median row {np.median(largest):.3f}, "
-      f"standard deviation {weight.std():.3f}")  # fmt: skip
-
-# %% [markdown]
 # ## The idea, on a 4 by 4 matrix
 #
 # A *code* is a small integer; the *scale* is the distance between two adjacent levels. With 3 bits, symmetric, the
@@ -59,6 +59,7 @@ print(f"largest of all {largest[-1]:.3f}, of the median row {np.median(largest):
 # to the nearest level.
 
 # %%
+from setup_lesson import show_matrix
 from tinyslm.compression.quantization import affine_parameters, code_range, encode, quantize
 
 small = np.array(
@@ -71,7 +72,10 @@ show_matrix(axes[0], small, "weights")
 show_matrix(axes[1], quantized.codes, f"codes (scale {float(quantized.scale):.1f})", "{:.0f}")
 show_matrix(axes[2], dequantized, "scale times code")
 show_matrix(axes[3], dequantized - small, "error", limit=0.9)
-show()
+show(
+    "Four matrices: the weights, their codes, scale times code, and the error. The codes are "
+    "integers from -3 to 3; the errors are small compared with the weights."
+)
 
 # %% [markdown]
 # No error exceeds half the scale. Weights are distributed around zero. Activations need not be, and then a symmetric
@@ -92,7 +96,10 @@ for name, symmetric in (("symmetric", True), ("with a zero point", False)):
           f"codes {code_range(3, symmetric)}  root mean square error {error:.3f}")  # fmt: skip
 figure, axes = plt.subplots()
 show_lines(axes, {"exact": x} | rounded, "number", "dequantized number", x)
-show()
+show(
+    "Line chart of the dequantized number against the number: two step functions around the "
+    "diagonal. With a zero point the steps are smaller; both functions are 0 at 0."
+)
 
 # %% [markdown]
 # With the zero point the scale is smaller, because all eight codes are used for the range of the numbers. Both
@@ -103,6 +110,8 @@ show()
 # `tinyslm/compression/quantization/affine.py`:
 
 # %%
+from setup_lesson import numbered_source
+
 print(numbered_source(quantize))
 print()
 print(numbered_source(affine_parameters))
@@ -164,6 +173,7 @@ def range_error(limit, bits):
     return 1000 * np.sqrt(np.mean(np.square(decoded - numbers)))
 
 
+# %%
 limits = np.geomspace(0.05, 1.5, 40)
 figure, axes = plt.subplots()
 curves = {f"{bits} bits": [range_error(each, bits) for each in limits] for bits in (3, 4, 6, 8)}
@@ -172,7 +182,11 @@ axes.set(xscale="log", yscale="log")
 for axis, ticks in ((axes.xaxis, [0.05, 0.1, 0.2, 0.5, 1, 1.5]), (axes.yaxis, [1, 3, 10, 30])):
     axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
 axes.minorticks_off()
-show()
+show(
+    "Line chart of the error against the upper end of the range for 3, 4, 6 and 8 bits, both "
+    "axes logarithmic. Each curve falls and then rises; with fewer bits its minimum is higher "
+    "and at a smaller range."
+)
 print("method               range at 4 bits   error, thousandths")
 for method in ("min_max", "percentile", "mean_square_error", "entropy"):
     _, limit = choose_range(numbers, method, bits=4)
@@ -252,7 +266,11 @@ figure, axes = plt.subplots(figsize=(4.6, 3.2))
 title = "increase of the loss, thousandths of a nat"
 columns = [f"{bits} bits" for bits in levels]
 show_matrix(axes, 1000 * (table - dense), title, "{:.0f}", kinds, columns)
-show()
+show(
+    "Matrix of the increase of the loss: a row per kind of layer, a column per number of bits. "
+    "With 4 and 3 bits the numbers are near zero; with 2 bits they are larger, most of all for "
+    "down."
+)
 
 # %% [markdown]
 # ## GPTQ: minimizing the error of the outputs
@@ -278,7 +296,10 @@ by_gptq = gptq(small, inputs.T @ inputs, bits=3).dequantize()
 figure, (left, right) = plt.subplots(1, 2, figsize=(4.6, 2.3))
 show_matrix(left, nearest - small, "error, nearest", "{:.2f}", limit=0.4)
 show_matrix(right, by_gptq - small, "error, GPTQ", "{:.2f}", limit=0.4)
-show()
+show(
+    "Two matrices of rounding errors. To the nearest level all errors are small; with GPTQ some "
+    "errors in the last column are larger."
+)
 for name, each in {"nearest": nearest, "GPTQ": by_gptq}.items():
     outputs = np.linalg.norm(inputs @ (each - small).T) / np.linalg.norm(inputs @ small.T)
     weights = np.linalg.norm(each - small) / np.linalg.norm(small)
@@ -311,7 +332,11 @@ axes.set_xticks(bits)
 axes.set(yscale="log", ylim=(0.55, 14))
 axes.set_yticks([0.6, 1, 2, 4, 8], ["0.6", "1", "2", "4", "8"])
 axes.minorticks_off()
-show()
+show(
+    "Line chart of the loss against the bits per weight for four methods, on a logarithmic "
+    "axis. With 4 bits all are close to the floor, with 3 bits slightly higher, with 2 bits "
+    "many times higher."
+)
 
 # %% [markdown]
 # With 4 bits all methods have nearly the loss of the dense model. With 3 bits, finer scales and GPTQ reduce the loss.
@@ -337,7 +362,11 @@ for row, levels_of in enumerate(formats.values()):
     below.plot(levels_of, heights, "|", color="black", markersize=14, markeredgewidth=1.5)
 below.set(yticks=[0, -1, -2], yticklabels=formats, ylim=(-2.6, 0.6))
 below.set_xlabel("weight divided by the largest magnitude of its block of 64")
-show()
+show(
+    "Above, a histogram of the scaled weights with its peak at zero. Below, the sixteen levels "
+    "of INT4, FP4 and NF4: those of INT4 are equally spaced, those of NF4 are closer to each "
+    "other near zero."
+)
 print("relative error at 4 bits, blocks of 64")
 for name, levels_of in formats.items():
     decoded = quantize_to_levels(weight, levels_of, 64).dequantize(levels_of)
@@ -389,7 +418,11 @@ for row, (name, each) in zip(axes, {"with outliers": outliers, "smoothed": smoot
         panel.set_title(f"{name}: {title}", fontsize=9)
 for panel in axes[1]:
     panel.set_xlabel("feature")
-show()
+show(
+    "Four charts over the features: gains of a norm and the largest weights that read them. "
+    "With outliers a few gains are far larger than all others; after smoothing gains and "
+    "weights have similar sizes everywhere."
+)
 
 # %% [markdown]
 # In the upper row eight gains are much larger than all others, so the activations of these features are hundreds of
@@ -467,6 +500,8 @@ models = {
 print(summary(models, corpus))
 
 # %%
+from setup_lesson import show_frontier
+
 figure, axes = plt.subplots(figsize=(6.4, 3.6))
 names = ("dense", "8 bits", "4 bits, groups of 32", "4 bits, GPTQ", "3 bits, GPTQ")
 points = {
@@ -474,7 +509,11 @@ points = {
     for name in (*names, "2 bits, trained")
 }
 show_frontier(axes, points, "memory, MB (logarithmic)", floor=corpus.floor.nats)
-show()
+show(
+    "Scatter plot of loss against memory, with the floor. From the dense model to 4 bits the "
+    "memory falls and the loss stays nearly the same; with 3 bits it is slightly, with 2 bits "
+    "clearly higher."
+)
 
 # %% [markdown]
 # The embedding has 8 bits in all of these models. It is a tenth of the parameters, and also the output projection.
@@ -545,6 +584,8 @@ for b in (4, 5, 6, 7, 8):
 # ## Exercises
 
 # %% tags=["exercise"]
+from setup_lesson import exercise
+
 exercise("quantize")
 
 # %% tags=["exercise"]

@@ -5,6 +5,33 @@
 # would have rank 1. Trained weight matrices have full rank, but **a product of two smaller matrices may approximate
 # them well enough.** This lesson factorizes weight matrices, computes when this reduces the number of parameters, and
 # learns the rank of each layer.
+
+# %%
+from setup_lesson import np, plt, show, show_lines, tinyslm
+from tinyslm.compression.factorization import svd_components
+
+model, tokenizer = tinyslm.load("teacher")
+attention = model.layers[2].attention
+weights = {"query": attention.query.weight, "attention output": attention.output.weight}
+weights["up"] = model.layers[2].feed_forward.up.weight
+weights["random"] = np.random.default_rng(0).standard_normal((256, 256))
+values = {name: svd_components(each).singular_values for name, each in weights.items()}
+relative = {name: each / each[0] for name, each in values.items()}
+energy = {name: np.cumsum(each**2) / np.sum(each**2) for name, each in values.items()}
+figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.0))
+show_lines(left, relative, "component", "singular value / largest")
+percent = {name: 100 * each for name, each in energy.items()}
+show_lines(right, percent, "components kept", "% of the sum of squares")
+show(
+    "Two line charts for three weight matrices and a random one: singular values in descending "
+    "order, and the share of the sum of squares in the components kept. The curves of the "
+    "weights are similar to that of the random matrix."
+)
+
+# %% [markdown]
+# Every matrix is a sum of *components*: the outer product of a column and a row, times a *singular value*, the size of
+# the component. The singular value decomposition (SVD) computes them in descending order. The figure shows three weight
+# matrices of one layer, and a random matrix for comparison. A matrix of low rank would need only a few components.
 #
 # After this lesson you can
 #
@@ -13,13 +40,13 @@
 # - allocate ranks to layers uniformly, greedily, or by training rank masks (LLRC).
 #
 # You need: lesson 02 (linear layers), lesson 03 (gradients), lesson 06 (distillation), lesson 07 (the Hessian `X^T X`).
+#
+# ## The dense model
 
 # %%
-from setup_lesson import exercise, median_milliseconds, np, numbered_source, plt, show, show_lines
-from setup_lesson import show_matrix, summary, tinyslm, town_corpus, validation_loss
+from setup_lesson import median_milliseconds, summary, town_corpus, validation_loss
 from tinyslm.recipes import Calibration
 
-model, tokenizer = tinyslm.load("teacher")
 corpus = town_corpus(tokenizer, end_id=0, training=200, validation=40)
 calibration = Calibration(corpus.training, model, statistics_documents=48)
 print(summary({"dense": model}, corpus))
@@ -27,28 +54,9 @@ print(summary({"dense": model}, corpus))
 # %% [markdown]
 # ## Singular values of trained weights
 #
-# Every matrix is a sum of *components*: the outer product of a column and a row, times a *singular value*, the size of
-# the component. The singular value decomposition (SVD) computes them in descending order. The figures show the singular
-# values of three layers, and of a random matrix for comparison.
+# How many components of the matrices in the first figure contain nine tenths of the sum of squares?
 
 # %%
-from tinyslm.compression.factorization import svd_components
-
-layer = model.layers[2]
-weights = {
-    "query": layer.attention.query.weight,
-    "attention output": layer.attention.output.weight,
-    "up": layer.feed_forward.up.weight,
-    "random": np.random.default_rng(0).standard_normal((256, 256)),
-}
-values = {name: svd_components(each).singular_values for name, each in weights.items()}
-relative = {name: each / each[0] for name, each in values.items()}
-energy = {name: np.cumsum(each**2) / np.sum(each**2) for name, each in values.items()}
-percent = {name: 100 * each for name, each in energy.items()}
-figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.2))
-show_lines(left, relative, "component", "singular value / largest")
-show_lines(right, percent, "components kept", "% of the sum of squares")
-show()
 print("components for 90 % of the sum of squares, of", len(values["query"]))
 for name, each in energy.items():
     print(f"{name:17} {np.argmax(each >= 0.9) + 1}")
@@ -61,6 +69,7 @@ for name, each in energy.items():
 # ## The idea, on a 4 by 4 matrix
 
 # %%
+from setup_lesson import show_matrix
 from tinyslm.compression.factorization import truncated_svd
 
 small = np.array(
@@ -76,7 +85,10 @@ for i in range(2):
     show_matrix(axes[1 + i], one[0] @ one[1], title, limit=0.9)
 show_matrix(axes[3], left @ right, "sum of both", limit=0.9)
 show_matrix(axes[4], left @ right - small, "error", limit=0.9)
-show()
+show(
+    "Five matrices: the weights, two components, their sum and the error. The sum is close to "
+    "the weights, and the errors are small compared with the weights."
+)
 removed = components.singular_values[2:]
 print("singular values", np.round(components.singular_values, 3))
 print(f"error {np.linalg.norm(left @ right - small):.3f}, "
@@ -109,7 +121,11 @@ figure, axes = plt.subplots()
 show_lines(axes, costs, "rank, % of the full rank", "parameters, % of dense", 100 * fractions)
 axes.axhline(100, color="#555555", linewidth=1)
 axes.annotate("same size as dense", (1, 103), ha="left", fontsize=8, color="#555555")
-show()
+show(
+    "Line chart of the parameters against the rank for a square and a rectangular matrix, both "
+    "in percent. Both lines are straight; that of the square matrix reaches the size of the "
+    "dense matrix at half of the full rank."
+)
 print("shape          full rank   break-even   rank for half of the parameters")
 for m, n in shapes.values():
     cells = f"{min(m, n):11} {break_even_rank((m, n)):12} {rank_for_ratio((m, n), 0.5):12}"
@@ -125,6 +141,7 @@ for m, n in shapes.values():
 # `tinyslm/compression/factorization/svd.py` and `tinyslm/compression/factorization/components.py`:
 
 # %%
+from setup_lesson import numbered_source
 from tinyslm.compression.factorization import factorize_linear
 from tinyslm.compression.factorization.components import Components, balanced_components
 
@@ -176,7 +193,10 @@ figure, axes = plt.subplots(figsize=(4.6, 3.2))
 title = "increase of the loss, thousandths of a nat"
 columns = [f"{level:.0%} kept" for level in levels]
 show_matrix(axes, 1000 * (table - dense), title, "{:.0f}", kinds, columns)
-show()
+show(
+    "Matrix of the increase of the loss: a row per kind of layer, a column per fraction kept. "
+    "Only in the last column are there clear increases, most of all for down and value."
+)
 
 # %% [markdown]
 # For a single layer, 60 % of the parameters are nearly enough. Below that, "down" and "value" have the largest
@@ -217,7 +237,10 @@ for panel, (name, (left, right)) in zip(axes, candidates.items(), strict=True):
     show_matrix(panel, error, f"error, {name}", "{:.2f}", limit=0.4)
     print(f"{name:16} {np.linalg.norm(error):18.3f} {np.sqrt(np.sum(fisher * error**2)):19.3f} "
           f"{np.linalg.norm(inputs @ error.T) / whole:9.3f}")  # fmt: skip
-show()
+show(
+    "Three matrices of errors, for the plain SVD, with Fisher weights and whitened. With Fisher "
+    "weights the errors in the last column are near zero and those in the third are larger."
+)
 
 # %% [markdown]
 # Each method has the smallest error in its own column. Which error predicts the loss of the model must be measured:
@@ -235,7 +258,11 @@ for name in ("none", "fisher", "activation", "whitened"):
 figure, axes = plt.subplots()
 labels = "fraction of the parameters kept", "loss, nats per token"
 show_lines(axes, losses, *labels, ratios, corpus.floor.nats, markers=True)
-show()
+show(
+    "Line chart of the loss against the fraction of the parameters kept, for four weightings. "
+    "All curves fall; the whitened one is the lowest at every ratio and the one with Fisher "
+    "weights the highest."
+)
 print("kept        " + "".join(f"{ratio:8.0%}" for ratio in ratios))
 for name, each in losses.items():
     print(f"{name:12}" + "".join(f"{loss:8.3f}" for loss in each))
@@ -260,7 +287,11 @@ show_matrix(left, cosines[:48, :48], "48 inputs of one layer: cosines (dark is 1
 percent = 100 * np.cumsum(eigenvalues) / np.sum(eigenvalues)
 show_lines(right, {"inputs": percent}, "eigenvectors", "% of the sum of squares")
 right.set_ylim(0, 101)
-show()
+show(
+    "Left, a matrix of cosines between input features, dark on the diagonal and pale elsewhere. "
+    "Right, a line chart of the sum of squares against the eigenvectors: it rises steeply first "
+    "and then flattens."
+)
 count = np.argmax(percent >= 90) + 1
 print(f"{count} of {len(percent)} eigenvectors contain 90 % of the inputs' sum of squares")
 
@@ -316,7 +347,11 @@ columns = range(len(model.layers))
 for panel, (name, each) in zip(axes, allocations.items(), strict=True):
     show_matrix(panel, ranks_of(each), f"rank, {name}", "{:.0f}", kinds, columns, limit=256)
     panel.set_xlabel("layer")
-show()
+show(
+    "Three matrices of ranks, with a row per kind of layer and a column per layer. Uniform "
+    "ranks are equal within a row. Greedy keeps full ranks for key and value, learned ranks "
+    "keep most of the first layer."
+)
 
 # %% [markdown]
 # The three models have the same number of parameters, up to the rounding of ranks. A full rank (128 for keys and
@@ -365,7 +400,11 @@ axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
 axes.axvline(corpus.floor.nats, color="black", linestyle="--", linewidth=1)
 axes.set_xlabel("loss, nats per token (dashed: the floor)")
 axes.invert_yaxis()
-show()
+show(
+    "Bars of the loss of seven models, with the floor as a dashed line. The untrained SVD and "
+    "whitened models have the longest bars; the learned ranks and the distilled models have far "
+    "shorter ones."
+)
 
 # %% [markdown]
 # ## Questions
@@ -434,6 +473,8 @@ for width in (256, 1024):
 # ## Exercises
 
 # %% tags=["exercise"]
+from setup_lesson import exercise
+
 exercise("rank-budget")
 
 # %% tags=["exercise"]

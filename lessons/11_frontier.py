@@ -5,6 +5,31 @@
 # **No single model is best. A model is Pareto-optimal if no other model is better in both size and loss; these models
 # form the Pareto frontier.** This lesson writes recipes, runs a small grid of them as `tinyslm sweep` does, and
 # measures which steps can be combined.
+
+# %%
+import json
+
+from setup_lesson import np, plt, show, show_frontier
+from tinyslm.load_save import data_directory
+
+claims = json.loads((data_directory() / "claims.json").read_text())["claims"]
+seeds = next(claim["measured"] for claim in claims if claim["name"] == "pipeline")
+sizes = {name: f"{name} megabytes" for name in seeds[0] if f"{name} megabytes" in seeds[0]}
+means = {key: np.mean([measured[key] for measured in seeds]) for key in seeds[0]}
+figure, axes = plt.subplots(figsize=(6.4, 3.2))
+points = {name: (means[size], means[name]) for name, size in sizes.items()}
+show_frontier(axes, points, "memory, MB")
+axes.set_ylim(bottom=0.6)
+show(
+    "Scatter plot of loss against memory for seven small models, in two groups of similar size. "
+    "In each group the losses differ several times; the frontier connects the lowest."
+)
+
+# %% [markdown]
+# Recorded measurements of seven models about a tenth as large as the built-in model: quantized with GPTQ or with
+# training, a small *student*, and a *pipeline* that slices, distills and quantizes. Each point is the mean of three
+# seeds (`data/README.md` has the command). Models of similar size have very different losses. The thin line is the
+# frontier.
 #
 # After this lesson you can
 #
@@ -13,18 +38,11 @@
 # - read a Pareto frontier for bytes and for multiply-adds, and compare models on the same documents.
 #
 # You need: lessons 06 to 10.
+#
+# ## The dense model
 
 # %%
-from setup_lesson import (
-    np,
-    numbered_source,
-    plt,
-    show,
-    show_frontier,
-    summary,
-    tinyslm,
-    town_corpus,
-)
+from setup_lesson import numbered_source, summary, tinyslm, town_corpus
 from tinyslm.recipes import Calibration
 
 model, tokenizer = tinyslm.load("teacher")
@@ -139,7 +157,11 @@ axes.set_yticks(rows, [f"{one}, then {other}" for one, other in pairs])
 axes.set_xlabel("increase of the loss, thousandths of a nat")
 axes.invert_yaxis()
 axes.legend(fontsize=8)
-show()
+show(
+    "Bars of the increase of the loss for five pairs of steps, beside the sum of each step "
+    "alone. Every pair costs more than the sum: slightly more with quantization, far more with "
+    "factorization."
+)
 
 # %% [markdown]
 # No pair costs less than the sum. With quantization it costs only slightly more: rounding adds small errors that are
@@ -276,7 +298,12 @@ found = spots(points.values())
 figure, axes = plt.subplots(figsize=(7.0, 4.2))
 by_bytes = {spot.name: (spot.bits / 8e6, spot.loss) for spot in found}
 show_frontier(axes, by_bytes, "stored, MB (logarithmic)", floor=corpus.floor.nats)
-show()
+show(
+    "Scatter plot of loss against stored megabytes for all points of the grid. The frontier is "
+    "nearly flat from the dense model down to few bits and rises steeply at the smallest model."
+)
+
+# %%
 # Quantization does not change the multiply-adds, so each number is shown once.
 same_products = ("8 bits", "4 bits", "3 bits", "slice 0.75, 4 bits", "slice 0.5, 4 bits")
 by_products = {
@@ -286,7 +313,10 @@ by_products = {
 }
 figure, axes = plt.subplots(figsize=(7.0, 3.6))
 show_frontier(axes, by_products, "multiply-adds per token, millions", floor=corpus.floor.nats)
-show()
+show(
+    "Scatter plot of loss against multiply-adds per token. Sliced and factorized models are on "
+    "the frontier, on which the loss rises as the multiply-adds fall."
+)
 
 # %% [markdown]
 # For bytes, quantization to 4 bits is the first choice and hardly increases the loss; slicing is on the frontier only
