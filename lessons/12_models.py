@@ -4,6 +4,31 @@
 # Phi-3, Gemma, Llama 3.2, Mistral, Mixtral, SmolLM2: six families with nearly the same architecture. **Where do they
 # differ, what does each difference cost, and what is its purpose?** This lesson reads the differences from the
 # published shapes, and trains tiny versions of all six with the same budget.
+
+# %%
+from setup_lesson import np, plt, show, show_stacked_bars
+from tinyslm.evaluation.model_summary import inspect_model
+from tinyslm.models import shape_model
+from tinyslm.models.catalogue import CATALOGUE
+
+NAMES = ("phi-3-mini-4k", "gemma-2b", "llama-3.2-1b")
+NAMES += ("mistral-7b-v0.1", "mixtral-8x7b", "smollm2-135m")
+shapes = {name: inspect_model(shape_model(CATALOGUE[name]), context=4096) for name in NAMES}
+percent = {
+    part: [100 * shape["parts"][part] / shape["parameters"] for shape in shapes.values()]
+    for part in ("embedding", "attention", "feed-forward", "head")
+}
+figure, axes = plt.subplots(figsize=(7.0, 2.9))
+show_stacked_bars(axes, percent, NAMES, "% of the parameters")
+axes.set_xlim(0, 100)
+show(
+    "Stacked bars of the parameters of six models by part, in percent. The feed-forward layers "
+    "are the largest part of each. The embedding is large in Gemma, Llama and SmolLM2; only "
+    "Phi-3, Mistral and Mixtral have a head."
+)
+
+# %% [markdown]
+# The parameters of one model of each family, by part.
 #
 # After this lesson you can
 #
@@ -13,20 +38,11 @@
 # - build a tiny model of each family and compare trainings fairly.
 #
 # You need: lesson 02 (the transformer), lesson 04 (training), lesson 05 (the cache).
+#
+# ## Six shapes
 
 # %%
-from setup_lesson import exercise, np, numbered_source, plt, show, show_lines, show_matrix, summary
-from setup_lesson import tinyslm, town_corpus
-from tinyslm.evaluation.model_summary import inspect_model
-from tinyslm.models import shape_model
-from tinyslm.models.catalogue import CATALOGUE
-
-NAMES = ("phi-3-mini-4k", "gemma-2b", "llama-3.2-1b")
-NAMES += ("mistral-7b-v0.1", "mixtral-8x7b", "smollm2-135m")
 configs = {name: CATALOGUE[name] for name in NAMES}
-shapes = {
-    name: inspect_model(shape_model(config), context=4096) for name, config in configs.items()
-}
 print("                   width  layers  heads  key/value  head size  feed-forward  vocabulary")
 for name, c in configs.items():
     print(f"{name:16} {c.hidden_size:7,} {c.num_hidden_layers:7} {c.num_attention_heads:6} "
@@ -38,26 +54,10 @@ for name, c in configs.items():
 # model whose arrays have shapes but no memory, so all sizes can be computed without weights.
 #
 # ## Parameters by part
+#
+# The first figure shows the parameters by part. Their number, and whether the head has a table of its own:
 
 # %%
-styles = {  # part: (grey, hatch)
-    "embedding": ("#444444", ""),
-    "attention": ("#ffffff", "////"),
-    "feed-forward": ("#dddddd", "...."),
-    "head": ("#999999", "xxxx"),
-}
-figure, axes = plt.subplots(figsize=(7.0, 2.9))
-starts = np.zeros(len(NAMES))
-for part, (grey, hatch) in styles.items():
-    percent = [100 * shape["parts"][part] / shape["parameters"] for shape in shapes.values()]
-    axes.barh(range(len(NAMES)), percent, left=starts, color=grey, hatch=hatch,
-              edgecolor="black", linewidth=0.6, label=part)  # fmt: skip
-    starts += percent
-axes.set_yticks(range(len(NAMES)), NAMES)
-axes.set(xlabel="% of the parameters", xlim=(0, 100))
-axes.invert_yaxis()
-axes.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
-show()
 print("                   parameters   used by one token   head")
 for name, shape in shapes.items():
     head = "tied" if shape["tied_head"] else "its own"
@@ -75,6 +75,7 @@ for name, shape in shapes.items():
 # token. All experts must be in memory, but only two compute for each token. The library's layer:
 
 # %%
+from setup_lesson import numbered_source, show_matrix
 from tinyslm.modules import MixtureOfExperts
 from tinyslm.ops import choose_experts
 
@@ -91,7 +92,11 @@ show_matrix(left, router_logits, "router logits", "{:.1f}", *names)
 show_matrix(right, weights, "weights of the two largest", "{:.2f}", *names)
 for axes in (left, right):
     axes.set_xlabel("expert")
-show()
+show(
+    "Two matrices with a row per token and a column per expert: the router logits, and the "
+    "weights. Each row of weights has two positive numbers, at the two largest logits; all "
+    "others are 0."
+)
 
 # %% [markdown]
 # **In a debugger**: set a breakpoint in `MixtureOfExperts.__call__` (`tinyslm/modules/mixture_of_experts.py`), at the
@@ -114,7 +119,11 @@ for panel, name in zip(axes, examples, strict=True):
     panel.set(xticks=[], yticks=[], xlabel="key/value head")
     panel.grid(False)
 axes[0].set_ylabel("query head")
-show()
+show(
+    "Four matrices of query heads (rows) and key/value heads (columns), dark where they belong "
+    "together. In Phi-3 only the diagonal is dark, in Llama and SmolLM2 blocks of several rows, "
+    "in Gemma the single column."
+)
 print("                 query heads per   cache, bytes     cache of 4,096")
 print("                 key/value head    per token        tokens, MB (bfloat16)")
 for name, shape in shapes.items():
@@ -151,7 +160,13 @@ for panel, (name, each) in zip(axes, masks.items(), strict=True):
     panel.set(xticks=[], yticks=[], xlabel="key")
     panel.grid(False)
 axes[0].set_ylabel("query")
-show()
+show(
+    "Four matrices of queries and keys, dark where a key can be used. Without a window the "
+    "whole lower triangle is dark; with a window a band, which becomes wider with two and four "
+    "layers."
+)
+
+# %%
 print("attention of the first twelve layers: W sliding window, F full")
 names = ("mistral-7b-v0.1", "mistral-7b-v0.3", "gemma-2-2b", "gemma-3-1b", "phi-3-mini-4k")
 for name in (*names, "llama-3.2-1b"):
@@ -188,7 +203,10 @@ table = np.array([[path in found for found in norms] for path in norm_paths.valu
 figure, axes = plt.subplots(figsize=(7.0, 2.6))
 labels = [name.replace("-", "-\n", 1) for name in columns]
 show_matrix(axes, table, "1: there is a norm", "{:.0f}", list(norm_paths), labels)
-show()
+show(
+    "Matrix of norms (rows) in six models (columns). All have norms before attention and feed- "
+    "forward; Gemma 2 and 3 also after both; Gemma 3 and Qwen3 also for queries and keys."
+)
 
 # %% [markdown]
 # Gemma has two more conventions. Its gains are stored as the difference from 1, and embeddings are multiplied by the
@@ -211,6 +229,7 @@ for name in ("llama-3.2-1b", "gemma-2b"):
 # %%
 from dataclasses import replace
 
+from setup_lesson import show_lines
 from tinyslm.ops.rotary import inverse_frequencies
 
 llama_rope = CATALOGUE["llama-3.2-1b"].ropes[0]
@@ -227,7 +246,11 @@ axes.annotate("the longest context, 131,072", (0.2, 170000), fontsize=8, color="
 axes.set_yscale("log")
 axes.set_yticks([10.0**power for power in range(1, 9)], [f"{10**power:,}" for power in range(1, 9)])
 axes.minorticks_off()
-show()
+show(
+    "Line chart of the wavelength of each pair of numbers, on a logarithmic axis. A larger base "
+    "gives longer wavelengths; the scaling of Llama lengthens only the long ones, beyond "
+    "the longest context."
+)
 
 # %% [markdown]
 # ## Deep and narrow: SmolLM2
@@ -252,6 +275,7 @@ for name, shape in shapes.items():
 # of the families are kept; the sizes are as similar as they permit.
 
 # %%
+from setup_lesson import tinyslm
 from tinyslm.models.catalogue import LLAMA_3_2, gemma, llama, mistral, mixtral, phi3
 
 _, tokenizer = tinyslm.load("teacher")
@@ -272,6 +296,7 @@ tiny = {  # V, C, F, layers, H, G, D, context
 }
 
 # %%
+from setup_lesson import summary, town_corpus
 from tinyslm.models import random_model
 from tinyslm.text import document_rows
 from tinyslm.training import Settings, State, train
@@ -290,7 +315,10 @@ figure, axes = plt.subplots(figsize=(7.0, 4.0))
 smooth = {name: np.convolve(losses, np.ones(5) / 5, "valid") for name, losses in curves.items()}
 axis_labels = "step", "loss, nats per token (mean of 5 steps)"
 show_lines(axes, smooth, *axis_labels, np.arange(4, settings.steps), corpus.floor.nats)
-show()
+show(
+    "Line chart of the loss of six tiny models over the training steps. All curves fall "
+    "together and end far above the floor; SmolLM2's is the highest."
+)
 
 # %% [markdown]
 # All losses are far above the floor, because the training is very short. The curves show how similar the families are:
@@ -312,7 +340,10 @@ words = [tokenizer.decode([token]).strip() or "|" for token in document[0]]
 axes.set_xticks(range(len(words)), words, rotation=90)
 axes.set(yticks=range(8), ylabel="expert", title="the two experts of each token")
 axes.grid(False)
-show()
+show(
+    "Matrix of experts (rows) and tokens (columns), dark for the two experts of each token. A "
+    "few experts are used for most of the tokens, others for none."
+)
 
 # %% [markdown]
 # ## Questions
@@ -361,6 +392,8 @@ for G in (4, 2, 1):
 # ## Exercises
 
 # %% tags=["exercise"]
+from setup_lesson import exercise
+
 exercise("routing")
 
 # %% [markdown]

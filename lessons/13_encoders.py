@@ -6,6 +6,25 @@
 # generate text; they are used for search, similarity and classification. BERT (2018) is the best known encoder.
 # DistilBERT (2019) has half of its layers and nearly the same quality. This lesson trains a small encoder from random
 # weights, removes half of its layers, and distills it with DistilBERT's loss.
+
+# %%
+from scipy.special import softmax
+from setup_lesson import np, plt, show, show_matrix
+
+scores = np.random.default_rng(0).normal(size=(4, 4))
+causal = softmax(np.where(np.tri(4, dtype=bool), scores, -np.inf), axis=-1)
+figure, (left, right) = plt.subplots(1, 2, figsize=(6, 2.4))
+words = ["Otto", "went", "to", "Paris"]
+show_matrix(left, causal, "decoder", "{:.2f}", words, words, limit=1)
+show_matrix(right, softmax(scores, axis=-1), "encoder", "{:.2f}", words, words, limit=1)
+show(
+    "Two matrices of attention probabilities of four words. In the decoder all numbers above "
+    "the diagonal are 0; in the encoder every word has positive probabilities for all words."
+)
+
+# %% [markdown]
+# Attention probabilities from the same invented scores, in a decoder and in an encoder. A row shows to which words the
+# word of the row attends.
 #
 # After this lesson you can
 #
@@ -14,10 +33,11 @@
 # - test which part of the training matters by leaving one part out (ablation).
 #
 # You need: lesson 02 (attention, encoder and decoder), lesson 06 (soft targets, layer maps).
+#
+# ## The documents
 
 # %%
-from setup_lesson import exercise, median_milliseconds, np, numbered_source, plt, show
-from setup_lesson import show_attention, show_bars, show_lines, show_matrix, tinyslm
+from setup_lesson import median_milliseconds, tinyslm
 from tinyslm.text import town
 from tinyslm.text.batches import encode_documents
 from tinyslm.text.town import ambiguity
@@ -72,21 +92,9 @@ print(f"{MASK} tokens, and [MASK]")
 # %% [markdown]
 # ## Causal and bidirectional attention
 #
-# In a decoder a token attends only to itself and earlier tokens, because it has to predict the later ones. In an
-# encoder it attends to all tokens. The same scores with and without the causal mask:
-
-# %%
-from scipy.special import softmax
-
-scores = np.random.default_rng(0).normal(size=(4, 4))
-causal = softmax(np.where(np.tri(4, dtype=bool), scores, -np.inf), axis=-1)
-figure, (left, right) = plt.subplots(1, 2, figsize=(6, 2.4))
-words = ["Otto", "went", "to", "Paris"]
-show_matrix(left, causal, "decoder", "{:.2f}", words, words, limit=1)
-show_matrix(right, softmax(scores, axis=-1), "encoder", "{:.2f}", words, words, limit=1)
-show()
-
-# %% [markdown]
+# In a decoder a token attends only to itself and earlier tokens, because it has to predict the later ones: the causal
+# mask makes all probabilities above the diagonal 0 (the first figure). In an encoder it attends to all tokens.
+#
 # Without a causal mask, predicting the next token is trivial, because the next token is part of the input. Instead, an
 # encoder is trained to predict **masked** tokens (*masked language modelling*): 15 % of the tokens are replaced by
 # `[MASK]`, and the loss is computed at these positions only.
@@ -120,6 +128,7 @@ for row, labels in zip(inputs["token_ids"], targets):
 # `[MASK]` in later use.
 
 # %%
+from setup_lesson import numbered_source
 from tinyslm.recipes.tasks import hide_tokens
 
 print(numbered_source(hide_tokens))
@@ -186,6 +195,8 @@ model = model.replace(layers=stacked, config=replace(config, num_hidden_layers=l
 teacher, second = train_encoder(model, 100, 2e-3, seed=1)
 
 # %%
+from setup_lesson import show_lines
+
 tokens = np.concatenate(training)
 frequencies = np.bincount(tokens) / tokens.size
 frequencies = frequencies[frequencies > 0]
@@ -200,7 +211,10 @@ axes.axhline(unigram_entropy, color="#555555", linestyle=(0, (8, 3)), linewidth=
 text = {"textcoords": "offset points", "ha": "right", "fontsize": 8}
 axes.annotate("2 layers become 6", (len(first), max(smooth)), (-4, -8), **text)
 axes.annotate("entropy of the token frequencies", (len(smooth), unigram_entropy), (0, 4), **text)
-show()
+show(
+    "Line chart of the masked loss over the training steps. It falls below the dashed entropy "
+    "of the token frequencies, jumps up where 2 layers become 6, and falls further."
+)
 
 # %% [markdown]
 # There is no floor in this figure. The corpus has a known entropy for prediction from left to right (lesson 01), but
@@ -231,6 +245,8 @@ print(f"always '{token_text(most_frequent)}': accuracy {baseline:.3f}")
 print("encoder: accuracy {:.3f}, loss {:.3f}".format(*evaluate(teacher)))
 
 # %%
+from setup_lesson import show_bars
+
 before = "Otto spoke of Paris and Dallas all evening. Anna [MASK]"
 texts = {
     "... the Monday night train to Paris": encode(f"{before} the Monday night train to Paris."),
@@ -242,12 +258,17 @@ best = np.argsort(-sum(predictions.values()))[:7]
 figure, axes = plt.subplots()
 bars = {name: each[best] for name, each in predictions.items()}
 show_bars(axes, bars, [token_text(token) for token in best], "probability")
-show()
+show(
+    "Bars of the predicted probability of seven words at the masked token, for two texts. For "
+    "one text took is the most probable by far, for the other rented."
+)
 
 # %% [markdown]
 # The attention map of one head: the head with the largest attention from the masked token to later tokens.
 
 # %%
+from setup_lesson import show_attention
+
 text = texts["... the Monday night train to Paris"]
 trace = tinyslm.trace(teacher, text[None])
 attention = np.array([trace[f"attentions.{i}"][0] for i in range(6)])  # (layers, H, T, T)
@@ -256,7 +277,10 @@ layer, head = np.unravel_index(np.argmax(to_later), to_later.shape)
 figure, axes = plt.subplots(figsize=(6.4, 6))
 words = [token_text(token) for token in text]
 show_attention(axes, attention[layer, head], words, f"layer {layer}, head {head}")
-show()
+show(
+    "Attention map of one head. In the row of the masked token nearly all attention is on one "
+    "word several positions later, train."
+)
 
 # %% [markdown]
 # In the row of `[MASK]` the darkest cell is the word that determines the masked token, several positions later.
@@ -317,7 +341,11 @@ for name, (start, vector, line) in arrows.items():
     axes.annotate(name, end, (-14, 5), textcoords="offset points", fontsize=8)
 axes.set(xlim=(0, 3), ylim=(0, 2.6), xlabel="first number of the state", ylabel="second number")
 axes.set_aspect("equal")
-show()
+show(
+    "Plot of three arrows: the student's state and the teacher's from the origin, and a step "
+    "from the end of the student's state. The step is at a right angle to the student's state "
+    "and leads towards the teacher's direction."
+)
 print(f"gradient times state: {abs(np.vdot(gradient, state)):.3f}")
 
 # %% [markdown]
@@ -361,7 +389,10 @@ print(f"of {count:,} masked tokens; the standard error of an accuracy is {error:
 figure, axes = plt.subplots(figsize=(6.4, 3.6))
 accuracies = {"accuracy": [accuracy for accuracy, _ in scores.values()]}
 show_bars(axes, accuracies, list(scores), "accuracy at masked tokens")
-show()
+show(
+    "Bars of the accuracy of eight models at masked tokens. All students that are initialized "
+    "with layers of the teacher are close to it; the one from random weights is far lower."
+)
 
 # %% [markdown]
 # DistilBERT has 40 % fewer parameters than BERT and kept 97 % of its score in GLUE, a benchmark for language
@@ -427,6 +458,8 @@ for name in ("half, not trained", "without soft targets", "half, all three losse
 # ## Exercises
 
 # %% tags=["exercise"]
+from setup_lesson import exercise
+
 exercise("mask-tokens")
 
 # %% [markdown]
