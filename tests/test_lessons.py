@@ -1,6 +1,8 @@
 """The notebooks agree with their sources and with the outputs of the current code; names in their text exist."""
 
+import ast
 import importlib.util
+import math
 import re
 from pathlib import Path
 
@@ -10,6 +12,10 @@ from tinyslm.coursework.exercises import exercises
 
 LESSONS = Path(__file__).parent.parent / "lessons"
 SOURCES = sorted(LESSONS.glob("[0-9][0-9]_*.py"))
+LONGEST_CELL = 25  # lines of code that can be read without scrolling
+LONGEST_DESCRIPTION = 250  # characters
+TEXT_WIDTH = 150  # characters of a line of text in a window of 1,280 pixels
+FIRST_PICTURE = 25  # lines of text and code before it: at most about 560 pixels
 FORMULA = re.compile(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`", re.DOTALL)
 
 
@@ -59,6 +65,49 @@ def test_no_number_stands_in_the_text_that_the_cells_do_not_show(path):
             continue  # a paper's figure, or a model's name
         for number in re.findall(r"\d+\.\d+", FORMULA.sub("", paragraph)):
             assert number in shown, f"{number} in: {paragraph}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_no_code_cell_is_longer_than_a_screen(path):
+    sources = [cell.source for cell in build.read_source(path).cells if cell.cell_type == "code"]
+    lengths = {source: len(source.splitlines()) for source in sources if not source.startswith("%%writefile")}
+    assert [source for source, length in lengths.items() if length > LONGEST_CELL] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_the_first_picture_is_on_the_first_screen(path):
+    lines = 0
+    for cell in build.stored(path).cells:
+        if cell.cell_type == "code":
+            lines += len(cell.source.splitlines())
+        else:
+            lines += sum(math.ceil(len(part) / TEXT_WIDTH) for part in re.split(r"\n\s*\n", cell.source))
+        for output in cell.get("outputs", ()):
+            if build.text_of(output) == "<picture>":
+                assert lines <= FIRST_PICTURE
+                return
+            lines += len(build.text_of(output).splitlines())
+    pytest.fail("there is no picture")
+
+
+def written_texts(path):
+    """The strings of a Python file, each on one line."""
+    constants = [node.value for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Constant)]
+    return {" ".join(constant.split()) for constant in constants if isinstance(constant, str)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_every_figure_has_a_description_of_its_own_written_in_the_lesson(path):
+    outputs = [output for cell in build.stored(path).cells for output in cell.get("outputs", ())]
+    figures = [output for output in outputs if build.text_of(output) == "<picture>"]
+    descriptions = [figure.metadata.get("image/png", {}).get("alt", "") for figure in figures]
+    assert len(set(descriptions)) == len(descriptions)
+    in_lesson, in_diagrams = written_texts(path), written_texts(LESSONS / "diagrams.py")
+    for description in descriptions:
+        assert description in in_lesson | in_diagrams
+        assert len(description.split()) >= 10 and description.endswith(".")
+        assert not re.search(r"\d\.\d", description), "a measured number changes with the next build"
+        assert len(description) <= LONGEST_DESCRIPTION or description in in_diagrams
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
