@@ -43,7 +43,7 @@ def test_a_model_from_a_text(tmp_path, capsys, name):
     assert record["validation"]["nats"] == pytest.approx(measure_loss(model, validation).nats, rel=1e-6)
     captured = capsys.readouterr()
     assert captured.out.startswith(f"{tmp_path / 'model'}: validation loss {record['validation']['nats']:.4f} nats")
-    assert "floor" not in captured.err and "step 3 of 3: loss" in captured.err
+    assert "floor" not in captured.err and "step 3: loss" in captured.err
 
 
 def test_training_on_the_town_shows_the_floor(tmp_path, capsys, monkeypatch):
@@ -60,6 +60,7 @@ def test_training_on_the_town_shows_the_floor(tmp_path, capsys, monkeypatch):
     captured = capsys.readouterr()
     assert f", floor {corpus.floor.nats:.3f} (+" in captured.out
     assert captured.err.count(f", floor {corpus.first_validation(3).floor.nats:.3f} (+") == 3
+    assert all(len(line) <= 80 for line in captured.err.splitlines())
     assert {tensor.dtype for tensor in read_safetensors(out / "model.safetensors").values()} == {"F16"}
 
 

@@ -120,7 +120,7 @@ def test_the_plan_is_printed_before_the_first_step(tmp_path, capsys):
         "training:",
     )
     found = [next(i for i, line in enumerate(lines) if line.startswith(start)) for start in starts]
-    assert found == sorted(found) and found[-1] < next(i for i, line in enumerate(lines) if line.startswith("step 1 "))
+    assert found == sorted(found) and found[-1] < next(i for i, line in enumerate(lines) if line.startswith("step 1:"))
     assert any(line.startswith("expected time: ") for line in lines)
     assert all(len(line) <= 80 for line in lines if str(tmp_path) not in line)
 

@@ -214,5 +214,5 @@ def write(training):
     records = {RECORD: record, CORPUS_RECORD: training.source.record()}
     save_model(out, state.model, training.tokenizer, record["options"]["dtype"], records)
     remove_directory(training.directory)
-    written = f", model of step {step} of {training.settings.steps}"
+    written = f", model of step {step} of {training.settings.steps}" if training.own_text else ""
     print(f"{out}: validation loss {validation.nats:.4f} nats per token{compared(corpus.floor, validation)}{written}")

@@ -115,7 +115,7 @@ class Progress:
         state.validation.append((state.step, validation.nats))
         losses = f"{self.describe(state)}, " if state.losses else ""
         losses += f"validation {validation.nats:.3f}{compared(floor, validation)}"
-        self.bar.write(f"step {state.step} of {self.settings.steps}: {losses}", file=sys.stderr)
+        self.bar.write(f"step {state.step}: {losses}", file=sys.stderr)
         if not self.own_text:
             return
         best = best_step(state.validation)
