@@ -326,7 +326,7 @@ print(numbered_source(document_rows))
 # floor proves an error in the measurement. On a corpus with unknown entropy such an error remains undetected.
 #
 # **Are the high bars of the first figure errors of the model?** No. Each bar is the model's surprise. It is high where
-# the program made a choice, which no model can predict. The comparison with the floor shows this: the mean surprise
+# the program made a choice, which no model knows in advance. The comparison with the floor shows this: the mean surprise
 # over all documents is only about a tenth higher.
 #
 # ## Summary
