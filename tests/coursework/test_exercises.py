@@ -46,6 +46,11 @@ def test_a_stub_is_python_with_the_signature_and_the_words_of_the_library(exerci
         assert isinstance(node.body[-1], ast.Raise) and len(node.body) == 2
 
 
+def test_a_stub_states_the_form_of_a_differentiable_operation():
+    for exercise in WRITTEN:
+        assert ("# Return (output, vjp)." in stub(exercise)) == ("@differentiable" in stub(exercise))
+
+
 @pytest.mark.parametrize("exercise", WRITTEN, ids=lambda exercise: exercise.name)
 def test_a_stub_imports_what_it_needs(exercise):
     namespace = {"__name__": exercise.name}

@@ -36,7 +36,6 @@ def test_every_token_is_predicted_exactly_once_after_the_token_that_stood_before
 def test_labels_are_the_tokens_and_padding_stands_at_the_end(lengths, length):
     token_ids, labels = document_rows(make_documents(lengths), length)
     assert token_ids.shape == labels.shape and token_ids.shape[1] <= length
-    assert token_ids.dtype == labels.dtype == np.int32
     padding = labels == IGNORED
     np.testing.assert_array_equal(np.where(padding, 0, labels), token_ids)
     assert not (padding[:, :-1] & ~padding[:, 1:]).any()
@@ -67,9 +66,20 @@ def test_a_row_of_one_token_is_refused():
 
 
 def test_rows_of_different_length_are_padded_on_the_right():
-    token_ids, labels = pad_documents([[5, 6, 7], [8]])
+    token_ids, labels = pad_documents([np.array([5, 6, 7], np.int32), np.array([8], np.int32)])
     np.testing.assert_array_equal(token_ids, [[5, 6, 7], [8, 0, 0]])
     np.testing.assert_array_equal(labels, [[5, 6, 7], [8, IGNORED, IGNORED]])
+
+
+def test_padded_rows_are_int32():
+    for dtype in (np.int32, np.int64, np.uint16):
+        assert {rows.dtype for rows in pad_documents([np.array([5, 6], dtype)])} == {np.dtype(np.int32)}
+
+
+@pytest.mark.ungraded
+def test_lists_of_tokens_are_padded_too():
+    token_ids, labels = pad_documents([[5, 6, 7], [8]])
+    assert token_ids.tolist() == [[5, 6, 7], [8, 0, 0]] and labels.tolist() == [[5, 6, 7], [8, IGNORED, IGNORED]]
 
 
 def test_encoded_documents_stand_between_end_marks_whatever_the_tokenizer_adds():

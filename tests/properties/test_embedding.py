@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.checks import check_operation
+from tests.checks import check_float32, check_gradients
 from tests.strategies import distinct_sizes, generators
 from tinyslm.coursework.implementation import embedding
 
@@ -25,4 +25,10 @@ def test_embedding(sizes, rng, axes):
     assert nothing is None
     assert isinstance(dtable, np.ndarray)
     np.testing.assert_allclose(dtable, expected, atol=1e-12)
-    check_operation(embedding, token_ids, table)
+    check_gradients(embedding, token_ids, table)
+
+
+@given(distinct_sizes(4, 2, 7), generators())
+def test_embedding_keeps_float32(sizes, rng):
+    B, T, V, C = sizes
+    check_float32(embedding, rng.integers(0, V, (B, T)), rng.standard_normal((V, C)))

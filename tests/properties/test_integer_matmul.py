@@ -93,7 +93,7 @@ def test_largest_sums_do_not_overflow_and_larger_ones_are_refused():
         affine_matmul(np.zeros((1, 33_026), np.int8), np.zeros((1, 33_026), np.int8))
     largest = np.full((1, 131_071), -128, np.int8)
     assert integer_matmul(largest, largest) == 131_071 * 2**14
-    with pytest.raises(DataError, match="overflow"):
+    with pytest.raises(DataError):
         integer_matmul(np.zeros((1, 131_072), np.int8), np.zeros((1, 131_072), np.int8))
 
 
@@ -102,6 +102,8 @@ def test_what_is_not_codes_is_refused():
         integer_matmul(np.zeros((2, 3), np.int8), np.zeros((3, 2), np.int8))
     with pytest.raises(DataError, match="8-bit"):
         integer_matmul(np.zeros((2, 3)), np.zeros((2, 3), np.int8))
+    with pytest.raises(DataError, match="overflow"):
+        integer_matmul(np.zeros((1, 131_072), np.int8), np.zeros((1, 131_072), np.int8))
 
 
 @given(generators(), st.booleans())

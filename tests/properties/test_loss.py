@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 
-from tests.checks import check_operation
+from tests.checks import check_float32, check_gradients
 from tests.strategies import distinct_sizes, generators
 from tinyslm.coursework.implementation import cross_entropy, log_softmax
 from tinyslm.errors import DataError
@@ -25,9 +25,15 @@ def test_cross_entropy(sizes, rng, ignored_share):
     where = np.argwhere(labels != IGNORED)
     expected = -np.mean([special.log_softmax(logits[b, t])[labels[b, t]] for b, t in where])
     assert cross_entropy(logits, labels) == pytest.approx(expected, rel=1e-12)
-    check_operation(cross_entropy, logits, labels)
-    dlogits, _ = cross_entropy.with_vjp(logits, labels)[1](1.0)
+    check_gradients(cross_entropy, logits, labels)
+    dlogits = cross_entropy.with_vjp(logits, labels)[1](1.0)[0]
     assert not dlogits[labels == IGNORED].any()
+
+
+@given(distinct_sizes(3, 2, 6), generators())
+def test_cross_entropy_keeps_float32(sizes, rng):
+    B, T, V = sizes
+    check_float32(cross_entropy, 3 * rng.standard_normal((B, T, V)), rng.integers(0, V, (B, T)))
 
 
 @given(distinct_sizes(2), generators())
@@ -45,7 +51,7 @@ def test_equal_logits_cost_log_v():
 def test_the_gradient_of_a_position_sums_to_zero():
     """Softmax does not see a constant added to all logits."""
     rng = np.random.default_rng(0)
-    dlogits, _ = cross_entropy.with_vjp(rng.standard_normal((4, 7)), np.array([0, 6, 3, 3]))[1](1.0)
+    dlogits = cross_entropy.with_vjp(rng.standard_normal((4, 7)), np.array([0, 6, 3, 3]))[1](1.0)[0]
     np.testing.assert_allclose(dlogits.sum(axis=-1), 0, atol=1e-15)
 
 

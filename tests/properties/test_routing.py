@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 
-from tests.checks import check_operation
+from tests.checks import check_float32, check_gradients, check_operation
 from tests.strategies import generators
 from tinyslm.coursework.implementation import choose_experts, combine_experts, routing_weights, take_rows
 
@@ -25,7 +25,13 @@ def test_routing_weights(routing):
     _, logits, chosen = routing
     p = np.take_along_axis(special.softmax(logits, axis=-1), chosen, axis=-1)
     np.testing.assert_allclose(routing_weights(logits, chosen=chosen), p / p.sum(axis=-1, keepdims=True), atol=1e-14)
-    check_operation(routing_weights, logits, chosen=chosen)
+    check_gradients(routing_weights, logits, chosen=chosen)
+
+
+@given(routings())
+def test_routing_weights_keep_float32(routing):
+    _, logits, chosen = routing
+    check_float32(routing_weights, logits, chosen=chosen)
 
 
 def test_the_largest_logits_are_chosen_and_ties_go_to_the_lower_index():

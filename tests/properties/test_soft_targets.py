@@ -147,8 +147,15 @@ def test_a_copy_of_the_teacher_has_loss_zero_and_does_not_move(dtype):
     student = Linear(teacher.weight.copy(), teacher.bias.copy())
     x = rng.standard_normal((3, 5)).astype(dtype)
     loss, gradients = value_and_grad(lambda model: soft_target_loss(model(x), teacher(x), 2.0))(student)
-    assert loss == 0 and loss.dtype == dtype
+    assert loss == 0
     assert not np.any(gradients.weight) and not np.any(gradients.bias)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_loss_and_its_gradient_have_the_dtype_of_the_student(dtype):
+    student, teacher = (logits.astype(dtype) for logits in draw_logits(np.random.default_rng(0)))
+    loss, vjp = soft_target_loss.with_vjp(student, teacher, 2.0)
+    assert loss.dtype == dtype and vjp(dtype(1))[0].dtype == dtype
 
 
 @given(generators())

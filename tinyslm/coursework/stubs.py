@@ -18,6 +18,10 @@ GIVEN = (  # modules that a stub imports as the library's file does: tools, no p
     "tinyslm.errors",
     "tinyslm.ops",
 )
+DIFFERENTIABLE = (  # comment above a differentiable operation
+    "# Return (output, vjp). vjp(dy) takes the gradient of the loss with respect to the output. It returns a tuple of",
+    "# one gradient per positional argument, in its dtype, or None if it has no gradient. It changes no array.",
+)
 FUTURE = "from __future__ import annotations"  # types are not evaluated: a stub need not have them
 
 
@@ -89,7 +93,8 @@ def without_body(source, tree, name, label) -> str:
     lines = source.splitlines()
     start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
     unwritten = f"{' ' * first.col_offset}raise {NotImplementedError.__name__}({label!r})"
-    return "\n".join([*lines[start:header_end], unwritten, *lines[emptied.end_lineno : node.end_lineno]])
+    note = DIFFERENTIABLE if any(getattr(each, "id", "") == "differentiable" for each in node.decorator_list) else ()
+    return "\n".join([*note, *lines[start:header_end], unwritten, *lines[emptied.end_lineno : node.end_lineno]])
 
 
 def tests_to_write(exercise) -> str:

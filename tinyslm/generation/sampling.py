@@ -38,7 +38,8 @@ def next_token_probabilities(
     probabilities after top_k. It keeps a token if the more probable ones have less than p in total, so at least one
     token. Of equal logits, the lower token id counts as more probable, so never more than k are kept.
     A logit of -infinity has probability 0. Integers are computed in float64.
-    temperature must be positive. For 0 use `sample`, which is then greedy.
+    temperature must be positive. For 0 use `sample`, which is then greedy. A tiny
+    temperature does not overflow: the largest logit is subtracted first.
     Raises DataError if a logit is nan or +infinity, or all logits of a position are -infinity.
     Sources: Fan et al. 2018 (top-k); Holtzman et al. 2020, section 3.1 (top-p, "nucleus").
     """

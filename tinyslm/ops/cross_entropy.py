@@ -50,7 +50,7 @@ def cross_entropy(logits: Array, labels: Array) -> np.floating:
     Returns
     -------
     scalar
-        Nats per predicted position, 0 if no position is predicted.
+        Nats per predicted position, dtype of `logits`; 0 if no position is predicted.
 
     Raises
     ------

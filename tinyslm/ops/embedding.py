@@ -24,7 +24,7 @@ def embedding(token_ids: Array, table: Array) -> Array:
     Returns
     -------
     ndarray, shape (..., C)
-        Gradients: None for `token_ids`, (V, C) for `table`.
+        dtype of `table`. Gradients: None for `token_ids`, (V, C) for `table`.
 
     Raises
     ------

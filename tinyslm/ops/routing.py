@@ -63,7 +63,7 @@ def routing_weights(router_logits: Array, *, chosen: Array) -> Array:
     Returns
     -------
     ndarray, shape (N, k)
-        Rows sum to 1.
+        Rows sum to 1, dtype of `router_logits`.
 
     Raises
     ------

@@ -46,7 +46,7 @@ def split_long(documents: list[np.ndarray], length: int) -> list[np.ndarray]:
 
 
 def document_rows(documents: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:
-    """token_ids and labels, (N, T) with T <= length: one document per row, padded on the right, longer ones split.
+    """int32 token_ids and labels, (N, T) with T <= length: one document per row, padded on the right, long ones split.
 
     Documents do not share rows, because tokens would attend to other documents; `text_corpus` packs them on request.
     The training loop batches rows of similar length, so that batches hold little padding.

@@ -35,6 +35,7 @@ def smoothing_scales(activation_maxima: np.ndarray, weight_maxima: np.ndarray, a
     Returns
     -------
     ndarray, shape (in,)
+        dtype of the maxima.
 
     Raises
     ------
@@ -72,6 +73,7 @@ def column_maxima(*weights: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, shape (in,)
+        dtype of the weights.
 
     Raises
     ------
@@ -129,6 +131,7 @@ def smooth_weight(weight: np.ndarray, scales: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, shape (out, in)
+        dtype of `weight`.
 
     Raises
     ------
