@@ -27,7 +27,7 @@ def signal_after(monkeypatch, step, number=signal.SIGINT):
     def signalling(self, state):
         usual(self, state)
         if state.step == step:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
 
     monkeypatch.setattr(Progress, "__call__", signalling)
 
@@ -55,8 +55,8 @@ def test_a_second_signal_ends_at_once(tmp_path, capsys, monkeypatch):
 
     def signalling(self, state):
         if state.step == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         usual(self, state)
 
     with monkeypatch.context() as patch:
@@ -162,11 +162,10 @@ def test_signals_are_as_usual_after_the_block():
         assert not interruption.requested
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     with Interruption() as interruption:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert interruption.requested
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(1)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_other_threads_are_left_alone():
