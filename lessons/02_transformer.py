@@ -40,7 +40,7 @@ show(
 #
 # ## Two texts about Paris
 #
-# A question follows the two sentences; the built-in model answers it:
+# One more sentence and a question follow. The built-in model answers the question:
 
 # %%
 ending = " Vienna bought a small bell at the harbour.\nQuestion: What are Paris and Vienna? Answer:"
