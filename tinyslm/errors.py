@@ -19,6 +19,8 @@ Policy for the arrays of all public functions and layers (`tests/numeric_policy`
   would hide the overflow (normalization, masked attention).
 - **Arrays without entries.** They give an array without entries, or DataError where a result is not defined (a mean, a
   maximum, a product over 0 inputs).
+- **Groups that do not fit.** If a group size, a pattern N:M, a head size or a number of groups does not divide the axis
+  of an array, the error is DataError: the setting is valid, but not for this array. Steps of recipes add the layer.
 - **Divisors.** Scales, temperatures and step sizes must be finite and above 0.
 - **Arguments are not changed.** The exceptions are in the docstring of the function (`AdamW.step`,
   `clip_by_global_norm`).

@@ -41,12 +41,14 @@ def test_float_levels_are_those_of_two_bits_of_exponent_and_one_of_mantissa():
     np.testing.assert_allclose(float4_levels() * 6, sorted(values))
 
 
-@given(generators(), st.sampled_from(sorted(LEVELS)), st.sampled_from([1, 4, 8]), st.sampled_from([1e-3, 1.0, 1e3]))
+@given(generators(), st.sampled_from(sorted(LEVELS)), st.integers(1, 20), st.sampled_from([1e-3, 1.0, 1e3]))
 def test_every_number_goes_to_the_nearest_level(rng, name, block, size):
+    """Also in a last block that is shorter than the others, and in a block that is longer than a row."""
     x, levels = rng.standard_normal((3, 16)) * size, LEVELS[name]
     found = quantize_to_levels(x, levels, block)
-    assert found.codes.shape == x.shape and found.absmax.shape == (3, 16 // block)
-    largest = np.repeat(np.max(np.abs(x.reshape(3, -1, block)), axis=-1), block, axis=-1)
+    assert found.codes.shape == x.shape and found.absmax.shape == (3, -(-16 // block))
+    starts = np.arange(16) // block * block
+    largest = np.stack([np.max(np.abs(x[:, start : start + block]), axis=-1) for start in starts], axis=1)
     nearest = np.min(np.abs(x[..., None] - levels * largest[..., None]), axis=-1)
     error = np.abs(found.dequantize(levels) - x)
     np.testing.assert_allclose(error, nearest, rtol=1e-9, atol=1e-12 * size)
@@ -110,8 +112,6 @@ def test_the_dtype_stays(dtype):
 
 def test_requests_that_cannot_be_honoured_are_refused():
     levels = LEVELS["normal"]
-    with pytest.raises(DataError, match="block_size must divide"):
-        quantize_to_levels(np.ones((2, 6)), levels, 4)
     with pytest.raises(ConfigError, match="block_size"):
         quantize_to_levels(np.ones((2, 6)), levels, 0)
     for wrong in (np.ones(3, int), np.array([np.inf, 1.0]), np.zeros((2, 0)), np.array(1.0)):
@@ -157,15 +157,12 @@ def test_numbers_of_levels_and_block_sizes_at_both_ends():
     found = quantize_to_levels(x, x[0], 256)  # as many levels as a byte has values, one block per row
     assert found.codes.tolist() == [list(range(256))] and found.absmax.tolist() == [[1]]
     np.testing.assert_array_equal(quantize_to_levels(x, np.array([0.0]), 1).codes, 0)
-    for size in (0, 257, 2.0):
-        with pytest.raises(ConfigError, match="block_size must be a whole number from 1 to 256"):
+    for size in (0, 2**31 + 1, 2.0):
+        with pytest.raises(ConfigError, match="block_size must be a whole number from 1 to 2147483648"):
             quantize_to_levels(x, GAP, size)
-    with pytest.raises(DataError, match=r"block_size must divide the last axis of shape \(1, 256\), found 3"):
-        quantize_to_levels(x, GAP, 3)
-    with pytest.raises(DataError, match=r"block_size must divide the last axis of shape \(\), found 1"):
+    assert quantize_to_levels(x, GAP, 2**31).absmax.shape == (1, 1)
+    with pytest.raises(DataError, match=r"x must have at least one axis, found shape \(\)"):
         quantize_to_levels(np.array(2.0), GAP, 1)
-    with pytest.raises(ConfigError, match="block_size must be a whole number from 1 to 1"):
-        quantize_to_levels(np.array(2.0), GAP, 2)
 
 
 @given(generators(), st.integers(1, 7), st.integers(1, 20), st.sampled_from([np.float32, np.float64]))

@@ -23,16 +23,22 @@ from tinyslm.compression.quantization import (
     StaticQuantizedLinear,
     gptq,
 )
-from tinyslm.errors import ConfigError, Error
+from tinyslm.errors import ConfigError, DataError, Error
+from tinyslm.models import random_model
+from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.modules import Embedding, Linear, MixtureOfExperts
 from tinyslm.recipes import (
     Distill,
+    PruneMagnitude,
+    PruneSparseGPT,
+    PruneWanda,
     Quantize,
     QuantizeFormat,
     QuantizeGPTQ,
     QuantizeOutlierAware,
     QuantizeStatic,
     Smooth,
+    StoreSparse,
     TrainQuantized,
     compress,
 )
@@ -53,7 +59,7 @@ STEPS = {
     "nearest, per tensor with activations": Quantize(bits=4, per_channel=False, dynamic_activations=True),
     "static": QuantizeStatic(),
     "static, percentile": QuantizeStatic("percentile", documents=2),
-    "levels": QuantizeFormat("fp4", block_size=1),
+    "levels": QuantizeFormat("fp4"),
     "trained": TrainQuantized(steps=2, bits=3, batch_size=4),
     "trained with activations": TrainQuantized(steps=1, bits=4, dynamic_activations=True, batch_size=4),
 }
@@ -286,8 +292,7 @@ def test_compressed_models_are_refused():
             "dynamic activation quantization needs one scale per row, found 4",
         ),
         (QuantizeFormat(block_size=4), "in_features", 7, "in_features is 7, expected 16"),
-        (QuantizeFormat(block_size=4), "block_size", 5, "block_size must divide 16, found 5"),
-        (QuantizeFormat(block_size=4), "block_size", 0, "block_size must divide 16, found 0"),
+        (QuantizeFormat(block_size=4), "block_size", 0, "block_size must be at least 1, found 0"),
     ],
 )
 def test_settings_that_do_not_fit_the_file_are_named(tmp_path, step, setting, value, message):
@@ -307,11 +312,52 @@ def test_settings_that_do_not_fit_the_model_are_refused():
         (Quantize(bits=4, group_size=5), "group_size must divide"),
         (Quantize(group_size=4, dynamic_activations=True), "leave out group_size"),
         (QuantizeFormat("nf5"), "format is 'nf5', expected one of nf4, fp4"),
-        (QuantizeFormat(block_size=5), "block_size must divide"),
+        (QuantizeFormat(block_size=0), "block_size must be"),
         (QuantizeStatic("largest"), "method is 'largest', expected one of min_max"),
     ):
         with pytest.raises(Error, match=message):
             step(model, tiny_calibration(model))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Quantize(bits=4, group_size=5),
+        QuantizeGPTQ(group_size=5),
+        PruneMagnitude(0.8, pattern="1:5"),
+        PruneWanda(0.8, "1:5"),
+        PruneSparseGPT(0.8, "1:5"),
+        StoreSparse("1:5"),
+    ],
+    ids=lambda step: type(step).__name__,
+)
+def test_groups_that_do_not_divide_a_row_are_one_kind_of_error_that_names_the_layer(step):
+    model = tiny_model()
+    with pytest.raises(DataError, match=r"^layers\.0\.attention\.query: .*\b5\b.*"):
+        step(model, tiny_calibration(model))
+
+
+def test_an_invalid_setting_is_not_blamed_on_a_layer():
+    model = tiny_model()
+    with pytest.raises(ConfigError, match=r"^bits must be"):
+        QuantizeGPTQ(bits=9)(model, tiny_calibration(model))
+
+
+@pytest.mark.parametrize("width", [12, 40, 66, 130])
+def test_the_default_blocks_fit_rows_of_every_length(width, tmp_path):
+    """The last block of a row is shorter: each block has its own scale, and the layer is saved bit for bit."""
+    model = random_model(llama_shape(50, width, 24, 1, 1, 1, 20))
+    small = QuantizeFormat()(model)
+    layer = small.layers[0].attention.query
+    assert layer.block_size == 64 and layer.scales().shape == (width, -(-width // 64))
+    weight = model.layers[0].attention.query.weight
+    largest = [np.abs(weight[:, start : start + 64]).max(axis=1) for start in range(0, width, 64)]
+    step = np.ptp(largest) / 127  # of the scales, which are rounded to 8 bits around their mean
+    np.testing.assert_allclose(layer.scales(), np.transpose(largest), rtol=0, atol=step)
+    save_model(tmp_path / "model", small)
+    np.testing.assert_array_equal(
+        load_model(tmp_path / "model").layers[0].attention.query.dense_weight(), layer.dense_weight()
+    )
 
 
 def test_fixed_ranges_are_those_of_the_calibration_documents():

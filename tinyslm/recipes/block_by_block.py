@@ -4,7 +4,7 @@ Steps: `PruneWanda`, `PruneSparseGPT`, `QuantizeGPTQ`. Lessons: `lessons/07_prun
 `lessons/09_quantization.py`.
 """
 
-from tinyslm.recipes.linear_layers import paths_by_block, replace_layers
+from tinyslm.recipes.linear_layers import naming_layer, paths_by_block, replace_layers
 from tinyslm.recipes.statistics import input_statistics
 from tinyslm.tree import named_modules
 
@@ -20,5 +20,9 @@ def compress_block_by_block(model, tasks, statistic, compress_layer, progress):
     for block, paths in paths_by_block(model).items():
         progress(block)
         layers, found = named_modules(model), input_statistics(model, tasks, statistic, paths=paths)
-        model = replace_layers(model, {path: compress_layer(layers[path], *found[path]) for path in paths})
+        compressed = {}
+        for path in paths:
+            with naming_layer(path):
+                compressed[path] = compress_layer(layers[path], *found[path])
+        model = replace_layers(model, compressed)
     return model

@@ -1,7 +1,10 @@
 """Compressible linear layers of a model: the linear layers inside the blocks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from tinyslm.compression.pruning import MaskedLinear
-from tinyslm.errors import ConfigError
+from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear, LinearLayer
 from tinyslm.tree import map_modules, named_modules
 
@@ -32,6 +35,15 @@ def paths_by_block(model) -> dict[str, list[str]]:
 def replace_layers(model, layers):
     """The model with other linear layers at some paths. layers: {path: layer}."""
     return map_modules(lambda path, layer: layers.get(path, layer), model, LinearLayer)
+
+
+@contextmanager
+def naming_layer(path: str) -> Iterator[None]:
+    """Put the path of a layer before the message of a DataError in the block, such as of groups that do not fit."""
+    try:
+        yield
+    except DataError as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
 def require_dense(model):

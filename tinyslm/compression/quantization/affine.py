@@ -83,7 +83,8 @@ def quantize(
     Raises
     ------
     DataError
-        If x is not float32 or float64, or holds nan, infinity or magnitudes above half of the largest float.
+        If x is not float32 or float64, or holds nan, infinity or magnitudes above half of the largest float, or
+        `group_size` does not divide its last axis.
     ConfigError
         If a setting is out of range, or both `axis` and `group_size` are given.
 
@@ -286,11 +287,10 @@ def finite_floats(name, value, sizes):
 
 
 def require_groups(group_size, shape):
-    """Raise ConfigError unless groups of this size divide the last axis of the shape."""
-    last = shape[-1] if shape else 0
-    require_integer("group_size", group_size, 1, max(last, 1))
-    if not shape or last % group_size:
-        raise ConfigError(f"group_size must divide the last axis of shape {shape}, found {group_size}")
+    """Raise DataError unless groups of this size divide the last axis of the shape, ConfigError for no whole number."""
+    require_integer("group_size", group_size, 1, 2**31)
+    if not shape or shape[-1] % group_size:
+        raise DataError(f"group_size must divide the last axis of shape {shape}, found {group_size}")
 
 
 def _require_quantizable(x, axis, group_size):

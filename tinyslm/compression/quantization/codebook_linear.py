@@ -42,7 +42,7 @@ class CodebookLinear(LinearLayer):
     in_features : int
         Number of inputs.
     block_size : int
-        Number of neighbouring weights that share a scale.
+        Number of neighbouring weights that share a scale. The last block of a row can be shorter.
 
     References
     ----------
@@ -75,9 +75,10 @@ class CodebookLinear(LinearLayer):
         """Packed codes, 16 levels, the scales of the blocks in 8 bits, and the bias."""
         block_size = settings.get("block_size", 64)
         codes = packed_shape(shape, settings, BITS)
-        if block_size < 1 or shape[1] % block_size:
-            raise ConfigError(f"block_size must divide {shape[1]}, found {block_size}")
-        steps = -(-shape[0] * (shape[1] // block_size) // SCALES_PER_STEP)
+        if block_size < 1:
+            raise ConfigError(f"block_size must be at least 1, found {block_size}")
+        blocks = shape[0] * -(-shape[1] // block_size)
+        steps = -(-blocks // SCALES_PER_STEP)
         return {
             "codes": (np.uint8, codes),
             "levels": (np.floating, (2**BITS,)),
@@ -103,12 +104,12 @@ class CodebookLinear(LinearLayer):
         return cls(codes, levels, steps.codes, steps.scale, scales.mean, linear.bias, weight.shape[1], block_size)
 
     def scales(self) -> Array:
-        """Scale of every block: (out, in / block_size)."""
+        """Scale of every block: (out, ceil(in / block_size))."""
         differences = QuantizedArray(self.scale_codes, self.scale_steps, group_size=SCALES_PER_STEP)
-        blocks = (self.out_features, self.in_features // self.block_size)
+        blocks = (self.out_features, -(-self.in_features // self.block_size))
         return DoubleQuantized(differences, self.scale_mean, blocks).dequantize()
 
     def dense_weight(self) -> Array:
         """The dequantized weight (out, in)."""
         codes = unpack_codes(self.codes, BITS, self.in_features).astype(np.int16) + 2 ** (BITS - 1)  # (out, in)
-        return BlockCodes(codes, self.scales()).dequantize(self.levels)
+        return BlockCodes(codes, self.scales(), self.block_size).dequantize(self.levels)

@@ -68,7 +68,8 @@ def gptq(
     ConfigError
         If a setting is out of range, or `act_order` is combined with groups that are not static.
     DataError
-        If shapes do not match, entries are not finite, or the damped hessian is not positive definite.
+        If shapes do not match, entries are not finite, `group_size` does not divide `in`, or the damped hessian is not
+        positive definite.
 
     References
     ----------

@@ -1,7 +1,8 @@
 """NormalFloat-4 (NF4) and other 4-bit formats with non-uniform levels.
 
 A block of neighbouring numbers is divided by its largest magnitude (its "absmax"), and each quotient is rounded to the
-nearest of a format's levels, which range from -1 to 1.
+nearest of a format's levels, which range from -1 to 1. The last block of a row is shorter if the size of the blocks
+does not divide the length of the row.
 Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs" (arXiv 2305.14314), section 3. The layer:
 `tinyslm/compression/quantization/codebook_linear.py`. Applied to models: `tinyslm/recipes/quantization/nf4.py`. Lesson:
 `lessons/09_quantization.py`.
@@ -85,15 +86,16 @@ def integer4_levels() -> Array:
 
 
 class BlockCodes(NamedTuple):
-    """Quantized blocks. codes: uint8 indices of levels, shape of x;  absmax: (..., K / block_size), dtype of x."""
+    """Quantized blocks. codes: uint8 indices of levels, (..., K);  absmax: per block, (..., ceil(K / block_size))."""
 
     codes: Array
     absmax: Array
+    block_size: int
 
     def dequantize(self, levels: Array) -> Array:
         """Dequantized values, levels[code] times the absmax of the block: the shape of codes, the dtype of absmax."""
-        blocks = self.codes.reshape(*self.absmax.shape, -1)  # (..., K / block_size, block_size)
-        return (levels.astype(self.absmax.dtype)[blocks] * self.absmax[..., None]).reshape(self.codes.shape)
+        scales = np.repeat(self.absmax, self.block_size, axis=-1)[..., : self.codes.shape[-1]]  # (..., K)
+        return levels.astype(scales.dtype)[self.codes] * scales
 
 
 @checked(x=finite_floats)
@@ -107,22 +109,21 @@ def quantize_to_levels(x: Array, levels: Array, block_size: int = 64) -> BlockCo
     levels : ndarray
         Ascending from -1 to 1, at most 256, with 0 among them.
     block_size : int
-        Number of neighbouring entries that share a scale. It must divide K.
+        Number of neighbouring entries that share a scale. The last block is shorter if it does not divide K.
 
     Returns
     -------
     BlockCodes
-        codes of the shape of x, and absmax (..., K / block_size). The largest magnitude of a block is exact, and so is
-        0. The error is at most half of the widest gap between levels times the absmax: 0.152 of it for NormalFloat-4.
-        Of two levels at the same distance the upper one is chosen.
+        codes of the shape of x, and absmax (..., ceil(K / block_size)). The largest magnitude of a block is exact, and
+        so is 0. The error is at most half of the widest gap between levels times the absmax: 0.152 of it for
+        NormalFloat-4. Of two levels at the same distance the upper one is chosen.
 
     Raises
     ------
     DataError
-        If x is not finite float32 or float64, `block_size` does not divide its last axis, or the levels are not
-        ascending from -1 to 1.
+        If x is not finite float32 or float64, has no axis, or the levels are not ascending from -1 to 1.
     ConfigError
-        If `block_size` is not a whole number from 1 to K.
+        If `block_size` is not a whole number of at least 1.
 
     References
     ----------
@@ -134,17 +135,20 @@ def quantize_to_levels(x: Array, levels: Array, block_size: int = 64) -> BlockCo
     >>> found.codes, found.absmax
     (array([[ 7,  0, 11,  7]], dtype=uint8), array([[4.]]))
     """
-    require_integer("block_size", block_size, 1, x.shape[-1] if x.ndim else 1)
-    if x.ndim == 0 or x.shape[-1] % block_size:
-        raise DataError(f"block_size must divide the last axis of shape {x.shape}, found {block_size}")
+    require_integer("block_size", block_size, 1, 2**31)
+    if x.ndim == 0:
+        raise DataError("x must have at least one axis, found shape ()")
     if not 0 < levels.size <= 256 or not (np.all(np.diff(levels) > 0) and levels[0] >= -1 and levels[-1] <= 1):
         raise DataError(f"levels must be at most 256 ascending numbers from -1 to 1, found {levels!r}")
-    blocks = split_groups(x, block_size)  # (..., K / block_size, block_size)
-    absmax = np.max(np.abs(blocks), axis=-1)  # (..., K / block_size)
+    block_size = min(block_size, x.shape[-1])
+    missing = [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % block_size)]
+    blocks = split_groups(np.pad(x, missing), block_size)  # (..., ceil(K / block_size), block_size)
+    absmax = np.max(np.abs(blocks), axis=-1)  # (..., ceil(K / block_size))
     scaled = blocks / np.where(absmax > 0, absmax, 1)[..., None]
     middles = ((levels[1:] + levels[:-1]) / 2).astype(x.dtype)
     codes = np.searchsorted(middles, scaled, side="right").astype(np.uint8)
-    return BlockCodes(codes.reshape(x.shape), absmax)
+    codes = codes.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]  # (..., K)
+    return BlockCodes(codes, absmax, block_size)
 
 
 class DoubleQuantized(NamedTuple):

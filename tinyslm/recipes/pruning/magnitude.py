@@ -11,7 +11,7 @@ from tinyslm.compression.argument_checks import require_choice
 from tinyslm.compression.pruning import global_magnitude_masks, magnitude_mask, n_m_mask
 from tinyslm.errors import ConfigError
 from tinyslm.recipes.calibration import Calibration
-from tinyslm.recipes.linear_layers import compressible_layers, require_dense
+from tinyslm.recipes.linear_layers import compressible_layers, naming_layer, require_dense
 from tinyslm.recipes.pruning.masked_layers import pattern_of, with_masks
 from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.tree import Module
@@ -75,6 +75,8 @@ def magnitude_masks(model, sparsity, scope="layer", pattern=None):
     weights = {path: layer.dense_weight() for path, layer in compressible_layers(model).items()}
     if scope == "global":
         return global_magnitude_masks(weights, sparsity)
-    if pattern:
-        return {path: n_m_mask(np.abs(weight), *pattern) for path, weight in weights.items()}
-    return {path: magnitude_mask(weight, sparsity) for path, weight in weights.items()}
+    masks = {}
+    for path, weight in weights.items():
+        with naming_layer(path):
+            masks[path] = n_m_mask(np.abs(weight), *pattern) if pattern else magnitude_mask(weight, sparsity)
+    return masks

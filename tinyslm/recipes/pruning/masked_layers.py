@@ -9,7 +9,7 @@ from tinyslm.compression.pruning import BitmapLinear, CsrLinear, MaskedLinear, N
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear, LinearLayer
 from tinyslm.recipes.calibration import Calibration
-from tinyslm.recipes.linear_layers import compressible_layers, replace_layers
+from tinyslm.recipes.linear_layers import compressible_layers, naming_layer, replace_layers
 from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.tree import Module, map_modules, named_modules
 
@@ -67,10 +67,12 @@ class StoreSparse:
             def store(layer):
                 return NMLinear.from_linear(layer, self.form)
 
-        layers = compressible_layers(model).items()
-        return replace_layers(
-            model, {path: store(layer) for path, layer in layers if isinstance(layer, Linear | MaskedLinear)}
-        )
+        stored = {}
+        for path, layer in compressible_layers(model).items():
+            if isinstance(layer, Linear | MaskedLinear):
+                with naming_layer(path):
+                    stored[path] = store(layer)
+        return replace_layers(model, stored)
 
 
 def pattern_of(step):

@@ -9,7 +9,7 @@ from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Embedding, Linear
 from tinyslm.recipes.calibration import Calibration
-from tinyslm.recipes.linear_layers import is_compressible, require_dense
+from tinyslm.recipes.linear_layers import is_compressible, naming_layer, require_dense
 from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.tree import Module, map_modules
 
@@ -39,6 +39,8 @@ class Quantize:
     ConfigError
         If a setting is out of range, `dynamic_activations` is combined with `group_size`, or a layer in the blocks is
         already compressed.
+    DataError
+        If `group_size` does not divide the length of a row.
 
     References
     ----------
@@ -68,7 +70,8 @@ class Quantize:
                 return linear
             bits, group_size = (self.bits, self.group_size) if is_compressible(path) else (8, None)
             axis = 0 if self.per_channel and not group_size else None
-            weight = quantize(linear.weight, bits=bits, symmetric=self.symmetric, axis=axis, group_size=group_size)
+            with naming_layer(path):
+                weight = quantize(linear.weight, bits=bits, symmetric=self.symmetric, axis=axis, group_size=group_size)
             return linear_from_codes(weight, linear.bias, dynamic_activations=self.dynamic_activations)
 
         return quantize_others(map_modules(quantize_linear, model, Linear))

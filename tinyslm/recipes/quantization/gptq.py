@@ -44,7 +44,7 @@ class QuantizeGPTQ:
     ConfigError
         If a setting is out of range, or a layer in the blocks is already compressed.
     DataError
-        If a damped Hessian is not positive definite.
+        If a damped Hessian is not positive definite, or `group_size` does not divide the length of a row.
 
     References
     ----------

@@ -28,15 +28,13 @@ class QuantizeFormat:
     format : str, default "nf4"
         "nf4" (NormalFloat-4) or "fp4" (E2M1).
     block_size : int, default 64
-        Number of neighbouring weights of a row that share a scale. It must divide the row's length.
+        Number of neighbouring weights of a row that share a scale. The last block of a row is shorter if it does not
+        divide the row's length.
 
     Raises
     ------
     ConfigError
         If `format` is unknown, `block_size` is out of range, or a layer in the blocks is already compressed.
-    DataError
-        If `block_size` does not divide the length of a row.
-
     References
     ----------
     Dettmers et al. 2023 (QLoRA, arXiv 2305.14314), section 3.
