@@ -474,9 +474,9 @@ axes.set_ylabel("loss of the teacher, nats")
 axes.grid(visible=False, axis="x")
 axes.margins(x=0.01)
 show(
-    "Bar chart of the teacher's loss for the last tokens of a program. Before the trace some "
-    "bars are high at random numbers and names. After it the copied numbers have none and the "
-    "later numbers high bars."
+    "Bar chart of the teacher's loss for the last tokens of a program. Before the trace some bars "
+    "are high, at random numbers and names. After it the copied numbers have no bars, and the "
+    "later numbers have high ones."
 )
 
 # %% [markdown]
