@@ -46,6 +46,7 @@ def test_model_tokenizer_and_text_are_those_of_the_first_training(first, tmp_pat
         assert (tmp_path / "second" / name).read_bytes() == (first / "model" / name).read_bytes()
     changed = [(one != other).any() for one, other in zip(*map(arrays, (before, after)), strict=True)]
     assert any(changed)
+    assert record_of(tmp_path / "second")["options"]["rate"] == 5e-4
     assert names(tmp_path) == ["second"]
 
 

@@ -20,6 +20,14 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such sig
 LONG = ("--steps", 200, "--checkpoint-seconds", 3600)
 
 
+@pytest.fixture(autouse=True)
+def usual_signals():
+    """SIGINT is not ignored, also if the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def signal_after(monkeypatch, step, number=signal.SIGINT):
     """A signal while the step after `step` is computed."""
     usual = Progress.__call__
@@ -166,6 +174,14 @@ def test_signals_are_as_usual_after_the_block():
         assert interruption.requested
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_an_ignored_signal_is_still_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGINT)
+        assert not interruption.requested
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 def test_other_threads_are_left_alone():

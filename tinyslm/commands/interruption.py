@@ -8,7 +8,8 @@ import threading
 class Interruption:
     """Context manager: inside it, the first SIGINT or SIGTERM only sets `requested`. A second one acts as usual.
 
-    Python allows signal handlers in the main thread only. In another thread nothing changes.
+    Python allows signal handlers in the main thread only. In another thread nothing changes. A signal that the process
+    ignores, such as SIGINT in a background job of a shell, is still ignored.
     """
 
     def __init__(self):
@@ -17,7 +18,8 @@ class Interruption:
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._usual[number] = signal.signal(number, self._request)
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._usual[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(self, *exception):
