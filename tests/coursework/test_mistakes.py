@@ -1,6 +1,7 @@
 """Classic mistakes: the test suite finds every one, and the tests of students are graded by them."""
 
 import json
+import time
 from collections import Counter
 
 import pytest
@@ -76,6 +77,9 @@ def test_properties_that_the_library_fails_are_worth_nothing(tmp_path):
     path.write_text(FALSE)
     result = grade_tests(path, exercise)
     assert result.score == 0 and "do not pass for the library" in result.as_text()
+    path.write_text("import subprocess\nsubprocess.Popen(['sleep', '1000'])\n" + FALSE)  # it keeps the output open
+    began = time.monotonic()
+    assert grade_tests(path, exercise).score == 0 and time.monotonic() - began < 60
     path.write_text("def test_nothing(:")
     assert grade_tests(path, exercise).score == 0
 

@@ -32,6 +32,7 @@ def refuse(*arguments, **settings):
     raise Withheld({message!r})
 """
 SET_PARENT_DEATH_SIGNAL = 1  # operation of Linux' prctl
+MOST_FILES = 2**20  # that are closed where the system has no limit
 PROCESSES = 64  # that a submission may start, where the system counts them (not for root)
 
 
@@ -74,8 +75,9 @@ def leave_the_judge(judge, directory):
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(nothing, standard)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     os.closerange(3, judge.fileno())
-    os.closerange(judge.fileno() + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    os.closerange(judge.fileno() + 1, limit if limit != resource.RLIM_INFINITY else MOST_FILES)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = open(os.devnull, mode)  # noqa: SIM115
         setattr(sys, name, stream)
