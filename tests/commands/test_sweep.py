@@ -139,6 +139,29 @@ def test_a_recipe_that_cannot_be_applied_does_not_stop_the_others(place, capsys)
     assert "ratio is the fraction of neurons kept" in capsys.readouterr().out
 
 
+def test_an_interrupted_sweep_says_how_to_resume(place, monkeypatch, capsys):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "sweep", interrupt)
+        assert run(place, "interrupted") == 130
+    assert_one_line(capsys.readouterr(), "interrupted; the finished points are kept. Resume with the same command")
+
+
+def test_the_text_of_the_model_is_used(swept, place, capsys):
+    """Without --text: the same jobs, so every point is found in the file."""
+    recipes, model, out = place / "recipes.toml", place / "model", place / "threads"
+    before = (out / "points.jsonl").read_bytes()
+    capsys.readouterr()
+    arguments = ["sweep", recipes, "--model", model, "--out", out, "--threads", "--seeds", "0", "1"]
+    assert main([str(argument) for argument in arguments]) == 0
+    assert f"text of the model: {place / 'text.txt'} (one document per paragraph)\n" in capsys.readouterr().err
+    assert (out / "points.jsonl").read_bytes() == before
+    assert "text.txt (one document per paragraph)" in (out / "sweep.html").read_text("utf-8")
+
+
 def test_a_second_sweep_to_one_directory_is_refused(swept, place, capsys):
     before = (place / "threads" / "points.jsonl").read_bytes()
     capsys.readouterr()

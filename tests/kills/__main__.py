@@ -4,8 +4,8 @@
 
 Real runs of `tinyslm train`, `compress`, `sweep --workers 2` and of `tinyslm.save` are killed with SIGKILL: half of
 them at a random moment, half at the start of a random system call that changes files. Then every visible model must
-load and have the bits of an uninterrupted run; a training and a sweep are resumed to the same results; no process is
-left after SECONDS_TO_EXIT; and after a complete run no temporary, lock file or training directory is left.
+load and have the bits of an uninterrupted run; training, compression and sweep are resumed to the same results; no
+process is left after SECONDS_TO_EXIT; and after a complete run no temporary, lock file or training directory is left.
 
 Kill i of a seed is always planned in the same way; `--first i --kills 1` repeats it. Exit status 1 with failures.
 """

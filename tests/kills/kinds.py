@@ -12,6 +12,7 @@ import numpy as np
 import tinyslm
 from tests.commands.files import TEXT
 from tests.kills.victim import run
+from tinyslm.commands.unfinished_run import ROWS
 from tinyslm.recipes.sweep import read_finished
 
 RECIPES = """
@@ -105,16 +106,26 @@ class Compress(Kind):
     def check(self, place):
         out, expected = place / "out", self.reference / "out"
         found = visible(out)
-        for name in set(found) - {"results.json", "report.html"}:
+        for name in set(found) - {"results.json", "report.html", ROWS}:
             require_same_model(out / name, expected / name)
         if "results.json" in found:
             rows = json.loads((out / "results.json").read_text("utf-8"))["rows"]
             require({row["directory"] for row in rows} <= set(found), "results.json names models that are missing")
-        if found:
+        if ROWS in found or "results.json" in found:
             status, error = run_quietly(self.arguments(place))
-            require(status == 2 and "exists already" in error, f"compressing again: {status} {error}")
-            shutil.rmtree(out)
-        require_status(self.arguments(place), 0)
+            refusal = "resume it with --resume" if ROWS in found else "exists already"
+            require(status == 2 and refusal in error, f"compressing again: {status} {error}")
+            require_status(["compress", "--out", out, "--resume"], 0)
+        else:
+            require(found == [], f"no {ROWS} beside {found}")
+            status, error = run_quietly(["compress", "--out", out, "--resume"])
+            require(status == 2 and "no run to resume" in error, f"resuming nothing: {status} {error}")
+            require_status(self.arguments(place), 0)
+        rows = [json.loads((side / "results.json").read_text("utf-8"))["rows"] for side in (out, expected)]
+        for row in rows[0] + rows[1]:
+            for key in ("prompt_speed", "generation_speed", "steps"):  # with times
+                del row[key]
+        require(rows[0] == rows[1], "other rows")
         require(visible(out) == visible(expected), f"holds {visible(out)}")
         for name in set(visible(out)) - {"results.json", "report.html"}:
             require_same_model(out / name, expected / name)

@@ -12,6 +12,7 @@ from tests.golden import DIRECTORY
 from tinyslm.errors import DataError
 from tinyslm.text import (
     END_OF_DOCUMENT,
+    batches,
     decode,
     encode,
     encode_all,
@@ -169,3 +170,20 @@ def test_a_file_on_which_the_library_panics(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
     with pytest.raises(DataError, match=r"tokenizer\.json: not a tokenizer\.json \(Precompiled"):
         load_tokenizer(tmp_path / "tokenizer.json")
+
+
+def test_documents_are_encoded_some_at_a_time(monkeypatch):
+    """The library's encodings are not kept: those of a long text need much memory."""
+    tokenizer, most = train_tokenizer(["some text"], 257), []
+    usual = batches.encode_all
+
+    def encode_all(tokenizer, texts, **options):
+        most.append(len(texts))
+        return usual(tokenizer, texts, **options)
+
+    monkeypatch.setattr(batches, "encode_all", encode_all)
+    monkeypatch.setattr(batches, "TEXTS_AT_ONCE", 3)
+    texts = ["one", "", "two", "three", "four", "", "", "five"]
+    documents = encode_documents(tokenizer, iter(texts), 0)
+    assert [tokenizer.decode(document.tolist()) for document in documents] == [text for text in texts if text]
+    assert most == [3, 3, 2]

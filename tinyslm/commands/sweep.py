@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -71,7 +72,11 @@ def run(arguments) -> int:
     )
     jobs = make_jobs([Recipe("dense", ()), *recipes], arguments.seeds, options, threads_per_worker(arguments))
     with output_lock(arguments.out):
-        return _run_locked(arguments, jobs, Path(arguments.out))
+        try:
+            return _run_locked(arguments, jobs, Path(arguments.out))
+        except KeyboardInterrupt:
+            print("tinyslm: interrupted; the finished points are kept. Resume with the same command", file=sys.stderr)
+            return 130
 
 
 def _run_locked(arguments, jobs, out):

@@ -9,6 +9,8 @@ from tinyslm.errors import DataError
 from tinyslm.ops import IGNORED
 from tinyslm.text.tokenizer import encode_all
 
+TEXTS_AT_ONCE = 1000  # the library's encodings need much more memory than the token ids
+
 
 def encode_documents(
     tokenizer: Any, texts: Iterable[str], end_id: int, vocab_size: int | None = None
@@ -18,8 +20,11 @@ def encode_documents(
     Texts without tokens are left out. vocab_size: as of `encode`. Raises DataError if no text has a token, or a text
     cannot be encoded.
     """
-    encoded = encode_all(tokenizer, texts, add_special_tokens=False, vocab_size=vocab_size)
-    documents = [np.array([end_id, *encoding.ids, end_id], np.int32) for encoding in encoded if encoding.ids]
+    texts, documents = list(texts), []
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        some = texts[start : start + TEXTS_AT_ONCE]
+        encoded = encode_all(tokenizer, some, add_special_tokens=False, vocab_size=vocab_size)
+        documents += [np.array([end_id, *encoding.ids, end_id], np.int32) for encoding in encoded if encoding.ids]
     if not documents:
         raise DataError("the text is empty: expected at least one token")
     return documents
