@@ -15,12 +15,12 @@ import tinyslm
 from tinyslm.commands.loading import load_with_tokenizer
 from tinyslm.errors import ConfigError
 from tinyslm.evaluation.loss import document_nats
+from tinyslm.evaluation.machine import describe_machine
 from tinyslm.generation import end_tokens
 from tinyslm.load_save import find_directory
 from tinyslm.models import Decoder
 from tinyslm.modules import Embedding, Linear, LinearLayer, WeightLayer
 from tinyslm.recipes import Calibration, measure
-from tinyslm.runtime import default_threads
 from tinyslm.text import decode
 from tinyslm.text.corpus import text_corpus, town_corpus
 from tinyslm.text.text_source import CORPUS_RECORD, TextSource
@@ -72,7 +72,8 @@ class CompressionInputs:
         if self.options.text.is_town:
             return TOWN_PROMPT
         first = max(self.corpus.validation, key=len)[:-1]
-        return decode(self.tokenizer, first[: max(2, min(12, len(first) // 2))].tolist())
+        start = decode(self.tokenizer, first[: max(2, min(12, len(first) // 2))].tolist())
+        return whole_words(start, decode(self.tokenizer, first.tolist()))
 
     def calibration(self, seed: int) -> Calibration:
         """The training documents in an order determined by the seed, and the model as the teacher."""
@@ -96,17 +97,25 @@ class CompressionInputs:
         )
 
     def record(self) -> dict:
-        """Versions, threads and digests of the inputs. Equal records, recipes and seeds give equal models."""
+        """Versions, the computer, and digests of the inputs. Equal records, recipes and seeds give equal models."""
         packages = {"tinyslm": tinyslm, "numpy": np, "scipy": scipy, "tokenizers": tokenizers}
         versions = {name: package.__version__ for name, package in packages.items()}
         return {
             "versions": versions | {"python": platform.python_version()},
-            "machine": platform.machine(),
-            "threads": default_threads(),
+            **describe_machine(),
             "model_digest": digest_of_arrays(named_arrays(self.model)),
             "calibration_digest": digest_of_arrays(dict(enumerate(self.corpus.training))),
             "validation_digest": digest_of_arrays(dict(enumerate(self.corpus.validation))),
         }
+
+
+def whole_words(start: str, text: str) -> str:
+    """The start of a text, without its last word or character if the text continues within it."""
+    start = start.rstrip("\ufffd") or start  # part of a character
+    following = text.removeprefix(start)
+    is_cut = start[-1:].isalnum() and following[:1].isalnum() and following != text
+    words = start.rsplit(maxsplit=1)
+    return words[0] if is_cut and len(words) > 1 else start
 
 
 def open_corpus(tokenizer, end_id, options, vocab_size):

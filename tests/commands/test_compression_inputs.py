@@ -1,0 +1,37 @@
+"""The inputs of compression runs: the prompt, and the record of the computer."""
+
+import platform
+
+import pytest
+
+from tests.commands.files import TEXT, write_text
+from tinyslm.commands.compression_inputs import CompressionInputs, CompressionOptions, whole_words
+from tinyslm.text.text_source import source_of_files
+
+
+@pytest.mark.parametrize(
+    ("start", "text", "prompt"),
+    [
+        ("The old cat sa", "The old cat saw", "The old cat"),
+        ("The old cat", "The old cat saw", "The old cat"),
+        ("The old cat ", "The old cat saw", "The old cat "),
+        ("She left.", "She left. He", "She left."),
+        ("a caf\ufffd", "a caf\u00e9", "a"),
+        ("\u5727\u7e2e", "\u5727\u7e2e\u3055", "\u5727\u7e2e"),  # a script without spaces
+        ("Donau", "Donaudampf", "Donau"),
+        ("all of it", "all of it", "all of it"),
+        ("\ufffd", "\u00e9", "\ufffd"),
+    ],
+)
+def test_a_prompt_ends_with_a_whole_word(start, text, prompt):
+    assert whole_words(start, text) == prompt
+
+
+def test_the_prompt_of_the_text_of_a_user_and_the_record(tmp_path):
+    documents = [f"{document} An uncharacteristically extraordinary afternoon." for document in TEXT.split("\n\n")]
+    path = write_text(tmp_path, "\n\n".join(documents * 40))
+    inputs = CompressionInputs(CompressionOptions("teacher", source_of_files([path])))
+    assert any(document.startswith(inputs.prompt) for document in documents)
+    assert set(inputs.prompt.split()) <= set(" ".join(documents).split())
+    record = inputs.record()
+    assert record["machine"] == platform.machine() and record["processor"] and record["blas"] and record["threads"]
