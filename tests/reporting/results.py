@@ -39,6 +39,8 @@ def plausible():
         "seed": 0,
         "thorough": False,
         "seconds": 283.1,
+        "record": {"processor": "Some Processor 9000", "machine": "x86_64", "threads": 2,
+                   "blas": ["OpenBLAS 0.3.30, Haswell"]},
         "model": {"name": "teacher", "family": "llama", "layers": 6, "hidden_size": 256, "intermediate_size": 512,
                   "vocab_size": 1536, "context": 256},
         "corpus": {"name": "town", "validation_documents": 400, "validation_tokens": 38_000,
@@ -84,8 +86,9 @@ def _row(name, steps, parameters, kept, disk, memory, multiply_adds, prompt, gen
 
 
 def one_row():
-    """Only the dense model."""
+    """Only the dense model, without a record of the computer."""
     results = plausible()
+    del results["record"]
     return results | {"rows": results["rows"][:1]}
 
 
@@ -149,6 +152,27 @@ def many_rows():
 
 ALL = {"plausible": plausible, "one row": one_row, "own text": own_text,
        "one document": one_document, "hostile": hostile, "worthless": worthless, "many rows": many_rows}  # fmt: skip
+
+
+def sweep_point(name, bits, loss, seed=0, steps=("Quantize",)):
+    """A record of `tinyslm sweep`."""
+    measured = {
+        "bits": bits,
+        "parameters": bits // 8,
+        "multiply_adds": bits // 16,
+        "loss": {"nats": loss, "standard_error": 0.01, "tokens": 1234},
+        "change": {"nats": loss - 0.7, "standard_error": 0.001, "tokens": 1234},
+    }
+    steps = [{"step": step, "settings": {}} for step in steps]
+    return {
+        "name": name,
+        "seed": seed,
+        "steps": steps,
+        "measured": measured,
+        "record": {"versions": {"tinyslm": "0.1"}},
+        "experiment": {"model": "a <model>", "text": {"name": "town"}, "validation": 30},
+    }
+
 
 if __name__ == "__main__":  # python -m tests.reporting.results: the plausible dict, to look at
     print(json.dumps(plausible(), indent=1))

@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pytest
 
 from tests.reporting import results
@@ -15,6 +16,9 @@ DRAW = {
     "sizes": figures.sizes_and_speed,
     "weights": lambda given: "".join(figures.weight_histograms(given)),
 }
+
+
+CROWDED = ((5.2, 5.4), (5.1, 4.4), (5.4, 5.2), (4.8, 5.3), (5.2, 5.1), (5.0, 5.2), (4.7, 4.9), (4.8, 5.3), (5.0, 4.9))
 
 
 @pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW)
@@ -64,6 +68,22 @@ def test_labels_of_neighbouring_points_do_not_cover_each_other():
     assert len(boxes) == 9
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
     assert all(inside.contains(*corner) for box in boxes for corner in (box.min, box.max))
+
+
+def test_a_line_to_a_distant_label_covers_no_mark_and_no_label():
+    with plain_style():
+        figure, axes = new_figure(7.5, 4.6)
+        axes.set(xlim=(0, 10), ylim=(0, 10))
+        label_points(axes, [(x, y, f"recipe number {i}") for i, (x, y) in enumerate(CROWDED)])
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+        lines = [text.arrow_patch.get_path().interpolated(50).vertices for text in axes.texts if text.arrow_patch]
+        marks = [axes.transData.transform(point) for point in CROWDED]
+    assert lines
+    for line in lines:
+        inside = line[: len(line) * 3 // 4]  # it goes from the label to its mark
+        assert min(np.hypot(*(inside - mark).T).min() for mark in marks) > 3
+        assert not [box for box in boxes if box.count_contains(inside) and not box.contains(*line[0])]
 
 
 def test_the_floor_is_drawn_only_where_it_is_known():

@@ -1,33 +1,13 @@
 """The frontier of a sweep holds the recipes that no other beats in size and loss, and only those."""
 
+import re
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.reporting.results import sweep_point as point
 from tinyslm.reporting.frontier import format_frontier, render_frontier, spots
-
-VERSIONS = {"versions": {"tinyslm": "0.1"}}
-EXPERIMENT = {"model": "a <model>", "text": {"name": "town"}, "validation": 30}
-
-
-def point(name, bits, loss, seed=0, steps=("Quantize",)):
-    measured = {
-        "bits": bits,
-        "parameters": bits // 8,
-        "multiply_adds": bits // 16,
-        "loss": {"nats": loss, "standard_error": 0.01, "tokens": 1234},
-        "change": {"nats": loss - 0.7, "standard_error": 0.001, "tokens": 1234},
-    }
-    steps = [{"step": step, "settings": {}} for step in steps]
-    return {
-        "name": name,
-        "seed": seed,
-        "steps": steps,
-        "measured": measured,
-        "record": VERSIONS,
-        "experiment": EXPERIMENT,
-    }
-
 
 sizes = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12)
 
@@ -63,5 +43,12 @@ def test_the_table_and_the_page():
     assert ["*" in line for line in lines[2:5]] == [True, False, True]
     assert "250 kB" in lines[2] and "0.710" in lines[2] and "+0.010" in lines[2]
     page = render_frontier(points)
+    shaded = re.findall(r'<tr class="dense"><th scope="row">([^<]*)</th>', page)
+    assert shaded == ["dense"]
     assert "<svg" in page and "a &amp; &lt;b&gt;" in page and "a &lt;model&gt;" in page and "<b>" not in page
     assert page.count("★") == 2 and "1,234 tokens of\n30 documents" in page
+
+
+def test_a_change_of_zero_has_no_sign():
+    changes = [spot.change_text for spot in spots([point("a", 800, 0.7 - 1e-9), point("b", 400, 0.69)])]
+    assert changes == ["-0.010", "0.000"]

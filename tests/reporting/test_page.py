@@ -3,6 +3,7 @@
 import builtins
 import functools
 import html
+import re
 import sys
 from html.parser import HTMLParser
 
@@ -11,6 +12,7 @@ import pytest
 from tests.reporting import results
 from tinyslm.reporting import plain_text, render_page
 from tinyslm.reporting.html_template import write_page
+from tinyslm.reporting.page import machine_text
 
 EMPTY = {"meta", "br"}  # elements that have no end
 
@@ -92,6 +94,9 @@ def test_the_same_results_give_the_same_bytes():
 
 def test_without_floor_or_exam_the_page_speaks_of_neither():
     page = rendered("own text")
+    headings = re.findall(r'<th scope="col">([^<]*)</th>', page)
+    assert headings[-1] == "loss nats/token" and "over floor" not in page and "exam correct" not in page
+    assert "Definitions: model, loss</summary>" in page
     assert "is not known for this text" in page and "The exam</b>" not in page and "Exam by subject" not in page
 
 
@@ -126,7 +131,34 @@ def test_without_jinja2_there_is_no_page(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_first_figure_and_the_results_come_before_the_table():
+def test_the_verdict_and_the_first_figure_come_first():
     page = rendered("plausible")
-    places = [page.index(part) for part in ('id="results"', "“slice, distil, INT8”: 3.24", "<svg", 'id="table"')]
+    parts = ('class="verdict"', "“slice, distil, INT8”: 3.24", "<svg", "<ul>", 'id="table"')
+    places = [page.index(part, page.index("<main>")) for part in parts]
     assert places == sorted(places)
+    before = Reader(page[: page.index("<svg")] + "</div></figure></section></main></body></html>")
+    shown = "".join(before.texts).partition("}")[2].rpartition("}")[2]
+    assert len(shown) < 700  # letters above the figure, with the heading and the links
+
+
+def test_a_phone_has_its_own_figure():
+    page = rendered("plausible")
+    wide, narrow = (page[page.index(f'class="card {name}"') :] for name in ("wide", "narrow"))
+    widths = [float(re.search(r'viewBox="0 0 ([\d.]+)', text)[1]) for text in (wide, narrow)]
+    assert widths[0] > 1.3 * widths[1] and widths[1] < 330
+
+
+def test_explanations_are_folded():
+    page = rendered("plausible")
+    folded = "".join(re.findall(r"<details>.*?</details>", page, re.DOTALL))
+    for text in ("Each mark is a model", "is the cross entropy", "are independent", "Why does", "Number of weights"):
+        assert text in folded
+    assert "<details open" not in page and page.count("<details>") == page.count("<summary>")
+
+
+def test_the_computer_is_named():
+    computer = "The speeds were measured on Some Processor 9000 (x86_64), 2 threads, OpenBLAS 0.3.30, Haswell."
+    assert computer in rendered("plausible") and "The speeds were measured" not in rendered("one row")
+    assert machine_text({"processor": "P", "machine": "M", "threads": 1, "blas": ["A", "B"]}) == (
+        "P (M), 1 thread, A and B"
+    )

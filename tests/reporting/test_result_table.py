@@ -22,7 +22,8 @@ def test_columns_are_right_aligned_under_their_headings(make):
     lines = format_table(given).split("\n")
     header, body = lines[:2], lines[3 : 3 + len(given["rows"])]
     assert len({width(line) for line in body}) == 1
-    for heading in ("parameters", "non-zeros", "disk", "memory", "per token", "nats/token", "floor", "correct"):
+    exam = ("floor", "correct") if given["rows"][0]["exam"] else ()
+    for heading in ("parameters", "non-zeros", "disk", "memory", "per token", "nats/token", *exam):
         after = width(body[0]) - header[1].index(heading) - len(heading)  # columns to the right of this one
         for line in body:
             cell, rest = line[: len(line) - after], line[len(line) - after :]
@@ -43,10 +44,18 @@ def test_a_narrow_terminal_gets_the_columns_in_blocks_with_every_name_in_each():
 def test_what_was_not_measured_is_a_dash():
     text = format_table(results.one_document())
     assert "0.712 ±?" in text and "±?: unknown, because there is only one validation document" in text
+    given = results.plausible()
+    given["rows"][1]["exam"] = None
+    text = format_table(given)
+    assert text.split("\n")[4].split()[-1] == number_format.DASH
+    assert f"{number_format.DASH}: not measured" in text
+
+
+def test_columns_without_a_value_are_left_out():
     text = format_table(results.own_text())
-    row = text.split("\n")[3]
-    assert row.split()[-2:] == [number_format.DASH, number_format.DASH]
-    assert "not measured" in text and "not known" in text and "chance" not in text
+    head = " ".join(text.split("\n")[1].split())
+    assert head == "model parameters non-zeros disk memory per token tokens/s tokens/s nats/token"
+    assert "not measured" not in text and "not known" in text and "chance" not in text
 
 
 def test_the_text_is_named():

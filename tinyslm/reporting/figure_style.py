@@ -2,14 +2,15 @@
 
 import io
 import itertools
+import math
 import re
 import warnings
 from contextlib import contextmanager
 
 from tinyslm.reporting.plain_text import shorten
 
-TEXT, SOFT, GRID, BACK = "#222222", "#555555", "#e4e4e4", "#fefefe"
-CSS_COLORS = {TEXT: "--text", SOFT: "--soft", GRID: "--line", BACK: "--card"}  # on a page, with a dark mode
+TEXT, SOFT, GRID, BACK, HEAT = "#222222", "#555555", "#e4e4e4", "#fefefe", "#6aaee1"
+CSS_COLORS = {TEXT: "--text", SOFT: "--soft", GRID: "--line", BACK: "--card", HEAT: "--heat"}  # on pages: dark mode
 STYLE = {
     "axes.axisbelow": True,
     "axes.edgecolor": SOFT,
@@ -115,13 +116,11 @@ def label_points(axes, points, obstacles=()):
     is nearest to its point; where none is free, the position with the least overlap. A thin line joins a distant label
     to its point.
     """
-    from matplotlib.transforms import Bbox
-
     axes.figure.draw_without_rendering()  # computes the position of the axes
-    renderer, inside = axes.figure.canvas.get_renderer(), axes.get_window_extent()
+    renderer, inside = axes.figure.canvas.get_renderer(), axes.get_window_extent().extents
     positions = [axes.transData.transform((x, y)) for x, y, _ in points]
-    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in positions]
-    taken += [Bbox(axes.transData.transform(ends)).padded(width) for *ends, width in obstacles]
+    marks_and_labels = [_box_around([position], 5) for position in positions]
+    taken = marks_and_labels + [_box_around(axes.transData.transform(ends), width) for *ends, width in obstacles]
     for (x, y, text), position in zip(points, positions, strict=True):
         label = axes.annotate(text, (x, y), (0, 0), textcoords="offset points", ha="center", va="center", fontsize=8.5)
         width, height = label.get_window_extent(renderer).size
@@ -129,26 +128,42 @@ def label_points(axes, points, obstacles=()):
         for distance, (right, up) in itertools.product((7, 16, 26, 40, 60), DIRECTIONS):
             slanted = 0.7 if right and up else 1
             offset = (right * (distance * slanted + width / 2), up * (distance * slanted + height / 2))
-            box = Bbox.from_bounds(
-                position[0] + offset[0] - width / 2, position[1] + offset[1] - height / 2, width, height
-            )
-            outside = width * height - _common_area(box, inside)
-            overlap = sum(_common_area(box, other) for other in taken) + 3 * outside
+            centre_x, centre_y = position + offset
+            box = (centre_x - width / 2, centre_y - height / 2, centre_x + width / 2, centre_y + height / 2)
+            line = _boxes_along(position, (centre_x, centre_y), box) if distance > 7 else []
+            overlap = sum(_common_area(box, other) for other in taken)
+            overlap += sum(_common_area(part, other) for part in line for other in marks_and_labels)
+            overlap += 3 * (width * height - _common_area(box, inside))
             if best is None or overlap < best[0] - 1e-6:
-                best = overlap, offset, box, distance
+                best = overlap, offset, box, line
             if overlap <= 1e-6:
                 break
-        _, offset, box, distance = best
+        _, offset, box, line = best
         label.set_position(offset)
-        taken.append(box)
-        if distance > 7:
-            line = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 5}
-            axes.annotate("", (x, y), offset, textcoords="offset points", arrowprops=line, zorder=1)
+        marks_and_labels.append(box)
+        taken += [box, *line]
+        if line:
+            style = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 5}
+            axes.annotate("", (x, y), offset, textcoords="offset points", arrowprops=style, zorder=1)
             label.set_bbox({"facecolor": BACK, "edgecolor": "none", "pad": 0.8})
+
+
+def _box_around(points, margin):
+    """The smallest box (left, bottom, right, top) that contains the points, with a margin."""
+    xs, ys = zip(*points, strict=True)
+    return min(xs) - margin, min(ys) - margin, max(xs) + margin, max(ys) + margin
+
+
+def _boxes_along(point, end, label):
+    """Small boxes along the line from a mark to its label, without those that touch the mark or the label's box."""
+    (x, y), (to_x, to_y) = point, end
+    centres = [(x + part * (to_x - x) / 20, y + part * (to_y - y) / 20) for part in range(1, 20)]
+    far = [centre for centre in centres if math.dist(centre, point) > 8]
+    return [box for box in (_box_around([centre], 1.5) for centre in far) if not _common_area(box, label)]
 
 
 def _common_area(one, other):
     """Area of the intersection of two boxes."""
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
     return max(width, 0) * max(height, 0)

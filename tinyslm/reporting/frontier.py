@@ -33,6 +33,12 @@ class RecipePoint(NamedTuple):
         """Loss ± standard deviation."""
         return f"{self.loss:.3f}" + ("" if self.deviation is None else f" ±{self.deviation:.3f}")
 
+    @property
+    def change_text(self) -> str:
+        """Change with its sign; 0 has none."""
+        text = f"{self.change:+.3f}"
+        return text if float(text) else text[1:]
+
 
 def spots(points) -> list[RecipePoint]:
     """The recipes of a sweep, smallest first. points: the records of `tinyslm sweep`, one per recipe and seed."""
@@ -65,7 +71,7 @@ def format_frontier(points) -> str:
     for spot in spots(points):
         sizes = number_format.size(spot.bits / 8), number_format.scaled(spot.parameters)
         star = "*" if spot.on_frontier else ""
-        rows.append((shorten(spot.name, 30), star, *sizes, spot.loss_text, f"{spot.change:+.3f}"))
+        rows.append((shorten(spot.name, 30), star, *sizes, spot.loss_text, spot.change_text))
     notes = (
         "frontier: no other recipe is both smaller and better",
         "loss: nats per token ± standard deviation over seeds; change: difference from the dense model",

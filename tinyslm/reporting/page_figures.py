@@ -6,6 +6,7 @@ import math
 from tinyslm.reporting.figure_style import (
     BACK,
     GRID,
+    HEAT,
     SOFT,
     TEXT,
     label_points,
@@ -29,7 +30,8 @@ MARKS = {  # shape and colour: either alone tells the techniques apart (colours:
     "combination": ("*", "#56b4e9"),
     "other": ("v", "#999999"),
 }
-FILL, ON_LIGHT, ON_DARK = "#9dbfd9", "#111111", "#ffffff"  # bars; text on cells
+FILL = "#9dbfd9"  # bars
+LARGE, WIDE, NARROW = (7.5, 4.6), (6.4, 4.1), (4.4, 4.4)  # inches of a scatter plot: alone, beside a text, on a phone
 CHANCE = 0.25  # accuracy of guessing among four options
 PANELS = (  # of the bar chart: title, unit and divisor, key
     ("on disk", "MB", 1e6, "disk_bytes"),
@@ -39,7 +41,7 @@ PANELS = (  # of the bar chart: title, unit and divisor, key
 )
 
 
-def size_against_loss(results) -> str | None:
+def size_against_loss(results, inches=WIDE) -> str | None:
     """Scatter plot: bytes on disk, loss with its standard error, and the entropy bound. None without a finite loss."""
     rows = [row for row in results["rows"] if is_number(row["loss"]["nats"])]
     if not rows:
@@ -49,14 +51,15 @@ def size_against_loss(results) -> str | None:
         for row in rows
     ]
     title = "Scatter plot of the loss of each model against its size on disk"
-    return scatter_plot(points, "size on disk", "loss", title, floor=results["corpus"]["floor"])
+    prefix = "loss" if inches == WIDE else "loss-narrow"
+    return scatter_plot(points, "size on disk", prefix, title, floor=results["corpus"]["floor"], inches=inches)
 
 
-def scatter_plot(points, x_label, prefix, title, floor=None, frontier=(), named=None) -> str:
+def scatter_plot(points, x_label, prefix, title, floor=None, frontier=(), named=None, inches=LARGE) -> str:
     """points: (name, technique, MB, nats, error) of each;  frontier: (MB, nats) of its corners;  named: points with a
-    label, by default all."""
+    label, by default all;  inches: width and height."""
     with plain_style():
-        figure, axes = new_figure(7.5, 4.6)
+        figure, axes = new_figure(*inches)
         ends = [nats + side * error for _, _, _, nats, error in points for side in (-1, 1)]
         logarithmic = set_scale(axes, "x", [size for _, _, size, _, _ in points])
         set_scale(axes, "y", ends + ([floor["nats"]] if floor else []))
@@ -64,7 +67,8 @@ def scatter_plot(points, x_label, prefix, title, floor=None, frontier=(), named=
         for _, kind, x, y, error in points:
             shape, colour = MARKS[kind]
             axes.errorbar(x, y, error, color=SOFT, linewidth=1, capsize=2.5, zorder=2)
-            axes.plot(x, y, shape, color=colour, markersize=13 if shape == "*" else 9, markeredgecolor=BACK, zorder=3)
+            size = 14 if shape == "*" else 9
+            axes.plot(x, y, shape, color=colour, markersize=size, markeredgecolor=TEXT, markeredgewidth=0.7, zorder=3)
             obstacles.append(((x, y - error), (x, y + error), 2))
         if frontier:
             line = {"color": SOFT, "linewidth": 1, "linestyle": (0, (4, 2)), "zorder": 1}
@@ -79,7 +83,7 @@ def scatter_plot(points, x_label, prefix, title, floor=None, frontier=(), named=
             text = f"entropy of the text, {nats:.3f}"
             axes.annotate(text, (right, nats), (-3, -3), textcoords="offset points", ha="right", va="top")
             obstacles.append(((left, nats), (right, nats), 8))
-        axes.set_xlabel(f"{x_label}, MB{', logarithmic scale' if logarithmic else ''} (smaller is better: left)")
+        axes.set_xlabel(f"{x_label}, MB{', logarithmic' if logarithmic else ''} (left is better)")
         axes.set_ylabel("loss, nats per token (lower is better)")
         label_points(axes, [(x, y, name) for name, _, x, y, _ in named or points], obstacles)
         return to_svg(figure, prefix, title)
@@ -113,20 +117,24 @@ def exam_by_subject(results) -> str | None:
         return to_svg(figure, "exam", "Accuracy of each model in each subject")
 
 
+def heat(accuracy) -> float:
+    """Strength of the colour of a cell of the exam: 0 at chance or below, 1 where all answers are correct."""
+    return max(0.0, (accuracy - CHANCE) / (1 - CHANCE))
+
+
 def _cell(axes, x, y, accuracy, asked):
-    """One cell of the exam: white at chance or below, dark blue when all answers are correct."""
-    import matplotlib
+    """One cell of the exam. Its text is readable on every strength of the colour."""
+    import matplotlib.colors
     from matplotlib.patches import Rectangle
 
     if not is_number(accuracy):
         axes.text(x, y, DASH, ha="center", va="center")
         return
-    strength = max(0, (accuracy - CHANCE) / (1 - CHANCE))
     guessing = CHANCE + 1.96 * math.sqrt(CHANCE * (1 - CHANCE) / max(asked, 1))
-    colour = matplotlib.colormaps["Blues"](0.85 * strength)
-    axes.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, facecolor=colour, edgecolor="#bbbbbb", linewidth=0.5))
+    colour = matplotlib.colors.to_rgba(HEAT, heat(accuracy))
+    axes.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, facecolor=colour, edgecolor=GRID, linewidth=0.5))
     text = f"{100 * accuracy:.0f}" + (" *" if accuracy <= guessing else "")
-    axes.text(x, y, text, ha="center", va="center", color=ON_DARK if strength > 0.6 else ON_LIGHT)
+    axes.text(x, y, text, ha="center", va="center")
 
 
 def sizes_and_speed(results) -> str:

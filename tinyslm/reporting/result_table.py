@@ -40,15 +40,21 @@ COLUMNS = (
 )
 
 
+def measured_columns(rows) -> list[Column]:
+    """The columns that have a value in some row. The floor and the exam are not known for every text."""
+    return [column for column in COLUMNS if any(column.cell(row) != DASH for row in rows)]
+
+
 def format_table(results: dict, columns: int | None = None) -> str:
     """The measurements of a run, one row per model, with notes; `columns` wide, by default as wide as the terminal."""
     rows = results["rows"]
-    headings = [column.heading.rpartition("\n") for column in COLUMNS]
+    columns_shown = measured_columns(rows)
+    headings = [column.heading.rpartition("\n") for column in columns_shown]
     name_width = min(LONGEST_NAME, max(width(one_line(row["name"])) for row in rows))
     table = [
         ["", *(first for first, _, _ in headings)],
         ["model", *(second for _, _, second in headings)],
-        *([shorten(row["name"], name_width), *(column.cell(row) for column in COLUMNS)] for row in rows),
+        *([shorten(row["name"], name_width), *(column.cell(row) for column in columns_shown)] for row in rows),
     ]
     notes = _notes(results["corpus"])
     if any(DASH in line[1:] for line in table):
