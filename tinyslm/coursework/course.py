@@ -144,9 +144,15 @@ class Course:
             ) from None
         return marks, dict(record["hints"])
 
-    def _write_record(self):
-        record = {"marks": {name: asdict(marks) for name, marks in self.marks.items()}, "hints": self.hints}
+    def _record(self, exercise: Exercise, *, marks: Marks | None = None, hints: int | None = None):
+        """Change the entries of one exercise in the record, which another command may have changed in the meantime."""
         try:
+            self.marks, self.hints = self._read_record()
+            if marks is not None:
+                self.marks[exercise.name] = marks
+            if hints is not None:
+                self.hints[exercise.name] = hints
+            record = {"marks": {name: asdict(each) for name, each in self.marks.items()}, "hints": self.hints}
             with atomic_file(self.directory / RECORD) as file:
                 file.write(json.dumps(record, indent=1).encode())
         except Error as problem:
@@ -205,15 +211,13 @@ class Course:
         else:
             result = grade(path, exercise=exercise.name)
             marks, text = Marks(state, result["score"], result["max_score"]), as_text(result)
-        self.marks[exercise.name] = marks
-        self._write_record()
+        self._record(exercise, marks=marks)
         return marks, text
 
     def next_hint(self, exercise: Exercise) -> int:
         """The number of hints that were shown with this call: one more than before, at most all hints."""
         shown = min(self.hints.get(exercise.name, 0) + 1, len(exercise.hints))
-        self.hints[exercise.name] = shown
-        self._write_record()
+        self._record(exercise, hints=shown)
         return shown
 
 
