@@ -19,9 +19,14 @@ def load_with_tokenizer(path, kinds, purpose, weights="float32"):
     model, or one without a tokenizer.
     """
     model, tokenizer = load(path, weights)
-    if not isinstance(model, kinds):
-        wanted = " or ".join(name for kind, name in KINDS.items() if issubclass(kind, kinds))
-        raise ConfigError(f"{path}: is a {model.config.family} model, but {purpose} needs {wanted}")
+    require_kind(model, path, kinds, purpose)
     if tokenizer is None:
         raise ConfigError(f"{path}: has no tokenizer.json, which {purpose} needs")
     return model, tokenizer
+
+
+def require_kind(model, path, kinds, purpose):
+    """Raise ConfigError for a model, or the outline of one, of another kind. Arguments as of `load_with_tokenizer`."""
+    if not isinstance(model, kinds):
+        wanted = " or ".join(name for kind, name in KINDS.items() if issubclass(kind, kinds))
+        raise ConfigError(f"{path}: is a {model.config.family} model, but {purpose} needs {wanted}")

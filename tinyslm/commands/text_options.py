@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 from tinyslm.checkpoints import outline_model
+from tinyslm.commands.loading import require_kind
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.load_save import find_directory
+from tinyslm.models import Decoder
 from tinyslm.text.text_source import CORPUS_RECORD, GIVE_TEXT, TOWN, TextSource, read_text_source, source_of_files
 
 LONGEST_PACK = 1024  # tokens of a packed row, for models with a longer context
@@ -15,18 +17,19 @@ def choose_text(arguments, model: str) -> TextSource:
     """The source that --text, --documents and --pack name; without --text, the one recorded beside the model.
 
     Packed rows have the length of the model's context, at most LONGEST_PACK. A recorded text is reported on standard
-    error. Raises DataError if none is recorded, or a file is missing or has changed.
+    error. Raises ConfigError for a model that is not a decoder, and DataError if no text is recorded, or a file is
+    missing or has changed.
     """
+    outline = outline_model(find_directory(model))
+    require_kind(outline, model, Decoder, "measuring on text")
     names = arguments.text
     is_town = names == [TOWN] and not Path(TOWN).exists()
     if not names or is_town:
         if arguments.documents or arguments.pack:
             raise ConfigError("--documents and --pack can only be used with --text FILE")
         return TextSource() if is_town else recorded_text(model)
-    pack_length = None
-    if arguments.pack:
-        context = outline_model(find_directory(model)).config.max_position_embeddings
-        pack_length = min(context or LONGEST_PACK, LONGEST_PACK)
+    context = outline.config.max_position_embeddings or LONGEST_PACK
+    pack_length = min(context, LONGEST_PACK) if arguments.pack else None
     return source_of_files(names, arguments.documents or "paragraph", pack_length)
 
 

@@ -89,7 +89,7 @@ def workers():
                 recipe = Path(directory) / "recipe.toml"
                 recipe.write_text(SWEEP)
                 arguments = ["sweep", str(recipe), "--workers", str(count), "--out", str(Path(directory) / "out")]
-                arguments += ["--documents", "150", "--validation", "60"]
+                arguments += ["--town-documents", "150", "--validation", "60"]
                 began = time.perf_counter()
                 output_of("-c", f"import os; os.sched_setaffinity(0, {cores}); {COMMAND}", *arguments)
                 return time.perf_counter() - began
