@@ -144,6 +144,12 @@ def test_what_is_fixed_by_the_model(first, tmp_path, capsys, option):
     assert_refused(capsys.readouterr(), "--from keeps the model as it is; leave out", option[0])
 
 
+def test_documents_of_the_town_have_no_effect_on_the_own_text(first, tmp_path, capsys):
+    assert train_further(first / "model", tmp_path / "second", "--town-documents", 9) == 2
+    assert_refused(capsys.readouterr(), "--town-documents", "leave it out")
+    assert names(tmp_path) == []
+
+
 def test_what_cannot_be_trained_further(first, tmp_path, capsys):
     assert train_further(tmp_path / "nothing", tmp_path / "second") == 2
     assert_refused(capsys.readouterr(), "nothing: no such directory")

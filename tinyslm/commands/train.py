@@ -124,7 +124,7 @@ def start(arguments, out, directory) -> int:
             options["vocabulary"] = vocabulary_for(sum(len(text) for text in texts))
         tokenizer = new_tokenizer(texts, options["vocabulary"])
     else:
-        options["context"] = min(source.pack_length or context, origin.config.max_position_embeddings)
+        options["context"] = row_length(origin, source.pack_length)
     training = prepare(out, directory, {"options": options}, source, texts, tokenizer, origin)
     remove_outputs(out, directory)  # with --overwrite there can be some
     begin(directory, training.record, source, tokenizer, training.state, origin)

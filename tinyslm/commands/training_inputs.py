@@ -73,9 +73,13 @@ def load_origin(path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def row_length(model) -> int:
-    """Tokens per training row for a model that is trained further: its context length, at most LONGEST_ROW."""
-    return min(model.config.max_position_embeddings, LONGEST_ROW)
+def row_length(model, pack_length: int | None = None) -> int:
+    """Tokens per training row for a model that is trained further: at most its context length, and LONGEST_ROW.
+
+    pack_length: of the text that the model remembers, if it is packed; it replaces LONGEST_ROW.
+    """
+    longest = pack_length or LONGEST_ROW
+    return min(model.config.max_position_embeddings, longest)
 
 
 def read_texts(source: TextSource) -> list[str] | None:
@@ -89,8 +93,8 @@ def read_texts(source: TextSource) -> list[str] | None:
 def new_tokenizer(texts: list[str] | None, vocabulary: int) -> Any:
     """A tokenizer for the documents, or for the town.
 
-    Of the user's documents, every tenth is left out, because it is a validation document. Of a long text, pieces at
-    even distances are used.
+    Of the user's documents, every tenth is left out, because in most texts it is a validation document. Of a long text,
+    pieces at even distances are used.
     """
     if texts is None:
         return train_tokenizer([text for _, text, _ in town.documents("train", 0, TOKENIZER_DOCUMENTS)], vocabulary)

@@ -34,9 +34,8 @@ def add_arguments(parser):
     kinds = "what a document of your text is (default: paragraph; of .jsonl always a line)"
     parser.option("--documents", None, kinds, choices=DOCUMENT_KINDS)
     parser.flag("--pack", "fill rows of T tokens with consecutive documents; for many short documents")
-    parser.option(
-        "--town-documents", None, f"documents of the built-in corpus (default: {TOWN_DOCUMENTS})", "N", type=int
-    )
+    town = f"training documents of the built-in corpus (default: {TOWN_DOCUMENTS})"
+    parser.option("--town-documents", None, town, "N", type=int)
     parser.option("--out", "trained", "output directory", "DIR")
     parser.flag("--overwrite", "replace an earlier or unfinished training in DIR")
     parser.flag("--resume", "resume the interrupted training to DIR, bit for bit, with its own options")
@@ -76,8 +75,6 @@ def check_options(arguments):
     if "from" in options and (fixed := options.keys() & {"shape", "vocabulary", "context"}):
         raise ConfigError(f"--from keeps the model as it is; leave out {_flags(fixed)}")
     own_text = "text" in options and not names_town(arguments.text)
-    if own_text and "town_documents" in options:
-        raise ConfigError("--town-documents is for the built-in corpus; leave it out with --text FILE")
     if not own_text and (of_text := options.keys() & {"documents", "pack"}):
         raise ConfigError(f"{_flags(of_text)} can only be used with --text FILE")
 
@@ -106,8 +103,11 @@ def _check_numbers(arguments):
 def new_options(arguments, is_town: bool) -> dict:
     """The options of a new training. None where the data decide.
 
-    They include the number of threads, on which the last bits of the result depend.
+    They include the number of threads, on which the last bits of the result depend. Raises ConfigError for
+    --town-documents with another text.
     """
+    if arguments.town_documents is not None and not is_town:
+        raise ConfigError("--town-documents is for the built-in corpus; leave it out with your own text")
     defaults = {"context": CONTEXT, "warmup": WARMUP, "seed": 0, "threads": default_threads(), "dtype": "float32"}
     if is_town:
         defaults |= {"town_documents": TOWN_DOCUMENTS, "batch": TOWN_BATCH, "rate": TOWN_RATE}

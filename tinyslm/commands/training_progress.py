@@ -93,7 +93,7 @@ class Progress:
         self.bar.update()
         if state.step % self.interval == 0 or state.step == self.settings.steps:
             self.validate(state)
-        if self.interruption.requested or time.monotonic() - self.saved > self.checkpoint_seconds:
+        if time.monotonic() - self.saved > self.checkpoint_seconds:
             save_state(self.directory / STATE, state)
             self.saved = time.monotonic()
         if self.interruption.requested or self.has_ended(state):
