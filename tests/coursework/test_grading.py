@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -74,6 +76,18 @@ def test_the_grade_is_the_same_every_time(tmp_path):
     assert first == second
 
 
+def test_nothing_is_written_to_an_installed_package(tmp_path, monkeypatch):
+    """So that nothing is left when it is uninstalled."""
+    package = tmp_path / "_data" / "tests"
+    shutil.copytree(exercises.tests_directory() / "properties", package / "properties")
+    for name in ("__init__.py", "conftest.py", "checks.py", "strategies.py"):
+        shutil.copy(exercises.tests_directory() / name, package / name)
+    monkeypatch.setattr("tinyslm.coursework.grading.tests_directory", lambda: package)
+    before = sorted(package.parent.rglob("*"))
+    assert graded(tmp_path, RIGHT)["score"] == 3
+    assert sorted(package.parent.rglob("*")) == before
+
+
 def test_a_seed_draws_other_inputs(tmp_path):
     """The inputs, logged by the solution itself, differ between seeds and are equal between runs."""
     seen = []
@@ -141,6 +155,24 @@ def test_without_the_test_tools_nothing_is_graded(tmp_path, missing, command):
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert (run.returncode, run.stdout) == (2, "") and not out.exists()
     assert f'{missing} is missing, needed for grading: pip install "tinyslm[coursework]"' in run.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes do not end with their parent")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_command_leaves_no_process(tmp_path, number):
+    """Ctrl-C reaches only the command, because the judge has a session of its own."""
+    path, log = tmp_path / "warmup_cosine.py", tmp_path / "log"
+    path.write_text(f"import os\nopen({str(log)!r}, 'w').write(str(os.getppid()))\n{SLOW}")
+    command = subprocess.Popen([sys.executable, "-m", "tinyslm", "grade", str(path)], stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while not (log.exists() and log.read_text()) and time.monotonic() < end:
+        time.sleep(0.05)
+    command.send_signal(number)
+    command.wait(60)
+    judge = Path("/proc") / log.read_text() / "cmdline"
+    while judge.exists() and judge.read_text() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not judge.exists() or not judge.read_text()
 
 
 def test_a_result_is_what_gradescope_reads(tmp_path, capsys):

@@ -238,7 +238,7 @@ def start_pytest(arguments, said, program=("-m", "pytest"), **options):
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # installed plugins neither slow pytest down nor change its output
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
-        "HYPOTHESIS_STORAGE_DIRECTORY": str(Path(tempfile.gettempdir()) / "tinyslm-hypothesis"),
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(Path(tempfile.gettempdir()) / f"tinyslm-hypothesis-{os.getuid()}"),
     }
     if root.name == "_data":  # of an installed package: only what was installed is removed with it
         environment["PYTHONDONTWRITEBYTECODE"] = "1"

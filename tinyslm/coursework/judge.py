@@ -182,7 +182,8 @@ class Worker:
 
 
 def protect():
-    """On Linux: become the parent of orphaned processes, and hide this process's memory and files from the worker."""
+    """On Linux: end with the grader, become the parent of orphaned processes, and hide this process from the worker."""
+    worker.die_with_parent()
     if sys.platform == "linux":
         prctl = ctypes.CDLL(None, use_errno=True).prctl
         prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
