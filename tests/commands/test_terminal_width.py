@@ -12,13 +12,14 @@ from tests.commands.files import run
 from tests.reporting import results
 from tests.strategies import generic_model
 from tinyslm import save
+from tinyslm.cli import COMMANDS
 from tinyslm.commands import corpus
 from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.reporting import format_table
 from tinyslm.reporting.frontier import format_frontier
 from tinyslm.reporting.plain_text import width
 
-COMMANDS = {
+OUTPUTS = {
     "inspect": ("inspect", "gemma-3-1b"),
     "inspect a mixture": ("inspect", "mixtral-8x7b"),
     "inspect an encoder-decoder": ("inspect", "t5-small"),
@@ -29,6 +30,7 @@ COMMANDS = {
     "trace an encoder": ("trace", "ENCODER", "the [MASK] saw", "--all"),
     "exercise list": ("exercise", "list"),
     "embed": ("embed", "ENCODER", "TEXTS", "--similarity"),
+    "evaluate": ("evaluate", "--town-documents", "3", "--questions", "1"),
     "fill": ("fill", "ENCODER", "the [MASK] saw the [MASK]"),
 }
 
@@ -54,7 +56,7 @@ def words(text):
     return {word for word in text.split() if "─" not in word}
 
 
-@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("arguments", OUTPUTS.values(), ids=OUTPUTS)
 def test_output_of_commands(files, capsys, monkeypatch, arguments):
     arguments = [files.get(argument, argument) for argument in arguments]
     printed = []
@@ -66,6 +68,18 @@ def test_output_of_commands(files, capsys, monkeypatch, arguments):
         if columns:
             assert max(map(width, printed[-1].split("\n"))) <= columns
             assert words(printed[-1]) == words(printed[0])
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help(capsys, monkeypatch, command):
+    printed = []
+    for columns in (300, 80, 60):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        with pytest.raises(SystemExit):
+            run(*([command] if command else []), "--help")
+        printed.append(capsys.readouterr().out)
+        assert max(map(width, printed[-1].split("\n"))) < columns
+        assert words(printed[-1]) == words(printed[0])
 
 
 def test_digests_of_the_corpus_are_whole_in_80_columns(capsys, monkeypatch):

@@ -10,6 +10,7 @@ from tinyslm.evaluation import take_exam
 from tinyslm.evaluation.loss import document_nats
 from tinyslm.models import Decoder
 from tinyslm.reporting.number_format import standard_error
+from tinyslm.reporting.terminal_table import fitted
 from tinyslm.text.loss_estimate import estimate_loss
 
 
@@ -33,7 +34,7 @@ def run(arguments) -> int:
     nats, tokens = document_nats(model, corpus.validation)
     loss, floor = estimate_loss(nats, tokens), corpus.floor
     error = standard_error(loss.standard_error, digits=4)
-    print(f"loss   {loss.nats:.4f} ± {error} nats per token ({loss.tokens:,} tokens)")
+    print(fitted(f"loss   {loss.nats:.4f} ± {error} nats per token ({loss.tokens:,} tokens)"))
     if floor is not None:
         error = standard_error(floor.standard_error, digits=4)
         print(f"floor  {floor.nats:.4f} ± {error}, the entropy of the text")
@@ -45,7 +46,8 @@ def run(arguments) -> int:
     if corpus.questions:
         exam = take_exam(model, tokenizer, corpus.questions, end_id, per_token=arguments.per_token)
         low, high = exam.interval()
-        print(f"exam   {exam.accuracy:.1%} correct (95 % interval {low:.1%} to {high:.1%}; chance 25 %)")
+        interval = f"(95 % interval {low:.1%} to {high:.1%}; chance 25 %)"
+        print(fitted(f"exam   {exam.accuracy:.1%} correct {interval}"))
         for subject, accuracy in exam.by_subject().items():
             print(f"       {subject:13} {accuracy:6.1%} of {exam.asked[subject]}")
     return 0

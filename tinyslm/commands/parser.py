@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import textwrap
 
 from tinyslm.checkpoints import atomic_file
 from tinyslm.checkpoints.weight_formats import FORMS
@@ -10,8 +11,21 @@ from tinyslm.text.files import DOCUMENT_KINDS
 from tinyslm.text.text_source import TOWN
 
 
+class WordFormatter(argparse.HelpFormatter):
+    """Wraps help texts between words, never at a hyphen within a word."""
+
+    def _split_lines(self, text, width):
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
+
+    def _fill_text(self, text, width, indent):
+        return "\n".join(indent + line for line in self._split_lines(text, width - len(indent)))
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that reports errors as ConfigError, in one line."""
+
+    def __init__(self, **options):
+        super().__init__(**{"formatter_class": WordFormatter} | options)
 
     def error(self, message):
         raise ConfigError(f"{message}; see {self.prog} --help")
