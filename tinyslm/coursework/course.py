@@ -180,8 +180,8 @@ class Course:
             return Standing(exercise, path, MISSING, 0, best_score(exercise))
         if path.read_bytes() == initial_text(path.name).encode():
             return Standing(exercise, path, NOT_STARTED, 0, best_score(exercise))
-        marks = self.marks.get(exercise.name)
-        if marks is None or marks.digest != digest(path, exercise):
+        marks, best = self.marks.get(exercise.name), best_score(exercise)
+        if marks is None or (marks.digest, marks.max_score) != (digest(path, exercise), best):
             marks, _ = self.grade(exercise, before_grading)
         state = SOLVED if marks.score == marks.max_score else STARTED
         return Standing(exercise, path, state, marks.score, marks.max_score)
