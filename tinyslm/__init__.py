@@ -1,30 +1,56 @@
-"""tinyslm: small language models and their compression, in NumPy and SciPy.
+"""Small language models and their compression, in NumPy and SciPy.
+
+load(path, weights="float32")
+    model and tokenizer, of a Hugging Face directory or a built-in model
+save(path, model, tokenizer=None)
+    write both to a directory; transformers reads those of dense models
+generate(model, token_ids, max_new_tokens, *, temperature=0.0, top_k=None,
+         top_p=None, seed=None, attention_mask=None, stop_tokens=(),
+         cache="exact")
+    new tokens, with a key/value cache
+compress(model, recipe, calibration=None, *, progress)
+    apply steps of `tinyslm.recipes`: the new model, and a record per step
+footprint(model)
+    parameters, bits, bytes and multiply-adds
+trace(model, token_ids, **inputs)
+    all named intermediate arrays of one forward pass
+next_token_loss(model, token_ids, labels=None, **inputs)
+masked_token_loss(model, token_ids, labels, **inputs)
+sequence_to_sequence_loss(model, token_ids, labels, attention_mask=None)
+    mean cross entropy in nats per predicted token
+value_and_grad(loss_function)
+    function that returns the loss and its gradients, a tree like the model
+differentiable(function)
+    operation of a function with a vector-Jacobian product
+check_gradient(operation, *inputs, seed=0, step=1e-06, **settings)
+    error of an operation's gradients relative to finite differences
+named_arrays(tree)
+checkpoint_tensors(tree)
+    arrays by module path, and by the name in the checkpoint
+sentence_embeddings(states, attention_mask=None)
+    one vector per text, from the final hidden states of an encoder
+Error
+    base class of CheckpointError, ConfigError and DataError
+
+Example:
 
     >>> import numpy as np, tinyslm
     >>> model, tokenizer = tinyslm.load("teacher")
-    >>> token_ids = np.array([tokenizer.encode("The train to Paris").ids])  # (B, T)
-    >>> continuation = tokenizer.decode(tinyslm.generate(model, token_ids, max_new_tokens=5)[0])
+    >>> token_ids = np.array([tokenizer.encode("The train").ids])  # (B, T)
+    >>> new = tinyslm.generate(model, token_ids, max_new_tokens=5)  # (B, 5)
+    >>> continuation = tokenizer.decode(new[0])
 
-load, save              a model and its tokenizer, from and to a Hugging Face directory
-generate                new tokens, with a key/value cache
-compress, footprint     apply a recipe of compression steps; parameters, bits, bytes and multiply-adds of a model
-trace                   all named intermediates of one forward pass
-value_and_grad          loss and gradients of a model, for next_token_loss, masked_token_loss,
-                        sequence_to_sequence_loss or another loss function
-differentiable          make an operation of a function with a vector-Jacobian product; check_gradient tests it
-named_arrays            arrays by module path; checkpoint_tensors: by the name in the checkpoint
-sentence_embeddings     vectors of texts
-Error                   base class of CheckpointError, ConfigError and DataError
-
-The operations are in `tinyslm.ops`, the mathematics of compression in `tinyslm.compression`, its steps for models in
-`tinyslm.recipes`.
+The operations are in `tinyslm.ops`, the mathematics of compression in
+`tinyslm.compression`, its steps for models in `tinyslm.recipes`.
 
 Letters in shape comments:
 
-    B  batch                T  tokens of a sequence       S  keys: cached tokens and the T new ones
-    C  width of the model   V  vocabulary                 F  neurons of a feed-forward layer
-    H  query heads          G  key/value heads            D  size of a head
-    E  experts              R  rank, or rotary dimensions N  rows of a matrix, usually the B T tokens of a batch
+    B  batch           C  width of the model  E  experts
+    T  tokens          F  neurons of a feed-forward layer
+    V  vocabulary      S  keys: cached tokens and the T new ones
+    H  query heads     G  key/value heads     D  size of a head
+    R  rank, or rotary dimensions
+    N  rows of a matrix, usually the B T tokens of a batch
 
 The gradient of the loss with respect to x is named dx.
 """
