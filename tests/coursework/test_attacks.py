@@ -35,14 +35,14 @@ def family():
 PATCHING = """
 import builtins, sys
 import hypothesis, numpy, pytest
-import tinyslm.coursework.judge, tinyslm.coursework.messages, tinyslm.coursework.plugin
+import tinyslm.coursework.judge, tinyslm.coursework.messages
 
 hypothesis.given = lambda *a, **k: lambda f: lambda: None
 numpy.testing.assert_allclose = numpy.testing.assert_array_equal = lambda *a, **k: None
 pytest.approx = lambda *a, **k: True
 builtins.all = lambda values: True
-tinyslm.coursework.plugin.ended_with = lambda *a: ("passed", "")
-tinyslm.coursework.plugin.Judge.judge = lambda *a: ("passed", "")
+tinyslm.coursework.judge.ended_with = lambda *a: ("passed", "")
+tinyslm.coursework.judge.Judge.judge = lambda *a: ("passed", "")
 for name in [name for name in sys.modules if name.startswith("tests")]:
     sys.modules[name] = None
 """

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tinyslm.compression.quantization import QuantizedArray
-from tinyslm.coursework.judge import Remote, Session
 from tinyslm.coursework.messages import Decoder, Encoder, MessageError
+from tinyslm.coursework.remote import Remote, Session
 from tinyslm.coursework.worker import Answers
 from tinyslm.errors import DataError
 from tinyslm.modules import Linear
@@ -84,7 +84,7 @@ def test_records_of_the_library_arrive_with_their_methods():
         ["record", "os", "abort", []],
         ["record", "subprocess", "Popen", [["list", ["true"]]]],
         ["record", "tinyslm.modules.linear", "Linear", []],
-        ["record", "tinyslm.coursework.judge", "Session", []],
+        ["record", "tinyslm.coursework.remote", "Session", []],
         ["record", "nothing", "Linear", []],
         ["array", "<f8", [1000], "C", True],
         ["array", "<f8", [-1, -8], "C", True],
@@ -116,7 +116,7 @@ def session_of(**functions):
         known = [*known]
         encoder = Encoder(known, share=True)
         request = {"on": on, "attribute": attribute, "call": call, "errors": np.geterr()}
-        request |= {"arguments": encoder.encode(arguments), "settings": encoder.encode(settings or {})}
+        request |= {"arguments": encoder.encode(arguments), "settings": encoder.encode(settings or None)}
         answer, buffers = answers.answer(json.loads(json.dumps(request)), memoryview(b"".join(encoder.buffers)))
         result, raised = session.result(json.loads(json.dumps(answer)), memoryview(b"".join(buffers)), known)
         if raised:

@@ -1,10 +1,10 @@
 """Grading of a student's file: runs the property tests of its exercises and adds up the marks.
 
-Three processes take part. The grader (this module) starts the judge and adds up the marks. The judge (`plugin.py`,
-`judge.py`) runs the property tests and never imports the submission. The worker (`worker.py`) imports the submission
-and answers the calls of the judge. Arguments and results are plain data (`messages.py`). So nothing that the submission
-changes in its process (NumPy, Hypothesis, pytest, `sys.modules`), prints, or does when it ends gives marks, and
-everything that it starts is killed. This holds for all exercises.
+Three processes take part. The grader (this module) starts the judge and adds up the marks. The judge (`judge.py`) runs
+the property tests and never imports the submission. The worker (`worker.py`) imports the submission and answers the
+calls of the judge. Arguments and results are plain data (`messages.py`). So nothing that the submission changes in its
+process (NumPy, Hypothesis, pytest, `sys.modules`), prints, or does when it ends gives marks. On Linux everything that
+it starts is killed; elsewhere, what stays in its session. This holds for all exercises.
 
 What is still possible: the submission runs with the rights of the person who grades. It can read the library's source
 and the tests, paste the answer, use the network, and change files, those of the library included. As root, or where the

@@ -1,220 +1,188 @@
-"""The judge's side of a submission: objects that look like its functions, and the process that runs them.
+"""The judge of a submission: runs the property tests, and never imports the submission.
 
-The property tests run in the judge, which never imports the submission. They call a `Remote` as they would call the
-function. It sends the arguments to the worker (`worker.py`) and returns what the worker answers. The worker cannot
-change anything in the judge except through answers and the arguments that it was given.
+Each property runs in a child process of the judge with limits of time and memory. Its calls of the submission go to the
+worker (`remote.py`, `worker.py`).
 """
 
-import ctypes
+import json
+import math
 import os
+import re
+import resource
 import select
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+import traceback
 from pathlib import Path
-from typing import NoReturn
 
-import numpy as np
+import pytest
+from _pytest.runner import runtestprotocol
 
-import tinyslm.errors
-from tinyslm.autodiff import Traced, differentiable
-from tinyslm.coursework import worker
-from tinyslm.coursework.messages import Decoder, Encoder, MessageError, receive, send
+from tinyslm.coursework import implementation
+from tinyslm.coursework.messages import receive, send
+from tinyslm.coursework.remote import Remote, Session
+from tinyslm.coursework.worker_process import Worker, protect
 
-WITHHELD = "tinyslm.coursework.worker.Withheld"
-SET_DUMPABLE, SET_CHILD_SUBREAPER = 4, 36  # operations of Linux' prctl
-EXCEPTIONS = {  # that a call of the submission can raise here, by dotted name
-    f"{kind.__module__}.{kind.__qualname__}": kind
-    for kind in (
-        *(each for each in vars(tinyslm.errors).values() if isinstance(each, type)),
-        *(ArithmeticError, AssertionError, AttributeError, Exception, FloatingPointError, ImportError, IndexError),
-        *(KeyError, LookupError, ModuleNotFoundError, NameError, OSError, OverflowError, RecursionError, RuntimeError),
-        *(TypeError, UnboundLocalError, ValueError, ZeroDivisionError),
-    )
-}
+PATIENCE = 3  # the limit of elapsed time of a property is this multiple of the limit of processor time
+FILE_PATIENCE = 10  # and this is the multiple for all properties of a file together
+LONGEST_OUTPUT = 3000  # characters of a failure that are kept
+SMALLEST = ("Falsifying example", "Failing test case")  # how Hypothesis announces the smallest input
+ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 
 
-class Session:
-    """The connection to the worker, for the property that runs in this process.
+class Judge:
+    """Runs the properties on the functions of a submission and sends the results to the process that asked."""
 
-    stop(outcome, message): ends the property at once, without the search for a smaller input. It does not return.
-    outcome: "failed", "out of memory", "library's answer", or "" where the end of the worker process says more.
-    """
+    def __init__(self, grader):
+        grader.set_inheritable(False)
+        self.grader, self.session = grader, Session()
+        self.task, _ = receive(grader)
+        self.seconds, self.gigabytes = self.task["seconds"], self.task["gigabytes"]
+        protect()
+        implementation.use({name: Remote(self.session, name) for name in self.task["required"]})
+        self.start()
 
-    def __init__(self):
-        self.connection: socket.socket | None = None
-        self.stop: Callable[[str, str], NoReturn]
+    def start(self):
+        """Start the process of the submission. It imports the file while this one imports the tests."""
+        self.worker, self.defined = Worker(self.task), None
 
-    def request(self, on, known, attribute, arguments=(), settings=None, call=True):
-        """What the worker answers: the result of a call, or an attribute. Changes of arguments are made here too."""
-        if self.connection is None:
-            raise AttributeError("the submission runs only during a property")
-        known = [*known]
-        encoder = Encoder(known, share=True)
-        request = {"on": on, "attribute": attribute, "call": call, "errors": np.geterr()}
-        request["arguments"], request["settings"] = encoder.encode(arguments), encoder.encode(settings or {})
+    def restart(self):
+        """Kill the process of the submission and all that it started, start it again, and return its exit status."""
+        status = self.worker.stop(seconds=1.0)
+        self.start()
+        return status
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session):
+        """Run the properties, then tell the grader that these were all."""
+        items = [item for item in session.items if item.get_closest_marker("ungraded") is None]
+        self.end = time.monotonic() + FILE_PATIENCE * self.seconds
         try:
-            send(self.connection, request, encoder.buffers)
-            message = receive(self.connection)
-            if message is None:
-                raise ConnectionError
-            result, raised = self.result(*message, known)
-        except ConnectionError:
-            self.stop("", "the process of the file ended")
-        except (MessageError, ValueError, TypeError, IndexError) as error:
-            self.stop("failed", f"the result cannot be read: {error}")
-        if raised:
-            self.raise_as_in_worker(*raised)
-        return result
+            for item in items:
+                outcome, output = self.judge(item)
+                record = {"file": item.path.name, "property": item.originalname, "outcome": outcome}
+                send(self.grader, {"record": record | {"output": output[:LONGEST_OUTPUT]}})
+            send(self.grader, {"done": True})
+        finally:
+            self.worker.stop()
+        return True
 
-    def result(self, answer, content, known):
-        """(result, exception or None) in an answer, after its changes of known objects."""
-        if not isinstance(answer, dict):
-            raise MessageError("an answer has a wrong form")
-        if "unsendable" in answer:
-            raise MessageError(answer["unsendable"])
-        decoder = Decoder(known, content, handle=lambda number, name: Remote(self, number, known, name))
-        for index, node in answer.get("changed", ()):
-            change_in_place(known[index], decoder.decode(node))
-        return decoder.decode(answer.get("result")), answer.get("raised")
+    def judge(self, item):
+        """(outcome, message) of a property. The outcome is "passed" or the reason for which it did not pass."""
+        left = min(self.end - time.monotonic(), PATIENCE * self.seconds)
+        if left <= 0:
+            return "not run", f"the properties before this one took more than {FILE_PATIENCE * self.seconds:g} seconds"
+        end = time.monotonic() + left
+        if self.defined is None:
+            self.defined = self.worker.answer(left)
+            if not self.defined:
+                slow, status = self.defined is None, self.restart()
+                return ("too slow", too_slow(left)) if slow else ended_with(status, self.seconds)
+        if "error" in self.defined:
+            return "failed", str(self.defined["error"])
+        self.session.connection = self.worker.connect()
+        outcome, output = self.in_child(item, end)
+        self.session.connection.close()
+        answer = self.worker.answer(min(1.0, self.seconds))  # about the process that answered the calls
+        status = answer.get("status") if answer else self.restart()
+        return (outcome, output) if outcome else ended_with(status, self.seconds)
 
-    def raise_as_in_worker(self, bases, message, where):
-        """Raise the exception of a call, as one of NumPy, Python or the library, or end the property.
+    def in_child(self, item, end):
+        """(outcome, message) of a property that runs in a child process until a time."""
+        reading, writing = socket.socketpair()  # unlike a pipe, the worker cannot open it
+        child = os.fork()
+        if child == 0:
+            reading.close()
+            self.run_and_report(item, writing)
+        writing.close()
+        received = b""
+        with reading:
+            while (left := end - time.monotonic()) > 0:
+                if select.select([reading], [], [], left)[0]:
+                    part = reading.recv(65536)
+                    if not part:
+                        break
+                    received += part
+        if left <= 0:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return "too slow", too_slow(PATIENCE * self.seconds)
+        _, status = os.waitpid(child, 0)
+        try:
+            return json.loads(received)
+        except ValueError:
+            return ended_with(os.waitstatus_to_exitcode(status), self.seconds)
 
-        bases: dotted names of its class and of the base classes.  where: the line of the file, or "".
-        """
-        name = bases[0].rpartition(".")[2]
-        if WITHHELD in bases:
-            self.stop("library's answer", message)
-        if "builtins.NotImplementedError" in bases:
-            self.stop("failed", f"{name}: {message}{where}")
-        if "builtins.MemoryError" in bases:
-            self.stop("out of memory", f"{name}{where}")
-        kind = next((EXCEPTIONS[base] for base in bases if base in EXCEPTIONS), RuntimeError)
-        raise kind(f"{message}{where}" if kind.__name__ == name else f"{name}: {message}{where}")
+    def run_and_report(self, item, writing):
+        """In the child process: run the test, send the outcome to the parent, and exit."""
+        size = int(self.gigabytes * 2**30)
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+        used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])  # 0 on systems where a child does not inherit it
+        limit = math.ceil(used + self.seconds)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+
+        def report(outcome, message):
+            writing.sendall(json.dumps([outcome, message]).encode())
+            os._exit(0)
+
+        def stop(outcome, message):
+            report(outcome, "\n".join([message, *running_line(item)]))
+
+        self.session.stop = stop
+        try:
+            reports = runtestprotocol(item, log=False, nextitem=None)
+            failed = next((each for each in reports if each.failed), None)
+            if failed:
+                report("failed", explanation(failed, item))
+            report("skipped" if any(each.skipped for each in reports) else "passed", "")
+        finally:
+            os._exit(1)
 
 
-def change_in_place(known, content):
-    """Give a list, dict or array the content that the worker's copy has."""
-    if type(content) is not type(known):
-        raise MessageError("an argument changed its kind")
-    if isinstance(known, np.ndarray):
-        if (content.shape, content.dtype) != (known.shape, known.dtype):
-            raise MessageError("an argument changed its shape")
-        known[...] = content
+def too_slow(seconds):
+    """The message about a limit of elapsed time."""
+    return f"more than {seconds:g} seconds"
+
+
+def ended_with(status, seconds):
+    """(outcome, message) of a property during which a process ended with this exit status."""
+    if status == -signal.SIGXCPU:
+        return "too slow", f"more than {seconds:g} seconds of the processor"
+    return "crashed", "the process ended" if status is None else f"the process ended with status {status}"
+
+
+def explanation(report, item) -> str:
+    """The message of a failure for students: the smallest failing input, the failing line, then the error."""
+    lines = [line[1:].strip() if line.startswith("E") else "" for line in report.longreprtext.splitlines()]
+    said = [line.partition("  # or any other")[0] for line in lines if line and not line.startswith("# ")]
+    start = next((i for i, line in enumerate(said) if line.startswith(SMALLEST)), None)
+    if start is not None:
+        end = next((i for i in range(start, len(said)) if said[i] == ")"), len(said) - 1)
+        said = [*said[start : end + 1], *failing_line(report, item), *said[:start]]
     else:
-        known.clear()
-        known.update(content) if isinstance(known, dict) else known.extend(content)
+        said = [*failing_line(report, item), *said]
+    return ADDRESS.sub("", "\n".join(said) or report.longreprtext[-LONGEST_OUTPUT:])
 
 
-class Remote:
-    """A function or an object of the submission. known: the arguments that it may have kept."""
-
-    __slots__ = ("_known", "_name", "_on", "_session")
-
-    def __init__(self, session, on, known=(), name=""):
-        self._session, self._on, self._known, self._name = session, on, known, name or on
-
-    def __call__(self, *arguments, **settings):
-        if any(type(each) is Traced for each in arguments):  # the tape is here, so its node is made here
-            return differentiable(self.with_vjp)(*arguments, **settings)
-        return self._session.request(self._on, self._known, None, arguments, settings)
-
-    def __getattr__(self, name):
-        if name.startswith("_"):  # NumPy, pytest and others ask for these, and must not get answers of the submission
-            raise AttributeError(name)
-        return self._session.request(self._on, self._known, name, call=False)
-
-    def __repr__(self):
-        return f"<{self._name} of the file>"
+def failing_line(report, item) -> list[str]:
+    """The last line of the property's file in the traceback, as a list of one line, or an empty list."""
+    chain = getattr(report.longrepr, "reprtraceback", None)
+    for entry in reversed(getattr(chain, "reprentries", ())):
+        place = getattr(entry, "reprfileloc", None)
+        if place is not None and Path(place.path).name == item.path.name:
+            return [source_line(item, place.lineno)]
+    return []
 
 
-class Worker:
-    """The process that runs the submission. task: path, directory, answers, seconds, gigabytes."""
-
-    def __init__(self, task):
-        self.socket, there = socket.socketpair()
-        self.process = os.fork()
-        if self.process == 0:
-            worker.run(there, task)
-        there.close()
-
-    def answer(self, seconds):
-        """The next message of the process about itself, {} if it has ended, or None if it does not answer in time."""
-        if not select.select([self.socket], [], [], max(seconds, 0))[0]:
-            return None
-        self.socket.settimeout(max(seconds, 1))
-        try:
-            message = receive(self.socket)
-        except (OSError, MessageError):
-            return None
-        return message[0] if message and isinstance(message[0], dict) else {}
-
-    def connect(self):
-        """A connection to a new process that answers the calls of one property."""
-        here, there = socket.socketpair()
-        with there, suppress(OSError):
-            socket.send_fds(self.socket, [b"p"], [there.fileno()])
-        return here
-
-    def stop(self, seconds=0.0):
-        """Kill the process and everything that the submission started.
-
-        Returns its exit status if it ends by itself within `seconds`, or None.
-        """
-        self.socket.close()
-        end = time.monotonic() + seconds
-        ended, status = os.waitpid(self.process, os.WNOHANG)
-        while not ended and time.monotonic() < end:
-            time.sleep(0.01)
-            ended, status = os.waitpid(self.process, os.WNOHANG)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process, signal.SIGKILL)
-        if not ended:
-            with suppress(ProcessLookupError):
-                os.kill(self.process, signal.SIGKILL)
-            os.waitpid(self.process, 0)
-        kill_descendants()
-        return os.waitstatus_to_exitcode(status) if ended else None
+def running_line(item) -> list[str]:
+    """The line of the property's file that is running, as a list of one line, or an empty list."""
+    for frame, number in traceback.walk_stack(None):
+        if frame.f_code.co_filename == str(item.path):
+            return [source_line(item, number)]
+    return []
 
 
-def protect():
-    """On Linux: end with the grader, become the parent of orphaned processes, and hide this process from the worker."""
-    worker.die_with_parent()
-    if sys.platform == "linux":
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-        prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        prctl(SET_DUMPABLE, 0, 0, 0, 0)
-
-
-def kill_descendants(seconds=5.0):
-    """On Linux: kill every process below this one, those that left its session included, until none is left."""
-    end = time.monotonic() + seconds
-    while sys.platform == "linux" and time.monotonic() < end:
-        found = descendants(os.getpid())
-        if not found:
-            return
-        for process in found:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(process, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        time.sleep(0.01)
-
-
-def descendants(process) -> list[int]:
-    """Numbers of all processes below a process, from /proc."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, ValueError, IndexError):
-            parent = int(path.read_text("utf-8", "replace").rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(path.parent.name))
-    found, new = [], [process]
-    while new:
-        new = [child for each in new for child in children.get(each, ())]
-        found += new
-    return found
+def source_line(item, number) -> str:
+    """A line of the property's file, with its number."""
+    return f"line {number} of {item.path.name}: {item.path.read_text('utf-8').splitlines()[number - 1].strip()}"

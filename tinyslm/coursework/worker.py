@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import traceback
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from glob import glob
 from typing import Any
 
@@ -154,10 +154,10 @@ class Answers:
             return number
 
         try:
-            with np.errstate(**request["errors"]):
+            with np.errstate(**request["errors"]) if request["errors"] else nullcontext():
                 if request["attribute"] is not None:
                     target = getattr(target, request["attribute"])
-                result = target(*arguments, **settings) if request["call"] else target
+                result = target(*arguments, **settings or {}) if request["call"] else target
         except Exception as error:
             bases = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__]
             answer["raised"], result = [bases, str(error), line_of(error, self.path)], None
