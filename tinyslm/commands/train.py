@@ -200,7 +200,7 @@ def write(training):
     step = best_step(state.validation) if training.own_text else state.step
     if step != state.step:
         restore_parameters(training.directory / BEST, state, step)
-    say("measuring the validation loss")
+    say(f"measuring the validation loss on {sum(len(document) - 1 for document in corpus.validation):,} tokens")
     validation = measure_loss(state.model, corpus.validation)
     record = training.record | {
         "settings": asdict(training.settings),
