@@ -49,7 +49,7 @@ def own(tmp_path_factory):
     """A directory with a text, a model that was trained on its lines in packed rows, and another text."""
     place = tmp_path_factory.mktemp("own")
     (place / "text.txt").write_text("\n".join(f"Anna has {n} apples, and Otto has {n + 1}." for n in range(90)))
-    (place / "other.txt").write_text("\n".join(f"It is {n} o'clock.\n" for n in range(90)))
+    (place / "other.txt").write_text("\n".join(f"It is {n} o'clock.\nIs it?\n" for n in range(90)))
     shape = ("--shape", "smallest", "--vocabulary", "280", "--context", "32", "--steps", "2", "--batch", "2")
     options = ("--documents", "line", "--pack", *shape)
     assert run("train", "--text", place / "text.txt", "--out", place / "model", *options) == 0

@@ -96,6 +96,13 @@ def test_few_or_unequal_documents_are_joined_and_still_every_token_is_predicted_
     assert min(map(len, corpus.validation)) > 45
 
 
+def test_fewer_than_ten_documents_are_joined():
+    """Of each fifth of 9,000 tokens the last tenth is for validation."""
+    corpus = text_corpus(TOKENIZER, END, distinct([999] * 9))
+    assert [len(piece) - 1 for piece in corpus.validation] == [180] * 5
+    assert [len(piece) - 1 for piece in corpus.training] == [1620] * 5
+
+
 def test_packed_rows_cross_documents():
     texts = distinct([99] * 100)
     indices, alone = held_out(texts)
