@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reporting.results import sweep_point as point
-from tinyslm.reporting.frontier import format_frontier, render_frontier, spots
+from tinyslm.reporting.frontier import NARROW, format_frontier, frontier_figure, render_frontier, spots
 
 sizes = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12)
 
@@ -43,10 +43,20 @@ def test_the_table_and_the_page():
     assert ["*" in line for line in lines[2:5]] == [True, False, True]
     assert "250 kB" in lines[2] and "0.710" in lines[2] and "+0.010" in lines[2]
     page = render_frontier(points)
+    ids = re.findall(r'\sid="([^"]*)"', page)
+    assert page.count("<svg") == 2 and len(ids) == len(set(ids))
     shaded = re.findall(r'<tr class="dense"><th scope="row">([^<]*)</th>', page)
     assert shaded == ["dense"]
     assert "<svg" in page and "a &amp; &lt;b&gt;" in page and "a &lt;model&gt;" in page and "<b>" not in page
     assert page.count("★") == 2 and "1,234 tokens of\n30 documents" in page
+
+
+def test_of_many_recipes_only_those_on_the_frontier_have_a_label():
+    """A phone has room for fewer labels."""
+    points = [point(f"recipe {i}!", 1_000_000 * (i + 1), 0.7 + (i > 0) / 10) for i in range(15)]
+    assert all(f"recipe {i}!" in frontier_figure(points) for i in range(15))
+    narrow = frontier_figure(points, NARROW)
+    assert [i for i in range(15) if f"recipe {i}!" in narrow] == [0]
 
 
 def test_a_change_of_zero_has_no_sign():

@@ -6,12 +6,12 @@ from typing import NamedTuple
 from tinyslm.reporting import number_format
 from tinyslm.reporting.figure_style import LONGEST_NAME
 from tinyslm.reporting.html_template import figure_or_none, render_template
-from tinyslm.reporting.page_figures import scatter_plot
+from tinyslm.reporting.page_figures import LARGE, NARROW, scatter_plot
 from tinyslm.reporting.plain_text import shorten
 from tinyslm.reporting.recipe_techniques import technique
 from tinyslm.reporting.terminal_table import ruled_table
 
-MOST_LABELS = 20  # in the figure; of more recipes, only those on the frontier are labelled
+MOST_LABELS = {LARGE: 20, NARROW: 10}  # in the figure; of more recipes, only those on the frontier are labelled
 
 
 class RecipePoint(NamedTuple):
@@ -79,7 +79,7 @@ def format_frontier(points) -> str:
     return ruled_table(rows, 1, notes)
 
 
-def frontier_figure(points) -> str:
+def frontier_figure(points, inches=LARGE) -> str:
     """Scatter plot of loss against stored size, with the frontier as a step line; SVG text."""
     found = [((shorten(spot.name, LONGEST_NAME), spot.technique, spot.bits / 8e6, spot.loss, spot.deviation or 0), spot)
              for spot in spots(points)]  # fmt: skip
@@ -88,15 +88,20 @@ def frontier_figure(points) -> str:
     return scatter_plot(
         points,
         "stored size",
-        "frontier",
+        "frontier" if inches == LARGE else "frontier-narrow",
         "Scatter plot of the loss of each recipe against its stored size",
         frontier=[(size, nats) for _, _, size, nats, _ in frontier],
-        named=frontier if len(points) > MOST_LABELS else points,
+        named=frontier if len(points) > MOST_LABELS[inches] else points,
+        inches=inches,
     )
 
 
 def render_frontier(points) -> str:
     """The page as text. Without matplotlib: a hint in place of the figure. ImportError without jinja2."""
     return render_template(
-        "sweep.html.j2", spots=spots(points), figure=figure_or_none(frontier_figure, points), first=points[0]
+        "sweep.html.j2",
+        spots=spots(points),
+        figure=figure_or_none(frontier_figure, points),
+        narrow_figure=figure_or_none(frontier_figure, points, NARROW),
+        first=points[0],
     )
