@@ -87,7 +87,10 @@ def exercises_in(path) -> list[Exercise]:
         tree = ast.parse(Path(path).read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except (SyntaxError, ValueError) as error:  # ValueError: not UTF-8, or null bytes
+    except SyntaxError as error:
+        line = f" (line {error.lineno})" if error.lineno else ""
+        raise ConfigError(f"{path} is not a Python file: {error.msg}{line}") from None
+    except ValueError as error:  # not UTF-8, or null bytes
         raise ConfigError(f"{path} is not a Python file: {error}") from None
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     found = [e for e in exercises().values() if not e.writes_tests and defined & set(e.names)]
@@ -121,7 +124,7 @@ def grade(path, *, exercise=None, seed=0, seconds=SECONDS, gigabytes=GIGABYTES) 
     began = time.monotonic()
     wanted = list(dict.fromkeys(found for each in chosen for found in properties_of(each)))
     answers = list(dict.fromkeys(name for each in chosen for name in (*each.functions, *each.equivalent)))
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         task = {
             "path": str(Path(path).resolve()),
             "directory": directory,
