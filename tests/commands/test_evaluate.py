@@ -8,6 +8,7 @@ import pytest
 
 from tests.commands.files import assert_one_line, run
 from tinyslm.cli import main
+from tinyslm.commands import text_options
 from tinyslm.evaluation import measure_loss
 from tinyslm.load_save import load
 from tinyslm.text import read_documents, town
@@ -89,6 +90,17 @@ def test_another_text(own, capsys, options, documents, pack_length):
     loss = validation_loss(own, own_corpus(own, "other.txt", documents, pack_length))
     assert f"loss   {loss.nats:.4f} ± " in printed.out and f"({loss.tokens:,} tokens)" in printed.out
     assert printed.err == ""
+
+
+def test_a_large_text_is_announced(own, capsys, monkeypatch):
+    """Encoding it takes a while."""
+    with open(own / "large.txt", "w") as file:
+        file.write("It is ten o'clock.\n\n" * 60_000)
+    monkeypatch.setattr(text_options, "LARGE_TEXT", 1_200_000)
+    monkeypatch.setattr("tinyslm.commands.evaluate.open_corpus", lambda *arguments: own_corpus(own, "text.txt", "line"))
+    capsys.readouterr()
+    assert run("evaluate", own / "model", "--text", own / "large.txt") == 0
+    assert capsys.readouterr().err == "encoding 1 MB of text\n"
 
 
 def test_the_town_on_request(own, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """The text that a command measures and calibrates on: --text, or the text that the model was trained on."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,14 +12,15 @@ from tinyslm.models import Decoder
 from tinyslm.text.text_source import CORPUS_RECORD, GIVE_TEXT, TOWN, TextSource, read_text_source, source_of_files
 
 LONGEST_PACK = 1024  # tokens of a packed row, for models with a longer context
+LARGE_TEXT = 2_000_000  # bytes that take seconds to encode
 
 
 def choose_text(arguments, model: str) -> TextSource:
     """The source that --text, --documents and --pack name; without --text, the one recorded beside the model.
 
-    Packed rows have the length of the model's context, at most LONGEST_PACK. A recorded text is reported on standard
-    error. Raises ConfigError for a model that is not a decoder, and DataError if no text is recorded, or a file is
-    missing or has changed.
+    Packed rows have the length of the model's context, at most LONGEST_PACK. A recorded text, and the encoding of a
+    large one, are reported on standard error. Raises ConfigError for a model that is not a decoder, and DataError if no
+    text is recorded, or a file is missing or has changed.
     """
     outline = outline_model(find_directory(model))
     require_kind(outline, model, Decoder, "measuring on text")
@@ -27,10 +29,15 @@ def choose_text(arguments, model: str) -> TextSource:
     if not names or is_town:
         if arguments.documents or arguments.pack:
             raise ConfigError("--documents and --pack can only be used with --text FILE")
-        return TextSource() if is_town else recorded_text(model)
-    context = outline.config.max_position_embeddings or LONGEST_PACK
-    pack_length = min(context, LONGEST_PACK) if arguments.pack else None
-    return source_of_files(names, arguments.documents or "paragraph", pack_length)
+        source = TextSource() if is_town else recorded_text(model)
+    else:
+        context = outline.config.max_position_embeddings or LONGEST_PACK
+        pack_length = min(context, LONGEST_PACK) if arguments.pack else None
+        source = source_of_files(names, arguments.documents or "paragraph", pack_length)
+    size = sum(map(os.path.getsize, source.files))
+    if size >= LARGE_TEXT:
+        print(f"encoding {size / 1e6:,.0f} MB of text", file=sys.stderr)
+    return source
 
 
 def recorded_text(model: str) -> TextSource:
