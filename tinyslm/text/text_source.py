@@ -46,9 +46,8 @@ class TextSource:
         """The source in one line: files, kind of documents, packing."""
         if self.is_town:
             return "the built-in corpus"
-        kind = "one document per file" if self.documents == "file" else f"one document per {self.documents}"
         packed = "" if self.pack_length is None else f", packed in rows of {self.pack_length} tokens"
-        return f"{', '.join(self.files)} ({kind}{packed})"
+        return f"{', '.join(self.files)} (one document per {self.documents}{packed})"
 
     def check_unchanged(self) -> None:
         """Raise DataError if a file is missing or its content is not that of the digest."""
