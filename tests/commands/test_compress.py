@@ -183,8 +183,9 @@ def interrupted(trained, tmp_path, monkeypatch, capsys):
         return usual(*arguments, **options)
 
     out = tmp_path / "out"
-    arguments = [str(trained / "model"), "--recipe", "int8-weights", "neurons-67", "--seed", "3", "--out", str(out)]
+    arguments = ["model", "--recipe", "int8-weights", "neurons-67", "--seed", "3", "--out", str(out)]
     with monkeypatch.context() as patch:
+        patch.chdir(trained)  # only there is the path of the model right
         patch.setattr(command, "compress", compress)
         capsys.readouterr()
         assert main(["compress", *arguments]) == 130
