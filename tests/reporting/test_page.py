@@ -119,6 +119,7 @@ def test_without_matplotlib_the_page_says_how_to_get_the_figures(monkeypatch):
     reader = Reader(page)
     assert "svg" not in reader.tags and 'pip install "tinyslm[report]"' in "".join(reader.texts)
     assert "table" in reader.tags and "blockquote" in reader.tags
+    assert 'class="verdict"' in page and 'class="summary"' not in page  # which has a column for the figure
 
 
 def test_without_jinja2_there_is_no_page(monkeypatch, tmp_path):
