@@ -96,13 +96,13 @@ def batch_gradients(
     lengths = np.max((labels != IGNORED) * np.arange(1, labels.shape[1] + 1), axis=1)  # (B,) without right padding
     order = np.argsort(lengths, kind="stable")
     size = settings.micro_batch_size
-    shards = []  # token_ids, labels and later the shares of each micro-batch
+    shards = []  # token_ids and labels of each micro-batch
     for rows in (order[i : i + size] for i in range(0, len(order), size)):
         longest = max(lengths[rows].max(), 1)
         shards.append((token_ids[rows, :longest], labels[rows, :longest]))
     counts = [np.atleast_1d(count_predicted(*shard)) for shard in shards]  # one count per part of the loss
     totals = np.maximum(np.sum(counts, axis=0), 1)
-    shards = [(*shard, count / totals) for shard, count in zip(shards, counts, strict=True)]
+    weighted_shards = [(*shard, count / totals) for shard, count in zip(shards, counts, strict=True)]
 
     def weighted_loss(model, token_ids, labels, shares):
         parts = loss_function(model, token_ids, labels)
@@ -114,7 +114,7 @@ def batch_gradients(
 
     def run_thread(thread):
         first, last = thread, 2 * settings.threads - 1 - thread
-        own = shards[first :: 2 * settings.threads] + shards[last :: 2 * settings.threads]
+        own = weighted_shards[first :: 2 * settings.threads] + weighted_shards[last :: 2 * settings.threads]
         return _sum_in_order(differentiate(model, *shard) for shard in own)
 
     return _sum_in_order(map_in_threads(run_thread, range(min(settings.threads, len(shards))), settings.threads))
