@@ -17,6 +17,7 @@ Source: Griewank & Walther, Evaluating Derivatives, 2nd ed. 2008, section 3.2 (r
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -84,7 +85,8 @@ def differentiable(function: Callable) -> Operation:
     ----------
     function
         Returns the output and its vector-Jacobian product: vjp(dy) returns one gradient per input, None for an input
-        without a gradient.
+        without a gradient. If it has a setting `for_vjp`, calls with arrays only pass False: then its vjp is not used,
+        and the function need not keep what only the vjp reads.
 
     Returns
     -------
@@ -107,6 +109,8 @@ def differentiable(function: Callable) -> Operation:
     (array([6.]),)
     """
 
+    untraced = {"for_vjp": False} if "for_vjp" in inspect.signature(function).parameters else {}
+
     @functools.wraps(function)
     def operation(*inputs: Any, **settings: Any) -> Any:
         for x in inputs:
@@ -114,7 +118,7 @@ def differentiable(function: Callable) -> Operation:
                 tape = x.tape
                 break
         else:  # arrays only
-            return function(*inputs, **settings)[0]
+            return function(*inputs, **settings, **untraced)[0]
         output, vjp = function(*[value_of(x) for x in inputs], **settings)
         traced = Traced(output, tape)
         tape.append((traced, inputs, vjp))

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyslm.checkpoints import load_model, save_model
+from tinyslm.checkpoints.directory_contents import snapshot_of
 from tinyslm.errors import CheckpointError
 from tinyslm.text.tokenizer import load_tokenizer
 from tinyslm.tree import Module
@@ -19,14 +20,19 @@ def data_directory() -> Path:
 
 
 def find_directory(path: str | Path) -> Path:
-    """The directory of a path or of a built-in name. Raises CheckpointError if it does not exist."""
+    """The directory of a path or of a built-in name, or the snapshot of an entry in a cache of the hub.
+
+    Raises CheckpointError if it does not exist.
+    """
     directory = Path(path)
     if str(path) in BUILT_IN and not directory.exists():
         directory = data_directory() / str(path)
     if not directory.is_dir():
-        what = "is a file, expected the directory it is in" if directory.exists() else "no such directory"
+        what = "no such directory"
+        if directory.exists():
+            what = "is a file, expected the directory of a model with config.json and safetensors files"
         raise CheckpointError(f"{path}: {what}; built-in models are {', '.join(BUILT_IN)}")
-    return directory
+    return snapshot_of(directory)
 
 
 def load(path: str | Path, weights: str = "float32") -> tuple[Any, Any]:

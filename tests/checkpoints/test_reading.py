@@ -45,7 +45,7 @@ def test_shards(saved):
         ("outside", r"index.json: names the file '../secret', expected one in the same directory"),
         ("absolute", r"names the file '/etc/passwd'"),
         ("missing", r"names the file .model-00002-of-00002.safetensors., but there is no such file"),
-        ("wrong", r"model-00001-of-00002.safetensors: tensor 'model.norm.weight' is missing, but"),
+        ("twice", r"model-00002-of-00002.safetensors: tensor 'model.norm.weight' is also in model-00001-of-00002"),
         ("no map", r"weight_map is None, expected an object"),
         ("not names", r"weight_map is .*, expected an object of file names"),
         ("not JSON", r"index.json: is not JSON"),
@@ -59,7 +59,6 @@ def test_a_damaged_index(saved, change, message):
     changed = {
         "outside": files | {norm: "../secret"},
         "absolute": files | {norm: "/etc/passwd"},
-        "wrong": files | {norm: "model-00001-of-00002.safetensors"},
         "not names": [1],
     }
     index.write_text(json.dumps({"weight_map": changed.get(change, files)}))
@@ -69,11 +68,29 @@ def test_a_damaged_index(saved, change, message):
         index.write_text("{}")
     elif change == "not JSON":
         index.write_text("{")
-    if files[norm] == changed["wrong"][norm] and change == "wrong":
-        index.write_text(json.dumps({"weight_map": files | {norm: "model-00002-of-00002.safetensors"}}))
-        message = message.replace("model-00001", "model-00002")
+    elif change == "twice":
+        for number in (1, 2):
+            path = directory / f"model-0000{number}-of-00002.safetensors"
+            tensors = {name: tensor.read() for name, tensor in read_safetensors(path).items()}
+            write_safetensors(path, tensors | {norm: np.ones(24, np.float32)})
     with pytest.raises(CheckpointError, match=message):
         load_model(directory)
+
+
+@pytest.mark.parametrize("change", ["a name too many", "a name too few", "the wrong file"])
+def test_an_index_that_disagrees_with_its_files(saved, change):
+    """transformers reads the files that the index names, not its list of tensors."""
+    directory, model = saved
+    files = split_into_shards(directory)
+    norm = "model.norm.weight"
+    other = next(file for file in files.values() if file != files[norm])
+    listed = {
+        "a name too many": files | {"model.layers.9.mlp.up_proj.weight": other},
+        "a name too few": {name: file for name, file in files.items() if name != norm},
+        "the wrong file": files | {norm: other},
+    }[change]
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": listed}))
+    assert_same_model(load_model(directory), model)
 
 
 def test_an_untied_head_is_read_whatever_the_config_says(saved):

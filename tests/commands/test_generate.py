@@ -151,7 +151,7 @@ def test_bad_input(directory, capsys, arguments, parts):
 def test_bad_models(tmp_path, capsys, directory):
     path = write_text(tmp_path)
     assert run("generate", "a", "--model", path) == 2
-    assert_one_line(capsys.readouterr(), "text.txt: is a file, expected the directory it is in")
+    assert_one_line(capsys.readouterr(), "text.txt: is a file, expected the directory of a model")
     assert run("generate", "a", "--model", tmp_path / "nothing") == 2
     assert_one_line(capsys.readouterr(), "nothing: no such directory")
     save(tmp_path / "bare", MODEL)

@@ -200,7 +200,7 @@ def test_bad_input(capsys, arguments, parts):
 def test_bad_directories(capsys, tmp_path):
     path = write_text(tmp_path)
     assert run("inspect", path) == 2
-    assert_one_line(capsys.readouterr(), "text.txt: is a file, expected the directory it is in")
+    assert_one_line(capsys.readouterr(), "text.txt: is a file, expected the directory of a model")
     assert run("inspect", tmp_path) == 2
     assert_one_line(capsys.readouterr(), "config.json: no such file")
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')

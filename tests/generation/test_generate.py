@@ -1,5 +1,7 @@
 """Generation equals the plain loop "compute everything, take the next token", whatever the cache and padding do."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import decoder_configs, generic_model, seeds
 from tinyslm.errors import ConfigError, DataError
-from tinyslm.generation import KeyValueCache, end_tokens, generate, stream
+from tinyslm.generation import KeyValueCache, decoding_state, end_tokens, generate, stream
 from tinyslm.generation.sampling import next_token_probabilities
 from tinyslm.models import DecoderConfig, random_model
 from tinyslm.ops import Rope
@@ -103,6 +105,29 @@ def test_every_pass_after_the_prompt_reads_one_token_and_longrope_reads_all_once
         counting = Counting(DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, 20, ropes=ropes))
         generate(counting, PROMPT, 5)
         assert counting.read == expected
+
+
+@given(decoder_configs(), seeds, st.integers(1, 4), st.booleans())
+def test_a_prompt_read_in_pieces_is_continued_like_one_read_at_once(config, seed, size, with_padding):
+    """Windows, padding and longrope, whose frequencies follow the length of the whole prompt."""
+    model = generic_model(config, seed)
+    rng = np.random.default_rng(seed)
+    token_ids = rng.integers(0, config.vocab_size, (3, 11))
+    starts = rng.integers(0, 8, 3) if with_padding and config.ropes else np.zeros(3, int)
+    mask = (np.arange(11) >= starts[:, None]).astype(int) if with_padding else None
+    with mock.patch.object(decoding_state, "PROMPT_CHUNK", size):
+        found = generate(model, token_ids, 5, attention_mask=mask)
+    np.testing.assert_array_equal(found, generate(model, token_ids, 5, attention_mask=mask))
+
+
+def test_a_prompt_is_read_in_pieces_of_1024_tokens_and_only_the_last_makes_logits(monkeypatch):
+    assert decoding_state.PROMPT_CHUNK == 1024
+    monkeypatch.setattr(decoding_state, "PROMPT_CHUNK", 2)
+    model, read = generic_model(CONFIG), []
+    predict = type(model).predict
+    monkeypatch.setattr(type(model), "predict", lambda self, states: read.append(states.shape) or predict(self, states))
+    generate(model, PROMPT, 2)
+    assert read == [(2, 1, CONFIG.hidden_size)] * 2
 
 
 def test_a_repeated_cache_continues_every_prompt_several_times():

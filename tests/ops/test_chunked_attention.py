@@ -1,6 +1,7 @@
 """Chunked attention equals the definition, outputs and all gradients, for every setting and size of the chunks."""
 
 import importlib
+import tracemalloc
 from contextlib import contextmanager
 from unittest import mock
 
@@ -46,9 +47,13 @@ windows = st.one_of(st.none(), st.integers(1, 12))
     st.booleans(),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([1, 300, 2000, 2**23]),
 )
-def test_equal_to_the_definition(sizes, past, rng, chunk, shared, window, softcap, causal, with_padding, with_bias):
-    """Outputs and gradients, with cached tokens. B, T, S, H, G and D differ, so that no two axes agree by luck."""
+def test_equal_to_the_definition(
+    sizes, past, rng, chunk, shared, window, softcap, causal, with_padding, with_bias, score_bytes
+):
+    """Outputs, with and without a vjp, and gradients, with cached tokens. B, T, S, H, G and D differ, so that no two
+    axes agree by luck."""
     B, T, G, r, D = sizes
     S, H = T + past, G * r
     assume(len({B, T, S, H, G, D}) == 5 + (past > 0))
@@ -63,7 +68,10 @@ def test_equal_to_the_definition(sizes, past, rng, chunk, shared, window, softca
     with chunks_of(chunk, shared):
         output, vjp = ops.chunked_attention.with_vjp(*inputs, **options)
         gradients = vjp(dy)
-    np.testing.assert_allclose(output, expected, rtol=1e-12, atol=1e-13)
+        with mock.patch.object(chunked_module, "SCORE_BYTES", score_bytes):
+            untraced = ops.chunked_attention(*inputs, **options)
+    for found in (output, untraced):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
     assert len(gradients) == len(inputs)
     for gradient, wanted in zip(gradients, definition_vjp(dy), strict=False):
         assert gradient.shape == wanted.shape
@@ -122,16 +130,15 @@ def test_chunks_cover_every_allowed_key_and_no_needless_one(T, past, chunk, wind
     S = T + past
     allowed = allowed_keys(np.arange(past, S), np.arange(S), causal, window)  # (T, S)
     queries = []
-    with chunks_of(chunk):
-        for start, stop, first, last in chunked_module.query_chunks(T, S, causal, window):
-            queries += range(start, stop)
-            found = np.flatnonzero(allowed[start:stop].any(axis=0))
-            assert (first, last) == (found[0], found[-1] + 1)
+    for start, stop, first, last in chunked_module.query_chunks(T, S, causal, window, chunk):
+        queries += range(start, stop)
+        found = np.flatnonzero(allowed[start:stop].any(axis=0))
+        assert (first, last) == (found[0], found[-1] + 1)
     assert queries == list(range(T))
 
 
 def test_a_chunk_has_64_queries_and_long_chunks_are_paired_with_short_ones():
-    chunks = list(chunked_module.query_chunks(130, 140, True, 70))
+    chunks = list(chunked_module.query_chunks(130, 140, True, 70, chunked_module.QUERY_CHUNK))
     assert chunks == [(0, 64, 0, 74), (64, 128, 5, 138), (128, 130, 69, 140)]
     assert [chunked_module._balanced_order(count) for count in (1, 4, 5)] == [[0], [0, 3, 1, 2], [0, 4, 1, 3, 2]]
 
@@ -143,6 +150,41 @@ def test_threads_share_the_work_of_all_scores(monkeypatch):
     B, T, S, H, G, D = 2, 65, 70, 6, 3, 4
     ops.chunked_attention(np.ones((B, T, H, D)), np.ones((B, S, G, D)), np.ones((B, S, G, D)), scale=1.0)
     assert calls == [(2, B * H * T * S)]
+
+
+def peak_bytes(T, **options):
+    """Memory that attention of T tokens allocates beyond its inputs, two heads of 8, without and with a vjp."""
+    inputs = np.random.default_rng(0).standard_normal((3, 1, T, 2, 8), np.float32)
+    peaks = []
+    for call in (ops.chunked_attention, ops.chunked_attention.with_vjp):
+        tracemalloc.start()
+        call(*inputs, scale=0.3, **options)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    return np.array(peaks)
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 700}, {"softcap": 2.0}, {"causal": False}])
+def test_without_a_vjp_memory_is_linear_in_the_length(monkeypatch, options):
+    """Scores of 2,000 tokens would be 32 MB."""
+    monkeypatch.setattr(chunked_module, "SCORE_BYTES", 2**16)
+    chunked_module._chunk_mask.cache_clear()
+    (short, _), (long, kept) = peak_bytes(1000, **options), peak_bytes(2000, **options)
+    assert long < 2.1 * short and long < 1.5e6
+    assert kept > 5e6  # the probabilities of all chunks
+
+
+def test_scores_in_memory_are_limited():
+    """Blocks of sequences, of groups, then chunks of fewer queries, but not fewer than SMALLEST_CHUNK."""
+    limit = chunked_module.SCORE_BYTES
+    whole, half = slice(0, 4), (slice(0, 2), slice(2, 4))
+    assert chunked_module._score_blocks(4, 2, limit // 8) == [(whole, slice(0, 2))]
+    assert chunked_module._score_blocks(4, 2, limit // 4) == [(part, slice(0, 2)) for part in half]
+    assert chunked_module._score_blocks(1, 4, limit // 2) == [(slice(0, 1), part) for part in half]
+    assert chunked_module._score_blocks(2, 2, 2 * limit) == [
+        (slice(b, b + 1), slice(g, g + 1)) for b in range(2) for g in range(2)
+    ]
+    assert [chunked_module._chunk_size(limit // n) for n in (100, 64, 20, 8, 1)] == [64, 64, 20, 8, 8]
 
 
 def test_a_chunk_in_which_every_key_is_allowed_has_no_mask():

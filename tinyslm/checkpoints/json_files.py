@@ -16,8 +16,11 @@ LONGEST_SHOWN = 200  # characters
 LARGEST_JSON = 100_000_000  # bytes; the limit of the safetensors library for its header
 
 
-def parse_json(text: bytes, where) -> dict:
-    """The object in UTF-8 encoded JSON (bytes). Raises CheckpointError naming `where`."""
+def parse_json(text: bytes, where, unique: bool = True) -> dict:
+    """The object in UTF-8 encoded JSON (bytes). Raises CheckpointError naming `where`.
+
+    unique: refuse a key that occurs twice in an object. Otherwise its last value counts, as in Python's json.
+    """
 
     def without_duplicates(pairs):
         found = dict(pairs)
@@ -27,7 +30,7 @@ def parse_json(text: bytes, where) -> dict:
         return found
 
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates if unique else None)
     except CheckpointError:
         raise
     except (ValueError, RecursionError) as problem:
@@ -38,13 +41,13 @@ def parse_json(text: bytes, where) -> dict:
 
 
 def read_json(path: str | Path) -> dict:
-    """The object in a JSON file. Raises CheckpointError naming the file."""
+    """The object in a JSON file. Of equal keys the last one counts. Raises CheckpointError naming the file."""
     path = Path(path)
     check_file(path)
     if path.stat().st_size > LARGEST_JSON:
         raise CheckpointError(f"{path}: has {path.stat().st_size} bytes, expected at most {LARGEST_JSON}")
     try:
-        return parse_json(path.read_bytes(), path)
+        return parse_json(path.read_bytes(), path, unique=False)
     except OSError as problem:
         raise CheckpointError(f"{path}: cannot be read ({problem.strerror})") from problem
 

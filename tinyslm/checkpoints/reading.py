@@ -16,6 +16,7 @@ from tinyslm.checkpoints.canonical_tensors import (
     without_head,
 )
 from tinyslm.checkpoints.compressed_modules import SECTION, restore, weight_shape
+from tinyslm.checkpoints.directory_contents import instead_of_model
 from tinyslm.checkpoints.families import family_of
 from tinyslm.checkpoints.json_files import read_json, shown
 from tinyslm.checkpoints.mask_packing import unpack_outline
@@ -63,6 +64,8 @@ def _read(path, make_module=None):
         problem = "is a file, expected a directory" if os.path.exists(directory) else "no such directory"
         raise CheckpointError(f"{directory}: {problem} with {CONFIG} and {WEIGHTS}")
     where = directory / CONFIG
+    if not os.path.exists(where) and (found := instead_of_model(directory)):
+        raise CheckpointError(f"{directory}: {found}")
     values = read_json(where)
     family = family_of(values, where)
     config = family.read_config(values, where)
@@ -84,32 +87,33 @@ def _read(path, make_module=None):
 
 
 def stored_tensors(directory: str | Path) -> dict[str, StoredTensor]:
-    """{name: tensor} of all weight files of a directory. Reads only the headers."""
+    """{name: tensor} of all weight files of a directory. Reads only the headers.
+
+    The index names the files. The tensors are those that are in the files, as in transformers.
+    """
     directory = Path(directory)
-    if os.path.exists(directory / WEIGHTS) or not os.path.exists(directory / INDEX):
-        if not os.path.exists(directory / WEIGHTS) and any(directory.glob("model-*.safetensors")):
-            raise CheckpointError(
-                f"{directory / INDEX}: no such file; it must list the tensors of the other weight files"
-            )
+    if os.path.exists(directory / WEIGHTS):
         return read_safetensors(directory / WEIGHTS)
+    if not os.path.exists(directory / INDEX):
+        if any(directory.glob("model-*.safetensors")):
+            raise CheckpointError(f"{directory / INDEX}: no such file; it must list the other weight files")
+        found = instead_of_model(directory)
+        raise CheckpointError(f"{directory}: {found}" if found else f"{directory / WEIGHTS}: no such file")
     where = directory / INDEX
     files = read_json(where).get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
         raise CheckpointError(f"{where}: weight_map is {shown(files)}, expected an object of file names")
-    shards = {}
+    tensors = {}
     for name in sorted(set(files.values())):
         if Path(name).name != name or name in ("", "..", "."):
             raise CheckpointError(f"{where}: names the file {shown(name)}, expected one in the same directory")
         if not os.path.exists(directory / name):
             raise CheckpointError(f"{where}: names the file {shown(name)}, but there is no such file")
-        shards[name] = read_safetensors(directory / name)
-    tensors = {}
-    for name, file in files.items():
-        if name not in shards[file]:
-            raise CheckpointError(
-                f"{directory / file}: tensor {shown(name)} is missing, but {INDEX} lists it for this file"
-            )
-        tensors[name] = shards[file][name]
+        shard = read_safetensors(directory / name)
+        twice = next(iter(shard.keys() & tensors.keys()), None)
+        if twice is not None:
+            raise CheckpointError(f"{directory / name}: tensor {shown(twice)} is also in {tensors[twice].file.name}")
+        tensors |= shard
     return tensors
 
 
@@ -144,7 +148,9 @@ def _fill(family, config, compressed, tensors, where, make_module):
     shapes = {path: array.shape for path, array in arrays.items()}
     modules, unread = _restored(compressed, replaceable, tensors, where, is_outline=make_module is None)
     stored = {}
-    for name, mapping in tensor_mappings(family, shapes, config.without_prefix).items():
+    mappings = tensor_mappings(family, shapes, config.without_prefix)
+    _check_prefix(mappings, unread, family)
+    for name, mapping in mappings.items():
         tensor = _checked(unread.pop(name, None), name, mapping.stored_shape(shapes), where.parent)
         stored |= mapping.split(tensor, shapes)
     for name, tensor in unread.items():
@@ -158,6 +164,19 @@ def _fill(family, config, compressed, tensors, where, make_module):
         numbers = {path: tensor.read(np.float32) for path, tensor in stored.items()}
     model = map_modules(lambda path, module: modules.get(path, module), outline, REPLACEABLE)
     return map_arrays(lambda path, array: numbers.get(path, array), model)
+
+
+def _check_prefix(expected, tensors, family):
+    """Raise CheckpointError if a tensor is missing, and stored under its name behind a prefix."""
+    name = next((name for name in expected if name not in tensors), None)
+    for found, tensor in tensors.items() if name else ():
+        for known in (family.base + name.removeprefix(family.base), name):
+            if found.endswith(f".{known}"):
+                prefix = found.removesuffix(known)
+                raise CheckpointError(
+                    f"{tensor.file}: tensor {shown(found)} has the prefix {shown(prefix)} before {shown(known)}; save "
+                    "the model inside, or rename its tensors"
+                )
 
 
 def _modules_in_format(make_module, outline, stored):

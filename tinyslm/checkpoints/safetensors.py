@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinyslm.checkpoints.atomic_write import atomic_file
+from tinyslm.checkpoints.directory_contents import check_not_pointer
 from tinyslm.checkpoints.json_files import LARGEST_JSON, check_file, parse_json, shown
 from tinyslm.checkpoints.upcasting import row_slices, upcast
 from tinyslm.errors import CheckpointError
@@ -96,6 +97,7 @@ def read_safetensors(path: str | Path) -> dict[str, StoredTensor]:
         content = np.asarray(np.memmap(path, np.uint8, mode="r"))
     except OSError as problem:
         raise CheckpointError(f"{path}: cannot be read ({problem.strerror})") from problem
+    check_not_pointer(path, content[:64].tobytes())
     length = int.from_bytes(content[:8].tobytes(), "little")
     if length > min(size - 8, LARGEST_JSON):
         raise CheckpointError(

@@ -7,6 +7,7 @@ from tinyslm.generation.cache import KeyValueCache
 from tinyslm.generation.quantized_cache import QuantizedKeyValueCache
 from tinyslm.models import DecoderConfig, EncoderDecoderConfig
 
+PROMPT_CHUNK = 1024  # tokens read at once: enough for fast matrix products, few enough to need little memory
 CACHES = {"exact": KeyValueCache, "int8": QuantizedKeyValueCache}
 
 
@@ -37,12 +38,17 @@ class DecoderState:
 
     def next_logits(self):
         """Logits of the next token: (B, V)."""
-        mask = self.mask[:, : self.length]
-        if _rotation_changes(self.model.config, mask.sum(axis=1).max()):
+        longest = self.mask[:, : self.length].sum(axis=1).max()
+        if _rotation_changes(self.model.config, longest):
             self.cache = self.make_cache(self.cache.capacity)  # its keys were rotated by other angles
-        unread = self.sequence[:, self.cache.length : self.length]  # (B, n): the prompt, later one token
-        attention_mask = mask if self.has_padding else None
-        return self.model(unread, attention_mask, cache=self.cache, last_only=True)[:, 0]
+        while self.length - self.cache.length > PROMPT_CHUNK:
+            self.model.hidden_states(*self._unread(PROMPT_CHUNK), cache=self.cache, length=longest)
+        return self.model(*self._unread(PROMPT_CHUNK), cache=self.cache, last_only=True)[:, 0]
+
+    def _unread(self, count):
+        """The next tokens that the cache does not have, (B, n) with n <= count, and the mask up to the last of them."""
+        stop = min(self.cache.length + count, self.length)
+        return self.sequence[:, self.cache.length : stop], self.mask[:, :stop] if self.has_padding else None
 
     def read(self, tokens):
         """Append one token per row, (B,)."""

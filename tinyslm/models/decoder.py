@@ -55,8 +55,12 @@ class Decoder(Module):
         position_ids: ArrayLike | None = None,
         cache: Any = None,
         observe: Callable[[str, Any], Any] | None = None,
+        length: int | None = None,
     ) -> Array:
-        """Final hidden states, after the final norm: (B, T, C). Arguments as `__call__`."""
+        """Final hidden states, after the final norm: (B, T, C). Arguments as `__call__`.
+
+        length: tokens of the longest sequence, if later passes read more of it. longrope chooses its frequencies by it.
+        """
         past = 0 if cache is None else cache.length
         token_ids, attention_mask = self.check_inputs(token_ids, attention_mask, past)
         T = token_ids.shape[1]
@@ -70,7 +74,7 @@ class Decoder(Module):
             raise DataError(f"position ids are {found}, expected integers of {(T,)} or {token_ids.shape}")
         if not 0 <= position_ids.min() <= position_ids.max() < self.config.max_position_embeddings:
             raise DataError(f"position ids must be 0 to {self.config.max_position_embeddings - 1}")
-        context = Context(position_ids, attention_mask, cache, observer=observe)
+        context = Context(position_ids, attention_mask, cache, observer=observe, length=length)
 
         x = self.embedding(token_ids)  # (B, T, C)
         if self.config.embedding_scale != 1.0:

@@ -35,6 +35,7 @@ class Context:
     observer: called as observer(name, value) with every named intermediate, or None.
     stack: prefix of the names of this stack's intermediates: "", "encoder." or "decoder.".
     layer: index of the block being computed, which is also its index in the cache.
+    length: tokens of the longest sequence, if later passes read more of it (longrope), or None.
     """
 
     positions: Array
@@ -46,12 +47,13 @@ class Context:
     observer: Callable[[str, Any], Any] | None = None
     stack: str = ""
     layer: int = 0
+    length: int | None = None
     _tables: dict = field(default_factory=dict)
 
     def rotary_tables(self, rope: ops.Rope) -> tuple[Array, Array]:
         """cos and sin of this pass's positions for one `Rope`. Layers with equal settings share the tables."""
         if rope not in self._tables:
-            self._tables[rope] = ops.rotary_tables(rope, self.positions)
+            self._tables[rope] = ops.rotary_tables(rope, self.positions, self.length)
         return self._tables[rope]
 
     def observe(self, name: str, value: Any) -> None:

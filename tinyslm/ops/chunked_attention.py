@@ -2,7 +2,8 @@
 
 A chunk reads only the keys that some of its queries may attend to. With a causal mask about half of the score matrix is
 never computed, and no array of size T x T moves through memory at once. The chunks of the forward pass run on several
-threads. For the vjp the probabilities of all chunks are kept.
+threads. For the vjp the probabilities of all chunks are kept. Without a vjp nothing is kept, and a chunk is limited to
+SCORE_BYTES, so memory is proportional to the length of the sequence.
 """
 
 import functools
@@ -16,6 +17,9 @@ from tinyslm.parallel import map_shares
 from tinyslm.tree import Array
 
 QUERY_CHUNK = 64  # queries per chunk: enough for fast matrix products, few enough to skip most masked keys
+SMALLEST_CHUNK = 8  # queries per chunk of a very long sequence
+SCORE_BYTES = 2**23  # scores of a chunk that are in memory at once, per thread, without a vjp
+WHOLE = [(slice(None), slice(None))]  # all sequences and groups at once
 
 
 @functools.lru_cache(maxsize=16)
@@ -45,13 +49,30 @@ def _masked_softmax_in_place(scores, masks, softcap):
     return tanh
 
 
-def query_chunks(T, S, causal, window):
-    """(query_start, query_stop, key_start, key_stop) of each chunk: the keys that any of its queries may attend to."""
+def query_chunks(T, S, causal, window, size):
+    """(query_start, query_stop, key_start, key_stop) of each chunk: the keys that any of its queries may attend to.
+
+    size: queries per chunk.
+    """
     past = S - T  # number of keys before the first query
-    for start in range(0, T, QUERY_CHUNK):
-        stop = min(start + QUERY_CHUNK, T)
+    for start in range(0, T, size):
+        stop = min(start + size, T)
         key_start = 0 if window is None else max(0, past + start - window + 1)
         yield start, stop, key_start, past + stop if causal else S
+
+
+def _chunk_size(query_bytes):
+    """Queries per chunk without a vjp. query_bytes: the scores of one query, for one group of one sequence."""
+    return min(QUERY_CHUNK, max(SMALLEST_CHUNK, SCORE_BYTES // query_bytes))
+
+
+def _score_blocks(B, G, chunk_bytes):
+    """Slices (sequences, groups) computed at once without a vjp. chunk_bytes: scores of one group of one sequence."""
+    sequences = min(B, max(1, SCORE_BYTES // (G * chunk_bytes)))
+    groups = min(G, max(1, SCORE_BYTES // chunk_bytes))
+    return [
+        (slice(b, b + sequences), slice(g, g + groups)) for b in range(0, B, sequences) for g in range(0, G, groups)
+    ]
 
 
 def _balanced_order(count):
@@ -71,6 +92,7 @@ def chunked_attention(
     window: int | None = None,
     softcap: float | None = None,
     attention_mask: Array | None = None,
+    for_vjp: bool = True,
 ) -> Array:
     """Fast form of `attention`: same arguments, same output, same gradients, up to rounding.
 
@@ -86,6 +108,8 @@ def chunked_attention(
         Added to the scaled scores before the soft cap.
     scale, causal, window, softcap, attention_mask
         As in `attention_probabilities`.
+    for_vjp
+        Keep the probabilities for the vjp. False in calls without a traced value (`differentiable` sets it).
 
     Returns
     -------
@@ -119,26 +143,38 @@ def chunked_attention(
     padding = None if attention_mask is None else mask_bias(attention_mask[:, None, None, None, :] != 0, query.dtype)
     head_bias = None if position_bias is None else position_bias.reshape(G, r, T, S)
     output = np.empty((B, G, r, T, D), query.dtype)
-    chunks = list(query_chunks(T, S, causal, window))
+    query_bytes = r * (S if window is None else min(S, window + QUERY_CHUNK)) * query.itemsize
+    size, blocks = QUERY_CHUNK, WHOLE
+    if not for_vjp and B * G * QUERY_CHUNK * query_bytes > SCORE_BYTES:
+        size = _chunk_size(query_bytes)
+        blocks = _score_blocks(B, G, min(T, size) * query_bytes)
+    chunks = list(query_chunks(T, S, causal, window, size))
     saved = [None] * len(chunks)  # per chunk: the arrays that the vjp uses
 
     def compute_chunks(share):
         for number in _balanced_order(len(chunks))[share]:
-            start, stop, key_start, key_stop = chunks[number]
-            t, s = stop - start, key_stop - key_start
-            q_rows = q[:, :, :, start:stop].reshape(B, G, r * t, D)  # the queries of a group's heads in one matrix
-            scores = (q_rows @ k[:, :, key_start:key_stop].swapaxes(-1, -2)).reshape(B, G, r, t, s)
-            if head_bias is not None:
-                scores += head_bias[:, :, start:stop, key_start:key_stop]
-            only_causal = causal and (window is None or key_stop <= window)  # allows every key before the chunk
-            masked = t if only_causal else s  # number of keys that the mask covers, the last ones
-            offset = S - T + start - (key_stop - masked)  # of the first query from the first of these keys
-            mask = _chunk_mask(offset, offset + t, 0, masked, causal, window, query.dtype)
-            chunk_padding = None if padding is None else padding[..., key_start:key_stop]
-            tanh = _masked_softmax_in_place(scores, (mask, chunk_padding), softcap)
-            probabilities = scores.reshape(B, G, r * t, s)
-            output[:, :, :, start:stop] = (probabilities @ v[:, :, key_start:key_stop]).reshape(B, G, r, t, D)
-            saved[number] = q_rows, probabilities, tanh
+            for block in blocks:
+                kept = compute_block(*chunks[number], *block)
+                if for_vjp:
+                    saved[number] = kept
+
+    def compute_block(start, stop, key_start, key_stop, sequences, groups):
+        t, s = stop - start, key_stop - key_start
+        q_block = q[sequences, groups, :, start:stop]  # (b, g, r, t, D)
+        q_rows = q_block.reshape(*q_block.shape[:2], r * t, D)  # the queries of a group's heads in one matrix
+        k_block, v_block = k[sequences, groups, key_start:key_stop], v[sequences, groups, key_start:key_stop]
+        scores = (q_rows @ k_block.swapaxes(-1, -2)).reshape(*q_block.shape[:4], s)
+        if head_bias is not None:
+            scores += head_bias[groups, :, start:stop, key_start:key_stop]
+        only_causal = causal and (window is None or key_stop <= window)  # allows every key before the chunk
+        masked = t if only_causal else s  # number of keys that the mask covers, the last ones
+        offset = S - T + start - (key_stop - masked)  # of the first query from the first of these keys
+        mask = _chunk_mask(offset, offset + t, 0, masked, causal, window, query.dtype)
+        block_padding = None if padding is None else padding[sequences, ..., key_start:key_stop]
+        tanh = _masked_softmax_in_place(scores, (mask, block_padding), softcap)
+        probabilities = scores.reshape(*q_rows.shape[:3], s)  # (b, g, r t, s)
+        output[sequences, groups, :, start:stop] = (probabilities @ v_block).reshape(q_block.shape)
+        return q_rows, probabilities, tanh
 
     map_shares(compute_chunks, len(chunks), work=B * H * T * S)
 

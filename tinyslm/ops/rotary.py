@@ -93,7 +93,7 @@ def longrope_attention_factor(extension: float, original_length: int) -> float:
     return 1.0 if extension <= 1 else math.sqrt(1 + math.log(extension) / math.log(original_length))
 
 
-def rotary_tables(rope: Rope, positions: Array) -> tuple[Array, Array]:
+def rotary_tables(rope: Rope, positions: Array, length: int | None = None) -> tuple[Array, Array]:
     """Cosine and sine of the angle of every position and pair, times the attention factor.
 
     Parameters
@@ -101,6 +101,8 @@ def rotary_tables(rope: Rope, positions: Array) -> tuple[Array, Array]:
     rope
         Frequencies.
     positions : ndarray of integers, shape (T,) or (B, T)
+    length
+        Tokens of the longest sequence, if there are more than the positions up to the last one (longrope).
 
     Returns
     -------
@@ -119,7 +121,7 @@ def rotary_tables(rope: Rope, positions: Array) -> tuple[Array, Array]:
            [0.8415, 0.0998]], dtype=float32)
     """
     require_integers("positions", positions)
-    inverse = inverse_frequencies(rope, int(positions.max(initial=0)) + 1)
+    inverse = inverse_frequencies(rope, max(int(positions.max(initial=0)) + 1, length or 0))
     angle = positions[..., None].astype(np.float32) * inverse  # (..., T, R/2)
     factor = np.float32(rope.attention_factor)
     return np.cos(angle) * factor, np.sin(angle) * factor

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tests.benchmarks.speed import torch_decoder
@@ -13,6 +14,7 @@ from tests.benchmarks.speed.peer import Peer
 from tests.benchmarks.speed.shapes import config_of, random_tokens
 from tests.benchmarks.speed.training import for_torch, training_step
 from tests.process_memory import peak, resident
+from tinyslm.generation import generate
 from tinyslm.models import random_model
 from tinyslm.runtime import default_threads
 
@@ -67,6 +69,25 @@ def training_memory():
     return found
 
 
+def print_prompt_memory(length):
+    """In a process of its own: a prompt and one token, and what they took at most beyond what was there before."""
+    model = random_model(replace(config_of("1m"), max_position_embeddings=length))
+    generate(model, random_tokens(model.config, 1, 8), 1)
+    before = resident()
+    generate(model, random_tokens(model.config, 1, length), 1)
+    print(peak() - before)
+
+
+def prompt_memory():
+    """Bytes that a prompt takes, keys and values included, and one of half the length."""
+
+    def of(length):
+        code = f"from tests.benchmarks.speed.processes import print_prompt_memory as p; p({length})"
+        return lambda: int(output_of("-c", code))
+
+    return {OURS: of(16384), "half": of(8192)}
+
+
 def start():
     """Seconds of `tinyslm --help`, beside one second."""
 
@@ -105,6 +126,14 @@ CASES = [
         "peak memory of a training step, 4 M parameters, 32 x 256 tokens, row by row",
         training_memory,
         {"PyTorch": (0.4, 0.15)},
+        at_most=True,
+        unit="bytes",
+    ),
+    Case(
+        "prompt-memory",
+        "peak memory of a prompt of 16,384 tokens, 1 M parameters",
+        prompt_memory,
+        {"half": (2.1, 2.0)},
         at_most=True,
         unit="bytes",
     ),

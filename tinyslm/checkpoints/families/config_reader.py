@@ -8,6 +8,8 @@ from tinyslm.errors import ConfigError
 from tinyslm.models.config_checks import EPS, FACTOR, FRACTION, LAYER_COUNT, SIZE, THETA, Range
 from tinyslm.ops import ACTIVATIONS
 
+OTHER_ACTIVATION_NAMES = {"swish": "silu", "gelu_python": "gelu", "gelu_fast": "gelu_new"}  # equal up to rounding
+
 
 class ConfigReader:
     """Reader of the keys of a config.json, with the defaults of its family.
@@ -93,8 +95,10 @@ class ConfigReader:
         return value
 
     def activation(self, key):
-        """The name of an activation function."""
-        return self.choice(key, ACTIVATIONS)
+        """The name of an activation function; for another name of transformers, the name that is used here."""
+        value = self.get(key)
+        other_name = isinstance(value, str) and OTHER_ACTIVATION_NAMES.get(value)
+        return other_name or self.choice(key, ACTIVATIONS)
 
     def head_dim(self, width_key, heads_key):
         """The size of a head: the width divided by the number of heads."""

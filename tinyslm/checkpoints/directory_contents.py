@@ -1,0 +1,100 @@
+"""What a directory holds instead of a model in safetensors files, as text for an error message."""
+
+import json
+import os
+from itertools import islice
+from pathlib import Path
+
+from tinyslm.checkpoints.json_files import shown
+from tinyslm.errors import CheckpointError
+
+MOST_ENTRIES = 10_000  # of a directory that are looked at
+ADAPTER = "adapter_config.json"
+POINTER = b"version https://git-lfs.github.com/spec/"  # the first bytes of a Git LFS pointer
+SAVE_AGAIN = "load the model with the library that wrote it, and save it as safetensors"
+OTHER_FORMATS = {  # ending of a file name: what it is, and what to do
+    ".gguf": ("a GGUF file", "use the safetensors files from which it was made"),
+    ".bin": ("pickled PyTorch weights, which can execute code when they are read", SAVE_AGAIN),
+    ".pth": ("pickled PyTorch weights, which can execute code when they are read", SAVE_AGAIN),
+    ".pt": ("pickled PyTorch weights, which can execute code when they are read", SAVE_AGAIN),
+    ".h5": ("TensorFlow weights", SAVE_AGAIN),
+    ".msgpack": ("Flax weights", SAVE_AGAIN),
+    ".onnx": ("an ONNX graph", SAVE_AGAIN),
+}
+SLOW_TOKENIZERS = ("tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")
+
+
+def file_names(directory: str | Path) -> list[str]:
+    """Sorted names of the entries of a directory, at most MOST_ENTRIES of them; none if it cannot be read."""
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(entry.name for entry in islice(entries, MOST_ENTRIES))
+    except OSError:
+        return []
+
+
+def instead_of_model(directory: str | Path) -> str:
+    """What the directory holds instead of config.json and safetensors files, and what to do; "" if that is unknown."""
+    directory, names = Path(directory), file_names(directory)
+    if ADAPTER in names:
+        return f"holds an adapter ({ADAPTER}) and not a whole model: merge it into its base model{_base_of(directory)}"
+    cached = [name for name in names if name.startswith("models--")]
+    if cached:
+        return (
+            f"is a cache of the hub with {len(cached)} entries: give the directory of one, such as {shown(cached[0])}"
+        )
+    for ending, (what, advice) in OTHER_FORMATS.items():
+        found = [name for name in names if name.endswith(ending)]
+        if found:
+            return f"holds {shown(found[0])}, {what}, and no safetensors file: {advice}"
+    return ""
+
+
+def _base_of(directory):
+    """The name of the base model of an adapter with a space before it, or ""."""
+    try:
+        name = json.loads((directory / ADAPTER).read_text("utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return f" {shown(name)}" if isinstance(name, str) else ""
+
+
+def instead_of_tokenizer(directory: str | Path) -> str:
+    """Which files of a tokenizer the directory has instead of tokenizer.json, and what to do; "" if there are none."""
+    names = file_names(directory)
+    found = [name for name in SLOW_TOKENIZERS if name in names]
+    if not found:
+        return ""
+    return (
+        f"only {found[0]} of another form of tokenizer: load it with transformers.AutoTokenizer, and save it to get "
+        "tokenizer.json"
+    )
+
+
+def snapshot_of(directory: Path) -> Path:
+    """The directory of the files, if `directory` is a model's entry in a cache of the hub; otherwise `directory`.
+
+    The entry has snapshots/REVISION/ with the files, and refs/main with the revision that is followed.
+    Raises CheckpointError if that revision is not there.
+    """
+    if not (directory / "snapshots").is_dir() or (directory / "config.json").exists():
+        return directory
+    try:
+        revision = (directory / "refs" / "main").read_bytes()[:200].decode("ascii").strip()
+    except (OSError, ValueError):
+        revision = ""
+    snapshot = directory / "snapshots" / revision
+    if not revision or Path(revision).name != revision or revision in (".", "..") or not snapshot.is_dir():
+        found = file_names(directory / "snapshots")
+        advice = f"give the path of one, such as {shown('snapshots/' + found[0])}" if found else "load it again"
+        raise CheckpointError(
+            f"{directory}: is an entry of a cache of the hub, but refs/main names {shown(revision)}, which is not "
+            f"among its {len(found)} snapshots; {advice}"
+        )
+    return snapshot
+
+
+def check_not_pointer(path: str | Path, start: bytes) -> None:
+    """Raise CheckpointError if a file that begins with `start` is a Git LFS pointer, a text in place of the file."""
+    if start.startswith(POINTER):
+        raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
