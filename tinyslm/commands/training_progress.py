@@ -12,7 +12,7 @@ from tinyslm.models import next_token_loss
 from tinyslm.text.corpus import Corpus
 from tinyslm.training import StopTraining
 from tinyslm.training.checkpoint import save_parameters, save_state
-from tinyslm.training.loop import batch_gradients, batch_rows
+from tinyslm.training.loop import batch_gradients, batch_rows, count_next_tokens
 from tinyslm.training.text_size import RECOMMENDED_TOKENS
 from tinyslm.training.validation import best_step, evaluations_since_best
 from tinyslm.tree import named_parameters
@@ -33,6 +33,12 @@ def documents_during_training(corpus: Corpus, own_text: bool) -> Corpus:
     return corpus.first_validation(1 + int(np.searchsorted(tokens, VALIDATION_TOKENS)))
 
 
+def validation_interval(settings, rows: int, own_text: bool) -> int:
+    """Steps between two evaluations; for your own text, two evaluations per pass or more. rows: of the training data."""
+    interval = max(settings.steps // EVALUATIONS, 1)
+    return min(interval, max(rows // (2 * settings.batch_size), 1)) if own_text else interval
+
+
 def print_plan(training):
     """Print the amounts of data and of work, and the expected time."""
     inputs, settings, state = training.inputs, training.settings, training.state
@@ -50,15 +56,30 @@ def print_plan(training):
     if training.own_text and tokens < RECOMMENDED_TOKENS:
         say(f"little text: {tokens:,} training tokens; {RECOMMENDED_TOKENS:,} or more are recommended")
     if (remaining := settings.steps - state.step) >= TIMED_STEPS:
-        say(f"expected time: about {format_duration(remaining * seconds_per_step(inputs, settings, state))}")
+        evaluations = remaining / validation_interval(settings, rows, training.own_text)
+        measured = documents_during_training(inputs.corpus, training.own_text)
+        seconds = remaining * seconds_per_step(inputs, settings, state)
+        seconds += evaluations * seconds_of(lambda: measure_loss(state.model, measured.validation))
+        say(f"expected time: about {format_duration(seconds)}")
 
 
 def seconds_per_step(inputs, settings, state) -> float:
-    """The time of the gradients of the next step. The state is not changed."""
+    """The time of the gradients of a step with an average number of tokens. The state is not changed."""
     rows = batch_rows(state.step, len(inputs.token_ids), settings)
-    for _ in range(2):  # the first time, threads start and memory is allocated
-        began = time.perf_counter()
-        batch_gradients(next_token_loss, state.model, inputs.token_ids[rows], inputs.labels[rows], settings)
+    batch = inputs.token_ids[rows], inputs.labels[rows]
+
+    def compute():
+        batch_gradients(next_token_loss, state.model, *batch, settings)
+
+    compute()  # threads start and memory is allocated
+    average = inputs.tokens * settings.batch_size / len(inputs.token_ids)
+    return seconds_of(compute) * average / max(count_next_tokens(*batch), 1)
+
+
+def seconds_of(function) -> float:
+    """The time of a call."""
+    began = time.perf_counter()
+    function()
     return time.perf_counter() - began
 
 
@@ -83,9 +104,7 @@ class Progress:
         self.measured = documents_during_training(training.inputs.corpus, self.own_text)
         rows = len(training.inputs.token_ids)
         self.tokens_per_step = self.settings.batch_size * training.inputs.tokens / rows
-        self.interval = max(self.settings.steps // EVALUATIONS, 1)
-        if self.own_text:  # twice per pass or more often
-            self.interval = min(self.interval, max(rows // (2 * self.settings.batch_size), 1))
+        self.interval = validation_interval(self.settings, rows, self.own_text)
         self.saved = time.monotonic()
 
     def __call__(self, state):
