@@ -34,7 +34,7 @@ def documents_during_training(corpus: Corpus, own_text: bool) -> Corpus:
 
 
 def validation_interval(settings, rows: int, own_text: bool) -> int:
-    """Steps between two evaluations; for your own text, two evaluations per pass or more. rows: of the training data."""
+    """Steps between two evaluations; for your own text, at least two evaluations per pass. rows: training rows."""
     interval = max(settings.steps // EVALUATIONS, 1)
     return min(interval, max(rows // (2 * settings.batch_size), 1)) if own_text else interval
 
