@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.files import assert_one_line, run
+from tests.processes import start_with_ctrl_c
 from tinyslm.commands import exercise as command
 from tinyslm.coursework import course as course_module
 from tinyslm.coursework.course import RECORD, best_score, course_files, find_course, initial_text, start_course
@@ -424,7 +425,7 @@ def test_an_interrupt_without_watch_ends_as_for_every_command(directory, capsys,
 def test_watch_as_its_user_runs_it(directory):
     """A saved file is noticed within two seconds, graded, and Ctrl-C ends with status 0."""
     arguments = [sys.executable, "-m", "tinyslm", "exercise", "check", "rank-budget", "--watch"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with start_with_ctrl_c(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         limit = threading.Timer(100, process.kill)  # then the loops below end too
         limit.start()
         try:

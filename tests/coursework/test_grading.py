@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import start_with_ctrl_c
 from tinyslm.cli import main
 from tinyslm.coursework import exercises
 from tinyslm.coursework.grading import as_text, exercises_in, grade, run_pytest
@@ -163,7 +164,7 @@ def test_an_interrupted_command_leaves_no_process(tmp_path, number):
     """Ctrl-C reaches only the command, because the judge has a session of its own."""
     path, log = tmp_path / "warmup_cosine.py", tmp_path / "log"
     path.write_text(f"import os\nopen({str(log)!r}, 'w').write(str(os.getppid()))\n{SLOW}")
-    command = subprocess.Popen([sys.executable, "-m", "tinyslm", "grade", str(path)], stderr=subprocess.DEVNULL)
+    command = start_with_ctrl_c([sys.executable, "-m", "tinyslm", "grade", str(path)], stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60
     while not (log.exists() and log.read_text()) and time.monotonic() < end:
         time.sleep(0.05)

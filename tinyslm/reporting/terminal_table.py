@@ -80,14 +80,18 @@ def _blocks(rows, right, limit):
 
 def _narrowest(rows):
     """The least width of the last column if it wraps: its longest word, and a third of its longest cell."""
-    cells = [_join_units(row[-1]) for row in rows]
-    return max(max(width(word) for cell in cells for word in cell.split(" ")), max(map(width, cells)) // MOST_LINES)
+    return max(_longest_word(rows), max(width(row[-1]) for row in rows) // MOST_LINES)
+
+
+def _longest_word(rows):
+    """The width of the longest word in the last column. A number with its unit is one word."""
+    return max(width(word) for row in rows for word in _join_units(row[-1]).split(" "))
 
 
 def _block_lines(rows, block, right, limit):
     """Lines of the columns of one block. The last column wraps if it is left-aligned."""
     grid = Table.grid(padding=(0, GAP, 0, 0))
-    least = max(width(row[0]) for row in rows) + GAP + _narrowest([row[: block[-1] + 1] for row in rows])
+    least = max(width(row[0]) for row in rows) + GAP + _longest_word([row[: block[-1] + 1] for row in rows])
     is_narrower = len(block) <= 2 and least > limit  # than any block can be: every column wraps
     for index in block:
         wraps = is_narrower or (index == block[-1] and index not in right)
