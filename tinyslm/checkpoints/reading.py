@@ -20,11 +20,12 @@ from tinyslm.checkpoints.directory_contents import instead_of_model
 from tinyslm.checkpoints.families import family_of
 from tinyslm.checkpoints.json_files import read_json, shown
 from tinyslm.checkpoints.mask_packing import unpack_outline
-from tinyslm.checkpoints.safetensors import FLOATING, StoredTensor, read_safetensors
+from tinyslm.checkpoints.safetensors import FLOATING, STORED_AS, StoredTensor, read_safetensors
 from tinyslm.checkpoints.tensor_mapping import REPLACEABLE, tensor_mappings
 from tinyslm.checkpoints.weight_formats import FORMS
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import shape_model
+from tinyslm.models.source import Source
 from tinyslm.modules import MixtureOfExperts
 from tinyslm.parallel import map_in_threads
 from tinyslm.tree import Module, map_arrays, map_modules, named_arrays, named_modules
@@ -81,9 +82,19 @@ def _read(path, make_module=None):
     flags = optional_parts(tensors, family, without_prefix)
     if family.renamed:
         flags["gamma_beta_names"] = any(name.endswith(tuple(family.renamed)) for name in stored)
-    config = replace(config, without_prefix=without_prefix, tie_word_embeddings=tied, **flags)
+    source = Source(directory.absolute(), _most_common_dtype([tensors[name] for name in dense]))
+    config = replace(config, without_prefix=without_prefix, tie_word_embeddings=tied, source=source, **flags)
     tensors = (without_head if tied else with_head_bias)(tensors, family, without_prefix)
     return _fill(family, config, compressed, tensors, where, make_module)
+
+
+def _most_common_dtype(tensors):
+    """The dtype of config.json that most of the bytes have; "float32" without tensors of such a dtype."""
+    sizes = {
+        name: sum(tensor.bits.nbytes for tensor in tensors if tensor.dtype == dtype)
+        for name, dtype in STORED_AS.items()
+    }
+    return max(sizes, key=lambda name: sizes[name])
 
 
 def stored_tensors(directory: str | Path) -> dict[str, StoredTensor]:
