@@ -5,8 +5,8 @@ load(path, weights="float32")
 save(path, model, tokenizer=None)
     write both to a directory; transformers reads those of dense models
 generate(model, token_ids, max_new_tokens, *, temperature=0.0, top_k=None,
-         top_p=None, seed=None, attention_mask=None, stop_tokens=(),
-         cache="exact")
+         top_p=None, min_p=None, repetition_penalty=None, seed=None,
+         attention_mask=None, stop_tokens=(), cache="exact")
     new tokens, with a key/value cache
 compress(model, recipe, calibration=None, *, progress)
     apply steps of `tinyslm.recipes`: the new model, and a record per step

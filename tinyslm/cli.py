@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import warnings
 
 import tinyslm
 from tinyslm.commands.parser import Parser
@@ -45,7 +46,10 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.command is None:
             parser.print_help()
             return 0
-        status = arguments.run(arguments)
+        with warnings.catch_warnings():
+            if not sys.warnoptions:  # errors name numbers that are not finite; NumPy's warnings would repeat it
+                warnings.simplefilter("ignore", RuntimeWarning)
+            status = arguments.run(arguments)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader of the output has exited, as in `tinyslm ... | head`
