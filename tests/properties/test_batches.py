@@ -10,6 +10,7 @@ from tinyslm.coursework.implementation import document_rows, pad_documents, spli
 from tinyslm.errors import DataError
 from tinyslm.ops import IGNORED
 from tinyslm.text import encode_documents, train_tokenizer
+from tinyslm.text.document_marks import DocumentMarks
 
 END = 0
 lengths = st.lists(st.integers(1, 40), min_size=1, max_size=30)
@@ -90,3 +91,14 @@ def test_encoded_documents_stand_between_end_marks_whatever_the_tokenizer_adds()
     assert documents[0].dtype == np.int32
     with pytest.raises(DataError, match="empty"):
         encode_documents(tokenizer, ["", ""], 9)
+
+
+@pytest.mark.ungraded
+@pytest.mark.parametrize("begin", [(), (7,), (7, 8)])
+@pytest.mark.parametrize("end", [(), (9,)])
+def test_encoded_documents_have_the_marks_and_a_token_to_predict(begin, end):
+    tokenizer = train_tokenizer(["ab"], 257)
+    encode = {letter: tokenizer.token_to_id(letter) for letter in "ab"}
+    expected = [[*begin, encode["a"], encode["b"], *end], [*begin, encode["b"], *end]]
+    documents = encode_documents(tokenizer, ["ab", "", "b"], DocumentMarks(begin, end))
+    assert [document.tolist() for document in documents] == expected[: 2 if begin or end else 1]

@@ -7,32 +7,45 @@ import numpy as np
 
 from tinyslm.errors import DataError
 from tinyslm.ops import IGNORED
+from tinyslm.text.document_marks import DocumentMarks
 from tinyslm.text.tokenizer import encode_all
 
 TEXTS_AT_ONCE = 1000  # the library's encodings need much more memory than the token ids
 
 
 def encode_documents(
-    tokenizer: Any, texts: Iterable[str], end_id: int, vocab_size: int | None = None
+    tokenizer: Any, texts: Iterable[str], end_id: int | DocumentMarks, vocab_size: int | None = None
 ) -> list[np.ndarray]:
-    """Token ids of each text between two `end_id`s. Special tokens of the tokenizer are not added.
+    """Token ids of each text between its marks. Special tokens of the tokenizer are not added.
 
-    Texts without tokens are left out. vocab_size: as of `encode`. Raises DataError if no text has a token, or a text
-    cannot be encoded.
+    end_id: the marks, or one token that both begins and ends documents;  vocab_size: as of `encode`. Texts without a
+    token to predict are left out: the first token of a document is not predicted. Raises DataError if all are, or a
+    text cannot be encoded.
     """
-    texts, documents = list(texts), []
+    marks, texts, documents = DocumentMarks.of(end_id), list(texts), []
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         some = texts[start : start + TEXTS_AT_ONCE]
         encoded = encode_all(tokenizer, some, add_special_tokens=False, vocab_size=vocab_size)
-        documents += [np.array([end_id, *encoding.ids, end_id], np.int32) for encoding in encoded if encoding.ids]
+        rows = [[*marks.begin, *encoding.ids, *marks.end] for encoding in encoded if encoding.ids]
+        documents += [np.array(row, np.int32) for row in rows if len(row) > 1]
     if not documents:
-        raise DataError("the text is empty: expected at least one token")
+        raise DataError("the text is empty: expected at least one token to predict")
     return documents
 
 
-def join_documents(documents: list[np.ndarray]) -> np.ndarray:
-    """Documents as one, with one end token between them."""
-    return np.concatenate([documents[0], *(document[1:] for document in documents[1:])])
+def join_documents(
+    documents: list[np.ndarray], end_id: int | DocumentMarks, separator: Iterable[int] = ()
+) -> np.ndarray:
+    """Documents as one.
+
+    Their marks stay between them; a token that both begins and ends documents stands there once. Documents without an
+    end mark become one text, with the token ids `separator` in place of marks. end_id: as of `encode_documents`.
+    """
+    marks = DocumentMarks.of(end_id)
+    skipped = 0 if marks.end and marks.end != marks.begin else len(marks.begin)
+    between = [] if marks.end else [np.array([*separator], np.int32)]
+    parts = [part for document in documents[1:] for part in (*between, document[skipped:])]
+    return np.concatenate([documents[0], *parts])
 
 
 def split_long(documents: list[np.ndarray], length: int) -> list[np.ndarray]:
