@@ -1,5 +1,7 @@
 """The first array of a model that holds nan or infinity, as text for an error message."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,7 @@ import numpy as np
 from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.checkpoints.upcasting import upcast_tiles
 from tinyslm.checkpoints.writing import checkpoint_tensors
-from tinyslm.errors import CheckpointError
+from tinyslm.errors import DataError, Error, NumericOverflow
 from tinyslm.tree import Module, named_arrays, named_modules
 
 MOST_TOKENS = 512  # of a row that are read again: attention probabilities need memory quadratic in their number
@@ -21,21 +23,37 @@ def describe_not_finite(model: Module, token_ids: Any = None, **inputs: Any) -> 
     """
     tensor = _first_tensor(model)
     if tensor is not None:
-        return f"the tensor {tensor} holds nan or infinity, so the model cannot be used; use an undamaged checkpoint"
+        return _describe_tensor(tensor)
     output = None if token_ids is None else _first_output(model, token_ids, **inputs)
     where = "the logits of the model hold" if output is None else f"the output {output} of the model holds"
     return f"{where} nan or infinity for this text, but its weights are finite: numbers are too large for their dtype"
 
 
+@contextmanager
+def overflow_names_tensor(model: Module) -> Iterator[None]:
+    """Context manager: a NumericOverflow of a model with nan or infinity in a tensor is a DataError that names it."""
+    try:
+        yield
+    except NumericOverflow:
+        tensor = _first_tensor(model)
+        if tensor is None:
+            raise
+        raise DataError(_describe_tensor(tensor)) from None
+
+
+def _describe_tensor(tensor):
+    return f"the tensor {tensor} holds nan or infinity, so the model cannot be used; use an undamaged checkpoint"
+
+
 def _first_tensor(model):
-    """The name of the first tensor that is not finite, or None. Mapped weights are named by their paths."""
+    """The name of the first tensor that is not finite, or None. Without a name in a file, it is its path."""
     for path, module in named_modules(model, MappedLayer).items():
         tiles = upcast_tiles(getattr(module, module.matrix))
         if not all(np.isfinite(tile).all() for _, tile in tiles):
             return f"{path}.{module.matrix}"
     try:
         tensors = checkpoint_tensors(model)
-    except CheckpointError:  # mapped weights have no tensors in memory
+    except Error:  # mapped weights, or a model of no family
         tensors = named_arrays(model)
     return next((name for name, array in tensors.items() if not _is_finite(array)), None)
 
@@ -49,7 +67,8 @@ def _first_output(model, token_ids, **inputs):
             found.append(name)
 
     shortened = {name: np.asarray(value)[:, :MOST_TOKENS] for name, value in inputs.items() if value is not None}
-    model(np.asarray(token_ids)[:, :MOST_TOKENS], observe=observe, **shortened)
+    with suppress(NumericOverflow):  # after the output
+        model(np.asarray(token_ids)[:, :MOST_TOKENS], observe=observe, **shortened)
     return found[0] if found else None
 
 

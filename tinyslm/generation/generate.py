@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinyslm.checkpoints.json_files import shown
-from tinyslm.checkpoints.not_finite import describe_not_finite
+from tinyslm.checkpoints.not_finite import describe_not_finite, overflow_names_tensor
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation.decoding_state import start_decoding
 from tinyslm.generation.sampling import check_draw, check_sampling, penalize_repetition, sample
@@ -142,7 +142,8 @@ def stream(
     for step in range(max_new_tokens):
         if step:
             state.read(tokens)
-        logits = state.next_logits()  # (B, V)
+        with overflow_names_tensor(model):
+            logits = state.next_logits()  # (B, V)
         if not np.isfinite(np.max(logits, axis=-1)).all():
             raise DataError(describe_not_finite(model, **state.inputs()))
         if repetition_penalty is not None:
@@ -159,9 +160,11 @@ def stream(
 def _token_array(stop_tokens):
     """Stop tokens as an array (n,): of none, one, or a collection. Raises ConfigError for anything else."""
     tokens = () if stop_tokens is None else stop_tokens
+    if isinstance(tokens, Iterable) and not isinstance(tokens, np.ndarray):
+        tokens = list(tokens)
     try:
-        found = np.array([*tokens] if isinstance(tokens, Iterable) else [tokens])
-    except (TypeError, ValueError):  # an array of 0 dimensions, or rows of different lengths
+        found = np.atleast_1d(np.asarray(tokens))
+    except ValueError:  # rows of different lengths
         found = np.array([None])
     if found.size and (found.dtype.kind not in "iu" or found.ndim != 1):
         raise ConfigError(f"stop_tokens is {shown(stop_tokens)}, expected a token id, several, or None")

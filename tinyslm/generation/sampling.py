@@ -146,5 +146,5 @@ def sample(
         probabilities = next_token_probabilities(np.take_along_axis(logits, kept, axis=-1), temperature, None, top_p)
     if min_p is not None:
         probabilities = exclude_improbable(probabilities, min_p)
-    drawn = np.array([generator.choice(row.size, p=row) for row in probabilities])  # (B,)
+    drawn = np.array([generator.choice(row.size, p=row) for row in probabilities], int)  # (B,)
     return drawn if top_k is None else np.take_along_axis(kept, drawn[:, None], axis=-1)[:, 0]
