@@ -7,7 +7,7 @@ import warnings
 
 import tinyslm
 from tinyslm.commands.parser import Parser
-from tinyslm.errors import Error
+from tinyslm.errors import CheckpointWarning, Error
 
 COMMANDS = {
     "compress": "apply compression recipes to a model, and measure size, speed and loss of the results",
@@ -24,6 +24,18 @@ COMMANDS = {
     "grade": "grade a solution, or a directory of solutions, with the library's property tests",
     "grade-tests": "grade property tests by the classic mistakes that they detect",
 }
+
+
+def _show_warning(otherwise):
+    """A function for `warnings.showwarning`: prints a CheckpointWarning in one line. otherwise: for other warnings."""
+
+    def show(message, category, *place, **options):
+        if issubclass(category, CheckpointWarning):
+            print("tinyslm: " + str(message).replace("\n", "\\n"), file=sys.stderr)  # of a file name
+        else:
+            otherwise(message, category, *place, **options)
+
+    return show
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
             parser.print_help()
             return 0
         with warnings.catch_warnings():
+            warnings.showwarning = _show_warning(warnings.showwarning)
             if not sys.warnoptions:  # errors name numbers that are not finite; NumPy's warnings would repeat it
                 warnings.simplefilter("ignore", RuntimeWarning)
             status = arguments.run(arguments)

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from tinyslm.checkpoints.json_files import read_json, shown
 from tinyslm.checkpoints.mask_packing import unpack_outline
 from tinyslm.checkpoints.safetensors import FLOATING, STORED_AS, StoredTensor, read_safetensors
 from tinyslm.checkpoints.tensor_mapping import REPLACEABLE, tensor_mappings
+from tinyslm.checkpoints.unread_tensors import check_not_quantized, check_unread
 from tinyslm.checkpoints.weight_formats import FORMS
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import shape_model
@@ -85,7 +85,7 @@ def _read(path, make_module=None):
     source = Source(directory.absolute(), _most_common_dtype([tensors[name] for name in dense]))
     config = replace(config, without_prefix=without_prefix, tie_word_embeddings=tied, source=source, **flags)
     tensors = (without_head if tied else with_head_bias)(tensors, family, without_prefix)
-    return _fill(family, config, compressed, tensors, where, make_module)
+    return _fill(family, config, compressed, tensors, where, make_module, _architecture(values))
 
 
 def _most_common_dtype(tensors):
@@ -147,7 +147,13 @@ def _check_counts(config, tensors, where):
         raise ConfigError(f"{where}: has {parts} layers or experts, but the files have only {len(tensors)} tensors")
 
 
-def _fill(family, config, compressed, tensors, where, make_module):
+def _architecture(values):
+    """The class of the model in transformers that a config.json names, or None."""
+    names = values.get("architectures")
+    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None
+
+
+def _fill(family, config, compressed, tensors, where, make_module, architecture):
     """The model with the values of the tensors, or with zeros if `make_module` is None (outline)."""
     outline = shape_model(config)
     replaceable = named_modules(outline, REPLACEABLE)
@@ -161,14 +167,11 @@ def _fill(family, config, compressed, tensors, where, make_module):
     stored = {}
     mappings = tensor_mappings(family, shapes, config.without_prefix)
     _check_prefix(mappings, unread, family)
+    check_not_quantized(unread)
     for name, mapping in mappings.items():
         tensor = _checked(unread.pop(name, None), name, mapping.stored_shape(shapes), where.parent)
         stored |= mapping.split(tensor, shapes)
-    for name, tensor in unread.items():
-        if not any(fnmatchcase(name, pattern) for pattern in family.ignored):
-            raise CheckpointError(
-                f"{tensor.file}: unknown tensor {shown(name)}, which does not exist in this {config.family} model"
-            )
+    check_unread(unread, family, architecture)
     numbers = {}
     if make_module is not None:
         modules |= _modules_in_format(make_module, outline, stored)

@@ -51,9 +51,11 @@ SCALINGS: dict[str, FieldTable] = {  # the table of fields of each scaling
 }
 
 
-def read_rope(keys: ConfigReader, head_dim: int) -> Rope:
+def read_rope(keys: ConfigReader, head_dim: int, partial: bool = False) -> Rope:
     """The rotation in a config.json of either layout.
 
+    partial: whether the family rotates only the fraction "partial_rotary_factor" of a head. transformers ignores this
+    key in other families.
     Raises ConfigError for a scaling that is not supported, such as "yarn".
     """
     parameters = keys.table("rope_parameters") or keys.table("rope_scaling") or ConfigReader({}, {}, keys.where)
@@ -63,7 +65,8 @@ def read_rope(keys: ConfigReader, head_dim: int) -> Rope:
         parameters.values["rope_type"] = parameters.values.get("type", "default")
     scaling = parameters.choice("rope_type", SCALINGS)
 
-    key = "head_dim" if parameters.get("partial_rotary_factor") is None else "partial_rotary_factor"
+    is_partial = partial and parameters.get("partial_rotary_factor") is not None
+    key = "partial_rotary_factor" if is_partial else "head_dim"
     source = keys.with_values(head_dim=head_dim) if key == "head_dim" else parameters
     dimension = head_dim if key == "head_dim" else int(head_dim * parameters.fraction(key))
     if dimension % 2 or not dimension:
