@@ -139,7 +139,10 @@ def sample(
     check_sampling(temperature, top_k, top_p)
     check_draw(None, min_p, None)
     _require_largest(logits)
-    if top_k is None:
+    if top_k is None and top_p is None:  # the definition without its sort
+        difference = logits.astype(np.float64) - np.max(logits, axis=-1, keepdims=True)  # (B, V)
+        probabilities = scipy.special.softmax(difference / temperature, axis=-1)
+    elif top_k is None:
         probabilities = next_token_probabilities(logits, temperature, None, top_p)  # (B, V)
     else:  # the definition, for the k tokens that it keeps
         kept = most_probable(logits, top_k)  # (B, k)
