@@ -73,6 +73,7 @@ LONGROPE = {"short_factor": [1.0, 1.1, 1.2], "long_factor": [1, 2, 3], "original
 ROPES = {
     "default": ({}, Rope(500.0, 6)),
     "linear": ({"factor": 2}, Rope(500.0, 6, "linear", 2.0)),
+    "dynamic": ({"factor": 2}, Rope(500.0, 6, "dynamic", 2.0, original_length=64)),
     "llama3": (LLAMA3, Rope(500.0, 6, "llama3", 8.0, 1.0, 4.0, 16)),
     "longrope": (
         LONGROPE,
@@ -184,7 +185,12 @@ LIES = {
     "activation list": ("llama", {"hidden_act": ["silu"]}, "hidden_act is"),
     "tied": ("llama", {"tie_word_embeddings": "yes"}, "tie_word_embeddings is 'yes', expected true or false"),
     "rope type": ("llama", {"rope_scaling": {"rope_type": "yarn"}}, "rope_type is 'yarn', expected one of default"),
-    "rope dynamic": ("llama", {"rope_parameters": {"rope_type": "dynamic"}}, "rope_parameters: rope_type is 'dynamic'"),
+    "rope dynamic": ("llama", {"rope_parameters": {"rope_type": "dynamic"}}, "rope_parameters: factor is missing"),
+    "rope dynamic pairs": (
+        "llama",
+        {"head_dim": 2, "rope_scaling": {"type": "dynamic", "factor": 2}},
+        "dynamic rope rotates 2 dimensions",
+    ),
     "rope table": ("llama", {"rope_parameters": 3}, "rope_parameters is 3, expected an object"),
     "rope factor": ("llama", {"rope_scaling": {"type": "linear"}}, "rope_scaling: factor is missing"),
     "rope theta": ("llama", {"rope_theta": 0}, "rope_theta is 0, expected a number from 1 to"),
