@@ -6,6 +6,7 @@ import sys
 import warnings
 
 import tinyslm
+from tinyslm.commands.numeric_warnings import ignore_numeric_warnings
 from tinyslm.commands.parser import Parser
 from tinyslm.errors import CheckpointWarning, Error
 
@@ -60,8 +61,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning(warnings.showwarning)
-            if not sys.warnoptions:  # errors name numbers that are not finite; NumPy's warnings would repeat it
-                warnings.simplefilter("ignore", RuntimeWarning)
+            ignore_numeric_warnings()
             status = arguments.run(arguments)
         sys.stdout.flush()
         return status

@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 
-import numpy as np
 import pytest
 
 from tests.commands.files import TEXT, assert_one_line, output, run, write_text
@@ -191,25 +190,3 @@ def test_bad_input(directory, tmp_path, capsys, content, arguments, parts):
     captured = capsys.readouterr()
     assert_one_line(captured, *parts)
     assert captured.out == ""
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("generate", "The", "--model", "MODEL"),
-        ("generate", "The", "--model", "MODEL", "--temperature", 1),
-        ("generate", "The", "A cat", "--model", "MODEL", "--weights", "int8"),
-        ("trace", "MODEL", "The"),
-        ("evaluate", "MODEL", "--text", "TEXT"),
-        ("compress", "MODEL", "--text", "TEXT", "--out", "OUT", "--recipe", "gptq-4-bits"),
-    ],
-)
-def test_a_model_with_nan_or_infinity_is_one_line_that_names_the_tensor(tmp_path, capsys, recwarn, arguments, value):
-    model = random_model(llama_shape(280, 16, 24, 2, 2, 1, 40), seed=3)
-    model.layers[1].attention.query.weight[0, 0] = value
-    save(tmp_path / "model", model, TOKENIZER)
-    paths = {"MODEL": tmp_path / "model", "TEXT": write_text(tmp_path), "OUT": tmp_path / "out"}
-    assert run(*(paths.get(argument, argument) for argument in arguments)) == 2
-    assert_one_line(capsys.readouterr(), "q_proj")
-    assert not recwarn.list
