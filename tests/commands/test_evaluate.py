@@ -135,14 +135,15 @@ def of_others(directory, begin):
 
 
 def loss_by_definition(model, tokenizer, texts, begin, end):
-    """(nats per token, tokens) of the texts; the first token of each document is not predicted."""
-    total = tokens = 0
+    """(nats per token, tokens, bits per byte, bytes): the first token of each document is not predicted."""
+    total = tokens = size = 0
     for text in texts:
         document = [*begin, *tokenizer.encode(text, add_special_tokens=False).ids, *end]
         log_probabilities = log_softmax(model(np.array([document]))[0].astype(np.float64), axis=-1)
         total -= log_probabilities[np.arange(len(document) - 1), document[1:]].sum()
         tokens += len(document) - 1
-    return total / tokens, tokens
+        size += len(text) - (0 if begin else len(tokenizer.id_to_token(document[0])))
+    return total / tokens, tokens, total / np.log(2) / size, size
 
 
 @pytest.mark.parametrize(("begin", "counted"), [(BOS, "after '%'"), (FIRST, "after its first token")])
@@ -151,10 +152,12 @@ def test_documents_begin_as_the_tokenizer_begins_a_text(tmp_path, capsys, begin,
     model, tokenizer = of_others(tmp_path, begin)
     capsys.readouterr()
     assert run("evaluate", tmp_path, "--text", tmp_path / "text.txt") == 0
-    nats, tokens = loss_by_definition(model, tokenizer, TEXTS[9::10], [] if begin is None else [begin], [])
-    first, second = capsys.readouterr().out.splitlines()
+    begins = [] if begin is None else [begin]
+    nats, tokens, bits, size = loss_by_definition(model, tokenizer, TEXTS[9::10], begins, [])
+    first, second, third = capsys.readouterr().out.splitlines()
     assert first.startswith(f"loss   {nats:.4f} ± ") and first.endswith(f"({tokens:,} tokens)")
-    assert second == f"       counted: each text, {counted.replace('%', tokenizer.id_to_token(BOS))}"
+    assert second == f"       {bits:.4f} bits per byte ({size:,} bytes)"
+    assert third == f"       counted: each text, {counted.replace('%', tokenizer.id_to_token(BOS))}"
     out, recipe = tmp_path / "compressed", tmp_path / "recipe.toml"
     recipe.write_text('[[recipe]]\nname = "int8"\n[[recipe.step]]\nuse = "Quantize"\n')
     assert run("compress", tmp_path, "--text", tmp_path / "text.txt", "--recipe", recipe, "--out", out) == 0
@@ -169,11 +172,12 @@ def test_a_model_that_was_trained_further_here_learned_to_end_documents(tmp_path
     assert run("train", "--from", tmp_path, *options, "--out", out) == 0
     capsys.readouterr()
     assert run("evaluate", out) == 0
-    nats, tokens = loss_by_definition(load(out)[0], tokenizer, TEXTS[9::10], [BOS], [EOS])
-    first, second = capsys.readouterr().out.splitlines()
+    nats, tokens, bits, size = loss_by_definition(load(out)[0], tokenizer, TEXTS[9::10], [BOS], [EOS])
+    first, second, third = capsys.readouterr().out.splitlines()
     assert first.startswith(f"loss   {nats:.4f} ± ") and first.endswith(f"({tokens:,} tokens)")
+    assert second == f"       {bits:.4f} bits per byte ({size:,} bytes)"
     begin, end = map(tokenizer.id_to_token, (BOS, EOS))
-    assert second == f"       counted: each text and its end '{end}', after '{begin}'"
+    assert third == f"       counted: each text and its end '{end}', after '{begin}'"
     recorded = json.loads((out / "training.json").read_text())["validation"]
     assert recorded["tokens"] == tokens and recorded["nats"] == pytest.approx(nats, rel=1e-5)
 
@@ -184,7 +188,7 @@ def test_the_town_without_an_end_mark_has_no_floor(tmp_path, capsys, questions):
     capsys.readouterr()
     assert run("evaluate", tmp_path, "--text", "town", "--town-documents", 20, "--questions", questions) == 0
     printed = capsys.readouterr().out
-    assert "floor" not in printed and ("exam" in printed) == (questions == 1)
+    assert "floor" not in printed and "bits" not in printed and ("exam" in printed) == (questions == 1)
     for family in town.FAMILIES:
         assert re.search(rf"^ +{family} +\d+\.\d{{4}}$", printed, re.MULTILINE)
 

@@ -147,6 +147,8 @@ def test_joined_documents_have_their_marks_or_an_empty_line_between_them(marks, 
         whole += [*(between if text != chosen[0] else []), *TOKENIZER.encode(text).ids[1:]]
     found = corpus.training + ([] if options else corpus.validation)
     assert predictions(found) == predictions([np.array([*whole, *marks.end])])
+    predicted = np.concatenate([piece[1:] for piece in corpus.validation])
+    assert corpus.validation_bytes == np.count_nonzero(~np.isin(predicted, [7, 8]))  # a byte per token; marks have none
 
 
 def test_few_packed_rows_are_cut_further():

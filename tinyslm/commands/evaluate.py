@@ -36,6 +36,9 @@ def run(arguments) -> int:
     loss, floor = estimate_loss(nats, tokens), corpus.floor
     error = standard_error(loss.standard_error, digits=4)
     print(fitted(f"loss   {loss.nats:.4f} ± {error} nats per token ({loss.tokens:,} tokens)"))
+    if corpus.validation_bytes:
+        bits = loss.bits_per_byte(corpus.validation_bytes)
+        print(f"       {bits:.4f} bits per byte ({corpus.validation_bytes:,} bytes)")
     print(f"       counted: {marks.described(tokenizer)}")
     if floor is not None:
         error = standard_error(floor.standard_error, digits=4)

@@ -11,10 +11,10 @@ import numpy as np
 
 from tinyslm.errors import DataError
 from tinyslm.text import town
-from tinyslm.text.batches import encode_documents, join_documents, split_long
+from tinyslm.text.batches import encode_documents, encode_sized, join_documents, sized_tokens, split_long
 from tinyslm.text.document_marks import DocumentMarks
 from tinyslm.text.loss_estimate import LossEstimate, estimate_loss
-from tinyslm.text.tokenizer import encode
+from tinyslm.text.tokenizer import encode_all
 
 HELD_OUT = 10  # every tenth document of the user's text is a validation document; up to every third of a short text
 MOST_HELD_OUT = 3
@@ -31,7 +31,8 @@ class Corpus:
     """Documents as token ids between their marks, or pieces of documents.
 
     floor_nats: minus the exact log-probability of each validation document in nats, or None if it is unknown;
-    families: the family (subject) of each validation document, or empty;  questions: the exam, or empty.
+    families: the family (subject) of each validation document, or empty;  questions: the exam, or empty;
+    validation_bytes: number of UTF-8 bytes of the predicted validation text, or None if it is not counted.
     """
 
     training: list[np.ndarray]
@@ -40,6 +41,7 @@ class Corpus:
     families: list[str] = field(default_factory=list)
     questions: list = field(default_factory=list)
     name: str = "town"
+    validation_bytes: int | None = None
 
     @property
     def floor(self) -> LossEstimate | None:
@@ -51,7 +53,8 @@ class Corpus:
     def first_validation(self, count: int) -> "Corpus":
         """The corpus with only the first `count` validation documents and their entropy bound."""
         floor_nats = None if self.floor_nats is None else self.floor_nats[:count]
-        return replace(self, validation=self.validation[:count], floor_nats=floor_nats, families=self.families[:count])
+        validation, families = self.validation[:count], self.families[:count]
+        return replace(self, validation=validation, floor_nats=floor_nats, families=families, validation_bytes=None)
 
 
 def town_corpus(
@@ -103,10 +106,8 @@ def text_corpus(
     LEAST_VALIDATION_TOKENS tokens.
     """
     marks = DocumentMarks.of(end_id)
-    separator: list[int] = []
-    if not marks.end:
-        separator = encode(tokenizer, SEPARATOR, add_special_tokens=False, vocab_size=vocab_size, allow_empty=True)
-    documents = encode_documents(tokenizer, texts, marks, vocab_size)
+    separator = None if marks.end else _separator(tokenizer, vocab_size)
+    documents = encode_sized(tokenizer, texts, marks, vocab_size)  # (T, 2) rows of a token id and its bytes
     every = _held_out_interval([len(document) - 1 for document in documents])
     if every is None:
         training, validation = _hold_out_ends(join_documents(documents, marks, separator))
@@ -122,7 +123,18 @@ def text_corpus(
             validation = split_long([join_documents(validation, marks, separator)], min(pack_length, longest))
         elif len(validation) < FEWEST_PIECES:
             validation = split_long(validation, longest)
-    return Corpus(training=training, validation=validation, name="text")
+    return Corpus(
+        training=[document[:, 0].copy() for document in training],
+        validation=[document[:, 0].copy() for document in validation],
+        name="text",
+        validation_bytes=sum(int(document[1:, 1].sum()) for document in validation),
+    )
+
+
+def _separator(tokenizer, vocab_size):
+    """SEPARATOR as `sized_tokens`."""
+    (encoding,) = encode_all(tokenizer, [SEPARATOR], add_special_tokens=False, vocab_size=vocab_size)
+    return sized_tokens(SEPARATOR, encoding)
 
 
 def _held_out_interval(tokens):
