@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tests.commands.files import TEXT, assert_one_line, run, write_text
+from tests.strategies import generic_model
 from tinyslm import save
-from tinyslm.models import random_model
+from tinyslm.models import EncoderConfig, random_model
 from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.text import train_tokenizer
 
@@ -36,6 +37,19 @@ def test_one_line_names_the_tensor(tmp_path, capsys, recwarn, arguments, value):
     paths = {"MODEL": save_damaged(tmp_path, value), "TEXT": write_text(tmp_path), "OUT": tmp_path / "out"}
     assert run(*(paths.get(argument, argument) for argument in arguments)) == 2
     assert_one_line(capsys.readouterr(), "q_proj")
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_encoder(tmp_path, capsys, recwarn, value):
+    config = EncoderConfig("bert", 280, 24, 36, 2, 3, 8, 20, type_vocab_size=2)
+    model, tokenizer = generic_model(config, dtype=np.float32), train_tokenizer(TEXT.split("\n\n"), 279)
+    tokenizer.add_special_tokens(["[MASK]"])
+    model.layers[1].attention.query.weight[0, 0] = value
+    save(tmp_path / "model", model, tokenizer)
+    for command in ("fill", "trace"):
+        assert run(command, tmp_path / "model", "The [MASK] cat") == 2
+        assert_one_line(capsys.readouterr(), "encoder.layer.1.attention.self.query.weight holds nan or infinity")
     assert not recwarn.list
 
 

@@ -175,3 +175,17 @@ def test_generation_names_the_first_tensor_that_is_not_finite(options, value):
     message = r"^the tensor layers\.1\.feed_forward\.up\.weight holds nan or infinity"
     with np.errstate(all="ignore"), pytest.raises(DataError, match=message):
         generate(model, PROMPT, 2, **options)
+
+
+def test_generation_names_the_first_output_that_is_not_finite():
+    """Finite weights: only a product overflows. The prompt of the decoder has padding."""
+    decoder = generic_model(CONFIG, dtype=np.float32)
+    decoder.norm.weight[:] = 3e38
+    config = EncoderDecoderConfig("t5", 40, 24, 36, 2, 3, 3, 8, 8, 16, tie_word_embeddings=False)
+    both = generic_model(config, 3, np.float32)
+    both.head.weight[:] = 3e38
+    mask = np.array([[0, 1, 1, 1, 1], [1] * 5])
+    for model, name in ((decoder, r"(hidden_states\.2|logits)"), (both, "logits")):
+        message = rf"^the output {name} of the model holds nan or infinity for this text, but its weights are finite"
+        with np.errstate(all="ignore"), pytest.raises(DataError, match=message):
+            generate(model, PROMPT, 2, attention_mask=mask)
