@@ -39,7 +39,7 @@ def run(arguments) -> int:
     if corpus.validation_bytes:
         bits = loss.bits_per_byte(corpus.validation_bytes)
         print(f"       {bits:.4f} bits per byte ({corpus.validation_bytes:,} bytes)")
-    print(f"       counted: {marks.described(tokenizer)}")
+    print(fitted(f"       counted: {marks.described(tokenizer)}"))
     if floor is not None:
         error = standard_error(floor.standard_error, digits=4)
         print(f"floor  {floor.nats:.4f} ± {error}, the entropy of the text")
