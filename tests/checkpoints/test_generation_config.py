@@ -3,9 +3,12 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tinyslm.checkpoints.generation_config import GenerationConfig, read_generation_config
+from tinyslm.checkpoints.generation_config import DEFAULTS, GenerationConfig, read_generation_config
 from tinyslm.errors import CheckpointError, ConfigError, Error
+from tinyslm.generation.sampling import check_draw, check_sampling
 
 
 def read(directory, values):
@@ -93,3 +96,24 @@ def test_a_directory_of_that_name(tmp_path):
     (tmp_path / "generation_config.json").mkdir()
     with pytest.raises(Error, match=r"generation_config\.json: is a directory"):
         read_generation_config(tmp_path)
+
+
+numbers = st.one_of(st.integers(-2, 2), st.integers(), st.floats())
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), numbers, st.text(max_size=3)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=2)),
+    max_leaves=4,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["eos_token_id", *DEFAULTS]), json_values))
+def test_any_values_are_valid_settings_or_one_error(tmp_path_factory, values):
+    directory = tmp_path_factory.mktemp("any")
+    try:
+        config = read(directory, {"do_sample": True} | values)
+    except ConfigError as error:
+        assert "\n" not in str(error)
+        return
+    check_sampling(config.temperature, config.top_k, config.top_p)
+    check_draw(None, config.min_p, config.repetition_penalty)
+    assert all(type(token) is int and token >= 0 for token in config.end_tokens)

@@ -143,7 +143,7 @@ def _continue_batch(prompts, steps, tokenizer, ends, stop_texts):
 def _print_stream(text, prompt, new_tokens, tokenizer, ends, stop_texts=()):
     """Print a text, then its continuation token by token, up to a stop text.
 
-    A character of several tokens is printed when complete, and the begin of a stop text when it does not continue.
+    A character of several tokens is printed when complete, and the beginning of a stop text when it does not continue.
     """
     tokens, written, shown = [], "", 0
     for token in new_tokens:
