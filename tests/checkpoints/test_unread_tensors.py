@@ -37,6 +37,14 @@ def test_the_head_of_another_task_is_left_out(tmp_path, head):
     assert_same_model(found, model)
 
 
+def test_a_missing_output_layer_is_named_with_the_head_in_its_place(tmp_path):
+    """A decoder that classifies has no output layer; without tied embeddings it cannot predict tokens."""
+    save_model(tmp_path / "model", small_model("llama", tie_word_embeddings=False))
+    change_tensors(tmp_path / "model", {"score.weight": np.ones(3, np.float32), "lm_head.weight": None})
+    with pytest.raises(CheckpointError, match=r"'lm_head.weight' .* is missing; the file holds .* \('score.weight'\)"):
+        load_model(tmp_path / "model")
+
+
 def test_files_without_a_head_give_no_warning(tmp_path, recwarn):
     save_model(tmp_path / "model", small_model("bert"))
     load_model(tmp_path / "model")

@@ -21,7 +21,7 @@ from tinyslm.checkpoints.json_files import read_json, shown
 from tinyslm.checkpoints.mask_packing import unpack_outline
 from tinyslm.checkpoints.safetensors import FLOATING, STORED_AS, StoredTensor, read_safetensors
 from tinyslm.checkpoints.tensor_mapping import REPLACEABLE, tensor_mappings
-from tinyslm.checkpoints.unread_tensors import check_not_quantized, check_unread
+from tinyslm.checkpoints.unread_tensors import check_not_quantized, check_unread, is_task_head
 from tinyslm.checkpoints.weight_formats import FORMS
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import shape_model
@@ -169,7 +169,7 @@ def _fill(family, config, compressed, tensors, where, make_module, architecture)
     _check_prefix(mappings, unread, family)
     check_not_quantized(unread)
     for name, mapping in mappings.items():
-        tensor = _checked(unread.pop(name, None), name, mapping.stored_shape(shapes), where.parent)
+        tensor = _checked(unread.pop(name, None), name, mapping.stored_shape(shapes), where.parent, unread)
         stored |= mapping.split(tensor, shapes)
     check_unread(unread, family, architecture)
     numbers = {}
@@ -227,9 +227,15 @@ def _restored(compressed, replaceable, tensors, where, is_outline):
     return modules, others
 
 
-def _checked(tensor, name, shape, directory):
+def _checked(tensor, name, shape, directory, others):
+    """The tensor. Raises CheckpointError if it is None, or of another shape or kind of dtype.
+
+    others: the tensors of the file that are not read yet, for the message.
+    """
     if tensor is None:
-        raise CheckpointError(f"{directory}: tensor {shown(name)} of shape {shape} is missing")
+        heads = [shown(other) for other in others if is_task_head(other)]
+        instead = f"; the file holds the head of another task ({heads[0]})" if heads else ""
+        raise CheckpointError(f"{directory}: tensor {shown(name)} of shape {shape} is missing{instead}")
     if tensor.shape != shape:
         raise CheckpointError(f"{tensor.file}: tensor {shown(name)}: shape is {tensor.shape}, expected {shape}")
     if tensor.dtype not in FLOATING:

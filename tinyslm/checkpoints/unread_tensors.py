@@ -26,6 +26,11 @@ QUANTIZED = (  # patterns of names of the libraries that quantize
 )
 
 
+def is_task_head(name: str) -> bool:
+    """Whether a tensor of this name belongs to the head of another task."""
+    return name.partition(".")[0] in TASK_HEADS
+
+
 def check_not_quantized(tensors: dict[str, StoredTensor]):
     """Raise CheckpointError if a tensor is a part of a quantized weight."""
     for name, tensor in tensors.items():
@@ -43,7 +48,7 @@ def check_unread(tensors: dict[str, StoredTensor], family: Family, architecture:
     """
     unread = [name for name in tensors if not any(fnmatchcase(name, pattern) for pattern in family.ignored)]
     for name in unread:
-        if name.partition(".")[0] not in TASK_HEADS:
+        if not is_task_head(name):
             raise CheckpointError(
                 f"{tensors[name].file}: unknown tensor {shown(name)}, which does not exist in this "
                 f"{family.model_type} model"
