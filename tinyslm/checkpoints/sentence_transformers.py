@@ -7,6 +7,7 @@ tokenizer_config.json: model_max_length, where there is no max_seq_length.
 config_sentence_transformers.json: the prompt before every text.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,4 +125,4 @@ def _read_prompt(where):
 
 def _read_if_there(path):
     """The object in a JSON file; empty without this file."""
-    return read_json(path) if path.exists() else {}
+    return read_json(path) if os.path.exists(path) else {}
