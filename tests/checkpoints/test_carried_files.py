@@ -2,16 +2,15 @@
 
 from pathlib import PurePath
 
-import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 import tinyslm
 from tests.checkpoints.models import small_model
-from tests.strategies import generic_model
 from tinyslm.checkpoints import load_model, save_model
 from tinyslm.checkpoints.carried_files import CARRIED
 from tinyslm.errors import Error
+from tinyslm.models import random_model
 from tinyslm.recipes import Quantize, compress
 
 FILES = (
@@ -75,8 +74,7 @@ def test_a_compressed_and_a_changed_model_have_them_too(source, tmp_path):
 
 
 def test_a_new_model_has_none(source, tmp_path):
-    config = small_model("llama").config
-    tinyslm.save(tmp_path / "new", generic_model(config, 0, np.float32))
+    tinyslm.save(tmp_path / "new", random_model(load_model(source).config))
     assert files_in(tmp_path / "new") == {"config.json", "model.safetensors"}
 
 
