@@ -2,11 +2,11 @@
 
 load(path, weights="float32")
     model and tokenizer, of a Hugging Face directory or a built-in model
-save(path, model, tokenizer=None)
+save(path, model, tokenizer=None, dtype=None)
     write both to a directory; transformers reads those of dense models
 generate(model, token_ids, max_new_tokens, *, temperature=0.0, top_k=None,
-         top_p=None, seed=None, attention_mask=None, stop_tokens=(),
-         cache="exact")
+         top_p=None, min_p=None, repetition_penalty=None, seed=None,
+         attention_mask=None, stop_tokens=(), cache="exact")
     new tokens, with a key/value cache
 compress(model, recipe, calibration=None, *, progress)
     apply steps of `tinyslm.recipes`: the new model, and a record per step
@@ -27,7 +27,8 @@ check_gradient(operation, *inputs, seed=0, step=1e-06, **settings)
 named_arrays(tree)
 checkpoint_tensors(tree)
     arrays by module path, and by the name in the checkpoint
-sentence_embeddings(states, attention_mask=None)
+sentence_embeddings(states, attention_mask=None, pooling="mean",
+                    normalize=True)
     one vector per text, from the final hidden states of an encoder
 Error
     base class of CheckpointError, ConfigError and DataError

@@ -3,10 +3,12 @@
 import importlib
 import os
 import sys
+import warnings
 
 import tinyslm
+from tinyslm.commands.numeric_warnings import ignore_numeric_warnings
 from tinyslm.commands.parser import Parser
-from tinyslm.errors import Error
+from tinyslm.errors import CheckpointWarning, Error
 
 COMMANDS = {
     "compress": "apply compression recipes to a model, and measure size, speed and loss of the results",
@@ -23,6 +25,18 @@ COMMANDS = {
     "grade": "grade a solution, or a directory of solutions, with the library's property tests",
     "grade-tests": "grade property tests by the classic mistakes that they detect",
 }
+
+
+def _show_warning(otherwise):
+    """A function for `warnings.showwarning`: prints a CheckpointWarning in one line. otherwise: for other warnings."""
+
+    def show(message, category, *place, **options):
+        if issubclass(category, CheckpointWarning):
+            print("tinyslm: " + str(message).replace("\n", "\\n"), file=sys.stderr)  # of a file name
+        else:
+            otherwise(message, category, *place, **options)
+
+    return show
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,7 +59,10 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.command is None:
             parser.print_help()
             return 0
-        status = arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning(warnings.showwarning)
+            ignore_numeric_warnings()
+            status = arguments.run(arguments)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader of the output has exited, as in `tinyslm ... | head`

@@ -62,6 +62,16 @@ class ConfigError(Error):
     """
 
 
+class CheckpointWarning(UserWarning):
+    """A checkpoint was read without some of its tensors. The command line prints the message in one line.
+
+    Examples
+    --------
+    >>> issubclass(CheckpointWarning, Warning)
+    True
+    """
+
+
 class DataError(Error):
     """Text, tokens, arrays or calibration data are invalid.
 

@@ -74,10 +74,12 @@ def load(path: str | Path, weights: str = "float32") -> tuple[Any, Any]:
     return load_model(directory, weights), load_tokenizer(tokenizer_file) if tokenizer_file.exists() else None
 
 
-def save(path: str | Path, model: Module, tokenizer: Any = None) -> None:
+def save(path: str | Path, model: Module, tokenizer: Any = None, dtype: str | None = None) -> None:
     """Write a directory with config.json, model.safetensors and tokenizer.json, completely or not at all.
 
-    Hugging Face transformers loads the directory of a dense model. `load` reads every model back bit for bit.
+    Hugging Face transformers loads the directory of a dense model. `load` reads every model back bit for bit, unless
+    `dtype` rounds it. A model that was loaded, or made from a loaded one, remembers its directory
+    (`model.config.source`): the files there for the tokenizer, generation, chat and sentence-transformers are copied.
 
     Parameters
     ----------
@@ -87,13 +89,16 @@ def save(path: str | Path, model: Module, tokenizer: Any = None) -> None:
         Decoder, encoder or encoder-decoder, dense or compressed.
     tokenizer : tokenizers.Tokenizer, optional
         Any object with `save(path)`.
+    dtype : {"float32", "float16", "bfloat16"}, optional
+        Stored dtype of the weights; compressed modules keep their own dtypes. By default the dtype of the file from
+        which the model was loaded, for tensors whose numbers it holds exactly; otherwise float32.
 
     Raises
     ------
     Error
         If `path` exists and is not empty, or cannot be written.
     ConfigError, CheckpointError
-        If the files of the model's family cannot hold the model.
+        If the files of the model's family cannot hold the model, or `dtype` cannot hold a number.
 
     Examples
     --------
@@ -106,4 +111,4 @@ def save(path: str | Path, model: Module, tokenizer: Any = None) -> None:
     >>> model.config.hidden_size, tokenizer
     (16, None)
     """
-    save_model(path, model, tokenizer=tokenizer)
+    save_model(path, model, tokenizer, dtype)

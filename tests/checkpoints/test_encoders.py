@@ -147,8 +147,8 @@ def test_the_bias_of_a_tied_head_may_be_under_the_name_of_its_copy(tmp_path):
 @pytest.mark.parametrize(
     ("family", "changes", "message"),
     [
-        ("bert", {"classifier.weight": np.ones((2, 24))}, "unknown tensor 'classifier.weight'"),
-        ("distilbert", {"classifier.weight": np.ones((2, 24))}, "unknown tensor 'classifier.weight'"),
+        ("bert", {"classifiers.weight": np.ones((2, 24))}, "unknown tensor 'classifiers.weight'"),
+        ("distilbert", {"bert.classifier.weight": np.ones((2, 24))}, "unknown tensor 'bert.classifier.weight'"),
         ("bert", {"cls.predictions.bias": None}, r"tensor 'cls.predictions.bias' of shape \(50,\) is missing"),
         ("bert", {"cls.predictions.transform.dense.bias": None}, "transform.dense.bias' of shape .* is missing"),
         ("bert", {"bert.pooler.dense.weight": np.ones((24, 24))}, "tensor 'bert.pooler.dense.bias' .* is missing"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.checkpoints.models import read
+from tests.checkpoints.models import FAMILY_NAMES, read
 from tests.golden import DIRECTORY, LAYOUTS, golden_names
 from tinyslm.checkpoints.families import FAMILIES, family_of, find_family
 from tinyslm.errors import ConfigError
@@ -73,6 +73,7 @@ LONGROPE = {"short_factor": [1.0, 1.1, 1.2], "long_factor": [1, 2, 3], "original
 ROPES = {
     "default": ({}, Rope(500.0, 6)),
     "linear": ({"factor": 2}, Rope(500.0, 6, "linear", 2.0)),
+    "dynamic": ({"factor": 2}, Rope(500.0, 6, "dynamic", 2.0, original_length=64)),
     "llama3": (LLAMA3, Rope(500.0, 6, "llama3", 8.0, 1.0, 4.0, 16)),
     "longrope": (
         LONGROPE,
@@ -100,13 +101,68 @@ def test_rope_in_both_layouts(kind):
 
 
 def test_partial_rotation_and_the_original_length_at_the_top():
-    config = read("llama", head_dim=8, partial_rotary_factor=0.5)
+    config = read("phi3", head_dim=8, partial_rotary_factor=0.5)
     assert config.ropes[0].dimension == 4
-    today = read("llama", head_dim=8, rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.5})
+    today = read("phi3", head_dim=8, rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.5})
     assert today == config
     config = read("llama", rope_scaling={"type": "longrope", **LONGROPE}, original_max_position_embeddings=32)
     assert config.ropes[0].original_length == 32
     assert config.ropes[0].attention_factor == longrope_attention_factor(2, 32)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILY_NAMES if name not in ("gpt2", "phi3")])
+def test_other_families_ignore_partial_rotation(family):
+    """As in transformers. A model that rotates a part of each head cannot be saved as such a family."""
+    plain = read(family)
+    assert read(family, partial_rotary_factor=0.5) == plain
+    if family != "gemma3_text":  # which has a table for each kind of layer
+        table = {"rope_theta": 1e4, "rope_type": "default"}
+        assert read(family, rope_parameters=table | {"partial_rotary_factor": 0.5}) == read(
+            family, rope_parameters=table
+        )
+    partial = replace(plain, ropes=tuple(rope and replace(rope, dimension=2) for rope in plain.ropes))
+    with pytest.raises(ConfigError, match="must be saved as another family"):
+        FAMILIES[family].write_config(partial)
+
+
+def test_windows_of_smollm3():
+    """layer_types has priority over use_sliding_window, which is for files without layer_types."""
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    rotary = {"no_rope_layers": [1, 0, 1], "sliding_window": 4}
+    assert read("smollm3", **rotary).windows == (None,) * 3
+    assert read("smollm3", use_sliding_window=True, **rotary).windows == (None, 4, None)
+    assert read("smollm3", use_sliding_window=True, no_rope_layers=[1, 0, 1]).windows == (None,) * 3
+    for switched in (True, False):
+        config = read("smollm3", layer_types=kinds, use_sliding_window=switched, **rotary)
+        assert config.windows == (4, None, 4)
+        assert FAMILIES["smollm3"].read_config(FAMILIES["smollm3"].write_config(config), "again") == config
+
+
+@pytest.mark.parametrize(
+    ("family", "values", "activation"),
+    [
+        ("gemma", {}, "gelu_pytorch_tanh"),
+        ("gemma", {"hidden_act": "gelu"}, "gelu_pytorch_tanh"),
+        ("gemma", {"hidden_act": "gelu", "hidden_activation": None}, "gelu_pytorch_tanh"),
+        ("gemma", {"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"}, "gelu_pytorch_tanh"),
+        ("gemma", {"hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu"}, "gelu"),
+        ("gemma", {"hidden_act": "silu"}, "silu"),
+        ("gemma2", {"hidden_act": "silu"}, "gelu_pytorch_tanh"),
+        ("gemma2", {"hidden_activation": "gelu"}, "gelu"),
+        ("gemma3_text", {"hidden_act": "silu", "hidden_activation": "gelu"}, "gelu"),
+    ],
+)
+def test_activations_of_gemma(family, values, activation):
+    config = read(family, **values)
+    assert config.activation == activation
+    assert FAMILIES[family].read_config(FAMILIES[family].write_config(config), "again") == config
+
+
+def test_scores_of_gpt2_without_a_scale():
+    config = read("gpt2", scale_attn_weights=False)
+    assert (config.scale, read("gpt2").scale) == (1.0, 8**-0.5)
+    assert FAMILIES["gpt2"].read_config(FAMILIES["gpt2"].write_config(config), "again") == config
+    assert "scale_attn_weights" not in FAMILIES["gpt2"].write_config(read("gpt2"))
 
 
 LIES = {
@@ -129,7 +185,12 @@ LIES = {
     "activation list": ("llama", {"hidden_act": ["silu"]}, "hidden_act is"),
     "tied": ("llama", {"tie_word_embeddings": "yes"}, "tie_word_embeddings is 'yes', expected true or false"),
     "rope type": ("llama", {"rope_scaling": {"rope_type": "yarn"}}, "rope_type is 'yarn', expected one of default"),
-    "rope dynamic": ("llama", {"rope_parameters": {"rope_type": "dynamic"}}, "rope_parameters: rope_type is 'dynamic'"),
+    "rope dynamic": ("llama", {"rope_parameters": {"rope_type": "dynamic"}}, "rope_parameters: factor is missing"),
+    "rope dynamic pairs": (
+        "llama",
+        {"head_dim": 2, "rope_scaling": {"type": "dynamic", "factor": 2}},
+        "dynamic rope rotates 2 dimensions",
+    ),
     "rope table": ("llama", {"rope_parameters": 3}, "rope_parameters is 3, expected an object"),
     "rope factor": ("llama", {"rope_scaling": {"type": "linear"}}, "rope_scaling: factor is missing"),
     "rope theta": ("llama", {"rope_theta": 0}, "rope_theta is 0, expected a number from 1 to"),
@@ -150,10 +211,10 @@ LIES = {
         "original_max_position_embeddings is 1, expected an integer from 2",
     ),
     "rope type number": ("llama", {"rope_scaling": {"type": 0}}, "rope_type is 0, expected one of default"),
-    "partial": ("llama", {"partial_rotary_factor": 3.0}, "partial_rotary_factor is 3.0, expected a number from 0 to 1"),
-    "partial odd": ("llama", {"partial_rotary_factor": 0.6}, "partial_rotary_factor is 0.6, expected .* not 3 of 6"),
-    "partial none": ("llama", {"partial_rotary_factor": 0}, "partial_rotary_factor is 0, expected .* not 0 of 6"),
-    "partial odd head": ("llama", {"head_dim": 7, "partial_rotary_factor": 1}, "partial_rotary_factor is 1, .* 7 of 7"),
+    "partial": ("phi3", {"partial_rotary_factor": 3.0}, "partial_rotary_factor is 3.0, expected a number from 0 to 1"),
+    "partial odd": ("phi3", {"partial_rotary_factor": 0.6}, "partial_rotary_factor is 0.6, expected .* not 3 of 6"),
+    "partial none": ("phi3", {"partial_rotary_factor": 0}, "partial_rotary_factor is 0, expected .* not 0 of 6"),
+    "partial odd head": ("phi3", {"head_dim": 7, "partial_rotary_factor": 1}, "partial_rotary_factor is 1, .* 7 of 7"),
     "window": ("mistral", {"sliding_window": 0}, "sliding_window is 0"),
     "layer types": (
         "mistral",
@@ -163,7 +224,13 @@ LIES = {
     "experts": ("mixtral", {"num_experts_per_tok": 9}, "num_experts_per_tok is 9, expected an integer from 1 to 8"),
     "quantized": ("llama", {"quantization_config": {"bits": 4}}, "quantization_config is"),
     "scale by layer": ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
-    "no scale": ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights is False, expected True"),
+    "scale": ("gpt2", {"scale_attn_weights": 1}, "scale_attn_weights is 1, expected true or false"),
+    "sliding layers without a window": (
+        "smollm3",
+        {"layer_types": ["sliding_attention"] * 3},
+        "sliding_window is None, expected the window",
+    ),
+    "no activation": ("gemma2", {"hidden_activation": None}, "hidden_activation is None, expected one of"),
     "end token": ("llama", {"eos_token_id": [1, "2"]}, "eos_token_id: 1 is '2', expected a token id"),
 }
 

@@ -1,6 +1,7 @@
 """Directories of every shape: complete, sharded, tied, damaged."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -225,3 +226,20 @@ def test_weight_files_without_their_index(saved):
     (directory / "model.safetensors").rename(directory / "model-00001-of-00001.safetensors")
     with pytest.raises(CheckpointError, match=r"model.safetensors.index.json: no such file; it must list"):
         load_model(directory)
+
+
+def test_dynamic_rope_is_the_plain_one_within_the_context(tmp_path):
+    """Beyond it, the logits are those of the larger base, for a configuration with a larger context."""
+    plain = small_model("llama", max_position_embeddings=8)
+    save_model(tmp_path / "model", plain)
+    parameters = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    change_config(tmp_path / "model", rope_parameters=parameters)
+    model = load_model(tmp_path / "model")
+    tokens = np.arange(12)[None]
+    np.testing.assert_array_equal(model(tokens[:, :8]), plain(tokens[:, :8]))
+    longer, wider = (each.replace(config=replace(each.config, max_position_embeddings=12)) for each in (model, plain))
+    assert np.abs(longer(tokens) - wider(tokens)).max() > 1e-3
+    with pytest.raises(ConfigError, match="can only hold"):
+        save_model(tmp_path / "longer", longer)
+    save_model(tmp_path / "again", model)
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["rope_parameters"] == parameters

@@ -60,6 +60,47 @@ def test_names_without_their_first_part_are_kept(tmp_path, family):
     assert_same_model(load_model(tmp_path / "saved"), bare)
 
 
+@pytest.mark.parametrize(("dtype", "stored_as"), [("float32", "F32"), ("float16", "F16"), ("bfloat16", "BF16")])
+def test_a_loaded_model_keeps_the_dtype_of_its_file(tmp_path, dtype, stored_as):
+    """The second file is the first one, byte for byte."""
+    save_model(tmp_path / "first", small_model("gemma3_text"), dtype=dtype)
+    found = load_model(tmp_path / "first")
+    assert found.config.source.dtype == dtype and found.config.source.directory == tmp_path / "first"
+    save_model(tmp_path / "again", found)
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+    for other, code in (("float32", "F32"), ("bfloat16", "BF16")):
+        save_model(tmp_path / other, found, dtype=other)
+        assert {tensor.dtype for tensor in read_safetensors(tmp_path / other / "model.safetensors").values()} == {code}
+    save_model(tmp_path / "new", small_model("gemma3_text"))  # was never in a file
+    assert {tensor.dtype for tensor in read_safetensors(tmp_path / "new" / "model.safetensors").values()} == {"F32"}
+
+
+def test_tensors_that_the_dtype_of_the_file_cannot_hold_are_float32(tmp_path):
+    save_model(tmp_path / "first", small_model("llama"), dtype="bfloat16")
+    found = load_model(tmp_path / "first")
+    gain = "layers.1.attention_norm.weight"
+    changed = map_arrays(lambda path, array: array + np.float32(2**-20) if path == gain else array, found)
+    save_model(tmp_path / "again", changed)
+    stored = read_safetensors(tmp_path / "again" / "model.safetensors")
+    wide = [name for name, tensor in stored.items() if tensor.dtype != "BF16"]
+    assert wide == ["model.layers.1.input_layernorm.weight"] and stored[wide[0]].dtype == "F32"
+    assert_same_model(load_model(tmp_path / "again"), changed)
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["dtype"] == "float32"
+
+
+def test_a_compressed_model_keeps_its_dtypes_and_those_of_its_file(tmp_path):
+    save_model(tmp_path / "first", small_model("llama"), dtype="float16")
+    small = compress(load_model(tmp_path / "first"), (UP,), HOWS["int8"])
+    save_model(tmp_path / "small", small)
+    stored = {name: t.dtype for name, t in read_safetensors(tmp_path / "small" / "model.safetensors").items()}
+    assert stored.pop(f"{UP}.codes") == "I8" and stored.pop(f"{UP}.scale") == "F32"
+    assert {dtype for name, dtype in stored.items() if not name.startswith(UP)} == {"F16"}
+    again = load_model(tmp_path / "small")
+    assert_same_model(again, small)
+    assert again.config.source.dtype == "float16"  # most of the tensors that are not of compressed layers
+
+
 @pytest.mark.parametrize(("dtype", "stored_as"), [("float16", "F16"), ("bfloat16", "BF16")])
 def test_half_precision(tmp_path, dtype, stored_as):
     model = small_model("gpt2")

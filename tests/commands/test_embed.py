@@ -1,4 +1,4 @@
-"""tinyslm embed: what is written and printed are the mean states of every line of text, whatever came in one batch."""
+"""tinyslm embed: what is written and printed are vectors of every line of text, whatever came in one batch."""
 
 import importlib.util
 import io
@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.commands.encoders import CONTEXT, WORDS, save_encoder
+from tests.commands.encoders import CONTEXT, WORDS, save_encoder, word_pieces
 from tests.commands.files import assert_one_line, run, write_text
 from tests.strategies import generic_model
 from tinyslm import save
@@ -120,31 +120,149 @@ def test_models_that_cannot_embed(tmp_path, capsys):
     save_encoder(tmp_path / "bare", tokenizer=None)
     assert run("embed", tmp_path / "bare", text) == 2
     assert_one_line(capsys.readouterr(), "bare: has no tokenizer.json, which embedding texts needs")
+    (tmp_path / "bare" / "vocab.txt").write_text("[PAD]\n")
+    assert run("embed", tmp_path / "bare", text) == 2
+    assert_one_line(capsys.readouterr(), "which embedding texts needs, and only vocab.txt of another form of tokenizer")
     save(tmp_path / "decoder", generic_model(llama_shape(60, 16, 24, 1, 2, 1, 40), 0, np.float32))
     assert run("embed", tmp_path / "decoder", text) == 2
     assert_one_line(capsys.readouterr(), "decoder: is a llama model, but embedding texts needs an encoder")
 
 
+MEAN, CLS = {"pooling_mode_mean_tokens": True}, {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}
+
+
+def save_settings(directory, pooling=None, modules=None, **files):
+    """Write the files of sentence-transformers: {name without .json: values}. modules: kinds after the encoder."""
+    if pooling is not None:
+        (directory / "1_Pooling").mkdir()
+        (directory / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    if modules is not None:
+        paths = {"Transformer": "", **{kind: f"{number}_{kind}" for number, kind in enumerate(modules, 1)}}
+        entries = [{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in paths.items()]
+        (directory / "modules.json").write_text(json.dumps(entries))
+    for name, values in files.items():
+        (directory / f"{name}.json").write_text(json.dumps(values))
+
+
+def vectors_of(directory, tmp_path, lines=LINES[:2]):
+    """What `tinyslm embed --out` writes, (N, C)."""
+    out = tmp_path / "vectors.npy"
+    assert run("embed", directory, write_text(tmp_path, "\n".join(lines)), "--out", out) == 0
+    return np.load(out)
+
+
+def states_of(model, pieces):
+    """The hidden states of one text, (T, C)."""
+    return model.hidden_states(np.array([[WORDS.index(piece) for piece in ["[CLS]", *pieces, "[SEP]"]]]))[0]
+
+
+@pytest.mark.parametrize("modules", [None, ["Pooling"], ["Pooling", "Normalize"]])
 @pytest.mark.parametrize(
-    ("pooling", "refused"),
+    ("pooling", "first"),
     [
-        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False, "word_embedding_dimension": 12}, None),
-        ({"pooling_mode": "mean"}, None),
-        ({"pooling_mode": "cls"}, "pooling_mode is 'cls'"),
-        ({"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}, "pooling_mode_cls_token is True"),
+        (MEAN | {"pooling_mode_cls_token": False, "word_embedding_dimension": 12}, False),
+        ({"pooling_mode": "mean"}, False),
+        ({"pooling_mode": "cls", "include_prompt": True}, True),
+        (CLS, True),
+        (None, False),
     ],
 )
-def test_another_pooling_is_refused(tmp_path, capsys, pooling, refused):
+def test_the_pooling_and_the_normalization_of_the_files(tmp_path, capsys, pooling, first, modules):
+    """Both are those of sentence-transformers; a directory without modules.json gives vectors of length 1."""
+    model, directory = save_encoder(tmp_path / "model")
+    save_settings(directory, pooling, modules)
+    vectors = vectors_of(directory, tmp_path)
+    states = [states_of(model, pieces) for pieces in PIECES[:2]]
+    wanted = np.array([state[0] if first else state.mean(axis=0) for state in states])
+    is_unit = modules != ["Pooling"]
+    if is_unit:
+        wanted /= np.linalg.norm(wanted, axis=-1, keepdims=True)
+    np.testing.assert_allclose(vectors, wanted, rtol=1e-4, atol=1e-5)
+    assert ("each of length 1" in capsys.readouterr().out) == is_unit
+    text = write_text(tmp_path, "\n".join(LINES[:2]))
+    assert run("embed", directory, text, "--similarity") == 0
+    assert "1.00" in capsys.readouterr().out  # a cosine in either case
+
+
+@pytest.mark.parametrize(
+    ("files", "cut", "shown"),
+    [
+        ({"sentence_bert_config": {"max_seq_length": 6}}, 6, "6 tokens, max_seq_length of sentence_bert_config.json"),
+        ({"tokenizer_config": {"model_max_length": 7}}, 7, "7 tokens, model_max_length of tokenizer_config.json"),
+        (
+            {"sentence_bert_config": {"max_seq_length": 5}, "tokenizer_config": {"model_max_length": 7}},
+            5,
+            "5 tokens, max_seq_length of sentence_bert_config.json",
+        ),
+        ({"sentence_bert_config": {"max_seq_length": 99}}, CONTEXT, f"the model's context of {CONTEXT} tokens"),
+        ({"sentence_bert_config": {"max_seq_length": None}}, CONTEXT, f"the model's context of {CONTEXT} tokens"),
+        ({"tokenizer_config": {"model_max_length": 10**30}}, CONTEXT, f"the model's context of {CONTEXT} tokens"),
+    ],
+)
+def test_texts_are_cut_to_the_length_in_the_files(tmp_path, capsys, files, cut, shown):
+    model, directory = save_encoder(tmp_path / "model")
+    save_settings(directory, **files)
+    vectors = vectors_of(directory, tmp_path, ["dog", "the cat " * 20])
+    np.testing.assert_allclose(vectors[1], expected(model, (["the", "cat"] * 20)[: cut - 2]), atol=1e-5)
+    assert capsys.readouterr().err == f"tinyslm: cut to {shown}: line 2\n"
+
+
+def test_lower_case_and_the_default_prompt(tmp_path):
+    """The normalizer of this tokenizer does not lower: an upper-case word is unknown without the setting."""
+    tokenizer = word_pieces()
+    tokenizer.normalizer = None
+    model, directory = save_encoder(tmp_path / "model", tokenizer)
+    prompts = {"prompts": {"query": "old ", "other": "big "}, "default_prompt_name": "query"}
+    save_settings(directory, sentence_bert_config={"do_lower_case": True}, config_sentence_transformers=prompts)
+    found = vectors_of(directory, tmp_path, ["THE Cat"])
+    np.testing.assert_allclose(found[0], expected(model, ["old", "the", "cat"]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"pooling": {"pooling_mode": "max"}}, ["pooling_mode is 'max'", "first token (cls)"]),
+        ({"pooling": MEAN | {"pooling_mode_max_tokens": True}}, ["pooling_mode_max_tokens is True", "(cls)"]),
+        ({"pooling": {"pooling_mode_cls_token": 1}}, ["pooling_mode_cls_token is 1"]),
+        ({"pooling": {"pooling_mode_mean_tokens": False}}, ["every pooling_mode is false"]),
+        ({"pooling": MEAN | {"pooling_mode_cls_token": True}}, ["expected one pooling"]),
+        ({"pooling": MEAN | {"include_prompt": False}}, ["include_prompt is false"]),
+        ({"modules": ["Pooling", "Dense"]}, ["a layer after the encoder"]),
+        ({"modules": ["Pooling", "LayerNorm"]}, ["'LayerNorm'", "expected Transformer, Pooling"]),
+        ({"modules": []}, ["modules.json", "expected Transformer, Pooling"]),
+        ({"sentence_bert_config": {"max_seq_length": "8"}}, ["sentence_bert_config.json: max_seq_length is '8'"]),
+        ({"sentence_bert_config": {"max_seq_length": 0}}, ["max_seq_length is 0"]),
+        ({"sentence_bert_config": {"max_seq_length": 2}}, ["cut to 2 tokens (max_seq_length", "special"]),
+        ({"tokenizer_config": {"model_max_length": True}}, ["model_max_length is True"]),
+        ({"sentence_bert_config": [8]}, ["sentence_bert_config.json: holds a list, expected a JSON object"]),
+        ({"config_sentence_transformers": {"default_prompt_name": "query"}}, ["default_prompt_name is 'query'"]),
+    ],
+)
+def test_files_that_are_wrong_or_not_supported(tmp_path, capsys, settings, parts):
     _, directory = save_encoder(tmp_path / "model")
-    (directory / "1_Pooling").mkdir()
-    (directory / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-    assert run("embed", directory, write_text(tmp_path, "a")) == (2 if refused else 0)
-    if refused:
-        assert_one_line(capsys.readouterr(), refused, "only the mean over all tokens is supported")
-    else:
-        (directory / "2_Dense").mkdir()
-        assert run("embed", directory, write_text(tmp_path, "a")) == 2
-        assert "has a layer after the encoder" in capsys.readouterr().err
+    save_settings(directory, **settings)
+    assert run("embed", directory, write_text(tmp_path, "a dog")) == 2
+    assert_one_line(capsys.readouterr(), *parts)
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("{}", "modules.json: holds a dict, expected a JSON list"),
+        ("[3]", "modules.json: holds 3, expected objects"),
+        ('[{"type": "a.Transformer", "path": "../x"}]', "names the path '../x'"),
+        (
+            '[{"type": "a.Transformer", "path": "0_Transformer"}, {"type": "a.Pooling", "path": "p"}]',
+            "the Transformer is",
+        ),
+        ("[", "modules.json: is not JSON"),
+    ],
+)
+def test_damaged_lists_of_modules(tmp_path, capsys, content, part):
+    _, directory = save_encoder(tmp_path / "model")
+    (directory / "modules.json").write_text(content)
+    assert run("embed", directory, write_text(tmp_path, "a dog")) == 2
+    assert_one_line(capsys.readouterr(), part)
 
 
 @pytest.mark.parametrize("command", [["generate", "a", "--model"], ["evaluate"], ["compress", "--out", "x"]])

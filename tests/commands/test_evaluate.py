@@ -4,14 +4,20 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
+from scipy.special import log_softmax
+from tokenizers import processors
 
 from tests.commands.files import assert_one_line, run
+from tinyslm.checkpoints import save_model
 from tinyslm.cli import main
 from tinyslm.commands import text_options
 from tinyslm.evaluation import measure_loss
 from tinyslm.load_save import load
-from tinyslm.text import read_documents, town
+from tinyslm.models import random_model
+from tinyslm.models.tiny_shapes import llama_shape
+from tinyslm.text import read_documents, town, train_tokenizer
 from tinyslm.text.corpus import text_corpus, town_corpus
 
 
@@ -30,6 +36,7 @@ def test_evaluate_prints_loss_floor_and_exam(model_directory, capsys):
     model, tokenizer = load(model_directory)
     corpus = town_corpus(tokenizer, 0, validation=40)
     assert f"loss   {measure_loss(model, corpus.validation).nats:.4f}" in printed
+    assert "counted: each text and its end '<|endoftext|>', after '<|endoftext|>'\n" in printed
     assert f"floor  {corpus.floor.nats:.4f}" in printed and "entropy of the text" in printed
     for family in town.FAMILIES:
         assert len(re.findall(rf"^ +{family} ", printed, re.MULTILINE)) == 2  # its loss, and its part of the exam
@@ -109,6 +116,81 @@ def test_the_town_on_request(own, capsys, monkeypatch):
     assert run("evaluate", "model", "--text", "town", "--town-documents", 1, "--questions", 0) == 0
     printed = capsys.readouterr().out
     assert "± ? nats per token" in printed and "± ?, the entropy of the text" in printed  # of one document
+
+
+TEXTS = [f"Anna has {n} apples, and Otto has {n + 1}." for n in range(600)]
+BOS, EOS, FIRST = 5, 6, None
+
+
+def of_others(directory, begin):
+    """A model that was not trained here. begin: the token that its tokenizer puts before a text, or None."""
+    tokenizer = train_tokenizer(TEXTS, 280)
+    name = None if begin is None else tokenizer.id_to_token(begin)
+    template = {"single": "$A"} if begin is None else {"single": f"{name} $A", "special_tokens": [(name, begin)]}
+    tokenizer.post_processor = processors.TemplateProcessing(**template)
+    model = random_model(llama_shape(280, 16, 32, 1, 2, 2, 64, end_id=EOS))
+    save_model(directory, model, tokenizer)
+    (directory / "text.txt").write_text("\n\n".join(TEXTS))
+    return model, tokenizer
+
+
+def loss_by_definition(model, tokenizer, texts, begin, end):
+    """(nats per token, tokens, bits per byte, bytes): the first token of each document is not predicted."""
+    total = tokens = size = 0
+    for text in texts:
+        document = [*begin, *tokenizer.encode(text, add_special_tokens=False).ids, *end]
+        log_probabilities = log_softmax(model(np.array([document]))[0].astype(np.float64), axis=-1)
+        total -= log_probabilities[np.arange(len(document) - 1), document[1:]].sum()
+        tokens += len(document) - 1
+        size += len(text) - (0 if begin else len(tokenizer.id_to_token(document[0])))
+    return total / tokens, tokens, total / np.log(2) / size, size
+
+
+@pytest.mark.parametrize(("begin", "counted"), [(BOS, "after '%'"), (FIRST, "after its first token")])
+def test_documents_begin_as_the_tokenizer_begins_a_text(tmp_path, capsys, begin, counted):
+    """Without an end mark, because nothing says that the model was trained with one. Compressed models too."""
+    model, tokenizer = of_others(tmp_path, begin)
+    capsys.readouterr()
+    assert run("evaluate", tmp_path, "--text", tmp_path / "text.txt") == 0
+    begins = [] if begin is None else [begin]
+    nats, tokens, bits, size = loss_by_definition(model, tokenizer, TEXTS[9::10], begins, [])
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"loss   {nats:.4f} ± ") and first.endswith(f"({tokens:,} tokens)")
+    assert second == f"       {bits:.4f} bits per byte ({size:,} bytes)"
+    assert third == f"       counted: each text, {counted.replace('%', tokenizer.id_to_token(BOS))}"
+    out, recipe = tmp_path / "compressed", tmp_path / "recipe.toml"
+    recipe.write_text('[[recipe]]\nname = "int8"\n[[recipe.step]]\nuse = "Quantize"\n')
+    assert run("compress", tmp_path, "--text", tmp_path / "text.txt", "--recipe", recipe, "--out", out) == 0
+    loss = json.loads((out / "results.json").read_text())["rows"][0]["loss"]
+    assert loss["nats"] == pytest.approx(nats, rel=1e-5) and loss["tokens"] == tokens
+
+
+def test_a_model_that_was_trained_further_here_learned_to_end_documents(tmp_path, capsys):
+    _, tokenizer = of_others(tmp_path, BOS)
+    out = tmp_path / "further"
+    options = ("--text", tmp_path / "text.txt", "--steps", 2, "--batch", 2)
+    assert run("train", "--from", tmp_path, *options, "--out", out) == 0
+    capsys.readouterr()
+    assert run("evaluate", out) == 0
+    nats, tokens, bits, size = loss_by_definition(load(out)[0], tokenizer, TEXTS[9::10], [BOS], [EOS])
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"loss   {nats:.4f} ± ") and first.endswith(f"({tokens:,} tokens)")
+    assert second == f"       {bits:.4f} bits per byte ({size:,} bytes)"
+    begin, end = map(tokenizer.id_to_token, (BOS, EOS))
+    assert third == f"       counted: each text and its end '{end}', after '{begin}'"
+    recorded = json.loads((out / "training.json").read_text())["validation"]
+    assert recorded["tokens"] == tokens and recorded["nats"] == pytest.approx(nats, rel=1e-5)
+
+
+@pytest.mark.parametrize("questions", [0, 1])
+def test_the_town_without_an_end_mark_has_no_floor(tmp_path, capsys, questions):
+    of_others(tmp_path, BOS)
+    capsys.readouterr()
+    assert run("evaluate", tmp_path, "--text", "town", "--town-documents", 20, "--questions", questions) == 0
+    printed = capsys.readouterr().out
+    assert "floor" not in printed and "bits" not in printed and ("exam" in printed) == (questions == 1)
+    for family in town.FAMILIES:
+        assert re.search(rf"^ +{family} +\d+\.\d{{4}}$", printed, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "compress", "sweep"])

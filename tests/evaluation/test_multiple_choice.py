@@ -8,11 +8,13 @@ from scipy import stats
 from scipy.special import log_softmax
 
 from tests.strategies import generic_model
+from tinyslm.errors import DataError
 from tinyslm.evaluation import ExamResult, take_exam
 from tinyslm.evaluation.multiple_choice import option_log_probabilities
 from tinyslm.models import DecoderConfig
 from tinyslm.ops import Rope
 from tinyslm.text import town, train_tokenizer
+from tinyslm.text.document_marks import DocumentMarks
 from tinyslm.text.town import Question
 
 END = 0
@@ -96,6 +98,24 @@ def test_a_context_that_is_too_long_is_cut_at_its_beginning():
     context, options = np.random.default_rng(0).integers(0, 23, 40).tolist(), [[3, 4], [5, 6, 7]]
     sums, _ = option_log_probabilities(MODEL, context, options)
     np.testing.assert_array_equal(sums, option_log_probabilities(MODEL, context[-28:], options)[0])
+
+
+def test_a_context_begins_like_a_document():
+    """The end mark of documents stands in no question."""
+    questions = town.exam_questions(1)
+    for begin in ((), (END, 7)):
+        oracle = Oracle({})
+        for question in questions:
+            oracle.answers[(*begin, *encode(question.context))] = encode(question.options[question.answer])
+        assert take_exam(oracle, TOKENIZER, questions, DocumentMarks(begin, (9,))).accuracy == 1
+
+
+def test_an_empty_context_needs_a_token_before_it():
+    question = Question("digits", "", ("1", "2", "3", "4"), 2)
+    oracle = Oracle({"": "3"})
+    assert take_exam(oracle, TOKENIZER, [question], END).accuracy == 1
+    with pytest.raises(DataError, match="empty context, and no token of the tokenizer begins it"):
+        take_exam(oracle, TOKENIZER, [question], DocumentMarks((), (END,)))
 
 
 def test_marks_are_counted_by_subject():

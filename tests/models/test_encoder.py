@@ -210,10 +210,32 @@ def test_sentence_embeddings_by_hand(B, T, seed):
     np.testing.assert_allclose(sentence_embeddings(states), sentence_embeddings(states, np.ones((B, T))), atol=1e-12)
 
 
-def test_a_text_without_tokens_has_a_finite_embedding():
+@given(st.integers(1, 4), st.integers(1, 6), seeds)
+def test_the_first_token_and_vectors_that_are_not_normalized(B, T, seed):
+    """Padding on the left or between the tokens is not the first token."""
+    rng = np.random.default_rng(seed)
+    states, mask = rng.standard_normal((B, T, 5)), rng.integers(0, 2, (B, T))
+    mask[:, -1] = 1
+    first = [next(state for state, real in zip(*row, strict=True) if real) for row in zip(states, mask, strict=True)]
+    np.testing.assert_array_equal(sentence_embeddings(states, mask, "cls", normalize=False), first)
+    np.testing.assert_array_equal(sentence_embeddings(states, pooling="cls", normalize=False), states[:, 0])
+    for pooling in ("mean", "cls"):
+        vectors = sentence_embeddings(states, mask, pooling, normalize=False)
+        unit = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+        np.testing.assert_array_equal(sentence_embeddings(states, mask, pooling), unit)
+
+
+def test_an_unknown_pooling_is_refused():
+    with pytest.raises(ConfigError, match="pooling is 'max', expected one of mean, cls"):
+        sentence_embeddings(np.ones((1, 2, 3)), pooling="max")
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_text_without_tokens_has_a_finite_embedding(pooling):
     states = np.ones((2, 3, 4), np.float32)
     with np.errstate(all="raise"):
-        np.testing.assert_array_equal(sentence_embeddings(states, [[0, 0, 0], [1, 0, 0]]), [[0] * 4, [0.5] * 4])
+        found = sentence_embeddings(states, [[0, 0, 0], [1, 0, 0]], pooling)
+        np.testing.assert_array_equal(found, [[0] * 4, [0.5] * 4])
 
 
 @given(seeds, st.sampled_from([np.float32, np.float64]))

@@ -53,6 +53,20 @@ def test_frequencies(rope, length):
     np.testing.assert_allclose(inverse_frequencies(rope, length), expected_frequencies(rope, length), rtol=2e-6)
 
 
+@given(st.sampled_from([4, 6, 64]), st.integers(2, 50), st.integers(1, 200), st.floats(0.5, 8))
+def test_dynamic_frequencies(dimension, original, length, factor):
+    """The plain ones up to the original length; beyond it the base grows with the length, as in transformers."""
+    rope, plain = Rope(1e4, dimension, "dynamic", factor, original_length=original), Rope(1e4, dimension)
+    found = inverse_frequencies(rope, length)
+    if length <= original:
+        np.testing.assert_array_equal(found, inverse_frequencies(plain, length))
+    else:
+        base = 1e4 * ((factor * length / original) - (factor - 1)) ** (dimension / (dimension - 2))
+        np.testing.assert_allclose(found, base ** -(np.arange(0, dimension, 2) / dimension), rtol=1e-5)
+        assert found[0] == 1 and found[-1] < inverse_frequencies(plain, length)[-1]
+    assert found.dtype == np.float32
+
+
 def test_llama3_has_all_three_kinds_of_pairs():
     """High frequencies are unchanged, low ones divided by 32, some are between: the test above covers every case."""
     scaled = inverse_frequencies(Rope(500000.0, 64, "llama3", 32.0, 1.0, 4.0, 8192), 1)

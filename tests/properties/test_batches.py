@@ -1,15 +1,20 @@
 """Rows lose nothing, repeat nothing, and show every token what really stood before it, and nothing else."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import normalizers
 
 from tests.properties.documents import predictions
 from tinyslm.coursework.implementation import document_rows, pad_documents, split_long
 from tinyslm.errors import DataError
 from tinyslm.ops import IGNORED
 from tinyslm.text import encode_documents, train_tokenizer
+from tinyslm.text.batches import encode_sized, sized_tokens
+from tinyslm.text.document_marks import DocumentMarks
 
 END = 0
 lengths = st.lists(st.integers(1, 40), min_size=1, max_size=30)
@@ -90,3 +95,40 @@ def test_encoded_documents_stand_between_end_marks_whatever_the_tokenizer_adds()
     assert documents[0].dtype == np.int32
     with pytest.raises(DataError, match="empty"):
         encode_documents(tokenizer, ["", ""], 9)
+
+
+@pytest.mark.ungraded
+@pytest.mark.parametrize("begin", [(), (7,), (7, 8)])
+@pytest.mark.parametrize("end", [(), (9,)])
+def test_encoded_documents_have_the_marks_and_a_token_to_predict(begin, end):
+    tokenizer = train_tokenizer(["ab"], 257)
+    encode = {letter: tokenizer.token_to_id(letter) for letter in "ab"}
+    expected = [[*begin, encode["a"], encode["b"], *end], [*begin, encode["b"], *end]]
+    documents = encode_documents(tokenizer, ["ab", "", "b"], DocumentMarks(begin, end))
+    assert [document.tolist() for document in documents] == expected[: 2 if begin or end else 1]
+
+
+WORDS = train_tokenizer(["a rose is a rose, und Grüße, 漢字 𝄞"] * 3, 300)
+WORDS.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Strip()])
+
+
+@pytest.mark.ungraded
+@given(st.lists(st.text(st.sampled_from("arose ,üß漢字𝄞ﬁ\n"), max_size=12), min_size=1, max_size=5))
+def test_sizes_are_bytes_of_the_text(texts):
+    marks = DocumentMarks((7, 8), (9,))
+    texts = [text for text in texts if text.strip()] or ["rose"]
+    documents = encode_sized(WORDS, texts, marks)
+    for text, document, token_ids in zip(texts, documents, encode_documents(WORDS, texts, marks), strict=True):
+        np.testing.assert_array_equal(document[:, 0], token_ids)
+        assert document[[0, 1, -1], 1].tolist() == [0, 0, 0] and (document[:, 1] >= 0).all()
+        assert document[:, 1].sum() == len(text.encode())
+        sizes = [len(WORDS.decode(token_ids[2 : 2 + count].tolist()).encode()) for count in range(len(token_ids) - 2)]
+        if text.isascii() and text == text.strip():
+            assert np.cumsum(document[2:-1, 1]).tolist() == sizes[1:]
+
+
+@pytest.mark.ungraded
+def test_a_token_without_text_has_no_size():
+    encoding = SimpleNamespace(ids=[4, 5, 6], offsets=[(0, 2), (0, 0), (2, 3)])
+    assert sized_tokens("abc", encoding).tolist() == [[4, 2], [5, 0], [6, 1]]
+    assert sized_tokens("", SimpleNamespace(ids=[], offsets=[])).shape == (0, 2)

@@ -7,6 +7,7 @@ from tests.properties.documents import predictions
 from tinyslm.errors import DataError
 from tinyslm.text import town, train_tokenizer
 from tinyslm.text.corpus import text_corpus, town_corpus
+from tinyslm.text.document_marks import DocumentMarks
 
 TOKENIZER = train_tokenizer(["some text"], 257)
 END = 0
@@ -28,6 +29,18 @@ def test_the_first_validation_documents_have_their_own_floor():
     alone = town_corpus(TOKENIZER, END, validation=2)
     assert first.floor == alone.floor
     assert [document.tolist() for document in first.validation] == [document.tolist() for document in alone.validation]
+
+
+@pytest.mark.parametrize("marks", [DocumentMarks(), DocumentMarks((7,)), DocumentMarks((), (8,))])
+def test_without_a_mark_at_both_ends_the_floor_is_unknown(marks):
+    """It includes the first token and the end of each document, which are then not predicted."""
+    corpus = town_corpus(TOKENIZER, marks, training=2, validation=3)
+    made = [text for _, text, _ in town.documents("validation", 0, 3)]
+    encoded = [(*marks.begin, *TOKENIZER.encode(text).ids[1:], *marks.end) for text in made]
+    assert [tuple(document.tolist()) for document in corpus.validation] == encoded
+    assert corpus.floor is None and len(corpus.families) == 3
+    whole = town_corpus(TOKENIZER, DocumentMarks((7,), (8,)), validation=3)
+    assert whole.floor == town_corpus(TOKENIZER, END, validation=3).floor
 
 
 def held_out(texts, **options):
@@ -113,6 +126,29 @@ def test_packed_rows_cross_documents():
         assert all(len(row) == 64 for row in part[:-1])
         assert part[0].tolist() == whole[:64].tolist() and part[1].tolist() == whole[63:127].tolist()
     assert len(indices) == 10 and tokens_of(alone.validation) == tokens_of(packed.validation)
+
+
+@pytest.mark.parametrize(
+    ("marks", "between"),
+    [
+        (DocumentMarks((7,), (7,)), [7]),
+        (DocumentMarks((7,), (8,)), [8, 7]),
+        (DocumentMarks((), (8,)), [8]),
+        (DocumentMarks((7,)), TOKENIZER.encode("\n\n").ids[1:]),
+        (DocumentMarks(), TOKENIZER.encode("\n\n").ids[1:]),
+    ],
+)
+@pytest.mark.parametrize(("texts", "options"), [(distinct([99] * 100), {"pack_length": 64}), (distinct([400] * 3), {})])
+def test_joined_documents_have_their_marks_or_an_empty_line_between_them(marks, between, texts, options):
+    corpus = text_corpus(TOKENIZER, marks, texts, **options)
+    chosen = [text for i, text in enumerate(texts, 1) if i % 10] if options else texts
+    whole = list(marks.begin)
+    for text in chosen:
+        whole += [*(between if text != chosen[0] else []), *TOKENIZER.encode(text).ids[1:]]
+    found = corpus.training + ([] if options else corpus.validation)
+    assert predictions(found) == predictions([np.array([*whole, *marks.end])])
+    predicted = np.concatenate([piece[1:] for piece in corpus.validation])
+    assert corpus.validation_bytes == np.count_nonzero(~np.isin(predicted, [7, 8]))  # a byte per token; marks have none
 
 
 def test_few_packed_rows_are_cut_further():

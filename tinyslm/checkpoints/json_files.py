@@ -5,6 +5,7 @@ import os
 import reprlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from tinyslm.errors import CheckpointError
 
@@ -16,8 +17,8 @@ LONGEST_SHOWN = 200  # characters
 LARGEST_JSON = 100_000_000  # bytes; the limit of the safetensors library for its header
 
 
-def parse_json(text: bytes, where, unique: bool = True) -> dict:
-    """The object in UTF-8 encoded JSON (bytes). Raises CheckpointError naming `where`.
+def parse_json(text: bytes, where, unique: bool = True, kind: type = dict) -> Any:
+    """The object in UTF-8 encoded JSON (bytes), or the list if `kind` is list. Raises CheckpointError naming `where`.
 
     unique: refuse a key that occurs twice in an object. Otherwise its last value counts, as in Python's json.
     """
@@ -35,19 +36,29 @@ def parse_json(text: bytes, where, unique: bool = True) -> dict:
         raise
     except (ValueError, RecursionError) as problem:
         raise CheckpointError(f"{where}: is not JSON ({problem})") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{where}: holds a {type(value).__name__}, expected a JSON object")
+    if not isinstance(value, kind):
+        wanted = "object" if kind is dict else "list"
+        raise CheckpointError(f"{where}: holds a {type(value).__name__}, expected a JSON {wanted}")
     return value
 
 
 def read_json(path: str | Path) -> dict:
     """The object in a JSON file. Of equal keys the last one counts. Raises CheckpointError naming the file."""
+    return _read(path, dict)
+
+
+def read_json_list(path: str | Path) -> list:
+    """The list in a JSON file. Raises CheckpointError naming the file."""
+    return _read(path, list)
+
+
+def _read(path, kind):
     path = Path(path)
     check_file(path)
     if path.stat().st_size > LARGEST_JSON:
         raise CheckpointError(f"{path}: has {path.stat().st_size} bytes, expected at most {LARGEST_JSON}")
     try:
-        return parse_json(path.read_bytes(), path, unique=False)
+        return parse_json(path.read_bytes(), path, unique=False, kind=kind)
     except OSError as problem:
         raise CheckpointError(f"{path}: cannot be read ({problem.strerror})") from problem
 

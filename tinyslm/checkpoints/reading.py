@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,13 @@ from tinyslm.checkpoints.directory_contents import instead_of_model
 from tinyslm.checkpoints.families import family_of
 from tinyslm.checkpoints.json_files import read_json, shown
 from tinyslm.checkpoints.mask_packing import unpack_outline
-from tinyslm.checkpoints.safetensors import FLOATING, StoredTensor, read_safetensors
+from tinyslm.checkpoints.safetensors import FLOATING, STORED_AS, StoredTensor, read_safetensors
 from tinyslm.checkpoints.tensor_mapping import REPLACEABLE, tensor_mappings
+from tinyslm.checkpoints.unread_tensors import check_not_quantized, check_unread, is_task_head
 from tinyslm.checkpoints.weight_formats import FORMS
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import shape_model
+from tinyslm.models.source import Source
 from tinyslm.modules import MixtureOfExperts
 from tinyslm.parallel import map_in_threads
 from tinyslm.tree import Module, map_arrays, map_modules, named_arrays, named_modules
@@ -81,9 +82,19 @@ def _read(path, make_module=None):
     flags = optional_parts(tensors, family, without_prefix)
     if family.renamed:
         flags["gamma_beta_names"] = any(name.endswith(tuple(family.renamed)) for name in stored)
-    config = replace(config, without_prefix=without_prefix, tie_word_embeddings=tied, **flags)
+    source = Source(directory.absolute(), _most_common_dtype([tensors[name] for name in dense]))
+    config = replace(config, without_prefix=without_prefix, tie_word_embeddings=tied, source=source, **flags)
     tensors = (without_head if tied else with_head_bias)(tensors, family, without_prefix)
-    return _fill(family, config, compressed, tensors, where, make_module)
+    return _fill(family, config, compressed, tensors, where, make_module, _architecture(values))
+
+
+def _most_common_dtype(tensors):
+    """The dtype of config.json that most of the bytes have; "float32" without tensors of such a dtype."""
+    sizes = {
+        name: sum(tensor.bits.nbytes for tensor in tensors if tensor.dtype == dtype)
+        for name, dtype in STORED_AS.items()
+    }
+    return max(sizes, key=lambda name: sizes[name])
 
 
 def stored_tensors(directory: str | Path) -> dict[str, StoredTensor]:
@@ -136,7 +147,13 @@ def _check_counts(config, tensors, where):
         raise ConfigError(f"{where}: has {parts} layers or experts, but the files have only {len(tensors)} tensors")
 
 
-def _fill(family, config, compressed, tensors, where, make_module):
+def _architecture(values):
+    """The class of the model in transformers that a config.json names, or None."""
+    names = values.get("architectures")
+    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None
+
+
+def _fill(family, config, compressed, tensors, where, make_module, architecture):
     """The model with the values of the tensors, or with zeros if `make_module` is None (outline)."""
     outline = shape_model(config)
     replaceable = named_modules(outline, REPLACEABLE)
@@ -150,14 +167,11 @@ def _fill(family, config, compressed, tensors, where, make_module):
     stored = {}
     mappings = tensor_mappings(family, shapes, config.without_prefix)
     _check_prefix(mappings, unread, family)
+    check_not_quantized(unread)
     for name, mapping in mappings.items():
-        tensor = _checked(unread.pop(name, None), name, mapping.stored_shape(shapes), where.parent)
+        tensor = _checked(unread.pop(name, None), name, mapping.stored_shape(shapes), where.parent, unread)
         stored |= mapping.split(tensor, shapes)
-    for name, tensor in unread.items():
-        if not any(fnmatchcase(name, pattern) for pattern in family.ignored):
-            raise CheckpointError(
-                f"{tensor.file}: unknown tensor {shown(name)}, which does not exist in this {config.family} model"
-            )
+    check_unread(unread, family, architecture)
     numbers = {}
     if make_module is not None:
         modules |= _modules_in_format(make_module, outline, stored)
@@ -213,9 +227,15 @@ def _restored(compressed, replaceable, tensors, where, is_outline):
     return modules, others
 
 
-def _checked(tensor, name, shape, directory):
+def _checked(tensor, name, shape, directory, others):
+    """The tensor. Raises CheckpointError if it is None, or of another shape or kind of dtype.
+
+    others: the tensors of the file that are not read yet, for the message.
+    """
     if tensor is None:
-        raise CheckpointError(f"{directory}: tensor {shown(name)} of shape {shape} is missing")
+        heads = [shown(other) for other in others if is_task_head(other)]
+        instead = f"; the file holds the head of another task ({heads[0]})" if heads else ""
+        raise CheckpointError(f"{directory}: tensor {shown(name)} of shape {shape} is missing{instead}")
     if tensor.shape != shape:
         raise CheckpointError(f"{tensor.file}: tensor {shown(name)}: shape is {tensor.shape}, expected {shape}")
     if tensor.dtype not in FLOATING:

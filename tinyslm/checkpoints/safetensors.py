@@ -37,6 +37,7 @@ DTYPES = {
     "U8": "|u1",
     "BOOL": "|u1",  # one byte each, 0 or 1
 }
+STORED_AS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # {dtype in config.json: dtype of the format}
 FLOATING = ("F64", "F32", "F16", "BF16")
 NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name not in ("BF16", "BOOL")} | {
     np.dtype(bool): "BOOL"
@@ -181,9 +182,20 @@ def write_safetensors(
             file.write(_bytes(arrays[name], stored_as[name], f"{path}: tensor {name!r}"))
 
 
-def _bytes(array, dtype, where):
+def is_exact(array: np.ndarray, dtype: str) -> bool:
+    """Whether a floating dtype of the format, such as "F16", holds every number of an array exactly."""
+    bits = _rounded(array, dtype)
+    return np.array_equal(upcast_bfloat16(bits) if dtype == "BF16" else bits, array)
+
+
+def _rounded(array, dtype):
+    """The nearest numbers of the dtype; bfloat16 as its bits."""
     with np.errstate(over="ignore"):
-        bits = round_to_bfloat16(array) if dtype == "BF16" else np.ascontiguousarray(array, DTYPES[dtype])
+        return round_to_bfloat16(array) if dtype == "BF16" else np.ascontiguousarray(array, DTYPES[dtype])
+
+
+def _bytes(array, dtype, where):
+    bits = _rounded(array, dtype)
     if dtype in FLOATING and array.dtype.itemsize > bits.dtype.itemsize:
         stored = upcast_bfloat16(bits) if dtype == "BF16" else bits
         if np.any(np.isinf(stored) & np.isfinite(array)):

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from tinyslm.checkpoints.atomic_write import atomic_directory, flush_to_disk
+from tinyslm.checkpoints.carried_files import carry_files
 from tinyslm.checkpoints.compressed_modules import SECTION, describe
 from tinyslm.checkpoints.families import find_family
+from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.checkpoints.reading import CONFIG, WEIGHTS
-from tinyslm.checkpoints.safetensors import write_safetensors
+from tinyslm.checkpoints.safetensors import STORED_AS, is_exact, write_safetensors
 from tinyslm.checkpoints.tensor_mapping import compressed_modules, tensor_mappings
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import shape_model
 from tinyslm.tree import Array, Module, named_arrays, named_modules
-
-STORED_AS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 def checkpoint_tensors(tree: Module) -> dict[str, Array]:
@@ -60,24 +60,30 @@ def save_model(
     path: str | Path,
     model: Module,
     tokenizer: Any = None,
-    dtype: str = "float32",
+    dtype: str | None = None,
     records: dict[str, Any] | None = None,
 ) -> None:
     """Write a directory with config.json, model.safetensors and tokenizer.json, completely or not at all.
 
+    The files of CARRIED that are in the directory from which the model was loaded are copied.
+
     dtype: dtype of the stored weights: "float32", "float16" or "bfloat16"; compressed modules keep their own dtypes.
+    None: for a loaded model the dtype of its file, for each tensor of which this dtype holds every number; otherwise
+    float32. Every model is then read back bit for bit.
     tokenizer: an object with `save(path)`, or None.  records: {file name: JSON value} of further files, or None.
     Raises Error if `path` exists and is not empty or cannot be written, ConfigError or CheckpointError for a model that
     the files of its family cannot hold.
     """
-    if dtype not in STORED_AS:
-        raise ConfigError(f"dtype is {dtype!r}, expected one of {', '.join(STORED_AS)}")
+    if dtype is not None and dtype not in STORED_AS:
+        raise ConfigError(f"dtype is {shown(dtype)}, expected one of {', '.join(STORED_AS)}, or None")
     family, outline = _family_and_outline(model)
-    values = family.write_config(outline.config) | {"dtype": dtype}
+    values = family.write_config(outline.config)
     arrays, compressed = named_arrays(model), compressed_modules(model, outline)
     _check_shapes(arrays, named_arrays(outline), compressed)
     mappings = tensor_mappings(family, arrays, model.config.without_prefix, compressed)
     dense = {name: mapping.join(arrays) for name, mapping in mappings.items() if not mapping.compressed}
+    stored_as = _stored_dtypes(dense, dtype, model.config.source)
+    values["dtype"] = next((name for name in STORED_AS if STORED_AS[name] in stored_as.values()), "float32")
     tensors, modules, entries = dict(dense), named_modules(model), {}
     own_paths = [mapping.paths[0] for mapping in mappings.values() if mapping.compressed]
     for module in sorted({own_path.rpartition(".")[0] for own_path in own_paths}):
@@ -87,13 +93,23 @@ def save_model(
         values[SECTION] = {"replaced": entries}
 
     with atomic_directory(path) as directory:
-        write_safetensors(directory / WEIGHTS, tensors, dict.fromkeys(dense, STORED_AS[dtype]))
+        if model.config.source is not None:
+            carry_files(model.config.source.directory, directory)
+        write_safetensors(directory / WEIGHTS, tensors, stored_as)
         _write_json(directory / CONFIG, values, indent=2)
         if tokenizer is not None:
             tokenizer.save(str(directory / "tokenizer.json"))
             flush_to_disk(directory / "tokenizer.json")
         for name, value in (records or {}).items():
             _write_json(directory / name, value, indent=1)
+
+
+def _stored_dtypes(arrays, dtype, source):
+    """{name: dtype of the format} of arrays that are not of compressed modules. dtype: as of `save_model`."""
+    if dtype is None and source is not None:
+        kept = STORED_AS[source.dtype]
+        return {name: kept if is_exact(array, kept) else "F32" for name, array in arrays.items()}
+    return dict.fromkeys(arrays, STORED_AS[dtype or "float32"])
 
 
 def _write_json(path, value, indent):

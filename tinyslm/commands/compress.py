@@ -25,7 +25,7 @@ from tinyslm.commands.unfinished_run import ROWS, add_row, begin, check_free, re
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.evaluation import measure_speeds
 from tinyslm.evaluation.loss import document_nats
-from tinyslm.load_save import load
+from tinyslm.load_save import BUILT_IN, load
 from tinyslm.recipes import STEPS, Recipe, compress, default_recipes
 from tinyslm.recipes.default_recipes import select_recipes
 from tinyslm.recipes.recipe_files import is_recipe_file, make_step, read_recipes, recipe_entry
@@ -181,7 +181,8 @@ def complete(out, details, inputs, recipes, finished, began) -> int:
         out.mkdir(parents=True, exist_ok=True)
         if (out / recipe.directory).exists():  # of a run that was killed before it recorded the row
             remove_directory(out / recipe.directory)
-        save_model(out / recipe.directory, compressed, inputs.tokenizer, records=inputs.records)
+        dtype = "float32" if inputs.options.model in BUILT_IN else None  # the published table compares float32 files
+        save_model(out / recipe.directory, compressed, inputs.tokenizer, dtype, inputs.records)
         row = {"name": recipe.name, "directory": recipe.directory, "description": recipe.description, "steps": steps}
         size = (out / recipe.directory / "model.safetensors").stat().st_size
         row = json.loads(json.dumps(row | measured | {"disk_bytes": size}))  # as it is read again: lists for tuples

@@ -13,6 +13,7 @@ import tokenizers
 
 import tinyslm
 from tinyslm.commands.loading import load_with_tokenizer
+from tinyslm.commands.training_directory import RECORD as TRAINING_RECORD
 from tinyslm.errors import ConfigError
 from tinyslm.evaluation.loss import document_nats
 from tinyslm.evaluation.machine import describe_machine
@@ -23,6 +24,7 @@ from tinyslm.modules import Embedding, Linear, LinearLayer, WeightLayer
 from tinyslm.recipes import Calibration, measure
 from tinyslm.text import decode
 from tinyslm.text.corpus import text_corpus, town_corpus
+from tinyslm.text.document_marks import DocumentMarks, document_marks
 from tinyslm.text.text_source import CORPUS_RECORD, TextSource
 from tinyslm.tree import map_modules, named_arrays
 
@@ -54,12 +56,12 @@ class CompressionInputs:
         self.options = options
         model, self.tokenizer = load_with_tokenizer(options.model, Decoder, "compressing and measuring on text")
         self.model = upcast(model)
-        self.end_id = end_of_document(model.config)
+        self.marks = marks_of_model(options.model, model.config, self.tokenizer)
 
     @functools.cached_property
     def corpus(self):
         """The documents, and the exam."""
-        return open_corpus(self.tokenizer, self.end_id, self.options, self.model.config.vocab_size)
+        return open_corpus(self.tokenizer, self.marks, self.options, self.model.config.vocab_size)
 
     @property
     def records(self) -> dict:
@@ -90,7 +92,7 @@ class CompressionInputs:
             model,
             self.tokenizer,
             self.corpus,
-            self.end_id,
+            self.marks,
             prompt=self.prompt,
             dense_nats=dense_nats,
             progress=progress,
@@ -118,14 +120,14 @@ def whole_words(start: str, text: str) -> str:
     return words[0] if is_cut and len(words) > 1 else start
 
 
-def open_corpus(tokenizer, end_id, options, vocab_size):
-    """The corpus of the options. vocab_size: number of tokens of the model."""
+def open_corpus(tokenizer, marks, options, vocab_size):
+    """The corpus of the options. marks: of documents;  vocab_size: number of tokens of the model."""
     text = options.text
     if not text.is_town:
-        return text_corpus(tokenizer, end_id, text.texts(), vocab_size, pack_length=text.pack_length)
+        return text_corpus(tokenizer, marks, text.texts(), vocab_size, pack_length=text.pack_length)
     return town_corpus(
         tokenizer,
-        end_id,
+        marks,
         training=options.training,
         validation=options.validation,
         questions_per_subject=options.questions,
@@ -186,6 +188,7 @@ def upcast(model):
     return map_modules(upcast_layer, model, WeightLayer)
 
 
-def end_of_document(config) -> int:
-    """The token between documents: the end token, otherwise the beginning token, otherwise token 0."""
-    return (*end_tokens(config), config.bos_token_id or 0)[0]
+def marks_of_model(model: str, config, tokenizer) -> DocumentMarks:
+    """The marks of documents for a built-in model or a directory. `tinyslm train` always trains with an end mark."""
+    was_trained_here = (find_directory(model) / TRAINING_RECORD).is_file()
+    return document_marks(tokenizer, end_tokens(config) if was_trained_here else (), config.vocab_size)

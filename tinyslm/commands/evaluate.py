@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyslm.commands.compression_inputs import CompressionOptions, end_of_document, open_corpus
+from tinyslm.commands.compression_inputs import CompressionOptions, marks_of_model, open_corpus
 from tinyslm.commands.loading import load_with_tokenizer
 from tinyslm.commands.parser import check_minimum
 from tinyslm.commands.text_options import choose_text
@@ -28,23 +28,31 @@ def run(arguments) -> int:
     """Print the measurements; returns the exit status."""
     model, tokenizer = load_with_tokenizer(arguments.model, Decoder, "measuring on text", arguments.weights)
     check_minimum(arguments, town_documents=1, questions=0)
-    end_id, text = end_of_document(model.config), choose_text(arguments, arguments.model)
+    marks = marks_of_model(arguments.model, model.config, tokenizer)
+    text = choose_text(arguments, arguments.model)
     options = CompressionOptions(arguments.model, text, 0, arguments.town_documents, arguments.questions)
-    corpus = open_corpus(tokenizer, end_id, options, model.config.vocab_size)
+    corpus = open_corpus(tokenizer, marks, options, model.config.vocab_size)
     nats, tokens = document_nats(model, corpus.validation)
     loss, floor = estimate_loss(nats, tokens), corpus.floor
     error = standard_error(loss.standard_error, digits=4)
     print(fitted(f"loss   {loss.nats:.4f} ± {error} nats per token ({loss.tokens:,} tokens)"))
+    if corpus.validation_bytes:
+        bits = loss.bits_per_byte(corpus.validation_bytes)
+        print(f"       {bits:.4f} bits per byte ({corpus.validation_bytes:,} bytes)")
+    print(fitted(f"       counted: {marks.described(tokenizer)}"))
     if floor is not None:
         error = standard_error(floor.standard_error, digits=4)
         print(f"floor  {floor.nats:.4f} ± {error}, the entropy of the text")
         print(f"       The loss is {_distance(loss, floor)} the floor.")
-        for family in sorted(set(corpus.families)):
-            rows = np.array(corpus.families) == family
-            part, least = estimate_loss(nats[rows], tokens[rows]), estimate_loss(corpus.floor_nats[rows], tokens[rows])
-            print(f"       {family:13} {part.nats:.4f}, {_distance(part, least)} its floor {least.nats:.4f}")
+    for family in sorted(set(corpus.families)):
+        rows = np.array(corpus.families) == family
+        part, compared = estimate_loss(nats[rows], tokens[rows]), ""
+        if floor is not None:
+            least = estimate_loss(corpus.floor_nats[rows], tokens[rows])
+            compared = f", {_distance(part, least)} its floor {least.nats:.4f}"
+        print(f"       {family:13} {part.nats:.4f}{compared}")
     if corpus.questions:
-        exam = take_exam(model, tokenizer, corpus.questions, end_id, per_token=arguments.per_token)
+        exam = take_exam(model, tokenizer, corpus.questions, marks, per_token=arguments.per_token)
         low, high = exam.interval()
         interval = f"(95 % interval {low:.1%} to {high:.1%}; chance 25 %)"
         print(fitted(f"exam   {exam.accuracy:.1%} correct {interval}"))

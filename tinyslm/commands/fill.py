@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tinyslm.checkpoints.not_finite import describe_not_finite, overflow_names_tensor
 from tinyslm.commands.loading import MASKS, load_with_tokenizer
 from tinyslm.commands.parser import check_minimum
 from tinyslm.errors import ConfigError, DataError
@@ -44,6 +45,9 @@ def fillings(model, token_ids, positions, count):
 
     token_ids: (T,);  positions: (n,). Each position is predicted independently; the other mask tokens stay masked.
     """
-    logits = model.predict(model.hidden_states(token_ids[None])[:, positions])[0]  # (n, V)
+    with overflow_names_tensor(model):
+        logits = model.predict(model.hidden_states(token_ids[None])[:, positions])[0]  # (n, V)
+    if not np.isfinite(logits).all():
+        raise DataError(describe_not_finite(model, token_ids[None]))
     best = np.argsort(-logits, axis=-1, kind="stable")[:, :count]  # (n, count)
     return best, np.exp(np.take_along_axis(log_softmax(logits), best, axis=-1))

@@ -1,7 +1,8 @@
 """Loading of a model with its tokenizer, for the commands."""
 
+from tinyslm.checkpoints.directory_contents import instead_of_tokenizer
 from tinyslm.errors import ConfigError
-from tinyslm.load_save import load
+from tinyslm.load_save import find_directory, load
 from tinyslm.models import Decoder, Encoder, EncoderDecoder
 
 MASKS = ("[MASK]", "<mask>")  # mask tokens: of BERT and DistilBERT; of other encoders
@@ -21,7 +22,8 @@ def load_with_tokenizer(path, kinds, purpose, weights="float32"):
     model, tokenizer = load(path, weights)
     require_kind(model, path, kinds, purpose)
     if tokenizer is None:
-        raise ConfigError(f"{path}: has no tokenizer.json, which {purpose} needs")
+        found = instead_of_tokenizer(find_directory(path))
+        raise ConfigError(f"{path}: has no tokenizer.json, which {purpose} needs" + (f", and {found}" if found else ""))
     return model, tokenizer
 
 

@@ -21,6 +21,7 @@ from tinyslm.commands.compression_inputs import (
     digest_of_files,
     open_inputs,
 )
+from tinyslm.commands.numeric_warnings import ignore_numeric_warnings
 from tinyslm.commands.parser import check_minimum
 from tinyslm.commands.text_options import choose_text
 from tinyslm.errors import ConfigError
@@ -156,6 +157,7 @@ def dask_executor(address):
 def measure_point(job) -> dict:
     """Compress with one recipe and one seed, and measure. Runs in a worker. Arguments and result are JSON values."""
     began = time.perf_counter()
+    ignore_numeric_warnings()
     with use_threads(job["threads"]):
         inputs = open_inputs(options_of(job), job["files"])
         entry = job["recipe"]

@@ -1,7 +1,9 @@
 """tinyslm trace: the intermediate arrays of one forward pass."""
 
+import numpy as np
 import scipy
 
+from tinyslm.checkpoints.not_finite import describe_not_finite, overflow_names_tensor
 from tinyslm.commands.loading import MASKS, load_with_tokenizer
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation import end_tokens, generate
@@ -34,7 +36,10 @@ def run(arguments) -> int:
     token_ids, inputs = encode(tokenizer, arguments.text, vocab_size=model.config.vocab_size), {}
     if isinstance(model, EncoderDecoder):
         inputs = {"decoder_token_ids": [_target(arguments.target, model, tokenizer, token_ids)]}
-    steps = trace(model, [token_ids], **inputs)
+    with overflow_names_tensor(model):
+        steps = trace(model, [token_ids], **inputs)
+    if not np.isfinite(list(steps.values())[-1]).all():  # the logits, or an encoder's final hidden states
+        raise DataError(describe_not_finite(model, [token_ids], **inputs))
 
     source = [piece(tokenizer, token) for token in token_ids]
     decoder = [piece(tokenizer, token) for token in inputs["decoder_token_ids"][0]] if inputs else source

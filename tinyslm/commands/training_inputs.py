@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from tinyslm.commands.compression_inputs import end_of_document
 from tinyslm.commands.loading import load_with_tokenizer
 from tinyslm.commands.training_options import names_town
 from tinyslm.errors import ConfigError
+from tinyslm.generation import end_tokens
 from tinyslm.load_save import find_directory
 from tinyslm.models import Decoder
 from tinyslm.text import document_rows, town, train_tokenizer
 from tinyslm.text.corpus import HELD_OUT, Corpus, text_corpus, town_corpus
+from tinyslm.text.document_marks import document_marks
 from tinyslm.text.text_source import TextSource, read_text_source, source_of_files
 from tinyslm.training.loop import count_next_tokens
 from tinyslm.tree import Array, named_arrays
 
-END_ID = 0  # the end token of every tokenizer trained here
 TOKENIZER_DOCUMENTS = 20_000  # documents of the town, for training the tokenizer
 TOKENIZER_CHARACTERS = 4_000_000  # of your own text, for training the tokenizer: more changes its tokens little
 VALIDATION_DOCUMENTS = 2_000  # documents of the town, for the final loss
@@ -108,14 +108,15 @@ def new_tokenizer(texts: list[str] | None, vocabulary: int) -> Any:
 
 def open_inputs(source, texts, tokenizer, options, config=None) -> TrainingInputs:
     """The corpus as rows of token ids. config: of a model that is trained further, or None."""
-    end_id, vocab_size = (END_ID, None) if config is None else (end_of_document(config), config.vocab_size)
+    ends, vocab_size = ((), None) if config is None else (end_tokens(config), config.vocab_size)
+    marks = document_marks(tokenizer, ends, vocab_size)
     if texts is None:
         documents = options["town_documents"]
         say(f"generating {documents:,} documents of the town")
         corpus = town_corpus(
-            tokenizer, end_id, training=documents, validation=VALIDATION_DOCUMENTS, vocab_size=vocab_size
+            tokenizer, marks, training=documents, validation=VALIDATION_DOCUMENTS, vocab_size=vocab_size
         )
     else:
         say(f"encoding {len(texts):,} documents")
-        corpus = text_corpus(tokenizer, end_id, texts, vocab_size, pack_length=source.pack_length)
+        corpus = text_corpus(tokenizer, marks, texts, vocab_size, pack_length=source.pack_length)
     return TrainingInputs(corpus, *document_rows(corpus.training, options["context"]))

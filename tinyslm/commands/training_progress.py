@@ -7,6 +7,7 @@ import numpy as np
 
 from tinyslm.commands.training_directory import BEST, STATE
 from tinyslm.commands.training_inputs import say
+from tinyslm.errors import DataError, NumericOverflow
 from tinyslm.evaluation import measure_loss
 from tinyslm.models import next_token_loss
 from tinyslm.text.corpus import Corpus
@@ -130,7 +131,13 @@ class Progress:
 
     def validate(self, state):
         """Measure the validation loss, print it, and keep the best model."""
-        validation, floor = measure_loss(state.model, self.measured.validation), self.measured.floor
+        try:
+            validation = measure_loss(state.model, self.measured.validation)
+        except DataError as problem:
+            if not state.losses:  # the model of --from, before the first step
+                raise
+            raise NumericOverflow("the validation loss is not finite") from problem
+        floor = self.measured.floor
         state.validation.append((state.step, validation.nats))
         losses = f"{self.describe(state)}, " if state.losses else ""
         losses += f"validation {validation.nats:.3f}{compared(floor, validation)}"

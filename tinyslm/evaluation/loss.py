@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyslm.checkpoints.not_finite import describe_not_finite, overflow_names_tensor
 from tinyslm.errors import DataError
 from tinyslm.ops import IGNORED, log_softmax
 from tinyslm.parallel import map_in_threads
@@ -15,8 +16,9 @@ from tinyslm.text.loss_estimate import LossEstimate, estimate_loss
 def document_nats(model, documents, tokens_per_batch: int = 2048) -> tuple[np.ndarray, np.ndarray]:
     """Negative log-probability in nats of each document given its first token, and its number of predicted tokens.
 
-    documents: N lists of token ids that begin and end with the end token;  returns two arrays (N,). A document longer
+    documents: N lists of token ids, as of `encode_documents`;  returns two arrays (N,). A document longer
     than the model's context is split. Each piece is predicted given its first token.
+    Raises DataError, which names the first tensor or layer output with nan or infinity, if a loss is not finite.
     """
     longest = model.config.max_position_embeddings
     pieces = [(i, piece) for i, document in enumerate(documents) for piece in split_long([document], longest)]
@@ -38,10 +40,15 @@ def document_nats(model, documents, tokens_per_batch: int = 2048) -> tuple[np.nd
         return -np.sum(np.where(following == IGNORED, 0, chosen), axis=1, dtype=np.float64)  # (B,)
 
     totals, tokens = np.zeros(len(documents)), np.zeros(len(documents), int)
-    for batch, nats in zip(batches, map_in_threads(nats_of, batches), strict=True):
+    with overflow_names_tensor(model):
+        nats_of_batches = map_in_threads(nats_of, batches)
+    for batch, nats in zip(batches, nats_of_batches, strict=True):
         for (i, piece), value in zip(batch, nats, strict=True):
             totals[i] += value
             tokens[i] += len(piece) - 1
+    if not np.isfinite(totals).all():
+        first = documents[np.argmin(np.isfinite(totals))][:longest]
+        raise DataError(describe_not_finite(model, [first]))
     release_after_long_pass(len(pieces[-1][1]))  # the logits
     return totals, tokens
 

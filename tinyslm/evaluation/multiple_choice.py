@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from tinyslm.errors import DataError
 from tinyslm.generation.cache import KeyValueCache
 from tinyslm.ops import log_softmax
 from tinyslm.parallel import map_in_threads
+from tinyslm.text.document_marks import DocumentMarks
 from tinyslm.text.tokenizer import encode
 
 
@@ -61,18 +63,24 @@ def option_log_probabilities(model, context, options) -> tuple[np.ndarray, np.nd
     return sums, lengths
 
 
-def take_exam(model: Any, tokenizer: Any, questions: list, end_id: int, *, per_token: bool = False) -> ExamResult:
+def take_exam(
+    model: Any, tokenizer: Any, questions: list, end_id: int | DocumentMarks, *, per_token: bool = False
+) -> ExamResult:
     """Answer every question with the most probable option.
 
     With per_token, log-probabilities are divided by the length in tokens. If several options are equally probable, the
     first one is the answer, so a model with constant outputs has chance accuracy.
-    questions: objects with subject, context, options and answer (an index). end_id: token before each context.
+    questions: objects with subject, context, options and answer (an index). end_id: the marks of documents, or the one
+    token before each context. Raises DataError for a context without a token.
     """
 
+    begin = DocumentMarks.of(end_id).begin
     encode_part = partial(encode, tokenizer, add_special_tokens=False, vocab_size=model.config.vocab_size)
 
     def is_correct(question):
-        context = [end_id, *encode_part(question.context, allow_empty=True)]
+        context = [*begin, *encode_part(question.context, allow_empty=True)]
+        if not context:
+            raise DataError("a question has an empty context, and no token of the tokenizer begins it; give a context")
         options = [encode_part(option) for option in question.options]
         sums, lengths = option_log_probabilities(model, context, options)
         return int(np.argmax(sums / lengths if per_token else sums)) == question.answer

@@ -55,6 +55,14 @@ class DecoderState:
         self.sequence[:, self.length] = tokens
         self.length += 1
 
+    def written(self):
+        """The prompt and the tokens that follow it, (B, length), and their mask or None."""
+        return self.sequence[:, : self.length], self.mask[:, : self.length] if self.has_padding else None
+
+    def inputs(self):
+        """Inputs of the model for one pass over the same tokens."""
+        return dict(zip(("token_ids", "attention_mask"), self.written(), strict=True))
+
 
 def _rotation_changes(config, length):
     """Whether the rotation angles of keys differ between sequences of `length` and length - 1 tokens.
@@ -70,18 +78,33 @@ class EncoderDecoderState:
 
     def __init__(self, model, token_ids, max_new_tokens, attention_mask=None, make_cache=KeyValueCache):
         self.model = model
-        self.attention_mask = attention_mask
+        self.token_ids, self.attention_mask = token_ids, attention_mask
         self.states = model.encode(token_ids, attention_mask)  # (B, S, C)
-        self.unread = np.full(len(self.states), model.config.decoder_start_token_id)  # (B,)
+        self.sequence = np.full((len(self.states), max_new_tokens), model.config.decoder_start_token_id)
+        self.length = 1
         self.cache = make_cache(max_new_tokens)
 
     def next_logits(self):
         """Logits of the next token: (B, V)."""
-        return self.model.decode(self.unread[:, None], self.states, self.attention_mask, cache=self.cache)[:, 0]
+        unread = self.sequence[:, self.length - 1 : self.length]  # (B, 1)
+        return self.model.decode(unread, self.states, self.attention_mask, cache=self.cache)[:, 0]
 
     def read(self, tokens):
         """Append one token per row, (B,)."""
-        self.unread = tokens
+        self.sequence[:, self.length] = tokens
+        self.length += 1
+
+    def written(self):
+        """The start token and the tokens that follow it, (B, length), and None: they have no padding."""
+        return self.sequence[:, : self.length], None
+
+    def inputs(self):
+        """Inputs of the model for one pass over the same tokens."""
+        return {
+            "token_ids": self.token_ids,
+            "attention_mask": self.attention_mask,
+            "decoder_token_ids": self.sequence[:, : self.length],
+        }
 
 
 STATES = {DecoderConfig: DecoderState, EncoderDecoderConfig: EncoderDecoderState}

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from tinyslm.errors import ConfigError
+from tinyslm.checkpoints.json_files import shown
+from tinyslm.checkpoints.not_finite import describe_not_finite, overflow_names_tensor
+from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation.decoding_state import start_decoding
-from tinyslm.generation.sampling import check_sampling, sample
+from tinyslm.generation.sampling import check_draw, check_sampling, penalize_repetition, sample
 from tinyslm.runtime import release_after_long_pass
 from tinyslm.tree import Array, Module
 
@@ -17,12 +19,14 @@ def generate(
     token_ids: Array,
     max_new_tokens: int,
     *,
-    temperature: float = 0.0,
+    temperature: float | None = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float | None = None,
     seed: int | None = None,
     attention_mask: Array | None = None,
-    stop_tokens: Iterable[int] = (),
+    stop_tokens: Iterable[int] | int | None = (),
     cache: str = "exact",
 ) -> Array:
     """Generate new tokens with a key/value cache.
@@ -39,18 +43,24 @@ def generate(
     max_new_tokens
         Number of tokens to generate.
     temperature
-        Divides the logits. 0 is greedy decoding.
+        Divides the logits. 0 or None is greedy decoding.
     top_k
         Sample only from the k most probable tokens.
     top_p
         Sample only from the smallest set of most probable tokens with a total probability of at least p.
+    min_p
+        Sample only from tokens with at least min_p times the probability of the most probable token.
+    repetition_penalty
+        Divides positive logits, and multiplies negative ones, of the tokens in the text so far: the prompt without its
+        padding and the new tokens of a decoder, the start token and the new tokens of an encoder-decoder. 1 changes
+        nothing.
     seed
         Seed of the sampling, for reproducible tokens.
     attention_mask : ndarray, shape (B, T), optional
         0 for padding.
     stop_tokens
         A row that generated one of these repeats it. Generation ends when all rows have one. By default nothing stops;
-        `generation.end_tokens(model.config)` are the end tokens of the model.
+        `generation.end_tokens(model.config)` are the end tokens of the model. One token, or several in any collection.
     cache
         Storage of keys and values: "exact", or "int8" with one byte per number.
 
@@ -64,12 +74,15 @@ def generate(
     ConfigError
         For invalid options, or an encoder.
     DataError
-        For invalid tokens, or if they do not fit in the context of the model.
+        For invalid tokens, or if they do not fit in the context of the model. If the logits are not finite; the
+        message names the first tensor, or output of a layer, with nan or infinity.
 
     References
     ----------
     Fan et al. 2018 (arXiv 1805.04833), section 5.1, for top-k; Holtzman et al. 2020 (arXiv 1904.09751), section 3.1,
-    for top-p.
+    for top-p; Nguyen et al. 2024 (arXiv 2407.01082) for min-p; Keskar et al. 2019 (arXiv 1909.05858), section 4.1, for
+    the repetition penalty. Their order is that of Hugging Face transformers: repetition penalty, temperature, top-k,
+    top-p, min-p.
 
     Examples
     --------
@@ -78,9 +91,21 @@ def generate(
     >>> generate(random_model(config), np.array([[1, 2, 3]]), 4).shape
     (1, 4)
     """
-    options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "cache": cache}
     steps = list(
-        stream(model, token_ids, max_new_tokens, attention_mask=attention_mask, stop_tokens=stop_tokens, **options)
+        stream(
+            model,
+            token_ids,
+            max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            attention_mask=attention_mask,
+            stop_tokens=stop_tokens,
+            cache=cache,
+        )
     )
     steps += steps[-1:] * (max_new_tokens - len(steps))  # all rows stopped early: repeat their stop tokens
     release_after_long_pass(np.shape(token_ids)[1])  # the cache
@@ -92,12 +117,14 @@ def stream(
     token_ids: Array,
     max_new_tokens: int,
     *,
-    temperature: float = 0.0,
+    temperature: float | None = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float | None = None,
     seed: int | None = None,
     attention_mask: Array | None = None,
-    stop_tokens: Iterable[int] = (),
+    stop_tokens: Iterable[int] | int | None = (),
     cache: str = "exact",
 ) -> Iterator[Array]:
     """Yield the tokens of one step at a time, (B,) integers, at most max_new_tokens times.
@@ -106,20 +133,42 @@ def stream(
     """
     if not (isinstance(max_new_tokens, int | np.integer) and max_new_tokens >= 1):
         raise ConfigError(f"max_new_tokens is {max_new_tokens}, expected an integer of at least 1")
-    check_sampling(temperature, top_k, top_p, seed)
-    generator = np.random.default_rng(seed)
-    stop_tokens = np.asarray(stop_tokens, np.int64)
+    temperature = 0.0 if temperature is None else temperature
+    check_sampling(temperature, top_k, top_p)
+    check_draw(seed, min_p, repetition_penalty)
+    generator, stop_tokens = np.random.default_rng(seed), _token_array(stop_tokens)
     state = start_decoding(model, token_ids, max_new_tokens, attention_mask, cache)
     tokens, finished = None, False
     for step in range(max_new_tokens):
         if step:
             state.read(tokens)
-        drawn = sample(state.next_logits(), generator, temperature, top_k, top_p)  # (B,)
+        with overflow_names_tensor(model):
+            logits = state.next_logits()  # (B, V)
+        if not np.isfinite(np.max(logits, axis=-1)).all():
+            raise DataError(describe_not_finite(model, **state.inputs()))
+        if repetition_penalty is not None:
+            text, mask = state.written()
+            logits = penalize_repetition(logits, text, mask, repetition_penalty)
+        drawn = sample(logits, generator, temperature, top_k, top_p, min_p)  # (B,)
         tokens = drawn if tokens is None else np.where(finished, tokens, drawn)
         yield tokens.copy()
         finished = finished | np.any(tokens[:, None] == stop_tokens, axis=1)
         if finished.all():
             return
+
+
+def _token_array(stop_tokens):
+    """Stop tokens as an array (n,): of none, one, or a collection. Raises ConfigError for anything else."""
+    tokens = () if stop_tokens is None else stop_tokens
+    if isinstance(tokens, Iterable) and not isinstance(tokens, np.ndarray):
+        tokens = list(tokens)
+    try:
+        found = np.atleast_1d(np.asarray(tokens))
+    except ValueError:  # rows of different lengths
+        found = np.array([None])
+    if found.size and (found.dtype.kind not in "iu" or found.ndim != 1):
+        raise ConfigError(f"stop_tokens is {shown(stop_tokens)}, expected a token id, several, or None")
+    return found.astype(np.int64)
 
 
 def end_tokens(config: Any) -> tuple[int, ...]:

@@ -8,17 +8,17 @@ import scipy
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.tree import Array
 
+NUMBER = int | float | np.integer | np.floating
 
-def check_sampling(temperature: float, top_k: int | None, top_p: float | None, seed: int | None = None) -> None:
-    """Raise ConfigError for invalid sampling settings."""
-    if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
-        raise ConfigError(f"seed is {seed}, expected an integer of at least 0, or None")
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise ConfigError(f"temperature is {temperature}, expected 0 (greedy) or a positive number")
+
+def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """Raise ConfigError for invalid settings of the distribution."""
+    if not (isinstance(temperature, NUMBER) and math.isfinite(temperature) and temperature >= 0):
+        raise ConfigError(f"temperature is {temperature!r}, expected 0 (greedy) or a positive number")
     if top_k is not None and not (isinstance(top_k, int | np.integer) and top_k >= 1):
-        raise ConfigError(f"top_k is {top_k}, expected an integer of at least 1, or None")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ConfigError(f"top_p is {top_p}, expected a number in (0, 1], or None")
+        raise ConfigError(f"top_k is {top_k!r}, expected an integer of at least 1, or None")
+    if top_p is not None and not (isinstance(top_p, NUMBER) and 0 < top_p <= 1):
+        raise ConfigError(f"top_p is {top_p!r}, expected a number in (0, 1], or None")
 
 
 def _require_largest(logits):
@@ -64,21 +64,90 @@ def next_token_probabilities(
     return probabilities
 
 
+def check_draw(seed: int | None, min_p: float | None, repetition_penalty: float | None) -> None:
+    """Raise ConfigError for an invalid seed, min-p or repetition penalty."""
+    if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
+        raise ConfigError(f"seed is {seed!r}, expected an integer of at least 0, or None")
+    if min_p is not None and not (isinstance(min_p, NUMBER) and 0 <= min_p <= 1):
+        raise ConfigError(f"min_p is {min_p!r}, expected a number in [0, 1], or None")
+    penalty = repetition_penalty
+    if penalty is not None and not (isinstance(penalty, NUMBER) and 0 < penalty < math.inf):
+        raise ConfigError(f"repetition_penalty is {penalty!r}, expected a positive number, or None")
+
+
+def most_probable(logits: Array, count: int) -> Array:
+    """Ids of the `count` largest logits of each row, in ascending order; of equal logits the lowest ids.
+
+    logits: (B, V) without nan;  returns (B, min(count, V)) integers. Nothing is sorted: partitioning finds the smallest
+    logit to keep in a time linear in V.
+    """
+    V = logits.shape[-1]
+    if count >= V:
+        return np.broadcast_to(np.arange(V), logits.shape)
+    smallest = np.partition(logits, V - count, axis=-1)[:, V - count]  # (B,)
+    kept = np.empty((len(logits), count), np.int64)
+    for ids, row, least in zip(kept, logits, smallest, strict=True):
+        above, equal = np.flatnonzero(row > least), np.flatnonzero(row == least)
+        ids[:] = np.sort(np.concatenate([above, equal[: count - len(above)]]))
+    return kept
+
+
+def exclude_improbable(probabilities: Array, min_p: float) -> Array:
+    """Min-p: exclude the tokens that have less than min_p times the probability of the most probable one.
+
+    probabilities: (..., V);  returns the same shape, rows sum to 1.
+    Source: Nguyen et al. 2024 (arXiv 2407.01082).
+    """
+    least = min_p * np.max(probabilities, axis=-1, keepdims=True)  # (..., 1)
+    kept = np.where(probabilities < least, 0, probabilities)
+    return kept / np.sum(kept, axis=-1, keepdims=True)
+
+
+def penalize_repetition(logits: Array, token_ids: Array, attention_mask: Array | None, penalty: float) -> Array:
+    """Logits in which those of the tokens of a text are smaller, for a penalty above 1.
+
+    logits: (B, V);  token_ids: (B, T);  attention_mask: (B, T), 0 for padding, or None;  returns (B, V).
+    A positive logit is divided by the penalty and a negative one is multiplied by it, once for a repeated token too.
+    Source: Keskar et al. 2019 (arXiv 1909.05858), section 4.1; for negative logits, Hugging Face transformers.
+    """
+    is_text = np.ones(token_ids.shape, bool) if attention_mask is None else attention_mask != 0  # (B, T)
+    penalized = logits.copy()
+    for row, tokens, real in zip(penalized, token_ids, is_text, strict=True):
+        present = np.unique(tokens[real])
+        row[present] = np.where(row[present] < 0, row[present] * penalty, row[present] / penalty)
+    return penalized
+
+
 def sample(
     logits: Array,
     generator: np.random.Generator,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    min_p: float | None = None,
 ) -> Array:
     """One token per row, drawn from `next_token_probabilities` with a NumPy random generator.
 
     logits: (B, V);  returns (B,) integers. Temperature 0 is greedy: the largest logit, of equal ones the lowest id.
+    min_p excludes tokens after top-k and top-p, see `exclude_improbable`.
     Raises DataError as `next_token_probabilities`.
     """
     if temperature == 0:
         if not 0 < np.vdot(logits, logits) < np.inf:  # one fast pass; it fails for nan, infinity and no logits
             _require_largest(logits)
         return np.argmax(logits, axis=-1)
-    probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
-    return np.array([generator.choice(row.size, p=row) for row in probabilities])
+    check_sampling(temperature, top_k, top_p)
+    check_draw(None, min_p, None)
+    _require_largest(logits)
+    if top_k is None and top_p is None:  # the definition without its sort
+        difference = logits.astype(np.float64) - np.max(logits, axis=-1, keepdims=True)  # (B, V)
+        probabilities = scipy.special.softmax(difference / temperature, axis=-1)
+    elif top_k is None:
+        probabilities = next_token_probabilities(logits, temperature, None, top_p)  # (B, V)
+    else:  # the definition, for the k tokens that it keeps
+        kept = most_probable(logits, top_k)  # (B, k)
+        probabilities = next_token_probabilities(np.take_along_axis(logits, kept, axis=-1), temperature, None, top_p)
+    if min_p is not None:
+        probabilities = exclude_improbable(probabilities, min_p)
+    drawn = np.array([generator.choice(row.size, p=row) for row in probabilities], int)  # (B,)
+    return drawn if top_k is None else np.take_along_axis(kept, drawn[:, None], axis=-1)[:, 0]

@@ -1,6 +1,7 @@
 """Build a model from a configuration: with random weights, or with shapes only."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ def build_model(config: Config, make: Callable) -> Module:
 def random_model(config: Config, seed: int = 0, dtype: Any = np.float32, deviation: float | None = None) -> Module:
     """Model with random initial weights: normal with standard deviation `deviation`, gains 1, biases 0.
 
+    The model came from no file, so its configuration has no `source`.
     deviation: 1 / sqrt(C) by default. The usual value 0.02 is about 1 / sqrt(C) for C = 2048. In a narrow model, 0.02
     makes queries and keys so small that attention stays nearly uniform, and the model learns late to copy from the
     context. Projections whose output is added to the residual stream get `deviation` / sqrt(2 * layers), where `layers`
@@ -51,7 +53,7 @@ def random_model(config: Config, seed: int = 0, dtype: Any = np.float32, deviati
         weights = rng.standard_normal(shape, np.float32)
         return (weights * np.float32(deviations.get(kind, deviation))).astype(dtype)
 
-    return build_model(config, make)
+    return build_model(replace(config, source=None), make)
 
 
 def shape_model(config: Config) -> Module:

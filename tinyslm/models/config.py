@@ -1,10 +1,11 @@
 """Decoder hyperparameters. Families of decoders differ in these fields; they share all classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
 
 from tinyslm.models.config_checks import EXPERT_COUNT, SIZE, check_common, check_rope, require
+from tinyslm.models.source import Source
 from tinyslm.ops import Rope
 
 
@@ -48,6 +49,7 @@ class DecoderConfig:
     eos_token_id: int | tuple[int, ...] | None = None
     pad_token_id: int | None = None
     without_prefix: bool = False  # the file's tensor names lack the family's prefix ("transformer." of GPT-2)
+    source: Source | None = field(default=None, compare=False, repr=False)  # None: not loaded from a directory
 
     num_decoder_layers: ClassVar[int] = 0  # only encoder-decoders have a second stack
     gamma_beta_names: ClassVar[bool] = False

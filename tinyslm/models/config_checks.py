@@ -94,7 +94,9 @@ def check_rope(config, rope: Rope):
     )
     for name, allowed in ROPE_RANGES.items():
         require_in_range(config, f"{name} of rope", getattr(rope, name), allowed)
-    if rope.scaling in ("llama3", "longrope"):
+    if rope.scaling == "dynamic":
+        require(config, pairs > 1, "dynamic rope rotates 2 dimensions, expected at least 4")
+    if rope.scaling in ("llama3", "longrope", "dynamic"):
         require_in_range(config, "original_length of rope", rope.original_length, ORIGINAL_CONTEXT)
     if rope.scaling == "llama3":
         low, high = rope.low_frequency_factor, rope.high_frequency_factor

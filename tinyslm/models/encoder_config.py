@@ -1,9 +1,10 @@
 """Encoder hyperparameters (BERT, DistilBERT)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from tinyslm.models.config_checks import check_common
+from tinyslm.models.source import Source
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class EncoderConfig:
     pad_token_id: int | None = None
     without_prefix: bool = False  # the file's tensor names lack the family's prefix ("bert.")
     gamma_beta_names: bool = False  # norms are named gamma and beta in the file, as in the first BERT files
+    source: Source | None = field(default=None, compare=False, repr=False)  # None: not loaded from a directory
 
     num_decoder_layers: ClassVar[int] = 0
     num_experts: ClassVar[int] = 0

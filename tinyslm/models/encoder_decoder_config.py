@@ -1,9 +1,10 @@
 """Encoder-decoder hyperparameters (T5)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from tinyslm.models.config_checks import check_common, require
+from tinyslm.models.source import Source
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class EncoderDecoderConfig:
     eos_token_id: int | tuple[int, ...] | None = None
     pad_token_id: int = 0  # the decoder's input where a label is ignored
     without_prefix: bool = False
+    source: Source | None = field(default=None, compare=False, repr=False)  # None: not loaded from a directory
 
     max_position_embeddings: ClassVar[None] = None  # relative positions have no largest length
     num_experts: ClassVar[int] = 0

@@ -1,15 +1,19 @@
-"""Sentence embeddings: one vector of length 1 per text, by mean pooling."""
+"""Sentence embeddings: one vector per text, by mean pooling or the first token's state (CLS pooling)."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinyslm.errors import DataError
+from tinyslm.errors import ConfigError, DataError
 from tinyslm.models.input_checks import check_mask
 from tinyslm.tree import Array
 
+POOLINGS = ("mean", "cls")
 
-def sentence_embeddings(states: Array, attention_mask: ArrayLike | None = None) -> Array:
-    """Mean of each text's hidden states over its real tokens, divided by the L2 norm of the mean.
+
+def sentence_embeddings(
+    states: Array, attention_mask: ArrayLike | None = None, pooling: str = "mean", normalize: bool = True
+) -> Array:
+    """Mean of each text's hidden states over its real tokens, or the state of its first token, divided by its L2 norm.
 
     The dot product of two such vectors is the cosine similarity of their texts.
 
@@ -19,20 +23,26 @@ def sentence_embeddings(states: Array, attention_mask: ArrayLike | None = None) 
         Final hidden states of an encoder.
     attention_mask : array_like, shape (B, T), optional
         1 for tokens, 0 for padding. All positions are tokens if None.
+    pooling : {"mean", "cls"}
+        Mean over all tokens, or the state of the first token.
+    normalize : bool
+        Whether vectors are divided by their L2 norm.
 
     Returns
     -------
     ndarray, shape (B, C)
-        Vectors of L2 norm 1, dtype of `states`; zeros for a text without tokens.
+        Vectors of L2 norm 1 if `normalize`, dtype of `states`; zeros for a text without tokens.
 
     Raises
     ------
+    ConfigError
+        If the pooling is unknown.
     DataError
         If `states` is not a (B, T, C) array of floating-point numbers, or the mask does not fit.
 
     References
     ----------
-    Reimers & Gurevych 2019, "Sentence-BERT" (arXiv 1908.10084), section 3 (MEAN pooling).
+    Reimers & Gurevych 2019, "Sentence-BERT" (arXiv 1908.10084), section 3 (MEAN and CLS pooling).
 
     Examples
     --------
@@ -40,12 +50,20 @@ def sentence_embeddings(states: Array, attention_mask: ArrayLike | None = None) 
     >>> sentence_embeddings(states, [[1, 1, 0]])
     array([[0.6, 0.8]])
     """
+    if pooling not in POOLINGS:
+        raise ConfigError(f"pooling is {pooling!r}, expected one of {', '.join(POOLINGS)}")
     states = np.asarray(states)
     if states.ndim != 3 or not np.issubdtype(states.dtype, np.floating):
         raise DataError(f"states must be (B, T, C) floating-point numbers, found {states.dtype}{states.shape}")
     mask = check_mask(attention_mask, states.shape[:2])
     mask = np.ones(states.shape[:2]) if mask is None else mask
-    weights = mask.astype(states.dtype)[:, None]  # (B, 1, T)
-    means = (weights @ states)[:, 0] / np.maximum(weights.sum(axis=-1), 1)  # (B, C)
-    norms = np.linalg.norm(means, axis=-1, keepdims=True)  # (B, 1)
-    return means / np.maximum(norms, np.finfo(states.dtype).tiny)
+    weights = mask.astype(states.dtype)  # (B, T)
+    if pooling == "cls":
+        first = np.argmax(weights != 0, axis=-1)  # (B,)
+        weights = weights * (np.arange(states.shape[1]) == first[:, None])  # (B, T), one token each
+    sums = (weights[:, None] @ states)[:, 0]  # (B, C)
+    vectors = sums / np.maximum(weights.sum(axis=-1, keepdims=True), 1)
+    if not normalize:
+        return vectors
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)  # (B, 1)
+    return vectors / np.maximum(norms, np.finfo(states.dtype).tiny)

@@ -29,14 +29,15 @@ class Rope:
         Change of the frequencies for sequences longer than `original_length`, the length of training. "default": none.
         "linear": all divided by `factor`. "llama3": low frequencies divided by `factor`, high frequencies unchanged,
         frequencies between them interpolated. "longrope": divided by one factor per pair, from `long_factors` for
-        sequences longer than `original_length`, otherwise from `short_factors`.
+        sequences longer than `original_length`, otherwise from `short_factors`. "dynamic": for a sequence of L tokens,
+        longer than `original_length`, a base of theta * (factor * L / original_length - factor + 1)^(R / (R - 2)).
     factor
-        Divisor of the frequencies ("linear" and "llama3").
+        Divisor of the frequencies ("linear" and "llama3"), growth of the base ("dynamic").
     low_frequency_factor, high_frequency_factor
         Low frequencies: wavelengths above original_length / low_frequency_factor. High frequencies: wavelengths below
         original_length / high_frequency_factor ("llama3").
     original_length
-        Number of tokens of the training sequences ("llama3" and "longrope").
+        Number of tokens of the training sequences ("llama3", "longrope" and "dynamic").
     short_factors, long_factors
         One divisor per pair of dimensions ("longrope").
     attention_factor
@@ -45,7 +46,8 @@ class Rope:
     References
     ----------
     Su et al. 2021, "RoFormer" (arXiv 2104.09864), section 3.2.2; Llama 3.1 release 2024 ("llama3"); Ding et al. 2024,
-    "LongRoPE" (arXiv 2402.13753).
+    "LongRoPE" (arXiv 2402.13753); Peng et al. 2023, "YaRN" (arXiv 2309.00071), section 3.3 (dynamic NTK), with the base
+    of Hugging Face transformers ("dynamic").
 
     Examples
     --------
@@ -66,9 +68,10 @@ class Rope:
 
 
 def inverse_frequencies(rope: Rope, length: int) -> Array:
-    """Radians per position of each pair: (R/2,) float32. length: tokens of the longest sequence (longrope)."""
+    """Radians per position of each pair: (R/2,) float32. length: tokens of the longest sequence (longrope, dynamic)."""
+    theta = _dynamic_base(rope, length) if rope.scaling == "dynamic" else rope.theta
     exponent = np.arange(0, rope.dimension, 2, dtype=np.float32) / np.float32(rope.dimension)
-    inverse = (1 / np.float32(rope.theta) ** exponent).astype(np.float32)  # (R/2,)
+    inverse = (1 / np.float32(theta) ** exponent).astype(np.float32)  # (R/2,)
     if rope.scaling == "linear":
         return inverse / np.float32(rope.factor)
     if rope.scaling == "llama3":
@@ -77,6 +80,12 @@ def inverse_frequencies(rope: Rope, length: int) -> Array:
         factors = rope.long_factors if length > rope.original_length else rope.short_factors
         return inverse / np.array(factors, np.float32)
     return inverse
+
+
+def _dynamic_base(rope, length):
+    """The base of the frequencies for a sequence of `length` tokens; theta up to the original length."""
+    extension = max(length / rope.original_length, 1)
+    return rope.theta * (rope.factor * extension - rope.factor + 1) ** (rope.dimension / (rope.dimension - 2))
 
 
 def _llama3_frequencies(rope, inverse):
@@ -102,7 +111,7 @@ def rotary_tables(rope: Rope, positions: Array, length: int | None = None) -> tu
         Frequencies.
     positions : ndarray of integers, shape (T,) or (B, T)
     length
-        Tokens of the longest sequence, if there are more than the positions up to the last one (longrope).
+        Tokens of the longest sequence, if there are more than the positions up to the last one (longrope, dynamic).
 
     Returns
     -------

@@ -12,6 +12,7 @@ from tinyslm.generation import end_tokens, generate
 from tinyslm.recipes.linear_layers import is_compressible
 from tinyslm.recipes.step import ignore_progress
 from tinyslm.text.corpus import Corpus
+from tinyslm.text.document_marks import DocumentMarks
 from tinyslm.text.loss_estimate import estimate_loss
 from tinyslm.text.tokenizer import decode, encode
 from tinyslm.tree import Module, named_modules
@@ -21,7 +22,7 @@ def measure(
     model: Module,
     tokenizer: Tokenizer,
     corpus: Corpus,
-    end_id: int,
+    end_id: int | DocumentMarks,
     *,
     prompt: str,
     dense_nats: np.ndarray | None = None,
@@ -38,8 +39,8 @@ def measure(
     tokenizer : tokenizers.Tokenizer
     corpus : Corpus
         With validation documents, and optionally exam questions and the entropy bound.
-    end_id : int
-        Token at the end of a document.
+    end_id : int or DocumentMarks
+        The marks of documents, or the token that both begins and ends them.
     prompt : str
         Beginning of the text sample.
     dense_nats : ndarray, shape (N,), optional

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
-from tinyslm.evaluation import footprint
+from tinyslm.evaluation.footprint import footprint
 from tinyslm.recipes.calibration import Calibration, MissingCalibration
 from tinyslm.recipes.step import Step, ignore_progress
 from tinyslm.tree import Module, map_arrays, named_arrays

@@ -11,8 +11,10 @@ import numpy as np
 
 from tinyslm.errors import DataError
 from tinyslm.text import town
-from tinyslm.text.batches import encode_documents, join_documents, split_long
+from tinyslm.text.batches import encode_documents, encode_sized, join_documents, sized_tokens, split_long
+from tinyslm.text.document_marks import DocumentMarks
 from tinyslm.text.loss_estimate import LossEstimate, estimate_loss
+from tinyslm.text.tokenizer import encode_all
 
 HELD_OUT = 10  # every tenth document of the user's text is a validation document; up to every third of a short text
 MOST_HELD_OUT = 3
@@ -21,14 +23,16 @@ LEAST_VALIDATION_TOKENS = 100  # a text with fewer in a third is refused
 FEWEST_DOCUMENTS = 10  # fewer documents are joined
 FEWEST_PIECES = 5  # of the validation text, so that its loss has a standard error
 SHORTEST_PIECE = 50  # tokens of these pieces; the first tokens of a piece are predicted with little context
+SEPARATOR = "\n\n"  # between joined documents without an end mark
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents as token ids, which begin and end with the end-of-document token unless they are pieces of a document.
+    """Documents as token ids between their marks, or pieces of documents.
 
     floor_nats: minus the exact log-probability of each validation document in nats, or None if it is unknown;
-    families: the family (subject) of each validation document, or empty;  questions: the exam, or empty.
+    families: the family (subject) of each validation document, or empty;  questions: the exam, or empty;
+    validation_bytes: number of UTF-8 bytes of the predicted validation text, or None if it is not counted.
     """
 
     training: list[np.ndarray]
@@ -37,6 +41,7 @@ class Corpus:
     families: list[str] = field(default_factory=list)
     questions: list = field(default_factory=list)
     name: str = "town"
+    validation_bytes: int | None = None
 
     @property
     def floor(self) -> LossEstimate | None:
@@ -48,12 +53,13 @@ class Corpus:
     def first_validation(self, count: int) -> "Corpus":
         """The corpus with only the first `count` validation documents and their entropy bound."""
         floor_nats = None if self.floor_nats is None else self.floor_nats[:count]
-        return replace(self, validation=self.validation[:count], floor_nats=floor_nats, families=self.families[:count])
+        validation, families = self.validation[:count], self.families[:count]
+        return replace(self, validation=validation, floor_nats=floor_nats, families=families, validation_bytes=None)
 
 
 def town_corpus(
     tokenizer,
-    end_id: int,
+    end_id: int | DocumentMarks,
     *,
     training: int = 0,
     validation: int = 500,
@@ -62,21 +68,29 @@ def town_corpus(
 ) -> Corpus:
     """The first `training` and `validation` documents of the town's splits, and exam questions for each subject.
 
-    vocab_size: number of tokens of the model, or None. Raises DataError if the tokenizer gives another token.
+    end_id: as of `encode_documents`. The entropy bound is that of a whole document, so it is left out if no mark begins
+    or ends documents.  vocab_size: number of tokens of the model, or None. Raises DataError if the tokenizer gives
+    another token.
     """
+    is_bounded = DocumentMarks.of(end_id).are_complete
     texts = [text for _, text, _ in town.documents("train", 0, training)]
     held_out = town.documents("validation", 0, validation)
     return Corpus(
         training=encode_documents(tokenizer, texts, end_id, vocab_size) if texts else [],
         validation=encode_documents(tokenizer, [text for _, text, _ in held_out], end_id, vocab_size),
-        floor_nats=-np.array([log_probability for _, _, log_probability in held_out]),
+        floor_nats=-np.array([log_probability for _, _, log_probability in held_out]) if is_bounded else None,
         families=[family for family, _, _ in held_out],
         questions=town.exam_questions(questions_per_subject) if questions_per_subject else [],
     )
 
 
 def text_corpus(
-    tokenizer, end_id: int, texts: Iterable[str], vocab_size: int | None = None, *, pack_length: int | None = None
+    tokenizer,
+    end_id: int | DocumentMarks,
+    texts: Iterable[str],
+    vocab_size: int | None = None,
+    *,
+    pack_length: int | None = None,
 ) -> Corpus:
     """The user's documents, divided into training and validation.
 
@@ -85,15 +99,18 @@ def text_corpus(
     for validation. A validation text of fewer than FEWEST_PIECES documents is cut into pieces of at least
     SHORTEST_PIECE tokens, so that its loss has a standard error.
 
-    vocab_size: as of `town_corpus`.  pack_length: None, or the length T of packed rows: the training documents, and the
-    validation documents, are joined with one end token between them and cut into rows of T tokens. Attention then
-    crosses documents (Brown et al. 2020, appendix B, do the same). Raises DataError if a text cannot be encoded, or if
-    a third of the text has fewer than LEAST_VALIDATION_TOKENS tokens.
+    end_id, vocab_size: as of `town_corpus`.  pack_length: None, or the length T of packed rows: the training documents,
+    and the validation documents, are joined and cut into rows of T tokens. Attention then crosses documents (Brown et
+    al. 2020, appendix B, do the same). Joined documents have their marks between them, or an empty line if they have no
+    end mark. Raises DataError if a text cannot be encoded, or if a third of the text has fewer than
+    LEAST_VALIDATION_TOKENS tokens.
     """
-    documents = encode_documents(tokenizer, texts, end_id, vocab_size)
+    marks = DocumentMarks.of(end_id)
+    separator = None if marks.end else _separator(tokenizer, vocab_size)
+    documents = encode_sized(tokenizer, texts, marks, vocab_size)  # (T, 2) rows of a token id and its bytes
     every = _held_out_interval([len(document) - 1 for document in documents])
     if every is None:
-        training, validation = _hold_out_ends(join_documents(documents))
+        training, validation = _hold_out_ends(join_documents(documents, marks, separator))
         if pack_length is not None:
             training, validation = split_long(training, pack_length), split_long(validation, pack_length)
     else:
@@ -102,11 +119,22 @@ def text_corpus(
         tokens = sum(len(document) - 1 for document in validation)
         longest = -(-tokens // min(tokens // SHORTEST_PIECE, FEWEST_PIECES)) + 1  # rounded up
         if pack_length is not None:
-            training = split_long([join_documents(training)], pack_length)
-            validation = split_long([join_documents(validation)], min(pack_length, longest))
+            training = split_long([join_documents(training, marks, separator)], pack_length)
+            validation = split_long([join_documents(validation, marks, separator)], min(pack_length, longest))
         elif len(validation) < FEWEST_PIECES:
             validation = split_long(validation, longest)
-    return Corpus(training=training, validation=validation, name="text")
+    return Corpus(
+        training=[document[:, 0].copy() for document in training],
+        validation=[document[:, 0].copy() for document in validation],
+        name="text",
+        validation_bytes=sum(int(document[1:, 1].sum()) for document in validation),
+    )
+
+
+def _separator(tokenizer, vocab_size):
+    """SEPARATOR as `sized_tokens`."""
+    (encoding,) = encode_all(tokenizer, [SEPARATOR], add_special_tokens=False, vocab_size=vocab_size)
+    return sized_tokens(SEPARATOR, encoding)
 
 
 def _held_out_interval(tokens):

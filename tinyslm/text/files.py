@@ -36,6 +36,17 @@ def read_documents(paths: Iterable[str | Path], documents: str = "paragraph") ->
     return texts
 
 
+def read_prompt(path: str | Path) -> str:
+    """The text of a file (UTF-8), or of standard input for "-", without the newline at its end.
+
+    Raises DataError for a file that is missing, not UTF-8 or without text.
+    """
+    text = _read(path).replace("\r\n", "\n").removesuffix("\n")
+    if not text:
+        raise DataError(f"{path}: contains no text")
+    return text
+
+
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a text file (UTF-8), or of standard input for "-". Empty lines are kept: line i is text i.
 

@@ -23,6 +23,13 @@ class LossEstimate:
         """exp(nats)."""
         return math.exp(self.nats)
 
+    def bits_per_byte(self, text_bytes: int) -> float:
+        """The loss in bits per UTF-8 byte of the predicted text: it compares models with different tokenizers.
+
+        text_bytes: number of bytes of that text. Source: Gao et al. 2020 (The Pile), section 3.1.
+        """
+        return self.nats * self.tokens / math.log(2) / text_bytes
+
 
 def estimate_loss(totals: ArrayLike, tokens: ArrayLike) -> LossEstimate:
     """Mean loss over all tokens. totals: (N,) nats of each document;  tokens: (N,) its number of predicted tokens.

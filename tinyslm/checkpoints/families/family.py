@@ -79,7 +79,7 @@ class Family:
         again = self.read_config(values, f"configuration of a {self.model_type} model")
         for entry in dataclasses.fields(config):
             wanted, kept = getattr(config, entry.name), getattr(again, entry.name)
-            if wanted != kept and entry.name not in NOT_IN_CONFIG:
+            if entry.compare and wanted != kept and entry.name not in NOT_IN_CONFIG:
                 raise ConfigError(
                     f"{entry.name} is {shown(wanted)}, but a {self.model_type} checkpoint can only hold {shown(kept)}; "
                     "the model must be saved as another family"

@@ -1,6 +1,7 @@
 """Gemma: Llama with norm gains stored as w - 1, embeddings scaled by sqrt(C), and GELU in its tanh form.
 
-The first files name the activation "gelu" and mean the tanh form.
+The key "hidden_activation" has priority over "hidden_act". The first files have only "hidden_act", with the value
+"gelu", and mean the tanh form.
 """
 
 from dataclasses import replace
@@ -26,8 +27,10 @@ DEFAULTS = llama.DEFAULTS | {
 
 
 def read_activation(keys: ConfigReader, key: str) -> str:
-    """The activation, under "hidden_activation" or `key`. "gelu" means its tanh form."""
-    activation = keys.activation("hidden_activation" if keys.get("hidden_activation") else key)
+    """The activation, under "hidden_activation" or `key`. "gelu" under "hidden_act" means its tanh form."""
+    if key == "hidden_activation" or keys.get("hidden_activation") is not None:
+        return keys.activation("hidden_activation")
+    activation = keys.activation(key)
     return "gelu_pytorch_tanh" if activation == "gelu" else activation
 
 
@@ -49,7 +52,8 @@ def read(keys: ConfigReader) -> dict:
 
 def write(config: DecoderConfig) -> dict:
     """The keys of config.json that are not in FIELDS."""
-    return llama.write_ropes(config) | {"attention_bias": config.attention_bias}
+    exact = {"hidden_activation": "gelu"} if config.activation == "gelu" else {}
+    return llama.write_ropes(config) | {"attention_bias": config.attention_bias} | exact
 
 
 FAMILY = replace(

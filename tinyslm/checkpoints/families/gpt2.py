@@ -6,6 +6,7 @@ and hold the causal mask as a tensor, which is not read.
 
 from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.family import Family
+from tinyslm.models import DecoderConfig
 
 QUERY_KEY_VALUE = ("layers.{i}.attention.query", "layers.{i}.attention.key", "layers.{i}.attention.value")
 LINEAR = {
@@ -54,7 +55,13 @@ def read(keys: ConfigReader) -> dict:
         "learned_positions": True,
         "norm": "layer",
         "gated": False,
+        "attention_scale": None if keys.flag("scale_attn_weights") else 1.0,
     }
+
+
+def write(config: DecoderConfig) -> dict:
+    """The keys of config.json that are not in FIELDS."""
+    return {} if config.attention_scale is None else {"scale_attn_weights": False}
 
 
 FAMILY = Family(
@@ -63,11 +70,12 @@ FAMILY = Family(
     tensors=LINEAR | OTHERS,
     fields=FIELDS,
     read=read,
+    write=write,
     base="transformer.",
     transposed=frozenset(LINEAR.values()),
     ignored=("*.attn.bias", "*.attn.masked_bias"),
+    defaults={"scale_attn_weights": True},
     fixed={
-        "scale_attn_weights": True,
         "scale_attn_by_inverse_layer_idx": False,
         "add_cross_attention": False,
     },

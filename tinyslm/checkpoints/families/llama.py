@@ -54,9 +54,9 @@ FIELDS = {
 }
 
 
-def read_ropes(keys: ConfigReader) -> dict:
-    """One rotation for all layers."""
-    return {"ropes": (read_rope(keys, read_head_dim(keys)),) * keys.layers("num_hidden_layers")}
+def read_ropes(keys: ConfigReader, partial: bool = False) -> dict:
+    """One rotation for all layers. partial: as of `read_rope`."""
+    return {"ropes": (read_rope(keys, read_head_dim(keys), partial),) * keys.layers("num_hidden_layers")}
 
 
 def write_ropes(config: DecoderConfig) -> dict:

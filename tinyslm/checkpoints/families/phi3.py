@@ -44,7 +44,7 @@ def read(keys: ConfigReader) -> dict:
     """The fields of DecoderConfig that are not in `llama.FIELDS`."""
     for table_key in ("rope_parameters", "rope_scaling"):
         keys = _with_current_rope_type(keys, table_key)
-    return llama.read_ropes(keys) | read_uniform_window(keys)
+    return llama.read_ropes(keys, partial=True) | read_uniform_window(keys)
 
 
 def write(config: DecoderConfig) -> dict:

@@ -2,6 +2,9 @@
 
 Current: "rope_parameters": {"rope_theta": ..., "rope_type": ..., ...}. Old: "rope_theta" at the top level, and
 "rope_scaling": null or {"type" or "rope_type": ..., ...}.
+
+The context of a model with the scaling "dynamic" is its original length, at which the scaling begins. Longer sequences
+need a configuration with a larger `max_position_embeddings`.
 """
 
 import math
@@ -27,15 +30,17 @@ def read_attention_factor(keys: ConfigReader, key: str) -> float:
     if keys.get(key) is not None:
         return keys.factor(key)
     original = read_original_length(keys, "original_max_position_embeddings")
-    extension = keys.optional_factor("factor") or keys.count("max_position_embeddings") / original
+    extension = keys.optional_factor("factor") or keys.count(CONTEXT) / original
     return longrope_attention_factor(extension, original)
 
 
+CONTEXT = "max_position_embeddings"  # a key of config.json, not of its table of rotary positions
 ORIGINAL_LENGTH = {"original_length": ("original_max_position_embeddings", read_original_length, None)}
 FACTOR = {"factor": ("factor", ConfigReader.factor, None)}
 SCALINGS: dict[str, FieldTable] = {  # the table of fields of each scaling
     "default": {},
     "linear": FACTOR,
+    "dynamic": FACTOR | {"original_length": (CONTEXT, read_original_length, None)},
     "llama3": FACTOR
     | ORIGINAL_LENGTH
     | {
@@ -51,9 +56,11 @@ SCALINGS: dict[str, FieldTable] = {  # the table of fields of each scaling
 }
 
 
-def read_rope(keys: ConfigReader, head_dim: int) -> Rope:
+def read_rope(keys: ConfigReader, head_dim: int, partial: bool = False) -> Rope:
     """The rotation in a config.json of either layout.
 
+    partial: whether the family rotates only the fraction "partial_rotary_factor" of a head. transformers ignores this
+    key in other families.
     Raises ConfigError for a scaling that is not supported, such as "yarn".
     """
     parameters = keys.table("rope_parameters") or keys.table("rope_scaling") or ConfigReader({}, {}, keys.where)
@@ -63,14 +70,13 @@ def read_rope(keys: ConfigReader, head_dim: int) -> Rope:
         parameters.values["rope_type"] = parameters.values.get("type", "default")
     scaling = parameters.choice("rope_type", SCALINGS)
 
-    key = "head_dim" if parameters.get("partial_rotary_factor") is None else "partial_rotary_factor"
+    is_partial = partial and parameters.get("partial_rotary_factor") is not None
+    key = "partial_rotary_factor" if is_partial else "head_dim"
     source = keys.with_values(head_dim=head_dim) if key == "head_dim" else parameters
     dimension = head_dim if key == "head_dim" else int(head_dim * parameters.fraction(key))
     if dimension % 2 or not dimension:
         source.refuse(key, f"an even number of rotary dimensions, at least 2, not {dimension} of {head_dim}")
-    parameters = parameters.with_values(
-        dimension=dimension, max_position_embeddings=keys.get("max_position_embeddings")
-    )
+    parameters = parameters.with_values(**{"dimension": dimension, CONTEXT: keys.get(CONTEXT)})
     if keys.get("original_max_position_embeddings") is not None:  # the top-level key has priority
         parameters.values["original_max_position_embeddings"] = keys.get("original_max_position_embeddings")
     settings = read_fields(parameters, SCALINGS[scaling])
@@ -86,4 +92,5 @@ def write_rope(rope: Rope, head_dim: int) -> dict:
         factor = rope.dimension / head_dim
         exact = int(head_dim * factor) == rope.dimension  # as `read_rope` rounds
         parameters["partial_rotary_factor"] = factor if exact else math.nextafter(factor, 1)
-    return parameters | write_fields(rope, SCALINGS[rope.scaling])
+    fields = write_fields(rope, SCALINGS[rope.scaling])
+    return parameters | {key: value for key, value in fields.items() if key != CONTEXT}

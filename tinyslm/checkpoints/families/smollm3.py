@@ -1,10 +1,13 @@
-"""SmolLM3: Llama without rotary positions in every fourth layer (NoPE)."""
+"""SmolLM3: Llama without rotary positions in every fourth layer (NoPE).
+
+"layer_types" chooses the layers with a window. Without it, those are the NoPE layers if "use_sliding_window" is true.
+"""
 
 from dataclasses import replace
 
 from tinyslm.checkpoints.families import llama
 from tinyslm.checkpoints.families.config_reader import ConfigReader
-from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_switched_windows, write_switched_windows
+from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_windows, write_switched_windows
 from tinyslm.models import DecoderConfig
 
 DEFAULTS = llama.DEFAULTS | {
@@ -30,7 +33,8 @@ def read(keys: ConfigReader) -> dict:
     """The fields of DecoderConfig that are not in `llama.FIELDS`."""
     rotary = _rotary_layers(keys)
     ropes = tuple(r if has else None for r, has in zip(llama.read_ropes(keys)["ropes"], rotary, strict=True))
-    windows = read_switched_windows(keys, lambda layer: FULL if rotary[layer] else SLIDING)
+    switched = keys.flag("use_sliding_window")
+    windows = read_windows(keys, lambda layer: SLIDING if switched and not rotary[layer] else FULL)
     return llama.read_biases(keys) | windows | {"ropes": ropes}
 
 

@@ -1,0 +1,64 @@
+"""Tensors of a file that the model does not have: heads of other tasks, and parts of quantized weights."""
+
+import warnings
+from fnmatch import fnmatchcase
+
+from tinyslm.checkpoints.families import Family
+from tinyslm.checkpoints.json_files import shown
+from tinyslm.checkpoints.safetensors import StoredTensor
+from tinyslm.errors import CheckpointError, CheckpointWarning
+
+TASK_HEADS = ("classifier", "pre_classifier", "qa_outputs", "score", "v_head")  # first parts of names in transformers
+MOST_SHOWN = 6  # names in a warning
+QUANTIZED = (  # patterns of names of the libraries that quantize
+    "*_scale",
+    "*_scale_inv",
+    "*.scales",
+    "*.qweight",
+    "*.qzeros",
+    "*.g_idx",
+    "*.weight_packed",
+    "*.weight_zero_point",
+    "*.absmax",
+    "*.quant_map",
+    "*.quant_state.*",
+    "*.SCB",
+)
+
+
+def is_task_head(name: str) -> bool:
+    """Whether a tensor of this name belongs to the head of another task."""
+    return name.partition(".")[0] in TASK_HEADS
+
+
+def check_not_quantized(tensors: dict[str, StoredTensor]):
+    """Raise CheckpointError if a tensor is a part of a quantized weight."""
+    for name, tensor in tensors.items():
+        if any(fnmatchcase(name, pattern) for pattern in QUANTIZED):
+            raise CheckpointError(
+                f"{tensor.file}: tensor {shown(name)} is a part of a quantized weight, which is not supported; "
+                "dequantize the model with the library that wrote it, or use the checkpoint from which it was made"
+            )
+
+
+def check_unread(tensors: dict[str, StoredTensor], family: Family, architecture: str | None = None):
+    """Warn about the head of another task, which is left out; raise CheckpointError for an unknown tensor.
+
+    tensors: those that were not read.  architecture: the class of the model in config.json, for the message.
+    """
+    unread = [name for name in tensors if not any(fnmatchcase(name, pattern) for pattern in family.ignored)]
+    for name in unread:
+        if not is_task_head(name):
+            raise CheckpointError(
+                f"{tensors[name].file}: unknown tensor {shown(name)}, which does not exist in this "
+                f"{family.model_type} model"
+            )
+    if unread:
+        whose = f" of {shown(architecture)}" if architecture else ""
+        more = ", ..." if len(unread) > MOST_SHOWN else ""
+        warnings.warn(
+            f"{tensors[unread[0]].file.parent}: the head{whose} for another task is left out: "
+            f"{', '.join(map(shown, unread[:MOST_SHOWN]))}{more}",
+            CheckpointWarning,
+            stacklevel=2,
+        )
