@@ -8,20 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.coursework.submissions import RIGHT
 from tinyslm.coursework.grading import grade
 
 WRONG = """
 def warmup_cosine(step, steps, warmup_steps, final=0.1):
     return 1.0
-"""
-RIGHT = """
-import math
-
-def warmup_cosine(step, steps, warmup_steps, final=0.1):
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    progress = (step - warmup_steps + 1) / max(steps - warmup_steps, 1)
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
 """
 # Numbers of the processes above this one: the process that imported the file, and the judge with its children.
 FAMILY = """

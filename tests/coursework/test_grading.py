@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.coursework.submissions import RIGHT
 from tests.processes import start_with_ctrl_c
 from tinyslm.cli import main
 from tinyslm.coursework import exercises
@@ -20,15 +21,6 @@ from tinyslm.errors import ConfigError
 
 SOLUTIONS = sorted((Path(__file__).parent / "solutions").glob("*.py"))
 
-RIGHT = """
-def warmup_cosine(step, steps, warmup_steps, final=0.1):
-    import math
-
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    progress = (step - warmup_steps + 1) / max(steps - warmup_steps, 1)
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
-"""
 WRONG = RIGHT.replace("(step + 1) / warmup_steps", "step / warmup_steps")
 SLOW = "def warmup_cosine(step, steps, warmup_steps, final=0.1):\n    while True:\n        pass\n"
 CRASHING = "import os\n\ndef warmup_cosine(step, steps, warmup_steps, final=0.1):\n    os._exit(0)\n"

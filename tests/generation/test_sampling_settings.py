@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.properties.test_sampling import logit_rows, temperatures
+from tests.properties.sampling_cases import logit_rows, temperatures
 from tests.strategies import generic_model, seeds
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation import generate, next_token_probabilities, sample

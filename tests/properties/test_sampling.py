@@ -4,22 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from scipy import special, stats
 
+from tests.properties.sampling_cases import logit_rows, temperatures
 from tests.strategies import seeds
 from tinyslm.coursework.implementation import next_token_probabilities, sample
 from tinyslm.errors import ConfigError
-
-temperatures = st.floats(0.05, 20)
-
-
-@st.composite
-def logit_rows(draw):
-    """(B, V) logits: generic, or small integers with many ties."""
-    if draw(st.booleans()):
-        return np.random.default_rng(draw(seeds)).standard_normal((3, 11)) * 4
-    return draw(hnp.arrays(np.float64, (2, 7), elements=st.integers(-3, 3).map(float)))
 
 
 @given(logit_rows(), temperatures)

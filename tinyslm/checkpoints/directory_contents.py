@@ -1,4 +1,4 @@
-"""What a directory holds instead of a model in safetensors files, as text for an error message."""
+"""Error messages for directories without a model in safetensors files: other formats, adapters, caches of the hub."""
 
 import json
 import os
@@ -34,7 +34,10 @@ def file_names(directory: str | Path) -> list[str]:
 
 
 def instead_of_model(directory: str | Path) -> str:
-    """What the directory holds instead of config.json and safetensors files, and what to do; "" if that is unknown."""
+    """Description of the other format in a directory without config.json or safetensors files; "" if it is unknown.
+
+    It ends with what to do.
+    """
     directory, names = Path(directory), file_names(directory)
     if ADAPTER in names:
         return f"holds an adapter ({ADAPTER}) and not a whole model: merge it into its base model{_base_of(directory)}"
@@ -60,7 +63,7 @@ def _base_of(directory):
 
 
 def instead_of_tokenizer(directory: str | Path) -> str:
-    """Which files of a tokenizer the directory has instead of tokenizer.json, and what to do; "" if there are none."""
+    """Description of the tokenizer files in a directory without tokenizer.json, with advice; "" if there are none."""
     names = file_names(directory)
     found = [name for name in SLOW_TOKENIZERS if name in names]
     if not found:

@@ -22,7 +22,7 @@ SUPPORTED = "only the mean over all tokens and the first token (cls) are support
 
 @dataclass(frozen=True)
 class SentenceSettings:
-    """How a directory makes vectors of texts. Without modules.json: the mean of the hidden states, of length 1."""
+    """Settings of sentence embeddings. Without modules.json: the mean of the hidden states, of length 1."""
 
     pooling: str = "mean"  # or "cls"
     normalize: bool = True  # vectors are divided by their L2 norm

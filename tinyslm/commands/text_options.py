@@ -2,14 +2,13 @@
 
 import os
 import sys
-from pathlib import Path
 
 from tinyslm.checkpoints import outline_model
 from tinyslm.commands.loading import require_kind
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.load_save import find_directory
 from tinyslm.models import Decoder
-from tinyslm.text.text_source import CORPUS_RECORD, GIVE_TEXT, TOWN, TextSource, read_text_source, source_of_files
+from tinyslm.text.text_source import CORPUS_RECORD, GIVE_TEXT, TextSource, names_town, read_text_source, source_of_files
 
 LONGEST_PACK = 1024  # tokens of a packed row, for models with a longer context
 LARGE_TEXT = 2_000_000  # bytes that take seconds to encode
@@ -25,7 +24,7 @@ def choose_text(arguments, model: str) -> TextSource:
     outline = outline_model(find_directory(model))
     require_kind(outline, model, Decoder, "measuring on text")
     names = arguments.text
-    is_town = names == [TOWN] and not Path(TOWN).exists()
+    is_town = names_town(names)
     if not names or is_town:
         if arguments.documents or arguments.pack:
             raise ConfigError("--documents and --pack can only be used with --text FILE")

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from tinyslm.commands.loading import load_with_tokenizer
-from tinyslm.commands.training_options import names_town
 from tinyslm.errors import ConfigError
 from tinyslm.generation import end_tokens
 from tinyslm.load_save import find_directory
@@ -15,7 +14,7 @@ from tinyslm.models import Decoder
 from tinyslm.text import document_rows, town, train_tokenizer
 from tinyslm.text.corpus import HELD_OUT, Corpus, text_corpus, town_corpus
 from tinyslm.text.document_marks import document_marks
-from tinyslm.text.text_source import TextSource, read_text_source, source_of_files
+from tinyslm.text.text_source import TextSource, names_town, read_text_source, source_of_files
 from tinyslm.training.loop import count_next_tokens
 from tinyslm.tree import Array, named_arrays
 

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-from pathlib import Path
 
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.commands.parser import Parser, check_minimum
@@ -10,7 +9,7 @@ from tinyslm.errors import ConfigError
 from tinyslm.models.tiny_shapes import TINY_SHAPES
 from tinyslm.runtime import default_threads
 from tinyslm.text.files import DOCUMENT_KINDS
-from tinyslm.text.text_source import TOWN
+from tinyslm.text.text_source import TOWN, names_town
 from tinyslm.training import Settings
 from tinyslm.training.text_size import MICRO_BATCH, batch_for, micro_batch_for, rate_for, steps_for
 
@@ -77,11 +76,6 @@ def check_options(arguments):
     own_text = "text" in options and not names_town(arguments.text)
     if not own_text and (of_text := options.keys() & {"documents", "pack"}):
         raise ConfigError(f"{_flags(of_text)} can only be used with --text FILE")
-
-
-def names_town(names) -> bool:
-    """Whether the value of --text names the built-in corpus."""
-    return names == [TOWN] and not Path(TOWN).exists()
 
 
 def _flags(names):

@@ -239,5 +239,5 @@ def digest(path: Path, exercise: Exercise) -> str:
 
 
 def how_to_restore(directory: Path) -> str:
-    """What to do about a missing file."""
+    """Advice for a missing file."""
     return f"move it back, or write its stub again with `tinyslm exercise start {directory}`"

@@ -40,7 +40,7 @@ class Session:
         self.stop: Callable[[str, str], NoReturn]
 
     def request(self, on, known, attribute, arguments=(), settings=None, call=True):
-        """What the worker answers: the result of a call, or an attribute. Changes of arguments are made here too."""
+        """The answer of the worker: the result of a call, or an attribute. Changes of arguments are made here too."""
         if self.connection is None:
             raise AttributeError("the submission runs only during a property")
         known = [*known]

@@ -169,7 +169,7 @@ class Answers:
 
 
 def snapshot(value):
-    """What a list, dict or array contains now."""
+    """Current content of a list, dict or array."""
     if isinstance(value, np.ndarray):
         return value.tobytes()
     return [*value.items()] if isinstance(value, dict) else [*value]

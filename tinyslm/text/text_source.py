@@ -65,6 +65,11 @@ class TextSource:
         return read_documents(self.files, self.documents)
 
 
+def names_town(names: list[str] | None) -> bool:
+    """Whether the value of --text names the built-in corpus, and not a file of this name."""
+    return names == [TOWN] and not os.path.exists(TOWN)
+
+
 def source_of_files(
     paths: Iterable[str | Path], documents: str = "paragraph", pack_length: int | None = None
 ) -> TextSource:
