@@ -1,28 +1,121 @@
 """Block-by-block calibration: each block is compressed with the inputs from the compressed blocks before it.
 
+The hidden states of all calibration documents go through the model together, block by block. Each block is computed
+twice per document: as it is, for the statistics of its inputs, and compressed, for the inputs of the next block. So the
+cost is proportional to the number of blocks. Frantar et al. 2023 (GPTQ), section 5, "Setup", calibrate in this way.
+
 Steps: `PruneWanda`, `PruneSparseGPT`, `QuantizeGPTQ`. Lessons: `lessons/07_pruning_weights.py`,
 `lessons/09_quantization.py`.
 """
 
-from tinyslm.recipes.linear_layers import naming_layer, paths_by_block, replace_layers
-from tinyslm.recipes.statistics import input_statistics
+import tempfile
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tinyslm.models.layer_stacks import layer_stacks, with_layers
+from tinyslm.modules import Context, LinearLayer
+from tinyslm.parallel import map_in_threads
+from tinyslm.recipes.linear_layers import is_compressible, naming_layer, replace_layers
+from tinyslm.recipes.statistics import sum_over_documents
 from tinyslm.tree import named_modules
+
+STATES_IN_MEMORY = 2**28  # bytes of hidden states of all documents; larger ones are in a temporary file
+
+
+@dataclass
+class DocumentPass:
+    """Forward pass of one document, stopped before a block. states: (B, T, C), the input of that block."""
+
+    states: np.ndarray
+    context: Context
+
+    def run(self, block, index, observe=None):
+        """Output of the block with this index: (B, T, C)."""
+        return block(self.states, replace(self.context, layer=index, observer=observe))
 
 
 def compress_block_by_block(model, tasks, statistic, compress_layer, progress):
     """The model with `compress_layer(layer, total, tokens)` in place of each compressible layer.
 
     tasks: calibration documents;  statistic(rows (N, in)) -> array of the inputs of a layer, whose sum over all tasks
-    is `total`. It is gathered once per block, with the earlier blocks compressed.
+    is `total`. The earlier blocks are compressed when it is gathered.
     tokens: number of calibration tokens in the inputs of the layer; can be 0 for an expert.
     progress(path): called with the path of each block before it is compressed.
     """
-    for block, paths in paths_by_block(model).items():
-        progress(block)
-        layers, found = named_modules(model), input_statistics(model, tasks, statistic, paths=paths)
-        compressed = {}
-        for path in paths:
-            with naming_layer(path):
-                compressed[path] = compress_layer(layers[path], *found[path])
-        model = replace_layers(model, compressed)
-    return model
+    compressed = {}  # {path of a stack: its compressed blocks}
+    finished = [{} for _ in tasks]  # of each document, {path of a stack: its hidden states after the last block}
+    for name, stack in layer_stacks(model).items():
+        passes = _passes(model, name, tasks, finished)
+        compressed[name] = []
+        for index, block in enumerate(stack.layers):
+            path = f"{name}.layers.{index}".removeprefix(".")
+            progress(path)
+            block = _compress_block(path, index, block, passes, statistic, compress_layer)
+            _advance(passes, block, index)
+            compressed[name].append(block)
+        for states, document in zip(finished, passes, strict=True):
+            states[name] = document.states
+    return with_layers(model, compressed)
+
+
+def _compress_block(path, index, block, passes, statistic, compress_layer):
+    """The block with all its compressible layers compressed. index: of the block in its stack."""
+    layers = {f"{path}.{name}": layer for name, layer in named_modules(block, LinearLayer).items()}
+    paths = [layer_path for layer_path in layers if is_compressible(layer_path)]
+    found = sum_over_documents(passes, lambda document, see: document.run(block, index, see), statistic, paths)
+    compressed = {}
+    for layer_path in paths:
+        with naming_layer(layer_path):
+            compressed[layer_path.removeprefix(f"{path}.")] = compress_layer(layers[layer_path], *found[layer_path])
+    return replace_layers(block, compressed)
+
+
+def _passes(model, name, tasks, finished) -> list[DocumentPass]:
+    """The passes of all documents, stopped before the first block of the stack `name`.
+
+    finished: of each document, the final hidden states of the earlier stacks, which are not computed again.
+    """
+    stacks = layer_stacks(model)
+
+    def enter(task, finished):
+        def stop(x, context):
+            caught.append(DocumentPass(x, context))
+            return x
+
+        caught = []
+        others = {other: [lambda x, context, other=other: finished[other]] if other in finished else []
+                  for other in stacks}  # fmt: skip
+        with_layers(model, others | {name: [stop]}).hidden_states(**task.inputs)
+        return caught[0]
+
+    passes = [enter(*pair) for pair in zip(tasks, finished, strict=True)]
+    _store_together(passes)
+    return passes
+
+
+def _store_together(passes):
+    """Move the hidden states of all documents into one array, which is in a temporary file if it is large."""
+    ends = np.cumsum([document.states.size for document in passes])
+    together = _empty(int(ends[-1]) if len(ends) else 0, passes[0].states.dtype if passes else np.float32)
+    for document, end in zip(passes, ends, strict=True):
+        states = together[end - document.states.size : end].reshape(document.states.shape)
+        states[...] = document.states
+        document.states = states
+
+
+def _empty(size, dtype):
+    """Array of `size` numbers, in memory or in a temporary file, which the system removes after use."""
+    if size * np.dtype(dtype).itemsize <= STATES_IN_MEMORY:
+        return np.empty(size, dtype)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype, "w+", shape=size)
+
+
+def _advance(passes, block, index):
+    """Replace the hidden states of each document by the output of the block."""
+
+    def advance(document):
+        document.states[...] = document.run(block, index)
+
+    map_in_threads(advance, passes)

@@ -37,6 +37,15 @@ def input_statistics(model, tasks, statistic, *, combine=np.add, paths=None) -> 
     """
     if paths is None:
         paths = filter(is_compressible, named_modules(model, LinearLayer))
+
+    def run(task, observe):
+        model.hidden_states(**task.inputs, observe=observe)
+
+    return sum_over_documents(tasks, run, statistic, paths, combine)
+
+
+def sum_over_documents(documents, run, statistic, paths, combine=np.add) -> dict:
+    """`input_statistics` of the layers at `paths`, where run(document, observe) computes one document."""
     inputs = {path: observed_input(path) for path in paths}
     names = set(inputs.values())
 
@@ -52,21 +61,21 @@ def input_statistics(model, tasks, statistic, *, combine=np.add, paths=None) -> 
             rows = value.reshape(-1, value.shape[-1])  # (N, in)
             add(totals, name, statistic(rows), len(rows))
 
-        for task in shard:
-            model.hidden_states(**task.inputs, observe=SelectiveObserver(names, receive))
+        for document in shard:
+            run(document, SelectiveObserver(names, receive))
         return totals
 
-    totals, *others = map_in_threads(statistics_of, _shards(tasks))
+    totals, *others = map_in_threads(statistics_of, _shards(documents))
     for other in others:
         for name in names:
             add(totals, name, *other[name])
     return {path: totals[name] for path, name in inputs.items()}
 
 
-def _shards(tasks):
-    if not tasks:
+def _shards(documents):
+    if not documents:
         raise DataError("statistics need at least one document")
-    return [tasks[i::SHARDS] for i in range(min(SHARDS, len(tasks)))]
+    return [documents[i::SHARDS] for i in range(min(SHARDS, len(documents)))]
 
 
 def mean_input_magnitudes(model, tasks, paths=None) -> dict:
