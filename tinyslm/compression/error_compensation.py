@@ -46,7 +46,7 @@ def prepare_columns(weight: np.ndarray, hessian: np.ndarray, damping: float = 0.
             f"{damping}, often 0.1 is enough"
         ) from None
     R = reversed_lower[::-1, ::-1]  # (in, in) upper triangular
-    return weight, scipy.linalg.solve_triangular(R, np.eye(len(R)), lower=False)
+    return weight, scipy.linalg.lapack.dtrtri(R)[0]  # the inverse of an upper triangular matrix
 
 
 @checked(hessian=array("in", "in"), damping=at_least(0))
@@ -59,7 +59,7 @@ def damped_hessian(hessian: np.ndarray, damping: float = 0.01) -> tuple[np.ndarr
     """
     hessian = np.array(hessian, np.float64)
     diagonal = np.einsum("jj->j", hessian)  # (in,), a view
-    if np.any(diagonal < 0) or not np.allclose(hessian, hessian.T, rtol=0, atol=1e-6 * np.max(diagonal)):
+    if np.any(diagonal < 0) or np.max(np.abs(hessian - hessian.T), initial=0) > 1e-6 * np.max(diagonal, initial=0):
         raise DataError("hessian must be X^T X: symmetric, without a negative number on the diagonal")
     dead = diagonal == 0
     diagonal[dead] = 1
@@ -81,15 +81,15 @@ def compensate_columns(
 
     The squared error of the outputs is the squared norm of E: tr((W - Q) H (W - Q)^T) = sum(E^2).
     """
-    weight, errors = weight.copy(), np.zeros_like(weight)
-    columns = weight.shape[1]
-    for start in range(0, columns, block_size):
-        stop = min(start + block_size, columns)
+    columns = np.array(weight.T, order="C")  # (in, out): the entries of a column are neighbours in memory
+    errors, upper = np.zeros_like(columns), upper.astype(columns.dtype)
+    for start in range(0, len(columns), block_size):
+        stop = min(start + block_size, len(columns))
         for j in range(start, stop):
-            rest = weight[:, j:stop]  # (out, stop - j), a view
-            chosen = choose(j, rest)  # (out,)
-            errors[:, j] = (rest[:, 0] - chosen) / upper[j, j]
-            rest -= np.outer(errors[:, j], upper[j, j:stop])
-            rest[:, 0] = chosen  # exactly, without rounding
-        weight[:, stop:] -= errors[:, start:stop] @ upper[start:stop, stop:]
-    return weight, errors
+            rest = columns[j:stop]  # (stop - j, out), a view
+            chosen = choose(j, rest.T)  # (out,)
+            errors[j] = (rest[0] - chosen) / upper[j, j]
+            rest -= np.multiply.outer(upper[j, j:stop], errors[j])
+            rest[0] = chosen  # exactly, without rounding
+        columns[stop:] -= upper[start:stop, stop:].T @ errors[start:stop]
+    return np.ascontiguousarray(columns.T), np.ascontiguousarray(errors.T)
