@@ -10,6 +10,7 @@ from tinyslm.compression.quantization import (
     FakeQuantizedLinear,
     OutlierLinear,
     PackedLinear,
+    PackedNMLinear,
     QuantizedLinear,
     StaticQuantizedLinear,
     float4_levels,
@@ -40,6 +41,10 @@ LAYERS = ENCODING | {
     "factors": lambda linear: LowRankLinear(linear.weight[:, :2], linear.weight[:2], linear.bias),
     "8 bits": QuantizedLinear.from_linear,
     "4 bits": lambda linear: linear_from_codes(quantize(linear.weight, bits=4, axis=0), linear.bias),
+    "2:4, 4 bits": lambda linear: PackedNMLinear.from_codes(
+        linear_from_codes(quantize(np.where(np.arange(linear.in_features) % 4 < 2, linear.weight, 0), bits=4, axis=0)),
+        "2:4",
+    ),
     "levels": lambda linear: CodebookLinear.from_linear(linear, float4_levels(), block_size=4),
     "fake weights": FakeQuantizedLinear.from_linear,
 }
@@ -94,4 +99,4 @@ def test_layers_without_outputs_are_refused_or_have_none(name):
 
 def test_every_kind_of_packed_layer_is_among_them():
     kinds = {type(make(linear(5, 8))) for name, make in LAYERS.items() if name != "table"}
-    assert {PackedLinear, QuantizedLinear, StaticQuantizedLinear, CodebookLinear} < kinds
+    assert {PackedLinear, QuantizedLinear, StaticQuantizedLinear, CodebookLinear, PackedNMLinear} < kinds

@@ -77,7 +77,9 @@ def test_hidden_states_in_a_temporary_file_are_those_in_memory(step, monkeypatch
     calibration = tiny_calibration(model)
     in_memory = compress(model, [step], calibration)[0]
     monkeypatch.setattr(block_by_block, "STATES_IN_MEMORY", 0)
-    with mock.patch.object(block_by_block.tempfile, "TemporaryFile", wraps=block_by_block.tempfile.TemporaryFile) as file:
+    with mock.patch.object(
+        block_by_block.tempfile, "TemporaryFile", wraps=block_by_block.tempfile.TemporaryFile
+    ) as file:
         assert_same_arrays(compress(model, [step], calibration)[0], in_memory)
     assert file.called
 

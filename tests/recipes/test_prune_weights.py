@@ -23,6 +23,7 @@ from tinyslm.compression.pruning import (
     sparsegpt,
     wanda_mask,
 )
+from tinyslm.compression.quantization import PackedNMLinear
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.evaluation import footprint
 from tinyslm.modules import Linear, LinearLayer
@@ -37,6 +38,7 @@ from tinyslm.recipes import (
     PruneSparseGPT,
     PruneWanda,
     Quantize,
+    QuantizeGPTQ,
     RefitWeights,
     SliceNeurons,
     StoreSparse,
@@ -396,3 +398,21 @@ def test_a_model_that_is_already_compressed_is_refused(step):
     model = small_model("llama")
     with pytest.raises(ConfigError, match="already: put this step before"):
         apply(model, PruneMagnitude(0.5), step)
+
+
+def test_gptq_keeps_the_zeros_of_a_pattern_and_both_are_stored_together(tmp_path):
+    model = tiny_model()
+    calibration = tiny_calibration(model)
+    steps = [PruneSparseGPT(0.5, pattern="2:4"), QuantizeGPTQ(bits=4)]
+    pruned, _ = compress(model, steps[:1], calibration)
+    quantized, _ = compress(pruned, steps[1:], calibration)
+    for path, layer in masked_layers(pruned).items():
+        assert not np.any(named_modules(quantized, LinearLayer)[path].dense_weight()[~layer.mask])
+    stored, _ = compress(quantized, [StoreSparse("2:4")])
+    layers = named_modules(stored, PackedNMLinear)
+    assert layers.keys() == masked_layers(pruned).keys()
+    assert footprint(stored).bits < footprint(quantized).bits
+    tokens = np.arange(12)[None]
+    np.testing.assert_array_equal(stored(tokens), quantized(tokens))
+    save_model(tmp_path / "saved", stored)
+    np.testing.assert_array_equal(load_model(tmp_path / "saved")(tokens), stored(tokens))

@@ -19,6 +19,7 @@ from tinyslm.compression.pruning.sparse_linear import BitmapLinear, CsrLinear, N
 from tinyslm.compression.quantization.codebook_linear import CodebookLinear
 from tinyslm.compression.quantization.llm_int8 import OutlierLinear
 from tinyslm.compression.quantization.packed_linear import PackedLinear
+from tinyslm.compression.quantization.packed_n_m_linear import PackedNMLinear
 from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
 from tinyslm.compression.quantization.quantized_linear import QuantizedLinear
 from tinyslm.compression.quantization.static_quantized_linear import StaticQuantizedLinear
@@ -41,6 +42,7 @@ KINDS = {
         NMLinear,
         OutlierLinear,
         PackedLinear,
+        PackedNMLinear,
         QuantizedEmbedding,
         QuantizedLinear,
         StaticQuantizedLinear,

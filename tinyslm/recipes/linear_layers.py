@@ -46,10 +46,13 @@ def naming_layer(path: str) -> Iterator[None]:
         raise type(error)(f"{path}: {error}") from error
 
 
-def require_dense(model):
-    """Raise ConfigError if a linear layer inside a block is already compressed, because a step would skip it."""
+def require_dense(model, allowed=Linear):
+    """Raise ConfigError if a linear layer inside a block is already compressed, because a step would skip it.
+
+    allowed: another class of layers that the step can handle.
+    """
     for path, layer in compressible_layers(model).items():
-        if not isinstance(layer, Linear):
+        if not isinstance(layer, Linear | allowed):
             fold = "FoldMasks between them, " if isinstance(layer, MaskedLinear) else ""
             raise ConfigError(
                 f"{path} is a {type(layer).__name__} already: put this step before the one that made it, {fold}"

@@ -18,6 +18,7 @@ from tinyslm.compression.quantization.nf4 import (
     quantize_to_levels,
 )
 from tinyslm.compression.quantization.packed_linear import PackedLinear, linear_from_codes
+from tinyslm.compression.quantization.packed_n_m_linear import PackedNMLinear
 from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
 from tinyslm.compression.quantization.quantized_linear import QuantizedLinear, integer_linear, weight_only_linear
 from tinyslm.compression.quantization.ranges import choose_range, entropy_threshold, join_ranges
@@ -30,6 +31,7 @@ __all__ = [
     "FakeQuantizedLinear",
     "OutlierLinear",
     "PackedLinear",
+    "PackedNMLinear",
     "QuantizedArray",
     "QuantizedEmbedding",
     "QuantizedLinear",

@@ -13,7 +13,12 @@ from tinyslm.compression.quantization.affine import QuantizedArray, affine_param
 from tinyslm.errors import ConfigError
 
 
-@checked(weight=matrix("out", "in"), hessian=array("in", "in"), block_size=integer(1, 2**31))
+@checked(
+    weight=matrix("out", "in"),
+    hessian=array("in", "in"),
+    block_size=integer(1, 2**31),
+    mask=array("out", "in", boolean=True),
+)
 def gptq(
     weight: np.ndarray,
     hessian: np.ndarray,
@@ -25,6 +30,7 @@ def gptq(
     damping: float = 0.01,
     act_order: bool = False,
     static_groups: bool = False,
+    mask: np.ndarray | None = None,
 ) -> QuantizedArray:
     """Codes of a weight W whose dequantized form Q has a small output error tr((W - Q) H (W - Q)^T).
 
@@ -57,6 +63,9 @@ def gptq(
         Whether the range of a group is computed from its original weights (dead columns at 0). Otherwise it is computed
         from its columns just before the first of them is rounded, after the updates for all earlier errors. The range
         of a whole row (no groups) is always computed from the original weights (dead columns at 0).
+    mask : ndarray of bool, shape (out, in), optional
+        False where a weight was pruned. Its code is the zero point, so that it stays 0; the weights that are left
+        compensate for it.
 
     Returns
     -------
@@ -93,6 +102,8 @@ def gptq(
     if ranges_move:  # a group must lie within a block, where its columns have been updated already
         block_size = max(block_size // size, 1) * size
     order = np.argsort(-np.diag(hessian), kind="stable") if act_order else np.arange(inputs)
+    if mask is not None:
+        weight = np.where(mask, weight, weight.dtype.type(0))
     moving, upper = prepare_columns(weight[:, order], hessian[np.ix_(order, order)], damping)
     rounding = {"bits": bits, "symmetric": symmetric}
 
@@ -109,9 +120,11 @@ def gptq(
         column = order[j]
         group = column // size
         if ranges_move and column % size == 0:
-            parameters[group] = range_of(rest[:, :size])
+            kept = True if mask is None else mask[:, column : column + size]
+            parameters[group] = range_of(np.where(kept, rest[:, :size], weight.dtype.type(0)))
         scale, zero_point = parameters[group]
-        codes[:, column] = encode(rest[:, :1], scale, zero_point, **rounding)[:, 0]
+        rounded = encode(rest[:, :1], scale, zero_point, **rounding)[:, 0]
+        codes[:, column] = rounded if mask is None else np.where(mask[:, column], rounded, zero_point[:, 0])
         return (scale[:, 0] * (codes[:, column] - zero_point[:, 0])).astype(np.float64)
 
     compensate_columns(moving, upper, round_column, block_size=block_size)

@@ -6,6 +6,7 @@ Layers: `tinyslm/compression/pruning/masked_linear.py` and `sparse_linear.py`. L
 from dataclasses import dataclass
 
 from tinyslm.compression.pruning import BitmapLinear, CsrLinear, MaskedLinear, NMLinear, parse_pattern
+from tinyslm.compression.quantization import PackedLinear, PackedNMLinear, QuantizedLinear
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Linear, LinearLayer
 from tinyslm.recipes.calibration import Calibration
@@ -34,7 +35,8 @@ class FoldMasks:
 class StoreSparse:
     """Store the linear layers of the blocks in a sparse format, after training.
 
-    The layers can be dense or masked; layers compressed in other ways do not change.
+    The layers can be dense or masked, and for an N:M pattern also quantized (with dense activations): then the codes of
+    the kept weights are stored. Layers compressed in other ways do not change.
 
     Parameters
     ----------
@@ -60,18 +62,20 @@ class StoreSparse:
     def __call__(
         self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
     ) -> Module:
-        store = {"csr": CsrLinear.from_linear, "bitmap": BitmapLinear.from_linear}.get(self.form)
-        if store is None:
+        forms = {"csr": CsrLinear.from_linear, "bitmap": BitmapLinear.from_linear}
+        if self.form not in forms:
             parse_pattern(self.form)
 
-            def store(layer):
-                return NMLinear.from_linear(layer, self.form)
+        def store(layer):
+            if isinstance(layer, Linear | MaskedLinear):
+                return forms[self.form](layer) if self.form in forms else NMLinear.from_linear(layer, self.form)
+            has_codes = isinstance(layer, PackedLinear | QuantizedLinear) and not layer.dynamic_activations
+            return PackedNMLinear.from_codes(layer, self.form) if has_codes and self.form not in forms else layer
 
         stored = {}
         for path, layer in compressible_layers(model).items():
-            if isinstance(layer, Linear | MaskedLinear):
-                with naming_layer(path):
-                    stored[path] = store(layer)
+            with naming_layer(path):
+                stored[path] = store(layer)
         return replace_layers(model, stored)
 
 

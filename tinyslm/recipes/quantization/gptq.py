@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from tinyslm.compression.pruning import MaskedLinear
 from tinyslm.compression.quantization import gptq, linear_from_codes
 from tinyslm.recipes.block_by_block import compress_block_by_block
 from tinyslm.recipes.calibration import Calibration
@@ -21,8 +22,8 @@ from tinyslm.tree import Module
 class QuantizeGPTQ:
     """GPTQ, block by block: each block is calibrated on the outputs of the quantized blocks before it.
 
-    An expert without calibration tokens is rounded to the nearest code. Layers outside the blocks get 8-bit
-    weights. Routers are unchanged.
+    Weights that a mask removed stay 0, and the weights that are left compensate for them. An expert without calibration
+    tokens is rounded to the nearest code. Layers outside the blocks get 8-bit weights. Routers are unchanged.
 
     Parameters
     ----------
@@ -66,12 +67,13 @@ class QuantizeGPTQ:
     def __call__(
         self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
     ) -> Module:
-        require_dense(model)
+        require_dense(model, allowed=MaskedLinear)
         settings = asdict(self)
 
         def quantize(linear, products, tokens):
             hessian = products if tokens else np.eye(len(products))  # the identity means rounding to the nearest code
-            return linear_from_codes(gptq(linear.weight, hessian, **settings), linear.bias)
+            mask = linear.mask if isinstance(linear, MaskedLinear) else None
+            return linear_from_codes(gptq(linear.weight, hessian, mask=mask, **settings), linear.bias)
 
         def show(block):
             progress(f"QuantizeGPTQ, {block}")
