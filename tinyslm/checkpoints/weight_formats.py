@@ -36,17 +36,22 @@ def mapped(module, tensors):
 
 
 def _codes_and_scale(tensor):
-    """The (n, K) int8 codes and (n, 1) float32 scale of a stored matrix.
+    """`quantized_rows` of a stored matrix. Raises CheckpointError that names its file."""
+    try:
+        return quantized_rows(tensor.bits)
+    except DataError as problem:
+        raise CheckpointError(f"{tensor.file}: tensor {shown(tensor.name)}: {problem}") from None
+
+
+def quantized_rows(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The (n, K) int8 codes and (n, 1) float32 scale of a matrix (n, K), stored as in `upcast`.
 
     Rows are independent, so a tile of rows is quantized at a time, and the matrix is never in memory as float32.
     """
-    codes, scale = np.empty(tensor.shape, np.int8), np.empty((len(tensor.bits), 1), np.float32)
-    try:
-        for rows, tile in upcast_tiles(tensor.bits, TILE_BYTES // 2):  # quantization needs arrays of their size
-            part = quantize(tile, axis=0)
-            codes[rows], scale[rows] = part.codes, part.scale
-    except DataError as problem:
-        raise CheckpointError(f"{tensor.file}: tensor {shown(tensor.name)}: {problem}") from None
+    codes, scale = np.empty(stored.shape, np.int8), np.empty((len(stored), 1), np.float32)
+    for rows, tile in upcast_tiles(stored, TILE_BYTES // 2):  # quantization needs arrays of their size
+        part = quantize(tile, axis=0)
+        codes[rows], scale[rows] = part.codes, part.scale
     release_freed_memory()  # the tiles, between matrices that stay
     return codes, scale
 

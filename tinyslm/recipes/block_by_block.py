@@ -2,7 +2,8 @@
 
 The hidden states of all calibration documents go through the model together, block by block. Each block is computed
 twice per document: as it is, for the statistics of its inputs, and compressed, for the inputs of the next block. So the
-cost is proportional to the number of blocks. Frantar et al. 2023 (GPTQ), section 5, "Setup", calibrate in this way.
+cost is proportional to the number of blocks. Weights that are mapped from a file are read for one block at a time.
+Frantar et al. 2023 (GPTQ), section 5, "Setup", calibrate in this way.
 
 Steps: `PruneWanda`, `PruneSparseGPT`, `QuantizeGPTQ`. Lessons: `lessons/07_pruning_weights.py`,
 `lessons/09_quantization.py`.
@@ -16,9 +17,9 @@ import numpy as np
 from tinyslm.models.layer_stacks import layer_stacks, with_layers
 from tinyslm.modules import Context, LinearLayer
 from tinyslm.parallel import map_in_threads
-from tinyslm.recipes.linear_layers import is_compressible, naming_layer, replace_layers
+from tinyslm.recipes.linear_layers import in_memory, is_compressible, naming_layer, replace_layers
 from tinyslm.recipes.statistics import sum_over_documents
-from tinyslm.tree import named_modules
+from tinyslm.tree import map_modules, named_modules
 
 STATES_IN_MEMORY = 2**28  # bytes of hidden states of all documents; larger ones are in a temporary file
 
@@ -51,6 +52,7 @@ def compress_block_by_block(model, tasks, statistic, compress_layer, progress):
         for index, block in enumerate(stack.layers):
             path = f"{name}.layers.{index}".removeprefix(".")
             progress(path)
+            block = map_modules(lambda path, layer: in_memory(layer), block, LinearLayer)
             block = _compress_block(path, index, block, passes, statistic, compress_layer)
             _advance(passes, block, index)
             compressed[name].append(block)

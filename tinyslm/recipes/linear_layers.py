@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tinyslm.checkpoints.mapped_layers import MappedLinear
 from tinyslm.compression.pruning import MaskedLinear
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear, LinearLayer
@@ -35,6 +36,11 @@ def paths_by_block(model) -> dict[str, list[str]]:
 def replace_layers(model, layers):
     """The model with other linear layers at some paths. layers: {path: layer}."""
     return map_modules(lambda path, layer: layers.get(path, layer), model, LinearLayer)
+
+
+def in_memory(layer: LinearLayer) -> LinearLayer:
+    """The layer with its weight in memory as float32, if it is mapped from a file; otherwise the layer itself."""
+    return Linear(layer.dense_weight(), layer.bias) if isinstance(layer, MappedLinear) else layer
 
 
 @contextmanager

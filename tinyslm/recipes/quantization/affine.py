@@ -5,6 +5,8 @@ Mathematics: `tinyslm/compression/quantization/affine.py`. Lesson: `lessons/09_q
 
 from dataclasses import dataclass
 
+from tinyslm.checkpoints.mapped_layers import MappedEmbedding, MappedLinear
+from tinyslm.checkpoints.weight_formats import quantized_rows
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear, linear_from_codes, quantize
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Embedding, Linear
@@ -61,7 +63,7 @@ class Quantize:
     def __call__(
         self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
     ) -> Module:
-        require_dense(model)
+        require_dense(model, allowed=MappedLinear)
         if self.dynamic_activations and self.group_size is not None:
             raise ConfigError("dynamic activation quantization needs one scale per row: leave out group_size")
 
@@ -71,10 +73,12 @@ class Quantize:
             bits, group_size = (self.bits, self.group_size) if is_compressible(path) else (8, None)
             axis = 0 if self.per_channel and not group_size else None
             with naming_layer(path):
-                weight = quantize(linear.weight, bits=bits, symmetric=self.symmetric, axis=axis, group_size=group_size)
+                weight = quantize(
+                    linear.dense_weight(), bits=bits, symmetric=self.symmetric, axis=axis, group_size=group_size
+                )
             return linear_from_codes(weight, linear.bias, dynamic_activations=self.dynamic_activations)
 
-        return quantize_others(map_modules(quantize_linear, model, Linear))
+        return quantize_others(map_modules(quantize_linear, model, Linear | MappedLinear))
 
 
 def quantize_others(model: Module) -> Module:
@@ -83,6 +87,8 @@ def quantize_others(model: Module) -> Module:
     def quantize_dense(path, layer):
         if isinstance(layer, Embedding):
             return QuantizedEmbedding.from_embedding(layer)
+        if isinstance(layer, MappedEmbedding):
+            return QuantizedEmbedding(*quantized_rows(layer.table))
         return layer if path.endswith(".router") else QuantizedLinear.from_linear(layer)
 
-    return map_modules(quantize_dense, model, Linear | Embedding)
+    return map_modules(quantize_dense, model, Linear | MappedLinear | Embedding | MappedEmbedding)
