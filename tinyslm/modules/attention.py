@@ -14,6 +14,7 @@ class Attention(Module):
 
     query: (C -> H D);  key, value: (C -> G D);  output: (H D -> C).
     window: sliding window in tokens, the query's own position included (None: no limit);
+    lookahead: number of later positions that a query may attend to (None: no limit but `causal`);
     rope: None for a layer without rotary positions;
     causal: whether a query attends only to its own and earlier positions (decoders), or to all (encoders).
     """
@@ -30,6 +31,7 @@ class Attention(Module):
     softcap: float | None = None
     query_norm: Any = None
     key_norm: Any = None
+    lookahead: int | None = None
 
     def __call__(self, x: Array, context: Context) -> Array:
         """x: (B, T, C) -> (B, T, C)."""
@@ -50,6 +52,7 @@ class Attention(Module):
             "scale": self.scale,
             "causal": self.causal,
             "window": self.window,
+            "lookahead": self.lookahead,
             "softcap": self.softcap,
             "attention_mask": context.attention_mask,
         }
