@@ -47,9 +47,9 @@ def matrices(dtype=np.float64):
 
 
 @st.composite
-def ropes(draw, head_dim, length=8):
+def ropes(draw, head_dim, length=8, scalings=(None, "default", "linear", "llama3", "longrope", "yarn")):
     """One kind of rotary positions, or none; `length` is where longrope changes its factors."""
-    scaling = draw(st.sampled_from([None, "default", "linear", "llama3", "longrope"]))
+    scaling = draw(st.sampled_from(scalings))
     if scaling is None:
         return None
     dimension = draw(st.sampled_from([head_dim, head_dim - 2]))
@@ -62,7 +62,11 @@ def ropes(draw, head_dim, length=8):
         original_length=length,
         short_factors=tuple(factors[0].tolist()),
         long_factors=tuple((3 * factors[1]).tolist()),
-        attention_factor=1.2 if scaling == "longrope" else 1.0,
+        attention_factor=1.2 if scaling in ("longrope", "yarn") else 1.0,
+        beta_fast=draw(st.sampled_from([0.9, 0.3])),
+        beta_slow=0.1,
+        truncate=draw(st.booleans()),
+        query_scale_beta=draw(st.sampled_from([0.0, 0.4])),
     )
 
 
@@ -75,7 +79,7 @@ def decoder_configs(draw, **fixed):
     layers = draw(st.integers(1, 3))
     head_dim = draw(st.sampled_from([4, 6]))
     groups = draw(st.sampled_from([1, 2, 3]))
-    experts = draw(st.sampled_from([0, 0, 3]))
+    experts = fixed.get("num_experts", draw(st.sampled_from([0, 0, 3])))
 
     def per_layer(strategy):
         return tuple(draw(strategy) for _ in range(layers))
@@ -99,7 +103,12 @@ def decoder_configs(draw, **fixed):
         "norm": maybe("rms", "layer"),
         "norm_eps": 1e-2,
         "query_key_norm": maybe(False, True),
+        "joint_query_key_norm": maybe(False, True),
+        "pre_norm": maybe(True, True, False),
         "sublayer_output_norm": maybe(False, True),
+        "parallel_blocks": maybe(False, False, True),
+        "shared_norm": maybe(False, True),
+        "residual_multiplier": maybe(1.0, 0.6),
         "activation": maybe("silu", "gelu", "gelu_new"),
         "gated": maybe(True, False),
         "attention_bias": maybe(False, True),
@@ -107,14 +116,25 @@ def decoder_configs(draw, **fixed):
         "feed_forward_bias": maybe(False, True),
         "attention_scale": maybe(None, 0.3),
         "attention_softcap": maybe(None, 2.0),
+        "logits_scaling": maybe(1.0, 1.5),
         "logit_softcap": maybe(None, 3.0),
         "embedding_scale": maybe(1.0, 1.7),
         "tie_word_embeddings": maybe(True, False),
+        "head_bias": maybe(False, True),
         "num_experts": experts,
         "experts_per_token": draw(st.integers(1, experts)) if experts else 0,
+        "expert_intermediate_size": maybe(None, 6),
+        "normalized_routing": maybe(True, False),
+        "dense_layers": per_layer(st.booleans()) if experts else (),
     }
     choices["norm_offset"] = maybe(0.0, 1.0) if choices["norm"] == "rms" else 0.0
-    return DecoderConfig(**choices | fixed)
+    choices |= fixed
+    if choices["parallel_blocks"]:
+        choices |= {"pre_norm": True, "sublayer_output_norm": False, "residual_multiplier": 1.0}
+    choices["shared_norm"] &= choices["parallel_blocks"]
+    choices["joint_query_key_norm"] &= choices["query_key_norm"]
+    choices["head_bias"] &= not choices["tie_word_embeddings"]
+    return DecoderConfig(**choices)
 
 
 @st.composite

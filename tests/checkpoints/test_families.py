@@ -11,7 +11,7 @@ from tinyslm.checkpoints.families import FAMILIES, family_of, find_family
 from tinyslm.errors import ConfigError
 from tinyslm.models.config_checks import EPS, FACTOR, THETA
 from tinyslm.ops import Rope
-from tinyslm.ops.rotary import longrope_attention_factor
+from tinyslm.ops.rotary import longrope_attention_factor, yarn_attention_factor
 
 
 @pytest.mark.parametrize("name", golden_names())
@@ -69,12 +69,27 @@ def test_biases_of_llama():
 
 
 LLAMA3 = {"factor": 8, "low_freq_factor": 1.0, "high_freq_factor": 4, "original_max_position_embeddings": 16}
+YARN = {"factor": 4, "original_max_position_embeddings": 16, "beta_fast": 2, "beta_slow": 0.5, "truncate": False}
 LONGROPE = {"short_factor": [1.0, 1.1, 1.2], "long_factor": [1, 2, 3], "original_max_position_embeddings": 16}
 ROPES = {
     "default": ({}, Rope(500.0, 6)),
     "linear": ({"factor": 2}, Rope(500.0, 6, "linear", 2.0)),
     "dynamic": ({"factor": 2}, Rope(500.0, 6, "dynamic", 2.0, original_length=64)),
     "llama3": (LLAMA3, Rope(500.0, 6, "llama3", 8.0, 1.0, 4.0, 16)),
+    "yarn": (
+        YARN | {"mscale": 0.7, "mscale_all_dim": 1},
+        Rope(
+            500.0,
+            6,
+            "yarn",
+            4.0,
+            original_length=16,
+            attention_factor=yarn_attention_factor(4.0, 0.7, 1.0),
+            beta_fast=2.0,
+            beta_slow=0.5,
+            truncate=False,
+        ),
+    ),
     "longrope": (
         LONGROPE,
         Rope(
@@ -98,6 +113,28 @@ def test_rope_in_both_layouts(kind):
     oldest = read("llama", rope_theta=500.0, rope_scaling={"type": kind, **parameters})
     assert today.ropes == before.ropes == oldest.ropes == (wanted,) * 3
     assert FAMILIES["llama"].read_config(FAMILIES["llama"].write_config(today), "again") == today
+
+
+def test_defaults_of_yarn():
+    """As in transformers: 32 and 1 rotations, whole pairs, the context as original length, and the paper's factor."""
+    plain = read("llama", rope_scaling={"type": "yarn", "factor": 4.0}).ropes[0]
+    assert plain == Rope(1e4, 6, "yarn", 4.0, original_length=64, attention_factor=yarn_attention_factor(4.0))
+    assert (plain.beta_fast, plain.beta_slow, plain.truncate) == (32.0, 1.0, True)
+    parameters = {"type": "yarn", "factor": None, "original_max_position_embeddings": 16, "attention_factor": 1.5}
+    derived = read("llama", rope_scaling=parameters).ropes[0]
+    assert (derived.factor, derived.attention_factor) == (4.0, 1.5)
+    assert read("llama", rope_scaling=parameters, original_max_position_embeddings=8).ropes[0].factor == 8.0
+
+
+def test_the_context_of_dynamic_rope_is_its_factor_times_the_length_in_the_file():
+    for factor, context in ((2.5, 160), (0.5, 64), (1e6, 64_000_000)):
+        config = read("llama", rope_scaling={"type": "dynamic", "factor": factor})
+        assert config.max_position_embeddings == context and config.ropes[0].original_length == 64
+        written = FAMILIES["llama"].write_config(config)
+        assert written["max_position_embeddings"] == 64
+        assert FAMILIES["llama"].read_config(written, "again") == config
+    with pytest.raises(ConfigError, match="max_position_embeddings is 99, .* can only hold 64000000"):
+        FAMILIES["llama"].write_config(replace(config, max_position_embeddings=99))
 
 
 def test_partial_rotation_and_the_original_length_at_the_top():
@@ -184,7 +221,18 @@ LIES = {
     "activation": ("llama", {"hidden_act": "mish"}, "hidden_act is 'mish', expected one of silu, gelu"),
     "activation list": ("llama", {"hidden_act": ["silu"]}, "hidden_act is"),
     "tied": ("llama", {"tie_word_embeddings": "yes"}, "tie_word_embeddings is 'yes', expected true or false"),
-    "rope type": ("llama", {"rope_scaling": {"rope_type": "yarn"}}, "rope_type is 'yarn', expected one of default"),
+    "rope type": ("llama", {"rope_scaling": {"rope_type": "axial"}}, "rope_type is 'axial', expected one of default"),
+    "rope yarn": ("llama", {"rope_scaling": {"type": "yarn", "factor": 0}}, "rope_scaling: factor is 0, expected a"),
+    "rope yarn theta": (
+        "llama",
+        {"rope_theta": 1, "rope_scaling": {"type": "yarn", "factor": 2}},
+        "theta of rope is 1.0, expected more than 1 for yarn",
+    ),
+    "rope yarn truncate": (
+        "llama",
+        {"rope_scaling": {"type": "yarn", "factor": 2, "truncate": None}},
+        "rope_scaling: truncate is None, expected true or false",
+    ),
     "rope dynamic": ("llama", {"rope_parameters": {"rope_type": "dynamic"}}, "rope_parameters: factor is missing"),
     "rope dynamic pairs": (
         "llama",

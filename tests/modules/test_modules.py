@@ -113,18 +113,18 @@ def test_observed_probabilities_are_those_that_were_used(rng):
     np.testing.assert_allclose(mixed.reshape(1, 5, -1) @ layer.output.weight.T, output, atol=1e-12)
 
 
-@given(generators(), st.integers(1, 3))
-def test_mixture_of_experts(rng, count):
-    """Token by token: softmax over all experts, the largest few kept and divided by their sum."""
+@given(generators(), st.integers(1, 3), st.booleans())
+def test_mixture_of_experts(rng, count, normalized):
+    """Token by token: softmax over all experts, the largest few kept, and divided by their sum if normalized."""
     x = rng.standard_normal((2, 4, C))
     experts = [FeedForward(linear(rng, F, C), linear(rng, C, F), linear(rng, F, C)) for _ in range(3)]
-    layer = MixtureOfExperts(linear(rng, 3, C), experts, count)
+    layer = MixtureOfExperts(linear(rng, 3, C), experts, count, normalized)
     expected = np.zeros_like(x)
     for b, t in np.ndindex(2, 4):
         p = special.softmax(layer.router.weight @ x[b, t])
         best = np.argsort(-p)[:count]
         for e in best:
-            expected[b, t] += p[e] / p[best].sum() * experts[e](x[b, t][None])[0]
+            expected[b, t] += p[e] / (p[best].sum() if normalized else 1) * experts[e](x[b, t][None])[0]
     np.testing.assert_allclose(layer(x), expected, atol=1e-10)
 
 

@@ -130,6 +130,6 @@ def _config_of_layers(model, kept):
         return replace(model.config, **sizes)
     changes = {"num_hidden_layers": len(kept[""])}
     if isinstance(model, Decoder):  # its configuration has one entry per layer
-        for field in ("ropes", "windows"):
+        for field in ("ropes", "windows", "dense_layers"):
             changes[field] = tuple(getattr(model.config, field)[i] for i in kept[""])
     return replace(model.config, **changes)
