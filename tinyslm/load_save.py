@@ -5,6 +5,7 @@ from typing import Any
 
 from tinyslm.checkpoints import load_model, save_model
 from tinyslm.checkpoints.directory_contents import snapshot_of
+from tinyslm.checkpoints.hub import find_model
 from tinyslm.errors import CheckpointError
 from tinyslm.text.tokenizer import load_tokenizer
 from tinyslm.tree import Module
@@ -19,14 +20,18 @@ def data_directory() -> Path:
     return installed if installed.is_dir() else package.parent / "data"
 
 
-def find_directory(path: str | Path) -> Path:
-    """The directory of a path or of a built-in name, or the snapshot of an entry in a cache of the hub.
+def find_directory(path: str | Path, download: bool = False) -> Path:
+    """The directory of a path, of a built-in name or of an id of the hub.
 
-    Raises CheckpointError if it does not exist.
+    A path that exists is none of the others. Of an entry in a cache of the hub, it is the snapshot.
+    download: download an id of the hub first, see `checkpoints.hub`.
+    Raises CheckpointError if the directory does not exist.
     """
     directory = Path(path)
     if str(path) in BUILT_IN and not directory.exists():
         directory = data_directory() / str(path)
+    elif not directory.exists() and (found := find_model(str(path), download)):
+        return found
     if not directory.is_dir():
         what = "no such directory"
         if directory.exists():
@@ -35,17 +40,21 @@ def find_directory(path: str | Path) -> Path:
     return snapshot_of(directory)
 
 
-def load(path: str | Path, weights: str = "float32") -> tuple[Any, Any]:
-    """A model and its tokenizer, from a Hugging Face directory or a built-in name.
+def load(path: str | Path, weights: str = "float32", download: bool = False) -> tuple[Any, Any]:
+    """A model and its tokenizer, from a Hugging Face directory, the cache of the Hugging Face hub, or a built-in name.
 
     Parameters
     ----------
     path : str or Path
-        Directory with config.json, one or several safetensors files and, if there is a tokenizer, tokenizer.json; or
-        the name of a built-in model ("teacher").
+        Directory with config.json, one or several safetensors files and, if there is a tokenizer, tokenizer.json;
+        or the id of a model of the hub, such as "HuggingFaceTB/SmolLM2-135M-Instruct", with "@REVISION" if it is not
+        main; or the name of a built-in model ("teacher"). A directory that exists is preferred.
     weights : {"float32", "int8", "mapped"}
         Form of the weights in memory: dense float32 arrays, quantized to 8 bits during loading, or left in the files.
         The last two are for models that do not fit in memory as float32; see `checkpoints.load_model`.
+    download : bool
+        Whether to download files of a hub id that the local cache does not have. By default nothing is downloaded.
+        Ids need the extra "hub"; its package huggingface_hub chooses the cache.
 
     Returns
     -------
@@ -69,7 +78,7 @@ def load(path: str | Path, weights: str = "float32") -> tuple[Any, Any]:
     >>> model.config.num_hidden_layers, tokenizer.get_vocab_size()
     (6, 1536)
     """
-    directory = find_directory(path)
+    directory = find_directory(path, download)
     tokenizer_file = directory / "tokenizer.json"
     return load_model(directory, weights), load_tokenizer(tokenizer_file) if tokenizer_file.exists() else None
 
