@@ -6,6 +6,7 @@ import sys
 import warnings
 
 import tinyslm
+from tinyslm.commands.loading import download_model
 from tinyslm.commands.numeric_warnings import ignore_numeric_warnings
 from tinyslm.commands.parser import Parser
 from tinyslm.errors import CheckpointWarning, Error
@@ -62,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning(warnings.showwarning)
             ignore_numeric_warnings()
+            download_model(arguments)
             status = arguments.run(arguments)
         sys.stdout.flush()
         return status

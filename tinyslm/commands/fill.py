@@ -13,9 +13,11 @@ from tinyslm.text import encode
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.argument("model", "directory of a BERT or DistilBERT model with a masked-LM head")
+    model = "directory, or id in the local cache of the Hugging Face hub, of an encoder with a masked-LM head"
+    parser.argument("model", model)
     parser.argument("text", "text with one or several mask tokens, such as [MASK]")
     parser.option("--top", 5, "number of most probable tokens to print", "K")
+    parser.download()
 
 
 def run(arguments) -> int:

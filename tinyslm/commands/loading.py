@@ -13,6 +13,14 @@ KINDS = {
 }
 
 
+def download_model(arguments):
+    """With --download, download the model that a command's MODEL or --from names. The command finds it in the cache."""
+    values = vars(arguments)
+    model = values.get("model") or values.get("from")
+    if values.get("download") and model:
+        find_directory(model, download=True)
+
+
 def load_with_tokenizer(path, kinds, purpose, weights="float32"):
     """(model, tokenizer) of a built-in name or a directory.
 
