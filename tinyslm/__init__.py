@@ -9,6 +9,9 @@ generate(model, token_ids, max_new_tokens, *, temperature=0.0, top_k=None,
          top_p=None, min_p=None, repetition_penalty=None, seed=None,
          attention_mask=None, stop_tokens=(), cache="exact")
     new tokens, with a key/value cache
+chat_prompt(tokenizer, messages, *, template=None,
+            add_generation_prompt=True, **variables)
+    tokens of a conversation up to the next answer, by the chat template
 compress(model, recipe, calibration=None, *, progress)
     apply steps of `tinyslm.recipes`: the new model, and a record per step
 footprint(model)
@@ -69,6 +72,7 @@ from tinyslm.generation import generate
 from tinyslm.load_save import load, save
 from tinyslm.models import masked_token_loss, next_token_loss, sentence_embeddings, sequence_to_sequence_loss, trace
 from tinyslm.recipes import compress
+from tinyslm.text import chat_prompt
 from tinyslm.tree import named_arrays
 
 __version__ = "0.1.0"
@@ -78,6 +82,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Error",
+    "chat_prompt",
     "check_gradient",
     "checkpoint_tensors",
     "compress",
