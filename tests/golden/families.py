@@ -11,6 +11,13 @@ so that a detail forgotten or taken for another shows in the numbers.
 """
 
 FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+def rope(theta, rope_type="default", **others):
+    """The settings of rotary positions as transformers writes them today."""
+    return {"rope_theta": theta, "rope_type": rope_type, **others}
+
+
 TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 SIZES = {"vocab_size": 67, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
 DECODER = {
@@ -20,6 +27,11 @@ DECODER = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
     "rms_norm_eps": 3e-3,
+}
+LAYER_NORM_DECODER = {
+    **{key: value for key, value in DECODER.items() if key not in ("num_key_value_heads", "rms_norm_eps")},
+    "hidden_size": 32,
+    "layer_norm_eps": 3e-3,
 }
 TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
 BERT = {
@@ -42,6 +54,47 @@ BERT = {
         "eos_token_id",
     ),
 }
+ROBERTA = {
+    "settings": SIZES
+    | {
+        "num_attention_heads": 4,
+        "max_position_embeddings": 21,
+        "type_vocab_size": 1,
+        "layer_norm_eps": 3e-3,
+        "hidden_act": "relu",  # the head has gelu
+        "pad_token_id": 1,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+    },
+    "legacy": {"position_embedding_type": "absolute", "gradient_checkpointing": False},
+    "legacy_lacks": ("torch_dtype", "tie_word_embeddings", "is_decoder", "add_cross_attention"),
+}
+MPNET = {
+    "model_type": "mpnet",
+    "settings": {key: value for key, value in ROBERTA["settings"].items() if key != "type_vocab_size"},
+    "legacy_lacks": ("torch_dtype", "tie_word_embeddings", "relative_attention_num_buckets"),
+    "deviations": {"relative_attention_bias": 1.0},
+}
+MODERNBERT = {
+    "model_type": "modernbert",
+    "settings": TOKENS
+    | SIZES
+    | {
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "norm_eps": 3e-3,
+        "local_attention": 6,
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_theta": 2e4, "rope_type": "default"},
+            "sliding_attention": {"rope_theta": 50.0, "rope_type": "default"},
+        },
+    },
+    "legacy": {"global_attn_every_n_layers": 2, "global_rope_theta": 2e4, "local_rope_theta": 50.0},
+    "legacy_lacks": ("torch_dtype", "tie_word_embeddings", "rope_theta", "rope_scaling"),
+}
+BIASES = {"norm_bias": True, "attention_bias": True, "mlp_bias": True}
 GPT2 = {
     "model_type": "gpt2",
     "settings": TOKENS
@@ -56,6 +109,23 @@ GPT2 = {
     "deviations": {"wte": 0.4},
     "legacy": {"n_ctx": 30},
     "legacy_lacks": ("torch_dtype", "tie_word_embeddings", "n_inner", "add_cross_attention", "scale_attn_weights"),
+}
+
+PHI = {
+    "model_type": "phi",
+    "settings": LAYER_NORM_DECODER | UNTIED | {"rope_parameters": rope(1e4, partial_rotary_factor=0.75)},
+}
+GPT_NEOX = {
+    "model_type": "gpt_neox",
+    "settings": LAYER_NORM_DECODER | UNTIED | {"rope_parameters": rope(2e4, partial_rotary_factor=0.5)},
+    "legacy": {"rotary_pct": 0.5, "rotary_emb_base": 2e4},
+    "legacy_lacks": ("partial_rotary_factor", "rope_theta", "rope_scaling"),
+}
+STABLELM = {
+    "model_type": "stablelm",
+    "settings": LAYER_NORM_DECODER
+    | UNTIED
+    | {"num_key_value_heads": 2, "use_qkv_bias": True, "rope_parameters": rope(1e4, partial_rotary_factor=0.5)},
 }
 T5 = {
     "vocab_size": 67,
@@ -77,11 +147,6 @@ T5_DEVIATIONS = {".q.": 0.1, "relative_attention_bias": 1.0}  # the scores of T5
 LLAMA3_ROPE = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 128}
 PHI3_LONGROPE = {"short_factor": [1.0, 1.1, 1.7], "long_factor": [1.2, 2.5, 9.0]}
 PHI4_LONGROPE = {"short_factor": [1.0, 1.0, 1.0], "long_factor": [1.0, 1.8, 20.0]}
-
-
-def rope(theta, rope_type="default", **others):
-    """The settings of rotary positions as transformers writes them today."""
-    return {"rope_theta": theta, "rope_type": rope_type, **others}
 
 
 FAMILIES = {
@@ -150,6 +215,24 @@ FAMILIES = {
     "gpt2": GPT2,
     "gpt2_hub": GPT2  # as gpt2 is on the Hub: no prefix, and the causal mask as a tensor of every layer
     | {"renamed": {r"^transformer\.": ""}},
+    "gpt_neox": GPT_NEOX,
+    "gpt_neox_sequential": GPT_NEOX
+    | {
+        "settings": GPT_NEOX["settings"] | {"use_parallel_residual": False, "attention_bias": False},
+        "legacy": GPT_NEOX["legacy"],
+    },
+    "granite": {
+        "model_type": "granite",
+        "settings": DECODER
+        | TIED
+        | {
+            "embedding_multiplier": 1.7,
+            "attention_multiplier": 0.3,
+            "residual_multiplier": 0.6,
+            "logits_scaling": 3.0,
+            "rope_parameters": rope(1e4),
+        },
+    },
     "llama3": {  # the frequencies fall into all three bands: 1 is kept, 0.1 is between, the others are divided
         "model_type": "llama",
         "settings": DECODER
@@ -189,6 +272,17 @@ FAMILIES = {
         },
         "legacy_lacks": ("head_dim",),
     },
+    "modernbert": MODERNBERT
+    | {
+        "task": "masked_lm",
+        "settings": MODERNBERT["settings"] | {"classifier_bias": True, "classifier_activation": "silu"},
+    },
+    "modernbert_encoder": MODERNBERT | {"task": "encoder", "settings": MODERNBERT["settings"] | BIASES},
+    "mpnet": MPNET | {"task": "masked_lm"},
+    "mpnet_encoder": MPNET | {"task": "encoder"},
+    "olmo2": {"model_type": "olmo2", "settings": DECODER | UNTIED | {"rope_parameters": rope(5e5)}},
+    "phi": PHI,
+    "phi_norms": PHI | {"settings": PHI["settings"] | {"num_key_value_heads": 2, "qk_layernorm": True}},
     "phi3": {
         "model_type": "phi3",
         "settings": DECODER
@@ -233,6 +327,7 @@ FAMILIES = {
         "settings": DECODER | TIED | {"head_dim": 8, "rope_parameters": rope(1e6)},
         "legacy": {"max_window_layers": 2},
     },
+    "roberta": ROBERTA | {"model_type": "roberta", "task": "masked_lm"},
     "smollm2": {
         "model_type": "llama",
         "dtype": "float16",
@@ -246,6 +341,9 @@ FAMILIES = {
         "settings": DECODER | TIED | {"no_rope_layer_interval": 2, "rope_parameters": rope(2e6)},
         "legacy_lacks": ("no_rope_layers",),
     },
+    "stablelm": STABLELM,
+    "stablelm_parallel": STABLELM
+    | {"settings": STABLELM["settings"] | {"use_parallel_residual": True, "use_qkv_bias": False}},
     "t5": {
         "task": "seq2seq_lm",
         "model_type": "t5",
@@ -262,4 +360,6 @@ FAMILIES = {
         "legacy_lacks": ("scale_decoder_outputs", "dense_act_fn", "is_gated_act"),
         "deviations": T5_DEVIATIONS,
     },
+    "xlm_roberta_encoder": ROBERTA
+    | {"model_type": "xlm-roberta", "task": "encoder", "settings": ROBERTA["settings"] | {"type_vocab_size": 2}},
 }

@@ -7,20 +7,43 @@ from tinyslm.checkpoints.families import (
     gemma2,
     gemma3,
     gpt2,
+    granite,
     llama,
     ministral,
     mistral,
     mixtral,
+    olmo2,
+    phi,
     phi3,
     qwen3,
     smollm3,
+    stablelm,
     t5,
 )
 from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
 
-MODULES = (bert, distilbert, gemma, gemma2, gemma3, gpt2, llama, ministral, mistral, mixtral, phi3, qwen3, smollm3, t5)
+MODULES = (
+    bert,
+    distilbert,
+    gemma,
+    gemma2,
+    gemma3,
+    gpt2,
+    granite,
+    llama,
+    ministral,
+    mistral,
+    mixtral,
+    olmo2,
+    phi,
+    phi3,
+    qwen3,
+    smollm3,
+    stablelm,
+    t5,
+)
 FAMILIES = {module.FAMILY.model_type: module.FAMILY for module in MODULES}
 
 
