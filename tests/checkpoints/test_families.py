@@ -29,7 +29,7 @@ def test_both_layouts_mean_the_same_and_are_written_in_the_new_one(name):
     for key in written.keys() & old_and_new[0].keys():  # the values are those that transformers writes
         if written[key] != old_and_new[0][key]:
             if key == "architectures":  # whether a head is there is seen from the tensors
-                assert old_and_new[0][key] == ["BertModel"]
+                assert old_and_new[0][key] == [family.headless_architecture]
                 continue
             assert key in ("head_dim", "n_inner", "rope_parameters"), key  # which may be null or in part implied
     assert not written.keys() & {"rope_theta", "rope_scaling", "torch_dtype"}
@@ -133,7 +133,7 @@ def test_the_context_of_dynamic_rope_is_its_factor_times_the_length_in_the_file(
         written = FAMILIES["llama"].write_config(config)
         assert written["max_position_embeddings"] == 64
         assert FAMILIES["llama"].read_config(written, "again") == config
-    with pytest.raises(ConfigError, match="max_position_embeddings is 99, .* can only hold 64000000"):
+    with pytest.raises(ConfigError, match=r"max_position_embeddings is 99, .* can only hold 64000000"):
         FAMILIES["llama"].write_config(replace(config, max_position_embeddings=99))
 
 

@@ -2,6 +2,7 @@
 
 from tinyslm.checkpoints.families import (
     bert,
+    camembert,
     distilbert,
     gemma,
     gemma2,
@@ -12,13 +13,17 @@ from tinyslm.checkpoints.families import (
     ministral,
     mistral,
     mixtral,
+    modernbert,
+    mpnet,
     olmo2,
     phi,
     phi3,
     qwen3,
+    roberta,
     smollm3,
     stablelm,
     t5,
+    xlm_roberta,
 )
 from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.json_files import shown
@@ -26,6 +31,7 @@ from tinyslm.errors import ConfigError
 
 MODULES = (
     bert,
+    camembert,
     distilbert,
     gemma,
     gemma2,
@@ -36,13 +42,17 @@ MODULES = (
     ministral,
     mistral,
     mixtral,
+    modernbert,
+    mpnet,
     olmo2,
     phi,
     phi3,
     qwen3,
+    roberta,
     smollm3,
     stablelm,
     t5,
+    xlm_roberta,
 )
 FAMILIES = {module.FAMILY.model_type: module.FAMILY for module in MODULES}
 
