@@ -9,6 +9,8 @@ generate(model, token_ids, max_new_tokens, *, temperature=0.0, top_k=None,
          top_p=None, min_p=None, repetition_penalty=None, seed=None,
          attention_mask=None, stop_tokens=(), cache="exact")
     new tokens, with a key/value cache
+generate_with_log_probabilities(model, token_ids, max_new_tokens, **options)
+    the same, with the log-probability of each new token
 chat_prompt(tokenizer, messages, *, template=None,
             add_generation_prompt=True, **variables)
     tokens of a conversation up to the next answer, by the chat template
@@ -68,7 +70,7 @@ from tinyslm.autodiff import check_gradient, differentiable, value_and_grad
 from tinyslm.checkpoints import checkpoint_tensors
 from tinyslm.errors import CheckpointError, ConfigError, DataError, Error
 from tinyslm.evaluation import footprint
-from tinyslm.generation import generate
+from tinyslm.generation import generate, generate_with_log_probabilities
 from tinyslm.load_save import load, save
 from tinyslm.models import masked_token_loss, next_token_loss, sentence_embeddings, sequence_to_sequence_loss, trace
 from tinyslm.recipes import compress
@@ -89,6 +91,7 @@ __all__ = [
     "differentiable",
     "footprint",
     "generate",
+    "generate_with_log_probabilities",
     "load",
     "masked_token_loss",
     "named_arrays",

@@ -58,7 +58,7 @@ def load_tokenizer(path: str | Path) -> Any:
     if not Path(path).is_file():
         raise DataError(f"{path}: no such tokenizer file")
     with _library_errors(f"{path}: not a tokenizer.json"):
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer: Any = Tokenizer.from_file(str(path))
         tokenizer.no_truncation()
         tokenizer.no_padding()
     tokenizer.directory = Path(path).parent
