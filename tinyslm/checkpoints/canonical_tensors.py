@@ -1,12 +1,13 @@
 """Canonical tensors: variations between checkpoint files of one family, brought into one form.
 
 Files of one family differ in old tensor names, duplicated tensors, a tied or untied head, and optional parts. The
-fields of `Family` list the variations. tensors is {name: StoredTensor} in all functions. Numbers are read only where
-two tensors are compared.
+fields of `Family` list the variations. tensors is {name: StoredTensor or EncodedTensor} in all functions. Numbers are
+read only where two tensors are compared.
 """
 
 import numpy as np
 
+from tinyslm.checkpoints.encoded_tensor import EncodedTensor
 from tinyslm.checkpoints.families import Family
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.safetensors import StoredTensor
@@ -14,7 +15,7 @@ from tinyslm.checkpoints.tensor_mapping import tensor_mappings
 from tinyslm.checkpoints.upcasting import row_slices
 from tinyslm.errors import CheckpointError
 
-Tensors = dict[str, StoredTensor]
+Tensors = dict[str, StoredTensor | EncodedTensor]
 
 
 def with_current_names(tensors: Tensors, family: Family) -> Tensors:
@@ -73,6 +74,8 @@ def _are_equal(one, other):
     """Whether two tensors have equal dtypes, shapes and numbers."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
+    if isinstance(one, EncodedTensor) or isinstance(other, EncodedTensor):
+        return np.array_equal(one.read(), other.read())
     first, second = np.atleast_1d(one.bits, other.bits)
     return all(np.array_equal(first[rows], second[rows]) for rows in row_slices(first, second))
 

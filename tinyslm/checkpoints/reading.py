@@ -40,6 +40,7 @@ def load_model(path: str | Path, weights: str = "float32") -> Module:
     "float32": dense arrays.
     "int8": quantized as by `recipes.Quantize`, one byte each. Loading needs no more memory than the loaded model.
     "mapped": memory-mapped in the stored precision, and upcast for each product. The files must not change.
+    "stored": quantized weights in the layer that holds exactly these numbers, other weights as dense arrays.
     Norms, biases and routers of mixtures are always float32. Compressed modules keep the form in which they were saved.
 
     Raises CheckpointError for a file or tensor that is missing, damaged, unknown or of the wrong shape, ConfigError for
@@ -89,11 +90,9 @@ def _read(path, make_module=None):
 
 
 def _most_common_dtype(tensors):
-    """The dtype of config.json that most of the bytes have; "float32" without tensors of such a dtype."""
-    sizes = {
-        name: sum(tensor.bits.nbytes for tensor in tensors if tensor.dtype == dtype)
-        for name, dtype in STORED_AS.items()
-    }
+    """The dtype of config.json that most of the dense bytes have; "float32" without tensors of such a dtype."""
+    dense = [tensor for tensor in tensors if isinstance(tensor, StoredTensor)]
+    sizes = {name: sum(tensor.nbytes for tensor in dense if tensor.dtype == dtype) for name, dtype in STORED_AS.items()}
     return max(sizes, key=lambda name: sizes[name])
 
 
@@ -169,7 +168,9 @@ def _fill(family, config, compressed, tensors, where, make_module, architecture)
     _check_prefix(mappings, unread, family)
     check_not_quantized(unread)
     for name, mapping in mappings.items():
-        tensor = _checked(unread.pop(name, None), name, mapping.stored_shape(shapes), where.parent, unread)
+        tensor = unread.pop(name, None)
+        shape = mapping.stored_shape(shapes, tensor is not None and tensor.rows_are_outputs)
+        _check(tensor, name, shape, where.parent, unread)
         stored |= mapping.split(tensor, shapes)
     check_unread(unread, family, architecture)
     numbers = {}
@@ -227,8 +228,8 @@ def _restored(compressed, replaceable, tensors, where, is_outline):
     return modules, others
 
 
-def _checked(tensor, name, shape, directory, others):
-    """The tensor. Raises CheckpointError if it is None, or of another shape or kind of dtype.
+def _check(tensor, name, shape, directory, others):
+    """Raise CheckpointError if the tensor is None, or of another shape or kind of dtype.
 
     others: the tensors of the file that are not read yet, for the message.
     """
@@ -242,4 +243,3 @@ def _checked(tensor, name, shape, directory, others):
         raise CheckpointError(
             f"{tensor.file}: tensor {shown(name)}: dtype is {tensor.dtype}, expected {' '.join(FLOATING)}"
         )
-    return tensor

@@ -10,16 +10,17 @@ when it is read. bfloat16 is the upper half of a float32 and is read as float32.
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tinyslm.checkpoints.atomic_write import atomic_file
 from tinyslm.checkpoints.directory_contents import check_not_pointer
 from tinyslm.checkpoints.json_files import LARGEST_JSON, check_file, parse_json, shown
-from tinyslm.checkpoints.upcasting import row_slices, upcast
+from tinyslm.checkpoints.upcasting import TILE_BYTES, row_slices, upcast, upcast_tiles
 from tinyslm.errors import CheckpointError
 
 DTYPES = {
@@ -53,6 +54,25 @@ class StoredTensor:
     dtype: str
     shape: tuple[int, ...]
     bits: np.ndarray  # mapped from the file, read-only; bfloat16 and booleans as unsigned integers
+
+    rows_are_outputs: ClassVar[bool] = False  # a matrix is (out, in) or (in, out), as its family stores it
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return self.bits.nbytes
+
+    def part(self, rows: slice) -> "StoredTensor":
+        """Some rows. Reads nothing."""
+        return replace(self, shape=self.bits[rows].shape, bits=self.bits[rows])
+
+    def transposed(self) -> "StoredTensor":
+        """The transposed matrix. Reads nothing."""
+        return replace(self, shape=self.shape[::-1], bits=self.bits.T)
+
+    def tiles(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield (rows, these rows in float32) of a floating-point tensor, as `upcast_tiles`."""
+        return upcast_tiles(self.bits, TILE_BYTES // 2)  # what is done with a tile can need arrays of its size
 
     def read(self, dtype: Any = None) -> np.ndarray:
         """The numbers as a new array: converted to `dtype`, or as stored (bfloat16 as float32) if it is None."""

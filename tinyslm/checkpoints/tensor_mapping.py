@@ -1,7 +1,6 @@
 """Mapping between the tensors of a checkpoint and the arrays of a model."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,17 +27,25 @@ class TensorMapping(NamedTuple):
         return tensor.T if self.transposed else tensor
 
     def split(self, tensor, shapes: dict[str, tuple[int, ...]]) -> dict:
-        """{path: StoredTensor}, the reverse of `join`: views of a stored tensor. Reads no data from the file."""
-        bits = tensor.bits.T if self.transposed else tensor.bits  # (sum of outputs, in)
-        parts = np.split(bits, np.cumsum([shapes[path][0] for path in self.paths])[:-1])
+        """{path: tensor}, the reverse of `join`: parts of a tensor that is not read yet. Reads no data from the file.
+
+        tensor: StoredTensor or EncodedTensor.
+        """
+        if self.transposed and not tensor.rows_are_outputs:
+            tensor = tensor.transposed()  # (sum of outputs, in)
+        stops = np.cumsum([shapes[path][0] for path in self.paths]).tolist()
+        starts = [0, *stops[:-1]]
         return {
-            path: replace(tensor, shape=part.shape, bits=part) for path, part in zip(self.paths, parts, strict=True)
+            path: tensor.part(slice(start, stop)) for path, start, stop in zip(self.paths, starts, stops, strict=True)
         }
 
-    def stored_shape(self, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
-        """The tensor's shape in the file, from {path: shape} of the model's arrays."""
+    def stored_shape(self, shapes: dict[str, tuple[int, ...]], rows_are_outputs: bool = False) -> tuple[int, ...]:
+        """The tensor's shape in the file, from {path: shape} of the model's arrays.
+
+        rows_are_outputs: whether the tensor is (out, in) also where this family stores (in, out).
+        """
         shape = (sum(shapes[path][0] for path in self.paths), *shapes[self.paths[0]][1:])
-        return shape[::-1] if self.transposed else shape
+        return shape[::-1] if self.transposed and not rows_are_outputs else shape
 
 
 def tensor_mappings(

@@ -1,16 +1,16 @@
-"""Forms of the weights in memory: dense float32, 8-bit quantized, or mapped from the file.
+"""Forms of the weights in memory: dense float32, 8-bit quantized, mapped from the file, or in their stored form.
 
 Each function creates a module from two arguments: a Linear or Embedding with the shapes of the arrays, and the stored
-tensors {name of the array: StoredTensor}.
+tensors {name of the array: StoredTensor or EncodedTensor}.
 """
 
 import numpy as np
 
+from tinyslm.checkpoints.encoded_tensor import EncodedTensor
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.mapped_layers import MappedEmbedding, MappedLinear
-from tinyslm.checkpoints.upcasting import TILE_BYTES, upcast_tiles
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear, quantize
-from tinyslm.errors import CheckpointError, DataError
+from tinyslm.errors import CheckpointError, ConfigError, DataError
 from tinyslm.modules import Embedding
 from tinyslm.runtime import release_freed_memory
 
@@ -29,10 +29,23 @@ def quantized(module, tensors):
 
 
 def mapped(module, tensors):
-    """The module with a memory-mapped weight."""
+    """The module with a memory-mapped weight. Raises ConfigError for a weight that the file holds in quantized form."""
+    for tensor in tensors.values():
+        if isinstance(tensor, EncodedTensor):
+            raise ConfigError(
+                f"{tensor.file}: tensor {shown(tensor.name)} is quantized ({tensor.storage.format}) and cannot be "
+                'mapped; use the weights "stored", "int8" or "float32"'
+            )
     if isinstance(module, Embedding):
         return MappedEmbedding(tensors["table"].bits)
     return MappedLinear(tensors["weight"].bits, _bias(tensors))
+
+
+def stored(module, tensors):
+    """The layer that keeps the quantized form of the file, where there is one. Otherwise the dense module."""
+    weight = tensors.get("weight")
+    layer = weight.layer(_bias(tensors)) if isinstance(weight, EncodedTensor) else None
+    return dense(module, tensors) if layer is None else layer
 
 
 def _codes_and_scale(tensor):
@@ -40,9 +53,9 @@ def _codes_and_scale(tensor):
 
     Rows are independent, so a tile of rows is quantized at a time, and the matrix is never in memory as float32.
     """
-    codes, scale = np.empty(tensor.shape, np.int8), np.empty((len(tensor.bits), 1), np.float32)
+    codes, scale = np.empty(tensor.shape, np.int8), np.empty((tensor.shape[0], 1), np.float32)
     try:
-        for rows, tile in upcast_tiles(tensor.bits, TILE_BYTES // 2):  # quantization needs arrays of their size
+        for rows, tile in tensor.tiles():
             part = quantize(tile, axis=0)
             codes[rows], scale[rows] = part.codes, part.scale
     except DataError as problem:
@@ -55,4 +68,4 @@ def _bias(tensors):
     return tensors["bias"].read(np.float32) if "bias" in tensors else None
 
 
-FORMS = {"float32": dense, "int8": quantized, "mapped": mapped}
+FORMS = {"float32": dense, "int8": quantized, "mapped": mapped, "stored": stored}
