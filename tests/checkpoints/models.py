@@ -37,6 +37,7 @@ CHOICES = {  # where a family can choose, what the others cannot
     "mixtral": {"num_local_experts": 3},
     "phi3": {"hidden_size": 40, "rope_parameters": LONGROPE, "original_max_position_embeddings": 6},
     "qwen3": {"head_dim": 10, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+    "qwen3_moe": {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 10, "mlp_only_layers": [1]},
     "smollm3": {"attention_bias": True, "mlp_bias": True, "no_rope_layers": [0, 1]},
 }
 FAMILY_NAMES = tuple(CHOICES)
@@ -47,6 +48,10 @@ CHOICES |= {  # those that are not decoders
     "t5": T5 | {"feed_forward_proj": "gated-gelu", "relative_attention_max_distance": 16},
 }
 ALL_FAMILIES = tuple(CHOICES)
+CHOICES |= {  # those whose computations others have too
+    "ministral3": {"head_dim": 10, "sliding_window": 4},
+    "qwen2": {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+}
 
 
 def read(model_type, **values):

@@ -8,6 +8,8 @@ import pytest
 from tests.checkpoints.models import FAMILY_NAMES, read
 from tests.golden import DIRECTORY, LAYOUTS, golden_names
 from tinyslm.checkpoints.families import FAMILIES, family_of, find_family
+from tinyslm.checkpoints.families.multimodal import language_model_values
+from tinyslm.checkpoints.families.unsupported import MISSING_MECHANISMS
 from tinyslm.errors import ConfigError
 from tinyslm.models.config_checks import EPS, FACTOR, THETA
 from tinyslm.ops import Rope
@@ -17,6 +19,7 @@ from tinyslm.ops.rotary import longrope_attention_factor, yarn_attention_factor
 @pytest.mark.parametrize("name", golden_names())
 def test_both_layouts_mean_the_same_and_are_written_in_the_new_one(name):
     old_and_new = [json.loads((DIRECTORY / name / layout).read_text()) for layout in LAYOUTS]
+    old_and_new = [language_model_values(values, "config.json") for values in old_and_new]
     families = [family_of(values, "config.json") for values in old_and_new]
     assert families[0] is families[1]
     family = families[0]
@@ -162,6 +165,93 @@ def test_other_families_ignore_partial_rotation(family):
         FAMILIES[family].write_config(partial)
 
 
+def test_biases_and_windows_of_qwen2():
+    config = read("qwen2", sliding_window=4, max_window_layers=2)
+    assert config.attention_bias and not config.attention_output_bias and config.windows == (None,) * 3
+    assert read("qwen2", use_sliding_window=True, max_window_layers=2).windows == (None, None, 4096)
+    assert read("qwen2", use_sliding_window=True, max_window_layers=0).windows == (4096,) * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "dense"),
+    [
+        ({}, ()),
+        ({"mlp_only_layers": [1, 2]}, (1, 2)),
+        ({"decoder_sparse_step": 2}, (0, 2)),
+        ({"decoder_sparse_step": 3, "mlp_only_layers": [2, 99]}, (0, 1, 2)),
+    ],
+)
+def test_dense_layers_of_qwen3_moe(values, dense):
+    config = read("qwen3_moe", **values)
+    assert config.dense_layers == tuple(layer in dense for layer in range(3))
+    written = FAMILIES["qwen3_moe"].write_config(config)
+    assert (written["decoder_sparse_step"], written["mlp_only_layers"]) == (1, list(dense))
+    assert FAMILIES["qwen3_moe"].read_config(written, "again") == config
+
+
+def test_experts_of_qwen3_moe():
+    config = read("qwen3_moe")
+    assert (config.num_experts, config.experts_per_token, config.expert_intermediate_size) == (128, 8, 768)
+    assert not config.normalized_routing and read("qwen3_moe", norm_topk_prob=True).normalized_routing
+    for key in ("num_experts", "num_local_experts"):
+        assert read("qwen3_moe", **{key: 9}).num_experts == 9
+    assert read("qwen3_moe", use_sliding_window=True, sliding_window=4).windows == (4,) * 3
+    assert read("qwen3_moe", sliding_window=4).windows == (None,) * 3
+
+
+def test_rotation_of_ministral3():
+    """Without settings those of the class; with settings the growth of the queries is among them, in both layouts."""
+    usual = read("ministral3", max_position_embeddings=262144).ropes[0]
+    assert usual == Rope(1e6, 128, "yarn", 16.0, original_length=16384, query_scale_beta=0.1)
+    values = {"type": "yarn", **YARN, "llama_4_scaling_beta": 0.25}
+    config = read("ministral3", rope_theta=500, rope_scaling=values)
+    assert (
+        config.ropes
+        == (
+            replace(
+                ROPES["yarn"][1], dimension=128, attention_factor=yarn_attention_factor(4.0), query_scale_beta=0.25
+            ),
+        )
+        * 3
+    )
+    assert read("ministral3", rope_parameters={"rope_theta": 500, **values}) == config
+    assert FAMILIES["ministral3"].read_config(FAMILIES["ministral3"].write_config(config), "again") == config
+    with pytest.raises(ConfigError, match=r"ropes is .* but a llama checkpoint can only hold"):
+        FAMILIES["llama"].write_config(replace(config, family="llama"))
+
+
+TEXT = {"model_type": "gemma3_text", "num_hidden_layers": 3}
+
+
+def test_language_models_of_multimodal_checkpoints():
+    """Tokens may stand beside it; whether the head is tied is stated beside it, and true by default."""
+    values = {"model_type": "gemma3", "eos_token_id": [1, 106], "tie_word_embeddings": False, "text_config": TEXT}
+    found = language_model_values(values, "config.json")
+    config = family_of(found, "config.json").read_config(found, "config.json")
+    assert config == FAMILIES["gemma3_text"].read_config(
+        TEXT | {"eos_token_id": [1, 106], "tie_word_embeddings": False}, "config.json"
+    )
+    found = language_model_values({"model_type": "mistral3", "text_config": {"tie_word_embeddings": False}}, "")
+    assert (found["model_type"], found["tie_word_embeddings"]) == ("mistral", True)
+    inner = language_model_values({"model_type": "gemma3", "eos_token_id": 5, "text_config": {"eos_token_id": 7}}, "")
+    assert inner["eos_token_id"] == 7
+    assert language_model_values(TEXT, "") is TEXT
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "text_config is missing, expected an object with the language model of gemma3"),
+        ({"text_config": [TEXT]}, r"text_config is \[.*\], expected an object"),
+        ({"text_config": {"model_type": "llama"}}, "text_config: model_type is 'llama', expected gemma3_text"),
+        ({"text_config": {"model_type": ["llama"]}}, r"text_config: model_type is \['llama'\], expected gemma3_text"),
+    ],
+)
+def test_lies_about_language_models_are_refused(values, message):
+    with pytest.raises(ConfigError, match=f"^config.json: {message}"):
+        language_model_values({"model_type": "gemma3"} | values, "config.json")
+
+
 def test_windows_of_smollm3():
     """layer_types has priority over use_sliding_window, which is for files without layer_types."""
     kinds = ["sliding_attention", "full_attention", "sliding_attention"]
@@ -270,6 +360,20 @@ LIES = {
         "layer_types",
     ),
     "experts": ("mixtral", {"num_experts_per_tok": 9}, "num_experts_per_tok is 9, expected an integer from 1 to 8"),
+    "dense layers": ("qwen3_moe", {"mlp_only_layers": 1}, "mlp_only_layers is 1, expected a list of layers"),
+    "dense layer": ("qwen3_moe", {"mlp_only_layers": [True]}, "mlp_only_layers is .*, expected a list of layers"),
+    "sparse step": ("qwen3_moe", {"decoder_sparse_step": 0}, "decoder_sparse_step is 0, expected an integer from 1"),
+    "experts of qwen3_moe": ("qwen3_moe", {"num_experts": 0}, "num_experts is 0, expected an integer from 1"),
+    "rope of ministral3": (
+        "ministral3",
+        {"rope_parameters": {"rope_type": "default", "llama_4_scaling_beta": 0.1}},
+        "rope_parameters: rope_type is 'default', expected 'yarn'",
+    ),
+    "growth of ministral3": (
+        "ministral3",
+        {"rope_scaling": {"type": "yarn", "factor": 2}},
+        "rope_scaling: llama_4_scaling_beta is missing, expected a number",
+    ),
     "quantized": ("llama", {"quantization_config": {"bits": 4}}, "quantization_config is"),
     "scale by layer": ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
     "scale": ("gpt2", {"scale_attn_weights": 1}, "scale_attn_weights is 1, expected true or false"),
@@ -333,9 +437,18 @@ def test_numbers_outside_their_range_are_refused(allowed, model_type, key, chang
         assert str(caught.value).startswith("config.json: ")
 
 
-@pytest.mark.parametrize("model_type", ["mamba", None, 3, ["llama"]])
+@pytest.mark.parametrize(("model_type", "mechanism"), [("deepseek_v3", "multi-head latent"), ("mamba", "state-space")])
+def test_a_family_that_needs_another_mechanism_is_refused_with_its_name(model_type, mechanism):
+    with pytest.raises(
+        ConfigError, match=f"^config.json: model_type '{model_type}' is not supported: it needs {mechanism}"
+    ):
+        find_family(model_type, "config.json")
+    assert not FAMILIES.keys() & MISSING_MECHANISMS.keys()
+
+
+@pytest.mark.parametrize("model_type", ["parrot", None, 3, ["llama"]])
 def test_an_unknown_family_is_refused_with_those_there_are(model_type):
-    with pytest.raises(ConfigError, match=r"model_type is .*, expected one of .*, llama, .*, t5"):
+    with pytest.raises(ConfigError, match=r"model_type is .*, expected one of .*, gemma3, .*, llama, .*, t5"):
         find_family(model_type, "config.json")
 
 

@@ -5,6 +5,7 @@ and `dtype` what the file stores (float32 if absent). `legacy` are the keys of c
 from config.json, and `legacy_lacks` the keys that it leaves out. `deviations` are the standard deviations of the
 matrices whose names contain a key, where the usual ones do not suit.
 `renamed` are patterns in the names of tensors, and what the file has in their place. `own_head`: the head is not tied.
+`left_out`: prefixes of the tensors that a text does not use.
 
 The settings are far from the defaults, the sizes differ from each other, and the windows are shorter than a sequence,
 so that a detail forgotten or taken for another shows in the numbers.
@@ -144,6 +145,7 @@ T5 = {
 GEMMA_DEVIATIONS = {"embed": 0.2}  # the embeddings of Gemma are scaled
 T5_DEVIATIONS = {".q.": 0.1, "relative_attention_bias": 1.0}  # the scores of T5 are not scaled
 
+YARN = {"factor": 4.0, "original_max_position_embeddings": 10, "beta_fast": 1.2, "beta_slow": 0.15}
 LLAMA3_ROPE = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 128}
 PHI3_LONGROPE = {"short_factor": [1.0, 1.1, 1.7], "long_factor": [1.2, 2.5, 9.0]}
 PHI4_LONGROPE = {"short_factor": [1.0, 1.0, 1.0], "long_factor": [1.0, 1.8, 20.0]}
@@ -196,6 +198,36 @@ FAMILIES = {
         },
         "legacy": {"hidden_act": "gelu_pytorch_tanh", "cache_implementation": "hybrid"},
     },
+    "gemma3": {  # with a part for images
+        "model_type": "gemma3",
+        "deviations": GEMMA_DEVIATIONS,
+        "left_out": ("vision_tower", "multi_modal_projector"),
+        "settings": {
+            "text_config": {
+                "model_type": "gemma3_text",
+                **DECODER,
+                "num_attention_heads": 3,
+                "num_key_value_heads": 1,
+                "head_dim": 8,
+                "query_pre_attn_scalar": 14,
+                "sliding_window": 5,
+                "layer_types": [SLIDING, FULL],
+                "rope_parameters": {FULL: rope(1e6, "linear", factor=8.0), SLIDING: rope(1e4)},
+            },
+            "vision_config": {
+                "model_type": "siglip_vision_model",
+                "hidden_size": 8,
+                "intermediate_size": 8,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "image_size": 4,
+                "patch_size": 2,
+            },
+            "mm_tokens_per_image": 4,
+        },
+        "legacy": {"rope_local_base_freq": 1e4, "sliding_window_pattern": 2, "cache_implementation": "hybrid"},
+        "legacy_lacks": ("_sliding_window_pattern", "tie_word_embeddings"),
+    },
     "gemma3_text": {
         "model_type": "gemma3_text",
         "deviations": GEMMA_DEVIATIONS,
@@ -243,6 +275,18 @@ FAMILIES = {
             "rope_parameters": rope(1e4, "llama3", **LLAMA3_ROPE),
         },
     },
+    "llama_dynamic": {  # its inputs are longer than the length in its config.json
+        "model_type": "llama",
+        "settings": DECODER
+        | TIED
+        | {"head_dim": 8, "max_position_embeddings": 12, "rope_parameters": rope(50.0, "dynamic", factor=3.0)},
+        "legacy": {"rope_scaling": {"type": "dynamic", "factor": 3.0}},
+    },
+    "llama_yarn": {  # one pair is kept, one divided, two are between; without `truncate` the borders are no pairs
+        "model_type": "llama",
+        "settings": DECODER | TIED | {"head_dim": 8, "rope_parameters": rope(50.0, "yarn", truncate=False, **YARN)},
+        "legacy": {"rope_scaling": {"type": "yarn", "truncate": False, **YARN}},
+    },
     "ministral": {
         "model_type": "ministral",
         "settings": DECODER
@@ -252,6 +296,16 @@ FAMILIES = {
             "model_type": "mistral",
             "architectures": ["MistralForCausalLM"],
             "layer_types": [FULL, SLIDING],
+        },
+    },
+    "ministral3": {  # the queries grow at positions 10 and 20
+        "model_type": "ministral3",
+        "settings": DECODER
+        | UNTIED
+        | {
+            "head_dim": 8,
+            "sliding_window": 9,
+            "rope_parameters": rope(50.0, "yarn", mscale=1.0, mscale_all_dim=0.4, llama_4_scaling_beta=0.4, **YARN),
         },
     },
     "mistral": {
@@ -322,12 +376,35 @@ FAMILIES = {
         },
         "legacy": {"rope_scaling": {"type": "longrope", **PHI4_LONGROPE}},
     },
+    "qwen2": {
+        "model_type": "qwen2",
+        "settings": DECODER
+        | TIED
+        | {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1, "rope_parameters": rope(1e6)},
+    },
     "qwen3": {
         "model_type": "qwen3",
         "settings": DECODER | TIED | {"head_dim": 8, "rope_parameters": rope(1e6)},
         "legacy": {"max_window_layers": 2},
     },
     "roberta": ROBERTA | {"model_type": "roberta", "task": "masked_lm"},
+    "qwen3_moe": {
+        "model_type": "qwen3_moe",
+        "settings": DECODER
+        | UNTIED
+        | {
+            "head_dim": 8,
+            "moe_intermediate_size": 20,
+            "num_experts": 5,
+            "num_experts_per_tok": 2,
+            "mlp_only_layers": [1],
+            "use_sliding_window": True,
+            "sliding_window": 5,
+            "rope_parameters": rope(1e6),
+        },
+        "legacy": {"num_experts": 5, "max_window_layers": 2},
+        "legacy_lacks": ("num_local_experts",),
+    },
     "smollm2": {
         "model_type": "llama",
         "dtype": "float16",

@@ -17,6 +17,7 @@ from tinyslm.checkpoints.canonical_tensors import (
 from tinyslm.checkpoints.compressed_modules import SECTION, restore, weight_shape
 from tinyslm.checkpoints.directory_contents import instead_of_model
 from tinyslm.checkpoints.families import family_of
+from tinyslm.checkpoints.families.multimodal import language_model_tensors, language_model_values
 from tinyslm.checkpoints.json_files import read_json, shown
 from tinyslm.checkpoints.mask_packing import unpack_outline
 from tinyslm.checkpoints.safetensors import FLOATING, STORED_AS, StoredTensor, read_safetensors
@@ -68,12 +69,15 @@ def _read(path, make_module=None):
     where = directory / CONFIG
     if not os.path.exists(where) and (found := instead_of_model(directory)):
         raise CheckpointError(f"{directory}: {found}")
-    values = read_json(where)
+    whole = read_json(where)
+    values = language_model_values(whole, where)
     family = family_of(values, where)
     config = family.read_config(values, where)
     family = family.for_config(config)
     compressed = _compressed_entries(values, where)
     stored = stored_tensors(directory)
+    if values is not whole:
+        stored = language_model_tensors(stored, _architecture(whole))
     tensors = without_copies(with_current_names(stored, family), family)
     _check_counts(config, tensors, where)
 
@@ -86,7 +90,7 @@ def _read(path, make_module=None):
     source = Source(directory.absolute(), _most_common_dtype([tensors[name] for name in dense]))
     config = replace(config, without_prefix=without_prefix, tie_word_embeddings=tied, source=source, **flags)
     tensors = (without_head if tied else with_head_bias)(tensors, family, without_prefix)
-    return _fill(family, config, compressed, tensors, where, make_module, _architecture(values))
+    return _fill(family, config, compressed, tensors, where, make_module, _architecture(whole))
 
 
 def _most_common_dtype(tensors):
@@ -141,7 +145,8 @@ def _check_counts(config, tensors, where):
 
     Without this check, a wrong number could allocate all memory.
     """
-    parts = (config.num_hidden_layers + config.num_decoder_layers) * max(config.num_experts, 1)
+    dense = sum(getattr(config, "dense_layers", ()))
+    parts = (config.num_hidden_layers + config.num_decoder_layers - dense) * max(config.num_experts, 1) + dense
     if parts > len(tensors):
         raise ConfigError(f"{where}: has {parts} layers or experts, but the files have only {len(tensors)} tensors")
 

@@ -11,6 +11,7 @@ from tinyslm.checkpoints.families import (
     granite,
     llama,
     ministral,
+    ministral3,
     mistral,
     mixtral,
     modernbert,
@@ -18,7 +19,9 @@ from tinyslm.checkpoints.families import (
     olmo2,
     phi,
     phi3,
+    qwen2,
     qwen3,
+    qwen3_moe,
     roberta,
     smollm3,
     stablelm,
@@ -26,6 +29,8 @@ from tinyslm.checkpoints.families import (
     xlm_roberta,
 )
 from tinyslm.checkpoints.families.family import Family
+from tinyslm.checkpoints.families.multimodal import TEXT_FAMILIES
+from tinyslm.checkpoints.families.unsupported import MISSING_MECHANISMS
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
 
@@ -40,6 +45,7 @@ MODULES = (
     granite,
     llama,
     ministral,
+    ministral3,
     mistral,
     mixtral,
     modernbert,
@@ -47,7 +53,9 @@ MODULES = (
     olmo2,
     phi,
     phi3,
+    qwen2,
     qwen3,
+    qwen3_moe,
     roberta,
     smollm3,
     stablelm,
@@ -58,12 +66,17 @@ FAMILIES = {module.FAMILY.model_type: module.FAMILY for module in MODULES}
 
 
 def find_family(model_type, where) -> Family:
-    """The family of a model_type. Raises ConfigError naming `where` and the known families."""
-    family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
-    if family is None:
-        found = "missing" if model_type is None else shown(model_type)
-        raise ConfigError(f"{where}: model_type is {found}, expected one of {', '.join(FAMILIES)}")
-    return family
+    """The family of a model_type.
+
+    Raises ConfigError naming `where`, and for a known family the missing mechanism, otherwise the families there are.
+    """
+    name = model_type if isinstance(model_type, str) else None
+    if name in MISSING_MECHANISMS:
+        raise ConfigError(f"{where}: model_type {name!r} is not supported: it needs {MISSING_MECHANISMS[name]}")
+    if name not in FAMILIES:
+        found, known = "missing" if model_type is None else shown(model_type), sorted([*FAMILIES, *TEXT_FAMILIES])
+        raise ConfigError(f"{where}: model_type is {found}, expected one of {', '.join(known)}")
+    return FAMILIES[name]
 
 
 def family_of(values, where) -> Family:
