@@ -1,6 +1,7 @@
-"""Reading of a model from a directory with config.json and one or several safetensors files."""
+"""Reading of a model from a directory with config.json and one or several safetensors files, or from a GGUF file."""
 
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,18 +17,22 @@ from tinyslm.checkpoints.canonical_tensors import (
 )
 from tinyslm.checkpoints.compressed_modules import SECTION, restore, weight_shape
 from tinyslm.checkpoints.directory_contents import instead_of_model
+from tinyslm.checkpoints.encoded_tensor import EncodedTensor
 from tinyslm.checkpoints.families import family_of
 from tinyslm.checkpoints.families.multimodal import language_model_tensors, language_model_values
+from tinyslm.checkpoints.gguf.finding import find_gguf
+from tinyslm.checkpoints.gguf.model_file import read_model_file
 from tinyslm.checkpoints.json_files import read_json, shown
 from tinyslm.checkpoints.mask_packing import unpack_outline
+from tinyslm.checkpoints.quantized import with_quantized
 from tinyslm.checkpoints.safetensors import FLOATING, STORED_AS, StoredTensor, read_safetensors
 from tinyslm.checkpoints.tensor_mapping import REPLACEABLE, tensor_mappings
 from tinyslm.checkpoints.unread_tensors import check_not_quantized, check_unread, is_task_head
 from tinyslm.checkpoints.weight_formats import FORMS
-from tinyslm.errors import CheckpointError, ConfigError
+from tinyslm.errors import CheckpointError, CheckpointWarning, ConfigError
 from tinyslm.models import shape_model
 from tinyslm.models.source import Source
-from tinyslm.modules import MixtureOfExperts
+from tinyslm.modules import Embedding, Linear, MixtureOfExperts
 from tinyslm.parallel import map_in_threads
 from tinyslm.tree import Module, map_arrays, map_modules, named_arrays, named_modules
 
@@ -35,7 +40,7 @@ CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.
 
 
 def load_model(path: str | Path, weights: str = "float32") -> Module:
-    """The model in a Hugging Face directory. Files are memory-mapped and read a tile of rows at a time.
+    """The model in a Hugging Face directory or a GGUF file. Files are memory-mapped, and read a tile of rows at a time.
 
     weights: the form of the weights of linear layers and embeddings in memory:
     "float32": dense arrays.
@@ -62,6 +67,9 @@ def outline_model(path: str | Path) -> Module:
 
 def _read(path, make_module=None):
     """The model with its weights in one of FORMS, or its outline if `make_module` is None."""
+    file = find_gguf(path)
+    if file is not None:
+        return _read_gguf(file, make_module)
     directory = Path(path)
     if not os.path.isdir(directory):
         problem = "is a file, expected a directory" if os.path.exists(directory) else "no such directory"
@@ -75,7 +83,7 @@ def _read(path, make_module=None):
     config = family.read_config(values, where)
     family = family.for_config(config)
     compressed = _compressed_entries(values, where)
-    stored = stored_tensors(directory)
+    stored = with_quantized(stored_tensors(directory), whole, where)
     if values is not whole:
         stored = language_model_tensors(stored, _architecture(whole))
     tensors = without_copies(with_current_names(stored, family), family)
@@ -93,6 +101,15 @@ def _read(path, make_module=None):
     return _fill(family, config, compressed, tensors, where, make_module, _architecture(whole))
 
 
+def _read_gguf(path, make_module):
+    """The model in a GGUF file, as of `_read`."""
+    model = read_model_file(path, is_outline=make_module is None)
+    config = model.family.read_config(model.settings, path)
+    _check_counts(config, model.tensors, path)
+    config = replace(config, source=Source(path.absolute(), _most_common_dtype(model.tensors.values())))
+    return _fill(model.family.for_config(config), config, {}, model.tensors, path, make_module, None)
+
+
 def _most_common_dtype(tensors):
     """The dtype of config.json that most of the dense bytes have; "float32" without tensors of such a dtype."""
     dense = [tensor for tensor in tensors if isinstance(tensor, StoredTensor)]
@@ -100,14 +117,17 @@ def _most_common_dtype(tensors):
     return max(sizes, key=lambda name: sizes[name])
 
 
-def stored_tensors(directory: str | Path) -> dict[str, StoredTensor]:
-    """{name: tensor} of all weight files of a directory. Reads only the headers.
+def stored_tensors(directory: str | Path) -> dict[str, StoredTensor | EncodedTensor]:
+    """{name: tensor} of all weight files of a directory, or of a GGUF file. Reads only the headers.
 
     The index names the files. The tensors are those that are in the files, as in transformers.
     """
+    file = find_gguf(directory)
+    if file is not None:
+        return read_model_file(file, is_outline=True).tensors
     directory = Path(directory)
     if os.path.exists(directory / WEIGHTS):
-        return read_safetensors(directory / WEIGHTS)
+        return {**read_safetensors(directory / WEIGHTS)}
     if not os.path.exists(directory / INDEX):
         if any(directory.glob("model-*.safetensors")):
             raise CheckpointError(f"{directory / INDEX}: no such file; it must list the other weight files")
@@ -169,13 +189,14 @@ def _fill(family, config, compressed, tensors, where, make_module, architecture)
     shapes = {path: array.shape for path, array in arrays.items()}
     modules, unread = _restored(compressed, replaceable, tensors, where, is_outline=make_module is None)
     stored = {}
+    container = where.parent if where.name == CONFIG else where
     mappings = tensor_mappings(family, shapes, config.without_prefix)
     _check_prefix(mappings, unread, family)
     check_not_quantized(unread)
     for name, mapping in mappings.items():
         tensor = unread.pop(name, None)
         shape = mapping.stored_shape(shapes, tensor is not None and tensor.rows_are_outputs)
-        _check(tensor, name, shape, where.parent, unread)
+        _check(tensor, name, shape, container, unread)
         stored |= mapping.split(tensor, shapes)
     check_unread(unread, family, architecture)
     numbers = {}
@@ -211,8 +232,31 @@ def _modules_in_format(make_module, outline, stored):
         module, _, name = path.rpartition(".")
         if module in plain:
             tensors.setdefault(module, {})[name] = stored.pop(path)
-    made = map_in_threads(lambda path: make_module(plain[path], tensors[path]), tensors)
-    return dict(zip(tensors, made, strict=True))
+    modules = map_in_threads(lambda path: make_module(plain[path], tensors[path]), tensors)
+    made = dict(zip(tensors, modules, strict=True))
+    if make_module is FORMS["stored"]:
+        _warn_of_dequantized(made, tensors)
+    return made
+
+
+def _warn_of_dequantized(modules, tensors):
+    """Warn about quantized weights that no layer holds. tensors: {path of a module: {name of an array: tensor}}."""
+    encoded = {
+        path: tensor
+        for path, found in tensors.items()
+        for tensor in found.values()
+        if isinstance(tensor, EncodedTensor)
+    }
+    dense = [path for path in encoded if isinstance(modules[path], Linear | Embedding)]
+    if dense:
+        first = encoded[dense[0]]
+        warnings.warn(
+            f"{first.file.parent}: {len(dense)} of {len(encoded)} quantized weights are dequantized, because no layer "
+            f"holds their form exactly: {shown(first.name)} ({first.storage.format})"
+            f"{', ...' if len(dense) > 1 else ''}",
+            CheckpointWarning,
+            stacklevel=2,
+        )
 
 
 def _restored(compressed, replaceable, tensors, where, is_outline):
@@ -233,15 +277,15 @@ def _restored(compressed, replaceable, tensors, where, is_outline):
     return modules, others
 
 
-def _check(tensor, name, shape, directory, others):
+def _check(tensor, name, shape, container, others):
     """Raise CheckpointError if the tensor is None, or of another shape or kind of dtype.
 
-    others: the tensors of the file that are not read yet, for the message.
+    container: the directory or file;  others: its tensors that are not read yet. Both are for the message.
     """
     if tensor is None:
         heads = [shown(other) for other in others if is_task_head(other)]
         instead = f"; the file holds the head of another task ({heads[0]})" if heads else ""
-        raise CheckpointError(f"{directory}: tensor {shown(name)} of shape {shape} is missing{instead}")
+        raise CheckpointError(f"{container}: tensor {shown(name)} of shape {shape} is missing{instead}")
     if tensor.shape != shape:
         raise CheckpointError(f"{tensor.file}: tensor {shown(name)}: shape is {tensor.shape}, expected {shape}")
     if tensor.dtype not in FLOATING:

@@ -30,8 +30,10 @@ def load_with_tokenizer(path, kinds, purpose, weights="float32"):
     model, tokenizer = load(path, weights)
     require_kind(model, path, kinds, purpose)
     if tokenizer is None:
-        found = instead_of_tokenizer(find_directory(path))
-        raise ConfigError(f"{path}: has no tokenizer.json, which {purpose} needs" + (f", and {found}" if found else ""))
+        location = find_directory(path)
+        lacks = "tokenizer of a known kind" if location.is_file() else "tokenizer.json"
+        found = instead_of_tokenizer(location)
+        raise ConfigError(f"{path}: has no {lacks}, which {purpose} needs" + (f", and {found}" if found else ""))
     return model, tokenizer
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from tinyslm.checkpoints.encoded_tensor import EncodedTensor
 from tinyslm.evaluation.context_cost import attention_multiply_adds, cached_numbers
 from tinyslm.evaluation.footprint import multiply_adds
 from tinyslm.evaluation.parameters import (
@@ -55,10 +56,11 @@ def inspect_model(model, context: int) -> dict:
 
 
 def inspect_stored(tensors, model) -> dict:
-    """Contents of the weight files. tensors: {name: StoredTensor};  model: the model of these tensors."""
+    """Contents of the weight files. tensors: {name: StoredTensor or EncodedTensor};  model: that of these tensors."""
     dtypes = Counter()
     for tensor in tensors.values():
-        dtypes[tensor.dtype] += tensor.bits.nbytes
+        form = tensor.storage.format if isinstance(tensor, EncodedTensor) else tensor.dtype
+        dtypes[form] += tensor.nbytes
     return {
         "files": len({tensor.file for tensor in tensors.values()}),
         "tensors": len(tensors),
