@@ -49,9 +49,9 @@ def read(keys: ConfigReader) -> dict:
 
 def write(config: DecoderConfig) -> dict:
     """The keys of config.json that are not in `llama.FIELDS`."""
-    rope = config.ropes[0]
-    beta = rope and {"llama_4_scaling_beta": rope.query_scale_beta}
-    parameters = rope and write_rope(rope, config.head_dim) | beta
+    rope, parameters = config.ropes[0], None
+    if rope is not None:
+        parameters = write_rope(rope, config.head_dim) | {"llama_4_scaling_beta": rope.query_scale_beta}
     return {"rope_parameters": parameters, "sliding_window": config.windows[0]}
 
 
