@@ -56,12 +56,17 @@ CHOICES |= {  # those whose computations others have too
 
 def read(model_type, **values):
     """The config of a small model of a family, from its config.json with these keys changed."""
+    "modernbert": {"local_attention": 4, "layer_types": ["full_attention", "sliding_attention"], "attention_bias": True},
     small = SMALL_GPT2 if model_type == "gpt2" else SMALL
     return FAMILIES[model_type].read_config(small | values, "config.json")
 
 
 def small_model(family, seed=0, **values):
     """A model of two layers in generic position, with what its family can choose."""
+    "camembert": {},
+    "mpnet": {},
+    "roberta": {"type_vocab_size": 1},
+    "xlm-roberta": {"type_vocab_size": 3},
     config = read(family, **{"num_hidden_layers": 2, "pad_token_id": 0} | CHOICES[family] | values)
     return generic_model(config, seed, np.float32)
 

@@ -154,16 +154,15 @@ def head_scores(model, calibration, method, parts) -> dict:
 def shared_by_stacks(model, scores) -> dict:
     """The scores; layers that share relative positions all get the sum of their scores."""
     for stack in named_modules(model, RelativePositions):
-        first = _first_attention(stack)
-        prefix, _, suffix = first.partition(".layers.0.")
-        paths = [path for path in scores if path.startswith(f"{prefix}.layers.") and path.endswith(f".{suffix}")]
+        prefix, _, suffix = _first_attention(stack).partition("layers.0.")
+        paths = [path for path in scores if path.startswith(f"{prefix}layers.") and path.endswith(f".{suffix}")]
         scores = scores | dict.fromkeys(paths, sum(scores[path] for path in paths))
     return scores
 
 
 def _first_attention(relative_positions):
     """Path of the first attention layer of the stack with these relative positions."""
-    return relative_positions.rpartition(".")[0] + ".layers.0.attention"
+    return relative_positions.removesuffix("relative_positions") + "layers.0.attention"
 
 
 def head_parts(head_dim):
