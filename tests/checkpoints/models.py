@@ -56,7 +56,11 @@ CHOICES |= {  # those whose computations others have too
 
 def read(model_type, **values):
     """The config of a small model of a family, from its config.json with these keys changed."""
-    "modernbert": {"local_attention": 4, "layer_types": ["full_attention", "sliding_attention"], "attention_bias": True},
+    "modernbert": {
+        "local_attention": 4,
+        "layer_types": ["full_attention", "sliding_attention"],
+        "attention_bias": True,
+    },
     small = SMALL_GPT2 if model_type == "gpt2" else SMALL
     return FAMILIES[model_type].read_config(small | values, "config.json")
 
