@@ -134,21 +134,26 @@ def find_chat_template(tokenizer: Any, template: str | None = None) -> ChatTempl
     own = getattr(tokenizer, "chat_template", None)
     if template is None and own is not None:
         return ChatTemplate(own, getattr(tokenizer, "special_tokens", {}), "the tokenizer")
-    settings = _settings(directory)
-    special_tokens = getattr(tokenizer, "special_tokens", None) or _special_tokens(directory, settings)
+    special = special_tokens(tokenizer)
     if template is not None:
-        return ChatTemplate(template, special_tokens, "template")
-    templates = _templates(directory, settings)
+        return ChatTemplate(template, special, "template")
+    templates = _templates(directory, _settings(directory))
     if not templates:
         raise ConfigError(
             f"{directory or 'the tokenizer'}: has no chat template (neither {FILE} nor chat_template in {SETTINGS}); "
-            "continue a text with tinyslm generate, or give a template"
+            "continue a text with tinyslm generate, or give a template (--template FILE)"
         )
     if DEFAULT not in templates:
         names = ", ".join(sorted(map(shown, templates)))
         raise ConfigError(f"{directory}: has several chat templates ({names}), none named {DEFAULT}; give one of them")
     source, text = templates[DEFAULT]
-    return ChatTemplate(text, special_tokens, source)
+    return ChatTemplate(text, special, source)
+
+
+def special_tokens(tokenizer: Any) -> Mapping[str, str]:
+    """{name: text} of the special tokens, such as bos_token: those of the tokenizer, or of the files beside it."""
+    directory = getattr(tokenizer, "directory", None)
+    return getattr(tokenizer, "special_tokens", None) or _special_tokens(directory, _settings(directory))
 
 
 def _settings(directory):

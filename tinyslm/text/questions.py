@@ -53,8 +53,7 @@ def read_questions(path: str | Path) -> list[WrittenQuestion]:
     if suffix not in (*JSON_SUFFIXES, ".csv"):
         raise ConfigError(f"{path}: expected a file with questions named .jsonl, .json or .csv")
     text = _read(path)
-    records = _csv_records(path, text) if suffix == ".csv" else _json_records(path, text)
-    questions = [_question(record, where) for where, record in records]
+    questions = list(_csv_questions(path, text) if suffix == ".csv" else _json_questions(path, text))
     if not questions:
         raise DataError(f"{path}: contains no questions")
     return questions
@@ -83,9 +82,9 @@ def _lines(path, text, newline) -> Iterator[str]:
         yield line
 
 
-def _json_records(path, text) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(file and line, object) of every line that is not empty. Only newlines end a line."""
-    form = None
+def _json_questions(path, text) -> Iterator[WrittenQuestion]:
+    """The question of every line that is not empty. Only newlines end a line."""
+    first = None  # (number, form)
     for number, line in enumerate(_lines(path, text, "\n"), 1):
         if not line.strip():
             continue
@@ -96,21 +95,21 @@ def _json_records(path, text) -> Iterator[tuple[str, dict[str, Any]]]:
             record = None
         if not isinstance(record, dict):
             raise DataError(f"{where}: expected a JSON object with one question per line")
-        if form is None:
-            form, first = _form(record), number
-        elif _form(record) != form:
-            raise DataError(f"{where}: has {_form(record)}, but line {first} has {form}; use one form in a file")
-        yield where, record
+        question = _question(record, where)
+        first = first or (number, _form(record))
+        if _form(record) != first[1]:
+            raise DataError(f"{where}: has {_form(record)}, but line {first[0]} has {first[1]}; use one form in a file")
+        yield question
 
 
 def _form(record):
     """The key of the options, and the type of the answer, in words."""
-    keys = " and ".join(key for key in OPTION_LISTS if key in record) or "no options"
-    return f"{keys} with a {'number' if type(record.get('answer')) is int else 'text'} as answer"
+    keys = [key for key in OPTION_LISTS if key in record]
+    return f"{keys[0]} and a {'number' if type(record['answer']) is int else 'text'} as answer"
 
 
-def _csv_records(path, text) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(file and first line, {key of JSON lines: value}) of every row that is not empty."""
+def _csv_questions(path, text) -> Iterator[WrittenQuestion]:
+    """The question of every row that is not empty, named by its first line."""
     columns, width, number = None, 0, 1
     reader = csv.reader(_lines(path, text, ""), skipinitialspace=True, strict=True)
     try:
@@ -126,7 +125,7 @@ def _csv_records(path, text) -> Iterator[tuple[str, dict[str, Any]]]:
             if len(row) != width:
                 wanted = f"expected {width} as in the first row; put cells with commas in quotes"
                 raise DataError(f"{where}: has {len(row)} cells, {wanted}")
-            yield where, _csv_record(row, columns, where)
+            yield _question(_csv_record(row, columns, where), where)
     except csv.Error as problem:
         advice = "put cells with quotes in quotes, and double the quotes in them"
         raise DataError(f"{path}, line {number}: not CSV ({problem}); {advice}") from None
