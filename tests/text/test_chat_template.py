@@ -8,19 +8,15 @@ import numpy as np
 import pytest
 
 from tests.commands.files import TEXT
+from tests.text.rendering import render_here
 from tinyslm import CheckpointError, ConfigError, DataError, chat_prompt
-from tinyslm.text import load_tokenizer, template_rendering, template_worker, train_tokenizer
+from tinyslm.text import load_tokenizer, train_tokenizer
 from tinyslm.text.chat_template import FILE, FOLDER, SETTINGS, SPECIAL_TOKENS, end_of_turn, render_chat
 
 TEMPLATES = Path(__file__).parent / "chat_templates"
 EXPECTED = json.loads((TEMPLATES / "expected.json").read_text())
 ASK = [{"role": "user", "content": "The cat"}]
 TURN = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
-
-
-def rendered_here(template, variables):
-    """What the process that renders would answer, computed in this one."""
-    return template_worker.answer_to({"template": template, "variables": variables, "characters": 10**6})
 
 
 @pytest.fixture
@@ -39,7 +35,7 @@ def rendered(monkeypatch):
 
     def render(template, variables, source):
         requests.append((template, variables, source))
-        return template_rendering._text_of(rendered_here(template, json.loads(json.dumps(variables))), source)
+        return render_here(template, variables, source)
 
     monkeypatch.setattr("tinyslm.text.chat_template.render_template", render)
     return requests

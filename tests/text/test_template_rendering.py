@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
+from tests.text.rendering import render_here
 from tinyslm import CheckpointError, ConfigError, DataError
 from tinyslm.text import template_rendering, template_worker
 from tinyslm.text.template_rendering import render_template
@@ -59,12 +60,6 @@ UNREACHABLE = [
 ]
 
 
-def rendered_here(template, characters=10**6):
-    """As `render_template`, in this process."""
-    answer = template_worker.answer_to({"template": template, "variables": MESSAGES, "characters": characters})
-    return template_rendering._text_of(answer, "here")
-
-
 @pytest.mark.parametrize(("template", "part"), TOO_MUCH.items(), ids=range(len(TOO_MUCH)))
 def test_time_and_memory_are_bounded(monkeypatch, template, part):
     monkeypatch.setattr(template_rendering, "MOST_SECONDS", 1)
@@ -81,7 +76,7 @@ def test_time_and_memory_are_bounded(monkeypatch, template, part):
 @pytest.mark.parametrize(("template", "part"), REFUSED.items(), ids=range(len(REFUSED)))
 def test_templates_that_are_refused(template, part):
     """Those that take much memory through the process, the others here."""
-    render = render_template if "MB" in part else lambda template, variables, source: rendered_here(template)
+    render = render_template if "MB" in part else render_here
     with pytest.raises(CheckpointError, match=part) as error:
         render(template, MESSAGES, "here")
     assert str(error.value).startswith("here") and "\n" not in str(error.value) and len(str(error.value)) < 500
@@ -90,7 +85,7 @@ def test_templates_that_are_refused(template, part):
 @pytest.mark.parametrize("name", UNREACHABLE)
 def test_attributes_that_no_template_needs_are_undefined(name):
     try:
-        text = rendered_here("{{ (" + name + ") is defined }}")
+        text = render_here("{{ (" + name + ") is defined }}", MESSAGES, "here")
     except CheckpointError as error:
         assert "SecurityError" in str(error) or "TemplateSyntaxError" in str(error)
     else:
