@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyslm.checkpoints.upcasting import release_pages
 from tinyslm.compression.quantization import PackedLinear, QuantizedArray, QuantizedLinear, pack_codes
-from tinyslm.modules import LinearLayer
+from tinyslm.modules import LinearLayer, WeightLayer
 from tinyslm.ops.tiles import row_slices
 from tinyslm.tree import Array
 
@@ -45,6 +45,14 @@ class Encoding(ABC):
 
     def layer(self, rows: slice, bias: Array | None) -> LinearLayer | None:
         """The layer that keeps these rows in their stored form and has exactly their numbers; None if there is none."""
+        return None
+
+    def mapped_layer(self, rows: slice, bias: Array | None) -> LinearLayer | None:
+        """The layer whose weight stays in the file; None if there is none."""
+        return None
+
+    def mapped_embedding(self, rows: slice) -> WeightLayer | None:
+        """The embedding whose table stays in the file; None if there is none."""
         return None
 
     def tiles(self, rows: slice) -> Iterator[slice]:
@@ -135,6 +143,14 @@ class EncodedTensor:
         layer = self.encoding.layer(self._rows, bias)
         self._release()
         return layer
+
+    def mapped_layer(self, bias: Array | None) -> LinearLayer | None:
+        """The layer whose weight stays in the file, or None, as of `Encoding`."""
+        return self.encoding.mapped_layer(self._rows, bias)
+
+    def mapped_embedding(self) -> WeightLayer | None:
+        """The embedding whose table stays in the file, or None, as of `Encoding`."""
+        return self.encoding.mapped_embedding(self._rows)
 
     def _release(self):
         for array in self.encoding.arrays():

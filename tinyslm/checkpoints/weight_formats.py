@@ -29,16 +29,18 @@ def quantized(module, tensors):
 
 
 def mapped(module, tensors):
-    """The module with a memory-mapped weight. Raises ConfigError for a weight that the file holds in quantized form."""
-    for tensor in tensors.values():
-        if isinstance(tensor, EncodedTensor):
-            raise ConfigError(
-                f"{tensor.file}: tensor {shown(tensor.name)} is quantized ({tensor.storage.format}) and cannot be "
-                'mapped; use the weights "stored", "int8" or "float32"'
-            )
-    if isinstance(module, Embedding):
-        return MappedEmbedding(tensors["table"].bits)
-    return MappedLinear(tensors["weight"].bits, _bias(tensors))
+    """The module with a memory-mapped weight. Raises ConfigError for a quantized weight that cannot be mapped."""
+    is_embedding = isinstance(module, Embedding)
+    matrix, bias = tensors["table" if is_embedding else "weight"], _bias(tensors)
+    if not isinstance(matrix, EncodedTensor):
+        return MappedEmbedding(matrix.bits) if is_embedding else MappedLinear(matrix.bits, bias)
+    layer = matrix.mapped_embedding() if is_embedding else matrix.mapped_layer(bias)
+    if layer is None:
+        raise ConfigError(
+            f"{matrix.file}: tensor {shown(matrix.name)} is quantized ({matrix.storage.format}) and cannot be "
+            'mapped; use the weights "stored", "int8" or "float32"'
+        )
+    return layer
 
 
 def stored(module, tensors):

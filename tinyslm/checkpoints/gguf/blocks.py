@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from tinyslm.checkpoints.encoded_tensor import AffineEncoding, EncodedTensor, Encoding, Storage
-from tinyslm.checkpoints.gguf.container import TYPE_NUMBERS, Entry
+from tinyslm.checkpoints.gguf.container import Entry
+from tinyslm.checkpoints.gguf.dequantization import dequantize_blocks
+from tinyslm.checkpoints.gguf.mapped_blocks import MappedBlocksEmbedding, MappedBlocksLinear
 from tinyslm.checkpoints.safetensors import DTYPES, StoredTensor
 from tinyslm.compression.quantization import QuantizedArray
-from tinyslm.errors import ConfigError
 from tinyslm.tree import Array
 
 
@@ -55,21 +56,13 @@ class BlockEncoding(Encoding):
         """The numbers of some rows: (n, in) float32."""
         return dequantize_blocks(self.stored_rows(rows), self.type_name)
 
+    def mapped_layer(self, rows: slice, bias: Array | None) -> MappedBlocksLinear:
+        """A linear layer with the blocks in the file. Rows in another order are copied."""
+        return MappedBlocksLinear(self.stored_rows(rows), bias, self.type_name, self.shape[1])
 
-def dequantize_blocks(blocks: Array, type_name: str) -> Array:
-    """Numbers of rows of blocks, (n, bytes of a row) -> (n, in) float32, computed by the package `gguf`.
-
-    Raises ConfigError if the package is not installed.
-    """
-    try:
-        from gguf.constants import GGMLQuantizationType
-        from gguf.quants import dequantize
-    except ImportError:
-        raise ConfigError(
-            f'tensors of the type {type_name} need the package gguf: pip install "tinyslm[gguf]"'
-        ) from None
-    with np.errstate(all="ignore"):  # a damaged scale gives nan, which is reported where the model is used
-        return dequantize(blocks, GGMLQuantizationType(TYPE_NUMBERS[type_name]))
+    def mapped_embedding(self, rows: slice) -> MappedBlocksEmbedding:
+        """An embedding with the blocks in the file."""
+        return MappedBlocksEmbedding(self.stored_rows(rows), self.type_name, self.shape[1])
 
 
 class ScaledBlocks(AffineEncoding, BlockEncoding):

@@ -25,7 +25,7 @@ SIZES = {  # {key without the architecture: key of config.json}
     "context_length": "max_position_embeddings",
 }
 TOKENS = {"bos": "bos_token_id", "eos": "eos_token_id", "padding": "pad_token_id"}
-ROPE_TYPES = {"linear": "linear", "yarn": "yarn", "longrope": "longrope"}  # {rope.scaling.type: rope_type}
+SCALINGS = ("linear", "yarn", "longrope")  # of rotary positions, named as in config.json
 MOST_SHOWN = 100  # numbers of an array, in messages
 Settings = dict[str, Any]
 
@@ -131,13 +131,17 @@ def _read_rope_scaling(metadata) -> Settings | None:
         factors = metadata.factors("rope_freqs.weight")
         table = {"rope_type": "longrope", "short_factor": factors, "long_factor": factors, "attention_factor": 1.0}
         return table | {ORIGINAL: metadata.count("context_length")}
-    type_key, factor_key = metadata.key("rope.scaling.type"), metadata.key("rope.scaling.factor")
-    if metadata.keys.get(type_key) in (None, "none"):
+    kind = metadata.key("rope.scaling.type")
+    if metadata.keys.get(kind) in (None, "none"):
         return None
-    kind = metadata.keys.choice(type_key, ROPE_TYPES)
+    return _scaling_table(metadata, metadata.keys.choice(kind, SCALINGS))
+
+
+def _scaling_table(metadata, kind) -> Settings:
+    """The settings of the scaling that the file has."""
     table = {"rope_type": kind}
-    if metadata.keys.get(factor_key) is not None:
-        table["factor"] = metadata.keys.factor(factor_key)
+    if metadata.has("rope.scaling.factor"):
+        table["factor"] = metadata.keys.factor(metadata.key("rope.scaling.factor"))
     if metadata.has("rope.scaling.original_context_length"):
         table[ORIGINAL] = metadata.count("rope.scaling.original_context_length")
     if metadata.has("rope.scaling.attn_factor"):
@@ -170,12 +174,12 @@ def _read_phi3(metadata) -> Settings:
     settings = _read_rotary(metadata, "phi3")
     settings["partial_rotary_factor"] = metadata.rotated() / metadata.head_dim()
     if "rope_factors_long.weight" in metadata.tensors and "rope_factors_short.weight" in metadata.tensors:
-        settings["rope_scaling"] = (settings["rope_scaling"] or {}) | {
-            "rope_type": "longrope",
+        table = _scaling_table(metadata, "longrope")
+        settings[ORIGINAL] = table.pop(ORIGINAL, None)
+        settings["rope_scaling"] = table | {
             "short_factor": metadata.factors("rope_factors_short.weight"),
             "long_factor": metadata.factors("rope_factors_long.weight"),
         }
-        settings[ORIGINAL] = settings["rope_scaling"].pop(ORIGINAL, None)
     if metadata.has("attention.sliding_window") and metadata.keys.get(metadata.key("attention.sliding_window")) != 0:
         settings["sliding_window"] = metadata.count("attention.sliding_window")
     return settings
