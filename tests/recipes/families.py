@@ -50,7 +50,7 @@ def drawn(draw, families=ALL_FAMILIES):
     if getattr(config, "num_experts", 0):
         sizes["num_experts"] = draw(st.integers(2, 4))
     if hasattr(config, "tie_word_embeddings"):
-        sizes["tie_word_embeddings"] = draw(st.booleans())
+        sizes["tie_word_embeddings"] = draw(st.booleans()) and not getattr(config, "head_bias", False)
     return Drawn(replace(config, **sizes), draw(seeds))
 
 

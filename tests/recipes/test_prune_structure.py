@@ -33,7 +33,20 @@ from tinyslm.recipes.pruning.neurons import NEURON_METHODS, neuron_scores
 from tinyslm.recipes.statistics import input_grams, mean_gradients
 from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
 
-GROUPED = ("gemma2", "gemma3_text", "llama", "ministral", "mistral", "mixtral", "phi3", "qwen3", "smollm3")
+GROUPED = (
+    "granite",
+    "gemma2",
+    "gemma3_text",
+    "llama",
+    "ministral",
+    "mistral",
+    "mixtral",
+    "olmo2",
+    "phi",
+    "phi3",
+    "qwen3",
+    "smollm3",
+)
 ratios = st.floats(0.1, 0.9)
 
 
@@ -44,7 +57,10 @@ def with_heads(case, heads, groups):
 
 
 def masked_heads(model, sliced):
-    """The model with zero columns in its output projections for the heads that the sliced model does not have."""
+    """The model with zero columns in its output projections for the heads that the sliced model does not have.
+
+    Norms over all heads together are those of the other heads.
+    """
     D, small = model.config.head_dim, named_modules(sliced, Attention | CrossAttention)
 
     def silence(path, layer):
@@ -53,7 +69,20 @@ def masked_heads(model, sliced):
         kept = [np.flatnonzero((heads == head).all(axis=1))[0] for head in left]
         assert kept == sorted(set(kept))
         mask = np.repeat(np.isin(np.arange(len(heads)), kept), D).astype(np.float32)
-        return layer.replace(output=layer.output.replace(weight=layer.output.weight * mask))
+        layer = layer.replace(output=layer.output.replace(weight=layer.output.weight * mask))
+        if not getattr(layer, "joint_norms", False):
+            return layer
+        groups = layer.key.out_features // D
+        key_mask = np.repeat(np.isin(np.arange(groups), np.array(kept) // (len(heads) // groups)), D)
+        query, query_norm = silence_normalized(layer.query, layer.query_norm, mask)
+        key, key_norm = silence_normalized(layer.key, layer.key_norm, key_mask.astype(np.float32))
+        return layer.replace(query=query, query_norm=query_norm, key=key, key_norm=key_norm)
+
+    def silence_normalized(linear, norm, mask):
+        """Zero rows, and the norm of the other features: their mean square is larger by 1 / mean(mask)."""
+        bias = None if linear.bias is None else linear.bias * mask
+        linear = linear.replace(weight=linear.weight * mask[:, None], bias=bias)
+        return linear, norm.replace(weight=norm.weight * np.sqrt(mask.mean()), eps=norm.eps * mask.mean())
 
     return map_modules(silence, model, Attention | CrossAttention)
 

@@ -48,7 +48,7 @@ from tinyslm.recipes.quantization.smoothquant import inner_pairs, norm_readers
 from tinyslm.recipes.statistics import input_grams, input_maxima, input_statistics
 from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
 
-POST_NORM = ("bert", "distilbert")
+POST_NORM = ("bert", "distilbert", "olmo2")
 STEPS = {
     "outlier aware": QuantizeOutlierAware(threshold=2.0),
     "gptq": QuantizeGPTQ(),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyslm.checkpoints.alternating_rows import AlternatingRows
 from tinyslm.checkpoints.families import Family
 from tinyslm.errors import CheckpointError
 from tinyslm.modules import Embedding, Linear
@@ -14,15 +15,22 @@ REPLACEABLE = Linear | Embedding  # module types that compression can replace
 
 
 class TensorMapping(NamedTuple):
-    """One tensor of a checkpoint: the concatenation of the arrays at `paths` of a model along the output axis."""
+    """One tensor of a checkpoint: the concatenation of the arrays at `paths` of a model along the output axis.
+
+    block: 0, or the number of rows of each array that alternate with as many rows of the others.
+    """
 
     paths: tuple[str, ...]
     transposed: bool = False  # stored as (in, out)
     compressed: bool = False  # stored under the array's path in the model; the family has no tensor for it
+    block: int = 0
 
     def join(self, arrays: dict[str, Array]) -> Array:
         """The tensor in the file's layout, from {path: array} of the model."""
         parts = [arrays[path] for path in self.paths]
+        if self.block:
+            blocks = [part.reshape(-1, self.block, *part.shape[1:]) for part in parts]  # (H, D, in) or (H, D)
+            return np.stack(blocks, axis=1).reshape(-1, *parts[0].shape[1:])
         tensor = parts[0] if len(parts) == 1 else np.concatenate(parts)  # (sum of outputs, in)
         return tensor.T if self.transposed else tensor
 
@@ -31,6 +39,9 @@ class TensorMapping(NamedTuple):
 
         tensor: StoredTensor or EncodedTensor.
         """
+        if self.block:
+            n = len(self.paths)
+            return {path: AlternatingRows(tensor, i, n, self.block) for i, path in enumerate(self.paths)}
         if self.transposed and not tensor.rows_are_outputs:
             tensor = tensor.transposed()  # (sum of outputs, in)
         stops = np.cumsum([shapes[path][0] for path in self.paths]).tolist()
@@ -79,7 +90,9 @@ def tensor_mappings(
                 if stored_name.endswith(current):
                     stored_name = stored_name.removesuffix(current) + old
             stored_name = stored_name.removeprefix(family.base) if without_prefix else stored_name
-            mappings[stored_name] = TensorMapping(group, stored in family.transposed and name == "weight")
+            transposed = stored in family.transposed and name == "weight"
+            block = family.head_dim if stored in family.by_head else 0
+            mappings[stored_name] = TensorMapping(group, transposed, block=block)
     return mappings
 
 

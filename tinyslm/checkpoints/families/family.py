@@ -11,7 +11,6 @@ from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
 from tinyslm.models import DecoderConfig
 
-FIXED_EVERYWHERE = {"quantization_config": None}  # keys of every family with the only value that is supported
 NOT_IN_CONFIG = ("without_prefix", "gamma_beta_names", "masked_head", "pooler")  # fields read from the tensor names
 
 
@@ -57,7 +56,7 @@ class Family:
         """
         defaults = {key: default for key, _, default in self.fields.values()} | self.defaults
         keys = ConfigReader(values, defaults, where)
-        for key, supported in (FIXED_EVERYWHERE | self.fixed).items():
+        for key, supported in self.fixed.items():
             if keys.values.get(key, supported) != supported:
                 keys.refuse(key, f"{supported!r} (nothing else is supported)")
         settings = read_fields(keys, self.fields) | self.read(keys)

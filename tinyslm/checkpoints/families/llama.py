@@ -59,10 +59,11 @@ def read_ropes(keys: ConfigReader, partial: bool = False) -> dict:
     return {"ropes": (read_rope(keys, read_head_dim(keys), partial),) * keys.layers("num_hidden_layers")}
 
 
-def write_ropes(config: DecoderConfig) -> dict:
-    """The rotation of the layers that have one."""
+def write_ropes(config: DecoderConfig, partial: bool = False) -> dict:
+    """The rotation of the layers that have one. partial: whether the fraction of a head is written even if it is 1."""
     rope = next(filter(None, config.ropes), None)
-    return {"rope_parameters": rope and write_rope(rope, config.head_dim)}
+    fraction = {"partial_rotary_factor": 1.0} if partial else {}
+    return {"rope_parameters": rope and fraction | write_rope(rope, config.head_dim)}
 
 
 def read_attention_bias(keys: ConfigReader) -> dict:

@@ -10,7 +10,7 @@ import numpy as np
 from tinyslm.compression.argument_checks import require_choice, require_integer
 from tinyslm.compression.pruning import layer_importance, most_important
 from tinyslm.models import layer_stacks
-from tinyslm.modules import Block, SelectiveObserver
+from tinyslm.modules import PostNormBlock, SelectiveObserver
 from tinyslm.parallel import map_in_threads
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.distillation.student import KeepLayers, first_layer_differs
@@ -126,9 +126,9 @@ def layer_states(observed, prefix, layers) -> list:
     """
     states = [observed[f"{prefix}hidden_states.{i}"] for i in range(len(layers))]
     last = len(layers) - 1
-    if isinstance(layers[last], Block):
+    if isinstance(layers[last], PostNormBlock):  # its output is normalized, and there is no final norm
+        states.append(observed[f"{prefix}hidden_states.{last + 1}"])
+    else:
         names = [f"{prefix}layers.{last}.{sublayer}" for sublayer in SUBLAYER_OUTPUTS]
         states.append(sum((observed[name] for name in names if name in observed), states[last]))
-    else:  # a post-norm block: its output is normalized, and there is no final norm
-        states.append(observed[f"{prefix}hidden_states.{last + 1}"])
     return [state.reshape(-1, state.shape[-1]) for state in states]
