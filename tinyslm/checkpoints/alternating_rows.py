@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tinyslm.checkpoints.encoded_tensor import EncodedTensor
+from tinyslm.checkpoints.json_files import shown
+from tinyslm.errors import ConfigError
 from tinyslm.tree import Array
 
 
@@ -40,7 +43,12 @@ class AlternatingRows:
 
     @property
     def bits(self) -> Array:
-        """A copy of the rows as they are stored, see `StoredTensor.bits`."""
+        """A copy of the rows as they are stored, see `StoredTensor.bits`. Raises ConfigError for a quantized tensor."""
+        if isinstance(self.tensor, EncodedTensor):
+            raise ConfigError(
+                f"{self.file}: tensor {shown(self.name)} is quantized, and its rows alternate between layers, so that "
+                'it cannot be mapped; use the weights "int8" or "float32"'
+            )
         return np.concatenate([part.bits for _, part in self._parts()])
 
     def read(self, dtype: Any) -> Array:

@@ -62,9 +62,9 @@ class MappedLayer(WeightLayer):
         )
 
     def num_bytes(self) -> int:
-        """Bytes of the bias in memory. The matrix is in the file and counts as 0."""
-        bias = getattr(self, "bias", None)
-        return 0 if bias is None else bias.nbytes
+        """Bytes in memory: of the bias, and of a matrix copied from the file (AlternatingRows). Mapped arrays are 0."""
+        matrix, bias = getattr(self, self.matrix), getattr(self, "bias", None)
+        return (matrix.nbytes if matrix.flags.owndata else 0) + (0 if bias is None else bias.nbytes)
 
 
 class MappedLinear(MappedLayer, LinearLayer):

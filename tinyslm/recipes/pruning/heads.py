@@ -20,7 +20,7 @@ from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.importance import HEAD_METHODS, count_to_keep, minitron_inputs, unit_importance
 from tinyslm.recipes.step import Progress, ignore_progress
-from tinyslm.tree import Module, map_arrays, map_modules, named_modules
+from tinyslm.tree import Module, map_arrays, map_modules, named_arrays, named_modules
 
 ATTENTION = Attention | CrossAttention
 
@@ -184,15 +184,17 @@ def _first_attention(relative_positions):
 
 def head_parts(head_dim):
     """A function of an attention layer: the coupled arrays of its query heads, heads first."""
-    return lambda layer: by_head([*_rows(layer.query), layer.output.weight.T], head_dim)
+    return lambda layer: by_head([*_rows(layer, "query"), layer.output.weight.T], head_dim)
 
 
 def group_parts(query_rows, head_dim):
     """A function of an attention layer: the coupled arrays of its groups, groups first. query_rows: of one group."""
     queries = head_parts(query_rows)
-    return lambda layer: queries(layer) + by_head(_rows(layer.key) + _rows(layer.value), head_dim)
+    return lambda layer: queries(layer) + by_head(_rows(layer, "key") + _rows(layer, "value"), head_dim)
 
 
-def _rows(linear):
-    """The arrays with one row per output: weight and bias."""
-    return [linear.weight] if linear.bias is None else [linear.weight, linear.bias]
+def _rows(layer, name):
+    """The arrays with one row per output of a projection: its weight and bias, and the norm over all its outputs."""
+    norm = getattr(layer, f"{name}_norm", None) if getattr(layer, "joint_norms", False) else None
+    modules = [getattr(layer, name)] + ([] if norm is None else [norm])
+    return [array for module in modules for array in named_arrays(module).values()]
