@@ -5,10 +5,10 @@ from tinyslm.errors import ConfigError
 from tinyslm.load_save import find_directory, load
 from tinyslm.models import Decoder, Encoder, EncoderDecoder
 
-MASKS = ("[MASK]", "<mask>")  # mask tokens: of BERT and DistilBERT; of other encoders
+MASKS = ("[MASK]", "<mask>")  # mask tokens: of BERT and ModernBERT; of RoBERTa and MPNet
 KINDS = {
     Decoder: "a decoder (such as Llama or GPT-2)",
-    Encoder: "an encoder (BERT or DistilBERT)",
+    Encoder: "an encoder (such as BERT or RoBERTa)",
     EncoderDecoder: "an encoder-decoder (T5)",
 }
 
@@ -19,6 +19,17 @@ def download_model(arguments):
     model = values.get("model") or values.get("from")
     if values.get("download") and model:
         find_directory(model, download=True)
+
+
+def mask_token(tokenizer):
+    """The mask token of a tokenizer, or None.
+
+    An added token has priority: the vocabulary of MPNet contains [MASK] from the vocabulary of BERT, which is not its
+    mask token.
+    """
+    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    known = [name for name in MASKS if tokenizer.token_to_id(name) is not None]
+    return next((name for name in known if name in added), next(iter(known), None))
 
 
 def load_with_tokenizer(path, kinds, purpose, weights="float32"):

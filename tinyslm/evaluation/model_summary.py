@@ -70,10 +70,11 @@ def inspect_stored(tensors, model) -> dict:
 
 
 def _positions(model):
-    """The kind of position encoding, or None for rotary positions or none."""
-    if named_modules(model, RelativePositions):
-        return "relative position biases"
-    return None if getattr(model, "position_embedding", None) is None else "learned position embeddings"
+    """The kinds of position encoding, or None for rotary positions or none."""
+    learned = getattr(model, "position_embedding", None) is not None
+    kinds = ["learned position embeddings"] if learned else []
+    kinds += ["relative position biases"] if named_modules(model, RelativePositions) else []
+    return " and ".join(kinds) or None
 
 
 def _memory(model):
@@ -83,7 +84,7 @@ def _memory(model):
 
 
 def _attention(path, attention):
-    """Window and rotary embedding of one layer."""
+    """Window and rotary embedding of one layer. Without a causal mask the window is on both sides."""
     rope = attention.rope
     return {
         "path": path,

@@ -100,7 +100,7 @@ def _letters(attention):
     some_rotary = any(layer["rope"] for layer in attention)
     for kind in map(attention_kind, attention):
         causal, window, rope = kind
-        letter = "B" if not causal else "W" if window else "N" if some_rotary and rope is None else "F"
+        letter = "W" if window else "B" if not causal else "N" if some_rotary and rope is None else "F"
         if kind not in letters:
             letters[kind] = letter if letter not in letters.values() else next(spare, "?")
     return letters
@@ -111,7 +111,8 @@ def _span(kind, found):
     if window is None:
         return "all earlier tokens" if causal else "all tokens, on both sides"
     longest = found["longest_context"]
-    return f"the last {window:,} tokens" + (" (all)" if longest is not None and window >= longest else "")
+    span = f"the last {window:,} tokens" if causal else f"{window - 1:,} tokens on each side"
+    return span + (" (all)" if longest is not None and window >= longest else "")
 
 
 def _positions(kind, found):
