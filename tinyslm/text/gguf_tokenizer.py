@@ -82,7 +82,8 @@ class _Keys:
     def refuse(self, name, expected):
         """Raise DataError with a description of the expected value."""
         value = self.get(name)
-        found = "missing" if value is None else shown(value) if isinstance(value, str | int | float) else "an array"
+        is_array = isinstance(value, np.ndarray | TextArray)
+        found = "missing" if value is None else f"an array of {len(value)}" if is_array else shown(value)
         raise DataError(f"{self.where}: tokenizer.ggml.{name} is {found}, expected {expected}")
 
     def texts(self, name):

@@ -71,6 +71,11 @@ class ScaledBlocks(AffineEncoding, BlockEncoding):
     bits: int
     unpack: Callable[[Array], Array]  # (..., bytes) -> (..., 32) codes
 
+    def dequantize(self, rows: slice) -> Array:
+        """The numbers of some rows: (n, in) float32."""
+        with np.errstate(invalid="ignore"):  # as in `dequantize_blocks`
+            return super().dequantize(rows)
+
     def codes(self, rows: slice) -> QuantizedArray:
         """The codes and scales of some rows."""
         blocks = self.stored_rows(rows).reshape(-1, self.shape[1] // 32, 2 + 4 * self.bits)  # (n, in / 32, bytes)

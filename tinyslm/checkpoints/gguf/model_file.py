@@ -36,7 +36,7 @@ def read_model_file(path: str | Path, is_outline: bool = False) -> ModelFile:
     """
     container = read_container(path)
     kind = container.metadata.get("general.type", "model")
-    if kind != "model":
+    if not isinstance(kind, str) or kind != "model":
         raise CheckpointError(f"{container.path}: general.type is {shown(kind)}, expected 'model'")
     tensors = gguf_tensors(container)
     settings = read_settings(container, tensors)
