@@ -62,14 +62,16 @@ def read_questions(path: str | Path) -> list[WrittenQuestion]:
 def _read(path):
     """The text of a file without its byte order mark."""
     try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+        size = path.stat().st_size
+        if not path.is_file():
+            raise DataError(f"{path}: is not a regular file")
+        if size > LARGEST_FILE:
+            raise DataError(
+                f"{path}: has {size:,} bytes, expected at most {LARGEST_FILE:,}; use a part of the questions"
+            )
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    if len(content) > LARGEST_FILE:
-        raise DataError(f"{path}: has more than {LARGEST_FILE:,} bytes; use a part of the questions")
-    try:
-        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from None
 
