@@ -49,6 +49,12 @@ def longrope(**changes):
         ({"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
         ({"norm": "batch"}, "norm is 'batch', expected 'rms' or 'layer'"),
         ({"norm": "layer", "norm_offset": 1.0}, "norm_offset is only for norm 'rms'"),
+        ({"joint_query_key_norm": True}, "joint_query_key_norm needs query_key_norm"),
+        ({"shared_norm": True}, "shared_norm is only for parallel_blocks"),
+        ({"pre_norm": False}, "without pre_norm, sublayer_output_norm is needed"),
+        ({"parallel_blocks": True, "sublayer_output_norm": True}, "parallel_blocks have neither sublayer_output_norm"),
+        ({"parallel_blocks": True, "residual_multiplier": 0.5}, "parallel_blocks have neither .* residual_multiplier"),
+        ({"head_bias": True}, "head_bias needs an untied head"),
         ({"activation": "swish"}, "activation 'swish' is not one of silu, "),
         ({"ropes": (None,)}, "ropes has 1 entries for 2 layers"),
         ({"windows": (3, 3, 3)}, "windows has 3 entries for 2 layers"),
@@ -116,7 +122,9 @@ def extreme_ropes(draw, head_dim):
     factors = draw(st.lists(ends(FACTOR), min_size=head_dim // 2, max_size=head_dim // 2))
     settings |= {"short_factors": tuple(factors), "long_factors": tuple(factors[::-1])}
     original_length = draw(st.sampled_from([2, 8, SIZE.high]))
-    scaling = draw(st.sampled_from(["default", "linear", "llama3", "longrope", "yarn"]))
+    scaling = draw(st.sampled_from(["default", "linear", "llama3", "longrope", "yarn", "dynamic"]))
+    if settings["query_scale_beta"]:
+        settings["attention_factor"] = min(settings["attention_factor"], 1e3)
     if scaling == "yarn":
         settings["theta"] = max(settings["theta"], math.nextafter(1, 2))
     return Rope(dimension=head_dim, scaling=scaling, original_length=original_length, **settings)

@@ -51,7 +51,7 @@ ROPE_RANGES = {
     "theta": THETA,
     **dict.fromkeys(("factor", "low_frequency_factor", "high_frequency_factor", "attention_factor"), FACTOR),
     **dict.fromkeys(("beta_fast", "beta_slow"), FACTOR),
-    "query_scale_beta": Range(0, FACTOR.high),
+    "query_scale_beta": Range(0, 100),
 }
 
 
@@ -100,6 +100,8 @@ def check_rope(config, rope: Rope):
         require(config, pairs > 1, "dynamic rope rotates 2 dimensions, expected at least 4")
     if rope.scaling in ("llama3", "longrope", "dynamic", "yarn") or rope.query_scale_beta:
         require_in_range(config, "original_length of rope", rope.original_length, ORIGINAL_CONTEXT)
+    if rope.query_scale_beta:  # both enlarge the scores
+        require_in_range(config, "attention_factor of rope", rope.attention_factor, FACTOR._replace(high=1e3))
     if rope.scaling == "yarn":  # the logarithm of theta is a divisor
         require(config, rope.theta > 1, f"theta of rope is {rope.theta}, expected more than 1 for yarn")
     if rope.scaling == "llama3":

@@ -99,7 +99,8 @@ def inverse_frequencies(rope: Rope, length: int) -> Array:
 def _dynamic_base(rope, length):
     """The base of the frequencies for a sequence of `length` tokens; theta up to the original length."""
     extension = max(length / rope.original_length, 1)
-    return rope.theta * (rope.factor * extension - rope.factor + 1) ** (rope.dimension / (rope.dimension - 2))
+    base = rope.theta * (rope.factor * extension - rope.factor + 1) ** (rope.dimension / (rope.dimension - 2))
+    return min(base, float(np.finfo(np.float32).max))
 
 
 def _llama3_frequencies(rope, inverse):
