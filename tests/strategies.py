@@ -130,7 +130,8 @@ def decoder_configs(draw, **fixed):
     choices["norm_offset"] = maybe(0.0, 1.0) if choices["norm"] == "rms" else 0.0
     choices |= fixed
     if choices["parallel_blocks"]:
-        choices |= {"pre_norm": True, "sublayer_output_norm": False, "residual_multiplier": 1.0}
+        choices |= {"sublayer_output_norm": False, "residual_multiplier": 1.0}
+    choices["pre_norm"] |= not choices["sublayer_output_norm"]
     choices["shared_norm"] &= choices["parallel_blocks"]
     choices["joint_query_key_norm"] &= choices["query_key_norm"]
     choices["head_bias"] &= not choices["tie_word_embeddings"]
@@ -140,6 +141,7 @@ def decoder_configs(draw, **fixed):
 @st.composite
 def encoder_configs(draw, **fixed):
     """A small encoder with any combination of the choices of a configuration; `fixed` fields are not drawn."""
+    layers, head_dim = draw(st.sampled_from([1, 2, 3])), draw(st.sampled_from([4, 6]))
 
     def maybe(*values):
         return draw(st.sampled_from(values))
@@ -149,10 +151,23 @@ def encoder_configs(draw, **fixed):
         "vocab_size": 23,
         "hidden_size": 10,
         "intermediate_size": 14,
-        "num_hidden_layers": maybe(1, 2, 3),
+        "num_hidden_layers": layers,
         "num_attention_heads": maybe(1, 2, 3),
-        "head_dim": maybe(4, 6),
+        "head_dim": head_dim,
         "max_position_embeddings": 40,
+        "learned_positions": maybe(True, False),
+        "relative_attention_num_buckets": maybe(None, 8),
+        "relative_attention_max_distance": 30,
+        "ropes": tuple(maybe(None, Rope(100.0, head_dim), Rope(10.0, head_dim - 2)) for _ in range(layers)),
+        "windows": tuple(maybe(None, 1, 3) for _ in range(layers)),
+        "pre_norm": maybe(False, True),
+        "norm_bias": maybe(True, False),
+        "gated": maybe(False, True),
+        "attention_bias": maybe(True, False),
+        "feed_forward_bias": maybe(True, False),
+        "transform_activation": maybe(None, "silu"),
+        "transform_bias": maybe(True, False),
+        "decoder_bias": maybe(True, False),
         "type_vocab_size": maybe(None, 3),
         "norm_eps": 1e-2,
         "activation": maybe("silu", "gelu", "gelu_new"),

@@ -295,7 +295,53 @@ def test_scores_of_gpt2_without_a_scale():
     assert "scale_attn_weights" not in FAMILIES["gpt2"].write_config(read("gpt2"))
 
 
+def test_partial_rotation_of_gpt_neox_has_keys_of_its_own():
+    """As in transformers: the keys of other families are ignored, and an object of today has priority."""
+    assert read("gpt_neox", hidden_size=32).ropes == (Rope(1e4, 2),) * 3
+    before = read("gpt_neox", hidden_size=32, rotary_pct=0.5, rotary_emb_base=500, rope_theta=7.0, rope_scaling=None)
+    assert before.ropes == (Rope(500.0, 4),) * 3
+    table = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
+    assert read("gpt_neox", hidden_size=32, rope_parameters=table, rotary_pct=1.0) == before
+    assert read("gpt_neox", hidden_size=32, partial_rotary_factor=0.5).ropes[0].dimension == 2
+
+
+@pytest.mark.parametrize("family", PARTIAL)
+def test_a_rotation_of_whole_heads_is_stated_where_a_part_is_the_default(family):
+    plain = read(family, hidden_size=32, head_dim=8)
+    whole = replace(plain, ropes=tuple(replace(rope, dimension=8) for rope in plain.ropes))
+    assert FAMILIES[family].read_config(FAMILIES[family].write_config(whole), "again") == whole
+
+
+def test_defaults_of_families_with_other_blocks():
+    olmo2, granite, phi = (FAMILIES[name].read_config({}, "config.json") for name in ("olmo2", "granite", "phi"))
+    stablelm, neox = (FAMILIES[name].read_config({}, "config.json") for name in ("stablelm", "gpt_neox"))
+    assert (olmo2.norm_eps, olmo2.pad_token_id, olmo2.pre_norm, olmo2.sublayer_output_norm) == (1e-5, 1, False, True)
+    assert (granite.embedding_scale, granite.scale, granite.residual_multiplier, granite.logits_scaling) == (1,) * 4
+    assert (phi.ropes[0].dimension, phi.head_dim, phi.query_key_norm, phi.head_bias) == (32, 64, False, True)
+    assert (stablelm.ropes[0].dimension, stablelm.head_dim) == (20, 80)
+    assert not (stablelm.parallel_blocks or stablelm.attention_bias or stablelm.attention_output_bias)
+    assert (neox.ropes[0].dimension, neox.head_dim, neox.parallel_blocks, neox.shared_norm) == (24, 96, True, False)
+    assert neox.attention_bias and neox.attention_output_bias and neox.feed_forward_bias
+    assert not any(config.tie_word_embeddings for config in (olmo2, granite, phi, stablelm, neox))
+
+
+def test_blocks_of_stablelm():
+    parallel = read("stablelm", hidden_size=32, use_parallel_residual=True, use_qkv_bias=True)
+    assert parallel.parallel_blocks and parallel.shared_norm
+    assert parallel.attention_bias and not parallel.attention_output_bias
+    assert FAMILIES["stablelm"].read_config(FAMILIES["stablelm"].write_config(parallel), "again") == parallel
+    with pytest.raises(ConfigError, match="shared_norm is False, but a stablelm checkpoint can only hold True"):
+        FAMILIES["stablelm"].write_config(replace(parallel, shared_norm=False))
+
+
 LIES = {
+    "norms of each head": ("stablelm", {"qk_layernorm": True}, "qk_layernorm is True, expected False"),
+    "tied head with a bias": ("phi", {"tie_word_embeddings": True}, "tie_word_embeddings is True, expected False"),
+    "parallel": ("gpt_neox", {"use_parallel_residual": None}, "use_parallel_residual is None, expected true or false"),
+    "rotary base": ("gpt_neox", {"rotary_emb_base": 0.5}, "rotary_emb_base is 0.5, expected a number from 1 to"),
+    "rotary part": ("gpt_neox", {"rotary_pct": 2}, "rotary_pct is 2, expected a number from 0 to 1"),
+    "odd rotary part": ("stablelm", {}, "partial_rotary_factor is 0.25, expected .* not 1 of 6"),
+    "multiplier": ("granite", {"residual_multiplier": 0}, "residual_multiplier is 0, expected a number from 1e-06"),
     "heads that do not divide": ("llama", {"num_attention_heads": 5}, "hidden_size is 24, expected a multiple of"),
     "key heads that do not divide": ("llama", {"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple"),
     "heads of gpt2": ("gpt2", {"n_head": 5}, "n_embd is 24, expected a multiple of n_head, which is 5"),
@@ -415,6 +461,10 @@ NUMBERS = [  # the range, a family and a config.json in which a number of this r
     (FACTOR, "gemma2", "query_pre_attn_scalar", lambda value: {"query_pre_attn_scalar": value}),
     (FACTOR, "gemma2", "attn_logit_softcapping", lambda value: {"attn_logit_softcapping": value}),
     (FACTOR, "gemma3_text", "final_logit_softcapping", lambda value: {"final_logit_softcapping": value}),
+    (FACTOR, "granite", "embedding_multiplier", lambda value: {"embedding_multiplier": value}),
+    (FACTOR, "granite", "attention_multiplier", lambda value: {"attention_multiplier": value}),
+    (FACTOR, "granite", "residual_multiplier", lambda value: {"residual_multiplier": value}),
+    (FACTOR, "granite", "logits_scaling", lambda value: {"logits_scaling": value}),
     (FACTOR, "llama", "rope_parameters: factor", in_rope("linear", "factor")),
     (FACTOR, "llama", "rope_parameters: factor", in_rope("llama3", "factor")),
     (FACTOR, "llama", "rope_parameters: low_freq_factor", in_rope("llama3", "low_freq_factor")),
