@@ -33,7 +33,7 @@ class DecoderConfig:
     norm_offset: float = 0.0  # 1 where the stored gain is w - 1 (Gemma)
     query_key_norm: bool = False  # norm of each query and key head
     joint_query_key_norm: bool = False  # instead one norm over all query heads, and one over all key heads (OLMo 2)
-    pre_norm: bool = True  # norms on the sublayer inputs
+    pre_norm: bool = True  # norms on the sublayer inputs (not in OLMo 2)
     sublayer_output_norm: bool = False  # post-norms on the sublayer outputs (Gemma 2 and 3, OLMo 2)
     parallel_blocks: bool = False  # attention and feed-forward layer read the same hidden state (GPT-NeoX, Phi)
     shared_norm: bool = False  # of parallel blocks: attention and feed-forward layer share one norm (Phi)
@@ -77,10 +77,10 @@ class DecoderConfig:
         check(self.norm == "rms" or not self.norm_offset, "norm_offset is only for norm 'rms'")
         check(self.query_key_norm or not self.joint_query_key_norm, "joint_query_key_norm needs query_key_norm")
         check(self.parallel_blocks or not self.shared_norm, "shared_norm is only for parallel_blocks")
-        sequential_only = self.sublayer_output_norm or not self.pre_norm or self.residual_multiplier != 1.0
+        check(self.pre_norm or self.sublayer_output_norm, "without pre_norm, sublayer_output_norm is needed")
         check(
-            not (self.parallel_blocks and sequential_only),
-            "parallel_blocks have neither sublayer_output_norm nor residual_multiplier, and need pre_norm",
+            not (self.parallel_blocks and (self.sublayer_output_norm or self.residual_multiplier != 1.0)),
+            "parallel_blocks have neither sublayer_output_norm nor residual_multiplier",
         )
         check(not (self.head_bias and self.tie_word_embeddings), "head_bias needs an untied head")
         for name in ("ropes", "windows"):
