@@ -11,12 +11,17 @@ from tests.commands.files import TEXT
 from tests.text.rendering import render_here
 from tinyslm import CheckpointError, ConfigError, DataError, chat_prompt
 from tinyslm.text import load_tokenizer, train_tokenizer
-from tinyslm.text.chat_template import FILE, FOLDER, SETTINGS, SPECIAL_TOKENS, end_of_turn, render_chat
+from tinyslm.text.chat_template import FILE, FOLDER, SETTINGS, SPECIAL_TOKENS, end_of_turn, find_chat_template
+from tinyslm.text.chat_template import render_chat as render_found
 
 TEMPLATES = Path(__file__).parent / "chat_templates"
 EXPECTED = json.loads((TEMPLATES / "expected.json").read_text())
 ASK = [{"role": "user", "content": "The cat"}]
 TURN = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+
+
+def render_chat(tokenizer, messages, template=None, **variables):
+    return render_found(find_chat_template(tokenizer, template), messages, **variables)
 
 
 @pytest.fixture
@@ -159,6 +164,12 @@ def test_messages_that_are_no_conversation(tokenizer, messages):
 def test_a_message_that_json_cannot_hold(tokenizer):
     with pytest.raises(DataError, match="the messages cannot be given to a chat template"):
         chat_prompt(tokenizer, [ASK[0] | {"image": object()}], template=TURN)
+
+
+def test_a_template_without_text(tokenizer, rendered):
+    (tokenizer.directory / FILE).write_text("{# nothing #}")
+    with pytest.raises(DataError, match=rf"{FILE}: the chat template gives no text"):
+        chat_prompt(tokenizer, ASK)
 
 
 def test_a_role_that_the_template_leaves_out(tokenizer, rendered):

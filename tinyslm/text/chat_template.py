@@ -86,29 +86,33 @@ def chat_prompt(
     >>> tokenizer.decode(token_ids[0])
     'user: The train. '
     """
-    text = render_chat(tokenizer, messages, template=template, add_generation_prompt=add_generation_prompt, **variables)
-    return np.array([encode(tokenizer, text, add_special_tokens=False)])
+    found = find_chat_template(tokenizer, template)
+    text = render_chat(found, messages, add_generation_prompt=add_generation_prompt, **variables)
+    token_ids = encode(tokenizer, text, add_special_tokens=False, allow_empty=True)
+    if not token_ids:
+        raise DataError(f"{found.source}: the chat template gives no text")
+    return np.array([token_ids])
 
 
 def render_chat(
-    tokenizer: Any,
+    template: ChatTemplate,
     messages: Sequence[Mapping[str, Any]],
     *,
-    template: str | None = None,
     add_generation_prompt: bool = True,
     **variables: Any,
 ) -> str:
-    """The text of a conversation. Arguments and errors as of `chat_prompt`."""
-    found = find_chat_template(tokenizer, template)
+    """The text of a conversation. Other arguments, and errors, as of `chat_prompt`."""
     messages = [_checked(message, f"message {i}") for i, message in enumerate(_listed(messages), 1)]
     given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
-    text = render_template(found.text, {**found.special_tokens, **variables, **given}, found.source)
+    text = render_template(template.text, {**template.special_tokens, **variables, **given}, template.source)
     for i, message in enumerate(messages, 1):
         if message["role"] not in ROLES and _text(message["content"]).strip() not in text:
             raise DataError(
-                f"the chat template leaves out message {i} of the role {shown(message['role'])}; use one of "
-                + ", ".join(ROLES)
+                f"{template.source}: the chat template leaves out message {i} of the role {shown(message['role'])}; "
+                f"use one of {', '.join(ROLES)}"
             )
+    if not _is_utf8(text):
+        raise DataError(f"{template.source}: the chat template gives a text that is not UTF-8")
     return text
 
 
@@ -118,8 +122,9 @@ def end_of_turn(tokenizer: Any, template: str | None = None) -> tuple[int, ...]:
     Raises errors as `chat_prompt`, but a template that refuses a conversation of a question and its answer has none.
     """
     question, answer = {"role": "user", "content": "question"}, {"role": "assistant", "content": PROBE}
+    found = find_chat_template(tokenizer, template)
     try:
-        text = render_chat(tokenizer, [question, answer], template=template, add_generation_prompt=False)
+        text = render_chat(found, [question, answer], add_generation_prompt=False)
     except DataError:
         return ()
     _, probe, after = text.rpartition(PROBE)
@@ -225,6 +230,8 @@ def _checked(message, name):
     content = message.get("content")
     if not isinstance(content, str) and not _is_parts(content):
         raise DataError(f"the content of {name} is {shown(content)}, expected a text")
+    if not _is_utf8(str(content)):
+        raise DataError(f"the content of {name} is {shown(content)}, which is not UTF-8")
     return {key: value for key, value in message.items() if value is not None}
 
 
@@ -237,3 +244,12 @@ def _is_parts(content):
 def _text(content):
     """The text of a message, or of its first part."""
     return content if isinstance(content, str) else content[0]["text"] if content else ""
+
+
+def _is_utf8(text):
+    """Whether the text has no unpaired surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
