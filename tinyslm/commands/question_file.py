@@ -1,6 +1,7 @@
 """The options of `tinyslm evaluate` for a file of multiple-choice questions, and what it prints of them."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,12 @@ def judge(arguments, model, tokenizer, marks, questions, examples):
     with tqdm(total=len(questions), unit="question", disable=None, leave=False) as bar:
         options = {"style": style, "examples": examples, "progress": bar.update}
         scored = score_questions(model, tokenizer, questions, marks, **options)
+    cut = sum(each.is_cut for each in scored)
+    if cut:
+        context = f"the model's context of {model.config.max_position_embeddings} tokens"
+        print(
+            f"tinyslm: {cut} of {len(scored)} prompts exceed {context}; their beginning was left out", file=sys.stderr
+        )
     results = {"acc": accuracy(scored)}
     if style == "text":  # letters have one length
         results["acc_norm"] = accuracy(scored, by_length=True)
@@ -124,6 +131,7 @@ def _record(results, chance, scored):
             "answer": each.question.answer,
             "chosen": each.chosen,
             "chosen_by_length": each.chosen_by_length,
+            "is_cut": each.is_cut,
             "log_probabilities": each.log_probabilities,
         }
         for each in scored

@@ -27,7 +27,7 @@ from tinyslm.generation.stop_texts import before_stop
 from tinyslm.load_save import load
 from tinyslm.models import Decoder
 from tinyslm.text import decode
-from tinyslm.text.chat_template import render_chat, special_tokens
+from tinyslm.text.chat_template import find_chat_template, render_chat, special_tokens
 from tinyslm.text.document_marks import document_marks
 
 try:
@@ -102,7 +102,9 @@ class HarnessModel(LM):
 
     def apply_chat_template(self, chat_history: Sequence[Mapping], add_generation_prompt: bool = True) -> str:
         """The text of a conversation, by the chat template beside the model."""
-        return render_chat(self.tokenizer, chat_history, add_generation_prompt=add_generation_prompt)
+        return render_chat(
+            find_chat_template(self.tokenizer), chat_history, add_generation_prompt=add_generation_prompt
+        )
 
     def _prefix(self):
         if self.prefix is None:

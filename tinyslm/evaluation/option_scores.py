@@ -20,11 +20,15 @@ from tinyslm.text.questions import WrittenQuestion
 
 @dataclass(frozen=True)
 class ScoredQuestion:
-    """A question with the log-probability of each option, in nats, and its length in characters."""
+    """A question with the log-probability of each option, in nats, and its length in characters.
+
+    is_cut: whether an option did not fit in the model with its prompt, whose beginning was left out.
+    """
 
     question: WrittenQuestion
     log_probabilities: tuple[float, ...]
     characters: tuple[int, ...]
+    is_cut: bool
 
     @property
     def chosen(self) -> int:
@@ -66,12 +70,16 @@ def score_questions(
                 found = f"option {letter} has {len(continuation)} tokens"
                 raise DataError(f"{question.where}: {found}, but the model reads at most {longest}; shorten it")
             pairs.append((context, continuation))
-    scores = iter(score_pairs(model, pairs, progress))
+    scores = zip(score_pairs(model, pairs, progress), pairs, strict=True)
     scored = []
     for question in questions:
-        lengths = tuple(map(len, continuations_of(question, style)))
-        log_probabilities = tuple(next(scores)[0] for _ in lengths)
-        scored.append(ScoredQuestion(question, log_probabilities, lengths))
+        characters = tuple(map(len, continuations_of(question, style)))
+        log_probabilities, sizes = [], []
+        for _ in characters:
+            (score, _), (context, continuation) = next(scores)
+            log_probabilities.append(score)
+            sizes.append(len(context) + len(continuation) - 1)  # the last token is not an input
+        scored.append(ScoredQuestion(question, tuple(log_probabilities), characters, max(sizes) > longest))
     return scored
 
 
