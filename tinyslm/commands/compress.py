@@ -234,6 +234,7 @@ def _results(details, inputs, rows, seconds):
             "training_documents": len(corpus.training),
             "validation_documents": len(corpus.validation),
             "validation_tokens": rows[0]["loss"]["tokens"],
+            "validation_bytes": corpus.validation_bytes,
             "floor": corpus.floor and vars(corpus.floor),
             "questions": len(corpus.questions),
         },
