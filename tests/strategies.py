@@ -156,7 +156,7 @@ def encoder_configs(draw, **fixed):
         "head_dim": head_dim,
         "max_position_embeddings": 40,
         "learned_positions": maybe(True, False),
-        "relative_attention_num_buckets": maybe(None, 8),
+        "relative_attention_num_buckets": maybe(0, 8),
         "relative_attention_max_distance": 30,
         "ropes": tuple(maybe(None, Rope(100.0, head_dim), Rope(10.0, head_dim - 2)) for _ in range(layers)),
         "windows": tuple(maybe(None, 1, 3) for _ in range(layers)),

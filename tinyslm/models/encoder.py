@@ -196,7 +196,7 @@ def build_encoder(config: EncoderConfig, make: Callable) -> Encoder:
         layers=[block(layer) for layer in range(config.num_hidden_layers)],
         norm=parts.norm() if config.pre_norm else None,
         token_type_embedding=None if config.type_vocab_size is None else parts.embedding(config.type_vocab_size),
-        relative_positions=None if config.relative_attention_num_buckets is None else relative_positions(),
+        relative_positions=relative_positions() if config.relative_attention_num_buckets else None,
         pooler=parts.linear(C, C, bias=True) if config.pooler else None,
         masked_lm_head=masked_lm_head() if config.masked_head else None,
         head=parts.head(bias=config.decoder_bias),

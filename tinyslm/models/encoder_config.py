@@ -38,7 +38,7 @@ class EncoderConfig:
     source: Source | None = field(default=None, compare=False, repr=False)  # None: not loaded from a directory
     learned_positions: bool = True  # position embeddings are added to the token embeddings
     padding_idx: int | None = None  # positions do not count this token, and begin at padding_idx + 1 (RoBERTa)
-    relative_attention_num_buckets: int | None = None  # of relative position biases (MPNet); None: no such biases
+    relative_attention_num_buckets: int = 0  # of relative position biases (MPNet); 0: no such biases
     relative_attention_max_distance: int = 128  # in tokens; all larger distances share the last bucket
     ropes: tuple[Rope | None, ...] = ()  # per layer; None: no rotary positions
     windows: tuple[int | None, ...] = ()  # per layer, tokens on each side, the token itself included; None: all tokens
@@ -57,7 +57,7 @@ class EncoderConfig:
     norm_offset: ClassVar[float] = 0.0
 
     def __post_init__(self):
-        check_common(self)
+        check_common(self, not_sizes=("relative_attention_num_buckets",))
         object.__setattr__(self, "tie_word_embeddings", self.tie_word_embeddings or not self.masked_head)
         for name in ("ropes", "windows"):
             entries = getattr(self, name) or (None,) * self.num_hidden_layers
@@ -71,10 +71,11 @@ class EncoderConfig:
             require(self, window is None or SIZE.holds(window), f"a window of {window!r} tokens, expected {SIZE}")
         for rope in {id(rope): rope for rope in self.ropes if rope is not None}.values():  # layers share their ropes
             check_rope(self, rope)
-        buckets = Range(4, 2 * self.relative_attention_max_distance, integer=True)  # at least 2 for a direction
-        for name, allowed in {"relative_attention_num_buckets": buckets, "padding_idx": SIZE._replace(low=0)}.items():
-            if getattr(self, name) is not None:
-                require_in_range(self, name, getattr(self, name), allowed)
+        if self.padding_idx is not None:
+            require_in_range(self, "padding_idx", self.padding_idx, SIZE._replace(low=0))
+        if self.relative_attention_num_buckets != 0:
+            allowed = Range(4, 2 * self.relative_attention_max_distance, integer=True)  # 2 or more for each direction
+            require_in_range(self, "relative_attention_num_buckets", self.relative_attention_num_buckets, allowed)
 
     @property
     def num_key_value_heads(self) -> int:
