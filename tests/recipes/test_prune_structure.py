@@ -306,7 +306,7 @@ def test_a_saved_model_is_loaded_bit_for_bit(family, name):
     assert_outputs(outputs(again, calibrated(model)), wanted, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("family", FIXED_HEAD_SIZE)
+@pytest.mark.parametrize("family", (*FIXED_HEAD_SIZE, "gpt_neox", "stablelm"))
 def test_a_family_whose_files_cannot_state_the_head_size_refuses_to_be_saved(family):
     smaller, _, _ = apply(small_model(family), SliceGroups(0.5))
     with tempfile.TemporaryDirectory() as directory, pytest.raises(ConfigError, match=r"another family|multiple"):

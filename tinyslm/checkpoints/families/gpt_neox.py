@@ -42,22 +42,16 @@ FIELDS = {
 def read(keys: ConfigReader) -> dict:
     """The fields of DecoderConfig that are not in FIELDS."""
     head_dim = keys.head_dim("hidden_size", "num_attention_heads")
-    rope = {"rope_theta": keys.theta("rotary_emb_base"), "partial_rotary_factor": keys.fraction("rotary_pct")}
-    return (
-        llama.read_ropes(keys.with_values(head_dim=head_dim, **rope), partial=True)
-        | llama.read_attention_bias(keys)
-        | {
-            "num_key_value_heads": keys.count("num_attention_heads"),
-            "head_dim": head_dim,
-            "norm": "layer",
-            "gated": False,
-            "feed_forward_bias": True,
-        }
-    )
+    rotation = {"rope_theta": keys.theta("rotary_emb_base"), "partial_rotary_factor": keys.fraction("rotary_pct")}
+    ropes = llama.read_ropes(keys.with_values(head_dim=head_dim, **rotation), partial=True)
+    others = {"norm": "layer", "gated": False, "feed_forward_bias": True}
+    heads = {"num_key_value_heads": keys.count("num_attention_heads"), "head_dim": head_dim}
+    return ropes | llama.read_attention_bias(keys) | heads | others
 
 
 def write(config: DecoderConfig) -> dict:
     """The keys of config.json that are not in FIELDS."""
+    llama.require_derived_head_dim(config)
     return llama.write_ropes(config, partial=True) | {"attention_bias": config.attention_bias}
 
 

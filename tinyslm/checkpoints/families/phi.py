@@ -38,15 +38,8 @@ ALWAYS = (
 
 def read(keys: ConfigReader) -> dict:
     """The fields of DecoderConfig that are not in FIELDS."""
-    return (
-        llama.read_ropes(keys, partial=True)
-        | dict.fromkeys(ALWAYS, True)
-        | {
-            "norm": "layer",
-            "gated": False,
-            "query_key_norm": keys.flag("qk_layernorm"),
-        }
-    )
+    norms = {"norm": "layer", "query_key_norm": keys.flag("qk_layernorm")}
+    return llama.read_ropes(keys, partial=True) | dict.fromkeys(ALWAYS, True) | norms | {"gated": False}
 
 
 def write(config: DecoderConfig) -> dict:

@@ -30,20 +30,14 @@ FIELDS = {field: entry for field, entry in llama.FIELDS.items() if field != "hea
 def read(keys: ConfigReader) -> dict:
     """The fields of DecoderConfig that are not in FIELDS."""
     head_dim = keys.head_dim("hidden_size", "num_attention_heads")
-    is_parallel = keys.flag("use_parallel_residual")
-    blocks = dict.fromkeys(("parallel_blocks", "shared_norm"), is_parallel)
-    return (
-        llama.read_ropes(keys.with_values(head_dim=head_dim), partial=True)
-        | blocks
-        | {
-            "head_dim": head_dim,
-            "norm": "layer",
-        }
-    )
+    ropes = llama.read_ropes(keys.with_values(head_dim=head_dim), partial=True)
+    blocks = dict.fromkeys(("parallel_blocks", "shared_norm"), keys.flag("use_parallel_residual"))
+    return ropes | blocks | {"head_dim": head_dim, "norm": "layer"}
 
 
 def write(config: DecoderConfig) -> dict:
     """The keys of config.json that are not in FIELDS."""
+    llama.require_derived_head_dim(config)
     return llama.write_ropes(config, partial=True) | {"use_parallel_residual": config.parallel_blocks}
 
 
