@@ -138,7 +138,7 @@ def find_chat_template(tokenizer: Any, template: str | None = None) -> ChatTempl
     directory = getattr(tokenizer, "directory", None)
     own = getattr(tokenizer, "chat_template", None)
     if template is None and own is not None:
-        return ChatTemplate(own, getattr(tokenizer, "special_tokens", {}), "the tokenizer")
+        return ChatTemplate(own, getattr(tokenizer, "special_tokens", {}), str(directory or "the tokenizer"))
     special = special_tokens(tokenizer)
     if template is not None:
         return ChatTemplate(template, special, "template")
