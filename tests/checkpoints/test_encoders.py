@@ -183,7 +183,6 @@ LIES = {
     "activation": ("bert", {"hidden_act": "mish"}, "hidden_act is 'mish', expected one of silu, gelu"),
     "activation of distilbert": ("distilbert", {"activation": 3}, "activation is 3, expected one of silu, gelu"),
     "layers": ("distilbert", {"n_layers": 10**6}, "n_layers is 1000000, expected an integer from 1 to 10000"),
-    "quantized": ("distilbert", {"quantization_config": {"bits": 4}}, "quantization_config is"),
 }
 
 

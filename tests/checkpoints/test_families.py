@@ -423,7 +423,6 @@ LIES = {
         {"rope_scaling": {"type": "yarn", "factor": 2}},
         "rope_scaling: llama_4_scaling_beta is missing, expected a number",
     ),
-    "quantized": ("llama", {"quantization_config": {"bits": 4}}, "quantization_config is"),
     "scale by layer": ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
     "scale": ("gpt2", {"scale_attn_weights": 1}, "scale_attn_weights is 1, expected true or false"),
     "sliding layers without a window": (

@@ -6,6 +6,7 @@ import pytest
 from tinyslm.compression.factorization import LowRankLinear
 from tinyslm.compression.pruning import BitmapLinear, CsrLinear, MaskedLinear, NMLinear
 from tinyslm.compression.quantization import (
+    AbsmaxCodebookLinear,
     CodebookLinear,
     FakeQuantizedLinear,
     OutlierLinear,
@@ -41,6 +42,7 @@ LAYERS = ENCODING | {
     "8 bits": QuantizedLinear.from_linear,
     "4 bits": lambda linear: linear_from_codes(quantize(linear.weight, bits=4, axis=0), linear.bias),
     "levels": lambda linear: CodebookLinear.from_linear(linear, float4_levels(), block_size=4),
+    "levels, absmax": lambda linear: AbsmaxCodebookLinear.from_linear(linear, float4_levels(), block_size=4),
     "fake weights": FakeQuantizedLinear.from_linear,
 }
 

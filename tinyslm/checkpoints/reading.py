@@ -117,6 +117,12 @@ def _most_common_dtype(tensors):
     return max(sizes, key=lambda name: sizes[name])
 
 
+def weight_tensors(directory: str | Path) -> dict[str, StoredTensor | EncodedTensor]:
+    """The tensors as of `stored_tensors`, with one EncodedTensor for the parts of each quantized weight."""
+    tensors, where = stored_tensors(directory), Path(directory) / CONFIG
+    return with_quantized(tensors, read_json(where), where) if where.exists() else tensors
+
+
 def stored_tensors(directory: str | Path) -> dict[str, StoredTensor | EncodedTensor]:
     """{name: tensor} of all weight files of a directory, or of a GGUF file. Reads only the headers.
 

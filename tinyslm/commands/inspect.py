@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tinyslm.checkpoints import outline_model, stored_tensors
+from tinyslm.checkpoints import outline_model, weight_tensors
 from tinyslm.commands.parser import check_minimum
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.evaluation.model_summary import inspect_model, inspect_stored
@@ -75,7 +75,7 @@ def _open(name, download):
     except CheckpointError as problem:
         hint = "" if "/" in name or Path(name).exists() else f"; published shapes are {', '.join(CATALOGUE)}"
         raise CheckpointError(f"{problem}{hint}") from None
-    return outline_model(directory), stored_tensors(directory)
+    return outline_model(directory), weight_tensors(directory)
 
 
 def _context(requested, limits, is_shared):

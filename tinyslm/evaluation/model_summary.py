@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-from tinyslm.checkpoints.encoded_tensor import EncodedTensor
 from tinyslm.evaluation.context_cost import attention_multiply_adds, cached_numbers
 from tinyslm.evaluation.footprint import multiply_adds
 from tinyslm.evaluation.parameters import (
@@ -57,16 +56,25 @@ def inspect_model(model, context: int) -> dict:
 
 def inspect_stored(tensors, model) -> dict:
     """Contents of the weight files. tensors: {name: StoredTensor or EncodedTensor};  model: that of these tensors."""
-    dtypes = Counter()
-    for tensor in tensors.values():
-        form = tensor.storage.format if isinstance(tensor, EncodedTensor) else tensor.dtype
-        dtypes[form] += tensor.nbytes
+    dtypes, groups = Counter(), {}
+    for name, tensor in tensors.items():
+        dtypes[tensor.storage.format] += tensor.nbytes
+        groups.setdefault(tensor.storage, {})[name] = tensor.nbytes
     return {
+        "forms": [
+            storage._asdict() | {"tensors": len(sizes), "bytes": sum(sizes.values()), "names": _last_names(sizes)}
+            for storage, sizes in groups.items()
+        ],
         "files": len({tensor.file for tensor in tensors.values()}),
         "tensors": len(tensors),
         "dtypes": dict(dtypes),
         "replaced": dict(Counter(type(layer).__name__ for layer in replaced_layers(model).values())),
     }
+
+
+def _last_names(names):
+    """The different names without their modules, such as "q_proj", in order."""
+    return list(dict.fromkeys(name.removesuffix(".weight").rpartition(".")[2] for name in names))
 
 
 def _positions(model):

@@ -23,7 +23,8 @@ def format_inspection(title, model, found, stored=None) -> str:
     outline_rows = [(line.name, line.shape, f"{line.parameters:,}", line.note) for line in outline(model)]
     tree = table_lines([("module", "shape (+ bias)", "parameters", "notes"), *outline_rows], right=(2,))
     sections = wrapped(title), tree, format_parts(found), format_costs(found, stored)
-    return "\n\n".join("\n".join(lines) for lines in (*sections, format_attention(found)))
+    stored_forms = [] if stored is None else [format_stored(stored["forms"])]
+    return "\n\n".join("\n".join(lines) for lines in (*sections, *stored_forms, format_attention(found)))
 
 
 def format_parts(found) -> list[str]:
@@ -65,6 +66,19 @@ def format_costs(found, stored=None) -> list[str]:
         per_token, whole = (number_format.size(found[key]) for key in ("cache_bytes_per_token", "cache_bytes"))
         rows.append(("key/value cache", f"{per_token} per token in bfloat16, {whole} for {context}"))
     return table_lines(rows)
+
+
+def format_stored(forms) -> list[str]:
+    """How the tensors are stored in the files. forms: entry "forms" of the result of `inspect_stored`."""
+    rows: list[tuple[str, ...]] = [("stored as", "bits", "one scale per", "zero points", "tensors", "bytes", "names")]
+    for form in forms:
+        zero_points = {None: "", True: "no", False: "yes"}[form["symmetric"]]
+        counts = (f"{form['tensors']:,}", number_format.size(form["bytes"]))
+        row = (form["format"], str(form["bits"]), form["scales"], zero_points, *counts, ", ".join(form["names"]))
+        rows.append(row)
+    if not any(form["scales"] for form in forms):
+        rows = [(*row[:2], *row[4:]) for row in rows]
+    return table_lines(rows, right=(len(rows[0]) - 3, len(rows[0]) - 2))
 
 
 def format_attention(found) -> list[str]:

@@ -43,6 +43,7 @@ class Family:
     ignored: tuple[str, ...] = ()  # patterns of tensors that hold no parameters
     fixed: dict[str, Any] = field(default_factory=dict)  # {key: the only value that is supported}
     optional: dict[str, tuple[str, str]] = field(default_factory=dict)
+    shared_head: str = ""  # prefix of tensors of the masked-LM head that the heads of other tasks have too
     tied: dict[str, str] = field(default_factory=lambda: {"head.weight": "embedding.table"})  # {array: its copy}
     renamed: dict[str, str] = field(default_factory=dict)  # {ending of names in old files: in current files}
     copies: dict[str, str] = field(default_factory=dict)  # {duplicate in old files: original}
