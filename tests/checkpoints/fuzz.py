@@ -4,13 +4,14 @@
     python -m tests.checkpoints.fuzz --kind directories --inputs 20000 --seed 0      # directories for load_model
     python -m tests.checkpoints.fuzz --kind configs --inputs 10000 --seed 0          # config.json files
     python -m tests.checkpoints.fuzz --kind tokenizers --inputs 1000 --seed 0        # tokenizer.json files
+    python -m tests.checkpoints.fuzz --kind questions --inputs 10000 --seed 0        # files of questions
     python -m tests.checkpoints.fuzz --kind templates --inputs 200 --seed 0          # chat templates, a process each
 
 Input i of a seed is always the same; `--first i --inputs 1` makes it again, with the same verdict. For every input: no
-exception but CheckpointError and ConfigError (DataError for tokenizers), whose messages name the path and are short; no
-more memory than the stated multiple of the input's size; no more time than MOST_SECONDS. What is accepted is checked:
-tensors agree with a second, strict reader; a model of an accepted config.json computes finite logits; a tokenizer
-encodes and decodes texts, or refuses them with a DataError.
+exception but CheckpointError and ConfigError (DataError for tokenizers and questions), whose messages name the path and
+are short; no more memory than the stated multiple of the input's size; no more time than MOST_SECONDS. What is accepted
+is checked: tensors agree with a second, strict reader; a model of an accepted config.json computes finite logits; a
+tokenizer encodes and decodes texts, or refuses them with a DataError; questions are complete.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from tests.checkpoints.fuzz_directories import damaged_directory, write_director
 from tests.checkpoints.fuzz_files import damaged_file
 from tests.checkpoints.fuzz_models import check_model
 from tests.checkpoints.fuzz_oracle import Invalid, decode
+from tests.checkpoints.fuzz_questions import check_questions, damaged_questions
 from tests.checkpoints.fuzz_templates import (
     CONVERSATIONS,
     check_tokens,
@@ -49,6 +51,7 @@ from tinyslm.checkpoints.families import family_of
 from tinyslm.checkpoints.json_files import read_json
 from tinyslm.errors import CheckpointError, ConfigError, DataError
 from tinyslm.text import chat_prompt, load_tokenizer
+from tinyslm.text.questions import read_questions
 
 # A header of n bytes costs Python at most this many times n: "[[[[...]]]]" is the worst, a list for every two bytes.
 # Numbers cost less: two bytes of a file become at most four in the model, and as many on the way there.
@@ -180,10 +183,21 @@ def try_template(rng, place):
         check_tokens(found[0], tokenizer)
 
 
+def try_questions(rng, place):
+    """The same for one file of questions."""
+    name, content = damaged_questions(rng)
+    path = place / name
+    path.write_bytes(content)
+    questions = []
+    error = yield len(content), path, lambda: questions.extend(read_questions(path))
+    if error is None:
+        check_questions(path, questions)
+
+
 KINDS = {"files": try_file, "directories": try_directory, "configs": try_config, "tokenizers": try_tokenizer}
-KINDS |= {"templates": try_template}
+KINDS |= {"templates": try_template, "questions": try_questions}
 ERRORS = dict.fromkeys(KINDS, (CheckpointError, ConfigError)) | {"tokenizers": DataError}
-ERRORS |= {"templates": (CheckpointError, ConfigError, DataError)}
+ERRORS |= {"templates": (CheckpointError, ConfigError, DataError), "questions": DataError}
 
 
 def run(kind, inputs, seed=0, first=0, progress=False) -> Tally:
