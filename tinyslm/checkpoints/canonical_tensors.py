@@ -12,6 +12,7 @@ from tinyslm.checkpoints.families import Family
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.safetensors import StoredTensor
 from tinyslm.checkpoints.tensor_mapping import tensor_mappings
+from tinyslm.checkpoints.unread_tensors import is_task_head
 from tinyslm.checkpoints.upcasting import row_slices
 from tinyslm.errors import CheckpointError
 
@@ -50,6 +51,8 @@ def optional_parts(tensors: Tensors, family: Family, without_prefix: bool) -> di
     for flag, (stored, module) in family.optional.items():
         prefixes = (stored.removeprefix(family.base) if without_prefix else stored, module)  # as stored, or compressed
         flags[flag] = any(name.startswith(prefixes) for name in tensors)
+    if family.shared_head and any(is_task_head(name) for name in tensors):
+        flags["masked_head"] = False
     return flags
 
 
