@@ -107,4 +107,5 @@ FAMILY = Family(
     base="model.",
     config=EncoderConfig,
     optional={"masked_head": ("head.", "masked_lm_head.")},
+    shared_head="head.",
 )
