@@ -1,4 +1,7 @@
-"""Rendering of a chat template in a process of its own, with limits of time, memory and output."""
+"""Rendering of a chat template in a process of its own, with limits of time, memory and output.
+
+macOS and Windows limit no memory; there the limits of time and output hold.
+"""
 
 import json
 import signal
@@ -16,6 +19,7 @@ MOST_SECONDS = 2  # of the processor; published templates take milliseconds
 LONGEST_WAIT = 15.0  # seconds, on a busy machine
 MOST_BYTES = 2**29  # of memory
 MOST_ADDED = 1_000_000  # characters beyond twice those of the variables
+STOPPED = getattr(signal, "SIGXCPU", None)  # ends a process that takes more processor time
 MISSING = 'chat templates need Jinja2 3.1.6 or newer: pip install "tinyslm[chat]"'
 
 
@@ -45,7 +49,7 @@ def render_template(template: str, variables: Mapping[str, Any], source: str) ->
         raise CheckpointError(_too_long(source)) from None
     if done.returncode == template_worker.NO_JINJA:
         raise ConfigError(MISSING)
-    if done.returncode == -getattr(signal, "SIGXCPU", 0):
+    if STOPPED is not None and done.returncode == -STOPPED:
         raise CheckpointError(_too_long(source))
     if done.returncode:
         raise CheckpointError(f"{source}: the chat template ended the process that rendered it; use another one")

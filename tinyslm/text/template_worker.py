@@ -26,6 +26,7 @@ def limit_process(seconds, number_of_bytes):
     except ImportError:  # on Windows, where only the time is limited, by the other process
         return
     for kind, soft, hard in (
+        (resource.RLIMIT_CORE, 0, 0),
         (resource.RLIMIT_CPU, seconds, seconds + 1),
         (resource.RLIMIT_AS, number_of_bytes, number_of_bytes),
     ):
