@@ -42,7 +42,8 @@ class BlockEncoding(Encoding):
         kind = entry.type
         self.type_name, self.shape, self.order = kind.name, shape, order
         self.blocks = entry.content.reshape(shape[0], shape[1] // kind.block * kind.size)  # (rows, bytes of a row)
-        self.storage = Storage(kind.name, round(8 * kind.size / kind.block), f"blocks of {kind.block}")
+        bits = next(int(letter) for letter in kind.name if letter.isdigit())  # of a code, without scales
+        self.storage = Storage(kind.name, bits, f"blocks of {kind.block}")
 
     def arrays(self) -> list[Array]:
         """The blocks, mapped from the file."""
