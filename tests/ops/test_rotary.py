@@ -52,7 +52,10 @@ def test_gradient(rope, rng):
         (Rope(1e6, 128, "yarn", 16.0, original_length=16384), 1),  # Ministral 3
         (Rope(1e6, 128, "yarn", 4.0, original_length=32768, truncate=False), 1),
         (Rope(1e4, 64, "yarn", 4.0, original_length=8, truncate=False), 1),  # even the first pair is not kept whole
-        (Rope(10.0, 8, "yarn", 4.0, original_length=4096, beta_slow=1e-3), 1),  # no pair is divided whole
+        (
+            Rope(10.0, 8, "yarn", 4.0, original_length=4096, beta_fast=1e3, beta_slow=1e-3),
+            1,
+        ),  # no pair is divided whole
         (Rope(1e4, 8, "yarn", 4.0, original_length=8, beta_fast=1.0, beta_slow=1.0, truncate=False), 1),
         (Rope(1e4, 64, "dynamic", 4.0, original_length=8), 8),
         (Rope(1e4, 64, "dynamic", 4.0, original_length=8), 30),
