@@ -8,7 +8,9 @@ from tinyslm.checkpoints import checkpoint_tensors
 from tinyslm.checkpoints.families import gpt2
 
 ARCHITECTURES = {"gemma3_text": "gemma3"}  # where it is not the family's name
-FAMILIES = ("gemma", "gemma2", "gemma3_text", "gpt2", "llama", "phi3", "qwen2", "qwen3")
+FAMILIES = ("gemma", "gemma2", "gemma3_text", "gpt2", "granite", "llama", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
+INTERLEAVED = ("granite", "llama", "smollm3")  # rotary pairs are neighbours
+NORMS_AFTER = ("gemma2", "gemma3_text", "olmo2")
 LLAMA_NAMES = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
@@ -47,9 +49,7 @@ GPT2_NAMES = {
 def gguf_name(name, family):
     """The name of a tensor of a checkpoint in a GGUF file."""
     names = GPT2_NAMES if family == "gpt2" else LLAMA_NAMES
-    names = names | {
-        "post_attention_layernorm": "post_attention_norm" if family in ("gemma2", "gemma3_text") else "ffn_norm"
-    }
+    names = names | {"post_attention_layernorm": "post_attention_norm" if family in NORMS_AFTER else "ffn_norm"}
     for old, new in names.items():
         name = name.replace(old, new)
     return name
@@ -60,7 +60,7 @@ def gguf_tensors(model):
     config, tensors = model.config, {}
     gpt2_matrices = tuple(f"{name.removeprefix('transformer.h.{i}')}.weight" for name in gpt2.LINEAR.values())
     for name, array in checkpoint_tensors(model).items():
-        if config.family == "llama" and ("q_proj" in name or "k_proj" in name):
+        if config.family in INTERLEAVED and ("q_proj" in name or "k_proj" in name):
             halves = array.reshape(-1, 2, config.head_dim // 2, *array.shape[1:])  # (heads, 2, D / 2, ...)
             array = halves.swapaxes(1, 2).reshape(array.shape)
         if config.family.startswith("gemma") and "norm" in name:
@@ -83,7 +83,8 @@ def settings(model):
     }
     if config.family == "gpt2":
         return values | {"attention.layer_norm_epsilon": config.norm_eps}
-    rope = config.ropes[config.windows.index(None)] if None in config.windows else config.ropes[0]
+    full = [rope for rope, window in zip(config.ropes, config.windows, strict=True) if rope and window is None]
+    rope = (full or config.ropes)[0]
     values |= {
         "attention.head_count_kv": config.num_key_value_heads,
         "attention.key_length": config.head_dim,
@@ -97,6 +98,9 @@ def settings(model):
         values["attention.sliding_window"] = window
     if config.family == "gemma2":
         values |= {"attn_logit_softcapping": config.attention_softcap, "final_logit_softcapping": config.logit_softcap}
+    if config.family == "granite":
+        values |= {"embedding_scale": config.embedding_scale, "attention.scale": config.attention_scale}
+        values |= {"residual_scale": config.residual_multiplier, "logit_scale": config.logits_scaling}
     if rope.scaling == "longrope":
         values |= {"rope.scaling.original_context_length": rope.original_length}
         values |= {"rope.scaling.attn_factor": rope.attention_factor}

@@ -26,6 +26,8 @@ CHOICES = {  # what GGUF files of an architecture cannot say
     "gemma": {"attention_bias": False},
     "gemma2": {"attention_bias": False, "query_pre_attn_scalar": 10, "num_hidden_layers": 2},
     "gemma3_text": {"query_pre_attn_scalar": 10, "sliding_window_pattern": 6, "final_logit_softcapping": None},
+    "granite": {"mlp_bias": False},
+    "smollm3": {"attention_bias": False, "mlp_bias": False, "no_rope_layers": None, "num_hidden_layers": 5},
     "qwen2": {"use_sliding_window": False},
     "qwen3": {"use_sliding_window": False},
 }
@@ -40,8 +42,11 @@ def test_every_architecture(tmp_path, family, is_tied):
     model = small_model(family, **values)
     write_gguf(tmp_path / "model.gguf", model)
     found = load_model(tmp_path / "model.gguf")
-    assert found.config.norm_eps == pytest.approx(model.config.norm_eps)
-    assert replace(found.config, norm_eps=model.config.norm_eps, ropes=model.config.ropes) == model.config
+    if family == "phi3":  # the factor of attention has more digits than float32
+        (rope,) = set(model.config.ropes)
+        rounded = replace(rope, attention_factor=float(str(np.float32(rope.attention_factor))))
+        model = model.replace(config=replace(model.config, ropes=(rounded,) * len(model.layers)))
+    assert found.config == model.config
     expected = named_arrays(model)
     for path, array in named_arrays(found).items():
         np.testing.assert_allclose(array, expected.pop(path), rtol=0, atol=2e-7, err_msg=path)

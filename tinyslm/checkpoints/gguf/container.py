@@ -132,6 +132,11 @@ class Container:
     tensors: dict[str, Entry]
 
 
+def shortest_decimal(value: np.float32) -> float:
+    """The shortest decimal number that float32 rounds to this value: 1e-05, where the exact value is 9.9999997e-06."""
+    return float(str(value))
+
+
 def is_gguf(path: str | Path) -> bool:
     """Whether a path is a file that begins like a GGUF file."""
     try:
@@ -253,7 +258,8 @@ class _Cursor:
     def number(self, kind, what):
         """A number of a type of NUMBERS."""
         dtype = np.dtype(NUMBERS[kind])
-        return self.take(dtype.itemsize, what).view(dtype)[0].item()
+        value = self.take(dtype.itemsize, what).view(dtype)[0]
+        return shortest_decimal(value) if dtype == np.float32 else value.item()
 
     def count(self, what, most=2**63, smallest=1):
         """A number of things of at least `smallest` bytes each."""

@@ -11,7 +11,7 @@ from tinyslm.checkpoints.families import Family, find_family
 from tinyslm.checkpoints.gguf.blocks import gguf_tensor
 from tinyslm.checkpoints.gguf.container import Container, read_container
 from tinyslm.checkpoints.gguf.settings import read_settings
-from tinyslm.checkpoints.gguf.tensor_names import REORDERED, row_order, with_gguf_names
+from tinyslm.checkpoints.gguf.tensor_names import REORDERED, REORDERED_FAMILIES, row_order, with_gguf_names
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.safetensors import StoredTensor
 from tinyslm.errors import CheckpointError
@@ -41,7 +41,7 @@ def read_model_file(path: str | Path, is_outline: bool = False) -> ModelFile:
     tensors = gguf_tensors(container)
     settings = read_settings(container, tensors)
     family = with_gguf_names(find_family(settings["model_type"], container.path))
-    if not is_outline and settings["model_type"] == "llama":
+    if not is_outline and settings["model_type"] in REORDERED_FAMILIES:
         tensors |= _reordered(container, tensors, settings["head_dim"])
     if not is_outline and settings["model_type"].startswith("gemma"):
         tensors |= _without_offset(tensors)

@@ -13,7 +13,7 @@ import numpy as np
 from tinyslm.checkpoints.encoded_tensor import EncodedTensor
 from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.rope import ORIGINAL
-from tinyslm.checkpoints.gguf.container import Container
+from tinyslm.checkpoints.gguf.container import Container, shortest_decimal
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.safetensors import StoredTensor
 from tinyslm.errors import CheckpointError, ConfigError
@@ -64,6 +64,10 @@ class Metadata:
         """The number of rotary dimensions of a head."""
         return self.count("rope.dimension_count") if self.has("rope.dimension_count") else self.head_dim()
 
+    def optional_factors(self, names: dict[str, str]) -> Settings:
+        """{key of config.json: factor} of the settings that the file has. names: {setting: key of config.json}."""
+        return {key: self.keys.factor(self.key(name)) for name, key in names.items() if self.has(name)}
+
     def factors(self, name: str) -> list[float]:
         """The numbers of a tensor, one divisor of a frequency for each pair of rotary dimensions."""
         tensor = self.tensors[name]
@@ -71,7 +75,7 @@ class Metadata:
             raise CheckpointError(
                 f"{tensor.file}: tensor {shown(name)}: shape is {tensor.shape}, expected {(self.rotated() // 2,)}"
             )
-        return tensor.read(np.float32).tolist()
+        return [shortest_decimal(factor) for factor in tensor.read(np.float32)]
 
 
 def _as_list(value):
@@ -198,9 +202,8 @@ def _read_scale(metadata, large):
 
 def _read_gemma2(metadata) -> Settings:
     settings = _read_whole_rotary(metadata, "gemma2") | {"query_pre_attn_scalar": _read_scale(metadata, large=46)}
-    for name, key in (("attn_logit_softcapping", "attn"), ("final_logit_softcapping", "final")):
-        if metadata.has(name):
-            settings[f"{key}_logit_softcapping"] = metadata.keys.factor(metadata.key(name))
+    caps = {"attn_logit_softcapping": "attn_logit_softcapping", "final_logit_softcapping": "final_logit_softcapping"}
+    settings |= metadata.optional_factors(caps)
     if metadata.has("attention.sliding_window"):
         settings["sliding_window"] = metadata.count("attention.sliding_window")
     return settings
@@ -213,6 +216,25 @@ def _read_gemma3(metadata) -> Settings:
     if metadata.has(local):
         settings["rope_local_base_freq"] = metadata.keys.theta(metadata.key(local))
     return settings
+
+
+def _read_granite(metadata) -> Settings:
+    scales = {
+        "embedding_scale": "embedding_multiplier",
+        "attention.scale": "attention_multiplier",
+        "residual_scale": "residual_multiplier",
+        "logit_scale": "logits_scaling",
+    }
+    return _read_whole_rotary(metadata, "granite") | metadata.optional_factors(scales)
+
+
+def _read_olmo2(metadata) -> Settings:
+    return _read_whole_rotary(metadata, "olmo2")
+
+
+def _read_smollm3(metadata) -> Settings:
+    """Every fourth layer has no positions, which is the default of the family."""
+    return _read_whole_rotary(metadata, "smollm3")
 
 
 def _read_gpt2(metadata) -> Settings:
@@ -232,8 +254,11 @@ ARCHITECTURES: dict[str, Callable[[Metadata], Settings]] = {
     "gemma2": _read_gemma2,
     "gemma3": _read_gemma3,
     "gpt2": _read_gpt2,
+    "granite": _read_granite,
     "llama": _read_llama,
+    "olmo2": _read_olmo2,
     "phi3": _read_phi3,
     "qwen2": _read_qwen2,
     "qwen3": _read_qwen3,
+    "smollm3": _read_smollm3,
 }

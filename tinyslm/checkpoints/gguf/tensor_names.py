@@ -2,7 +2,7 @@
 
 Differences from safetensors files, besides the names:
 - no tensor is transposed;
-- the rows of query and key of "llama" are stored in another order (`row_order`);
+- the rows of query and key of REORDERED_FAMILIES are stored in another order (`row_order`);
 - the gains of the norms of Gemma are stored as they are used, not as w - 1.
 Source: https://github.com/ggml-org/llama.cpp, gguf-py/gguf/constants.py and convert_hf_to_gguf.py.
 """
@@ -37,7 +37,8 @@ NAMES = {  # {module or modules: name of the tensor without ".weight" or ".bias"
     "layers.{i}.feed_forward_output_norm": BLOCK + "post_ffw_norm",
 }
 SETTINGS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")  # hold no parameters
-REORDERED = ("attn_q.weight", "attn_q.bias", "attn_k.weight", "attn_k.bias")  # endings, in the architecture "llama"
+REORDERED = ("attn_q.weight", "attn_q.bias", "attn_k.weight", "attn_k.bias")  # endings of names
+REORDERED_FAMILIES = ("granite", "llama", "smollm3")
 
 
 def with_gguf_names(family: Family) -> Family:
@@ -47,7 +48,7 @@ def with_gguf_names(family: Family) -> Family:
 
 
 def row_order(rows: int, head_dim: int) -> Array:
-    """The rows of a stored query or key matrix of "llama", in the order of this library: (rows,) indices.
+    """The rows of a query or key matrix of REORDERED_FAMILIES, in the order of this library: (rows,) indices.
 
     Rotary pairs are (2i, 2i + 1) in the file, and (i, i + D / 2) here.
     """
