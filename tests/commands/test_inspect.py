@@ -87,7 +87,7 @@ def test_nothing_is_wider_than_a_terminal_and_nothing_is_lost(capsys, monkeypatc
             ["FFFNFFFNFFFNFFFN", "N  9 layers, 3,7,…,35", "all earlier tokens  no position encoding"],
         ),
         ("phi-3-mini-128k", ["the last 262,144 tokens (all)"]),
-        ("phi-2", ["RoPE, theta 10,000, 32 of 80 dimensions"]),
+        ("phi-2", ["RoPE, theta 10,000, 40 % of a head"]),
         ("gpt2", ["F  12 layers, 0-11  all earlier tokens  learned position embeddings"]),
         ("bert-base", ["BBBBBBBBBBBB", "B  12 layers, 0-11  all tokens, on both sides  learned position embeddings"]),
         ("t5-small", ["  encoder BBBBBB\n", "  decoder FFFFFF\n", "relative position biases", "Cross attention"]),

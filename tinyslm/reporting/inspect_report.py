@@ -134,4 +134,6 @@ def _positions(kind, found):
     if not rope:
         return found["positions"] or "no position encoding"
     scaling = "" if rope["scaling"] == "default" else f", {rope['scaling']} scaling"
-    return f"RoPE, theta {rope['theta']:,.0f}{scaling}"
+    rotated = rope["dimension"] / found["head_dim"]
+    part = "" if rotated == 1 else f", {percent(rotated)} of a head"
+    return f"RoPE, theta {rope['theta']:,.0f}{scaling}{part}"
