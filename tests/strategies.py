@@ -47,9 +47,9 @@ def matrices(dtype=np.float64):
 
 
 @st.composite
-def ropes(draw, head_dim, length=8):
+def ropes(draw, head_dim, length=8, scalings=(None, "default", "linear", "llama3", "longrope", "yarn")):
     """One kind of rotary positions, or none; `length` is where longrope changes its factors."""
-    scaling = draw(st.sampled_from([None, "default", "linear", "llama3", "longrope"]))
+    scaling = draw(st.sampled_from(scalings))
     if scaling is None:
         return None
     dimension = draw(st.sampled_from([head_dim, head_dim - 2]))
@@ -62,7 +62,11 @@ def ropes(draw, head_dim, length=8):
         original_length=length,
         short_factors=tuple(factors[0].tolist()),
         long_factors=tuple((3 * factors[1]).tolist()),
-        attention_factor=1.2 if scaling == "longrope" else 1.0,
+        attention_factor=1.2 if scaling in ("longrope", "yarn") else 1.0,
+        beta_fast=draw(st.sampled_from([0.9, 0.3])),
+        beta_slow=0.1,
+        truncate=draw(st.booleans()),
+        query_scale_beta=draw(st.sampled_from([0.0, 0.4])),
     )
 
 
@@ -75,7 +79,7 @@ def decoder_configs(draw, **fixed):
     layers = draw(st.integers(1, 3))
     head_dim = draw(st.sampled_from([4, 6]))
     groups = draw(st.sampled_from([1, 2, 3]))
-    experts = draw(st.sampled_from([0, 0, 3]))
+    experts = fixed.get("num_experts", draw(st.sampled_from([0, 0, 3])))
 
     def per_layer(strategy):
         return tuple(draw(strategy) for _ in range(layers))
@@ -99,7 +103,12 @@ def decoder_configs(draw, **fixed):
         "norm": maybe("rms", "layer"),
         "norm_eps": 1e-2,
         "query_key_norm": maybe(False, True),
+        "joint_query_key_norm": maybe(False, True),
+        "pre_norm": maybe(True, True, False),
         "sublayer_output_norm": maybe(False, True),
+        "parallel_blocks": maybe(False, False, True),
+        "shared_norm": maybe(False, True),
+        "residual_multiplier": maybe(1.0, 0.6),
         "activation": maybe("silu", "gelu", "gelu_new"),
         "gated": maybe(True, False),
         "attention_bias": maybe(False, True),
@@ -107,19 +116,32 @@ def decoder_configs(draw, **fixed):
         "feed_forward_bias": maybe(False, True),
         "attention_scale": maybe(None, 0.3),
         "attention_softcap": maybe(None, 2.0),
+        "logits_scaling": maybe(1.0, 1.5),
         "logit_softcap": maybe(None, 3.0),
         "embedding_scale": maybe(1.0, 1.7),
         "tie_word_embeddings": maybe(True, False),
+        "head_bias": maybe(False, True),
         "num_experts": experts,
         "experts_per_token": draw(st.integers(1, experts)) if experts else 0,
+        "expert_intermediate_size": maybe(None, 6),
+        "normalized_routing": maybe(True, False),
+        "dense_layers": per_layer(st.booleans()) if experts else (),
     }
     choices["norm_offset"] = maybe(0.0, 1.0) if choices["norm"] == "rms" else 0.0
-    return DecoderConfig(**choices | fixed)
+    choices |= fixed
+    if choices["parallel_blocks"]:
+        choices |= {"sublayer_output_norm": False, "residual_multiplier": 1.0}
+    choices["pre_norm"] |= not choices["sublayer_output_norm"]
+    choices["shared_norm"] &= choices["parallel_blocks"]
+    choices["joint_query_key_norm"] &= choices["query_key_norm"]
+    choices["head_bias"] &= not choices["tie_word_embeddings"]
+    return DecoderConfig(**choices)
 
 
 @st.composite
 def encoder_configs(draw, **fixed):
     """A small encoder with any combination of the choices of a configuration; `fixed` fields are not drawn."""
+    layers, head_dim = draw(st.sampled_from([1, 2, 3])), draw(st.sampled_from([4, 6]))
 
     def maybe(*values):
         return draw(st.sampled_from(values))
@@ -129,10 +151,23 @@ def encoder_configs(draw, **fixed):
         "vocab_size": 23,
         "hidden_size": 10,
         "intermediate_size": 14,
-        "num_hidden_layers": maybe(1, 2, 3),
+        "num_hidden_layers": layers,
         "num_attention_heads": maybe(1, 2, 3),
-        "head_dim": maybe(4, 6),
+        "head_dim": head_dim,
         "max_position_embeddings": 40,
+        "learned_positions": maybe(True, False),
+        "relative_attention_num_buckets": maybe(0, 8),
+        "relative_attention_max_distance": 30,
+        "ropes": tuple(maybe(None, Rope(100.0, head_dim), Rope(10.0, head_dim - 2)) for _ in range(layers)),
+        "windows": tuple(maybe(None, 1, 3) for _ in range(layers)),
+        "pre_norm": maybe(False, True),
+        "norm_bias": maybe(True, False),
+        "gated": maybe(False, True),
+        "attention_bias": maybe(True, False),
+        "feed_forward_bias": maybe(True, False),
+        "transform_activation": maybe(None, "silu"),
+        "transform_bias": maybe(True, False),
+        "decoder_bias": maybe(True, False),
         "type_vocab_size": maybe(None, 3),
         "norm_eps": 1e-2,
         "activation": maybe("silu", "gelu", "gelu_new"),

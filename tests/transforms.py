@@ -1,7 +1,8 @@
 """Functions model -> model that change the arrays and not what the model computes.
 
 A technique is fair if it does the same to a model and to its transform. Those of the residual stream need blocks that
-normalize before they read (`Block`); of encoders that normalize after each addition only heads and neurons can move.
+normalize before they read (`Block`, `ParallelBlock`); of encoders that normalize after each addition only heads and
+neurons can move.
 """
 
 from dataclasses import replace
@@ -10,14 +11,31 @@ import numpy as np
 
 from tinyslm.errors import ConfigError
 from tinyslm.models import Decoder
-from tinyslm.modules import Attention, Block, CrossAttention, FeedForward, Linear, LinearLayer, RelativePositions
-from tinyslm.tree import map_modules, named_modules
+from tinyslm.modules import (
+    Attention,
+    Block,
+    CrossAttention,
+    FeedForward,
+    Linear,
+    LinearLayer,
+    ParallelBlock,
+    RelativePositions,
+)
+from tinyslm.tree import map_arrays, map_modules, named_modules
 
 READERS = {  # the norm of a block, and what reads its outputs
     "attention_norm": ("attention.query", "attention.key", "attention.value"),
     "cross_attention_norm": ("cross_attention.query",),
     "feed_forward_norm": ("up", "gate", "router"),
 }
+
+
+def read_norms(block):
+    """{name of a norm of the block: what reads its outputs}."""
+    found = {name: readers for name, readers in READERS.items() if getattr(block, name, None) is not None}
+    if isinstance(block, ParallelBlock) and block.feed_forward_norm is None:
+        found["attention_norm"] += READERS["feed_forward_norm"]
+    return found
 
 
 def permute_neurons(model, rng):
@@ -49,7 +67,16 @@ def permute_heads(model, rng):
             key=take_outputs(layer.key, by_group),
             value=take_outputs(layer.value, by_group),
             output=take_inputs(layer.output, by_head),
+            **joint_norms(layer),
         )
+
+    def joint_norms(layer):
+        if not getattr(layer, "joint_norms", False):
+            return {}
+        return {
+            "query_norm": take_features(layer.query_norm, by_head),
+            "key_norm": take_features(layer.key_norm, by_group),
+        }
 
     return map_modules(permute, model, Attention | CrossAttention | RelativePositions)
 
@@ -100,14 +127,12 @@ def scale_features(model, factors):
     factors(gain (C,)) -> c (C,), asked for every norm before a projection. Exact for both norms, with any offset.
     Raises ConfigError for a model without such norms.
     """
-    if not named_modules(model, Block):
+    if not named_modules(model, Block | ParallelBlock):
         raise ConfigError(f"the norms of a {model.config.family} model also feed the residual stream")
 
     def scale_block(path, block):
-        for norm_name, readers in READERS.items():
+        for norm_name, readers in read_norms(block).items():
             norm = getattr(block, norm_name)
-            if norm is None:
-                continue
             c = np.asarray(factors(gain_of(norm)))
 
             def divide(path, linear, c=c, readers=readers):
@@ -116,7 +141,7 @@ def scale_features(model, factors):
             block = map_modules(divide, block.replace(**{norm_name: scale_norm(norm, c)}), LinearLayer)
         return block
 
-    return map_modules(scale_block, model, Block)
+    return map_modules(scale_block, model, Block | ParallelBlock)
 
 
 def reads(path, readers):
@@ -161,11 +186,11 @@ def untie(model):
 def rotate(model, rng):
     """The residual stream of a decoder in another orthonormal basis, after untying and folding all gains.
 
-    Needs RMS norms that stand before what reads (no `sublayer_output_norm`): LayerNorm subtracts a mean, which
-    rotations change.
+    Needs RMS norms that stand before what reads (no `sublayer_output_norm`, no block without `pre_norm`): LayerNorm
+    subtracts a mean, which rotations change.
     Source: Ashkboos et al. 2024 (SliceGPT), section 3.
     """
-    if model.config.norm != "rms" or model.config.sublayer_output_norm:
+    if model.config.norm != "rms" or model.config.sublayer_output_norm or not model.config.pre_norm:
         raise ConfigError("only a residual stream that nothing but RMS norms read can be rotated")
     model = fold_gains(untie(model))
     Q = np.linalg.qr(rng.standard_normal((model.config.hidden_size,) * 2))[0].astype(model.embedding.table.dtype)
@@ -200,6 +225,11 @@ def scale_norm(norm, c):
     return (
         norm.replace(weight=weight) if bias is None else norm.replace(weight=weight, bias=bias * c.astype(bias.dtype))
     )
+
+
+def take_features(norm, order):
+    """These features of a norm."""
+    return map_arrays(lambda path, array: array[order], norm)
 
 
 def scale_outputs(linear, c):

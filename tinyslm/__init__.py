@@ -1,13 +1,19 @@
 """Small language models and their compression, in NumPy and SciPy.
 
-load(path, weights="float32")
-    model and tokenizer, of a Hugging Face directory or a built-in model
+load(path, weights="float32", download=False)
+    model and tokenizer, of a Hugging Face directory, an id of its hub, or a
+    built-in model
 save(path, model, tokenizer=None, dtype=None)
     write both to a directory; transformers reads those of dense models
 generate(model, token_ids, max_new_tokens, *, temperature=0.0, top_k=None,
          top_p=None, min_p=None, repetition_penalty=None, seed=None,
          attention_mask=None, stop_tokens=(), cache="exact")
     new tokens, with a key/value cache
+generate_with_log_probabilities(model, token_ids, max_new_tokens, **options)
+    the same, with the log-probability of each new token
+chat_prompt(tokenizer, messages, *, template=None,
+            add_generation_prompt=True, **variables)
+    tokens of a conversation up to the next answer, by the chat template
 compress(model, recipe, calibration=None, *, progress)
     apply steps of `tinyslm.recipes`: the new model, and a record per step
 footprint(model)
@@ -64,10 +70,11 @@ from tinyslm.autodiff import check_gradient, differentiable, value_and_grad
 from tinyslm.checkpoints import checkpoint_tensors
 from tinyslm.errors import CheckpointError, ConfigError, DataError, Error
 from tinyslm.evaluation import footprint
-from tinyslm.generation import generate
+from tinyslm.generation import generate, generate_with_log_probabilities
 from tinyslm.load_save import load, save
 from tinyslm.models import masked_token_loss, next_token_loss, sentence_embeddings, sequence_to_sequence_loss, trace
 from tinyslm.recipes import compress
+from tinyslm.text import chat_prompt
 from tinyslm.tree import named_arrays
 
 __version__ = "0.1.0"
@@ -77,12 +84,14 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Error",
+    "chat_prompt",
     "check_gradient",
     "checkpoint_tensors",
     "compress",
     "differentiable",
     "footprint",
     "generate",
+    "generate_with_log_probabilities",
     "load",
     "masked_token_loss",
     "named_arrays",

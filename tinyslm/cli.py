@@ -6,6 +6,7 @@ import sys
 import warnings
 
 import tinyslm
+from tinyslm.commands.loading import download_model
 from tinyslm.commands.numeric_warnings import ignore_numeric_warnings
 from tinyslm.commands.parser import Parser
 from tinyslm.errors import CheckpointWarning, Error
@@ -13,7 +14,8 @@ from tinyslm.errors import CheckpointWarning, Error
 COMMANDS = {
     "compress": "apply compression recipes to a model, and measure size, speed and loss of the results",
     "train": "train a tokenizer and a model on the built-in corpus or on your own text",
-    "generate": "continue a prompt, or generate the output of an encoder-decoder",
+    "generate": "continue a prompt, answer a message, or generate the output of an encoder-decoder",
+    "chat": "talk to a model that has a chat template",
     "inspect": "print architecture, parameters, memory and multiply-adds of a model, from its shapes",
     "trace": "print tokens, intermediate arrays and attention probabilities of a forward pass",
     "evaluate": "measure loss, distance from the entropy bound, and exam accuracy of a model",
@@ -62,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning(warnings.showwarning)
             ignore_numeric_warnings()
+            download_model(arguments)
             status = arguments.run(arguments)
         sys.stdout.flush()
         return status

@@ -4,18 +4,21 @@
     python -m tests.checkpoints.fuzz --kind directories --inputs 20000 --seed 0      # directories for load_model
     python -m tests.checkpoints.fuzz --kind configs --inputs 10000 --seed 0          # config.json files
     python -m tests.checkpoints.fuzz --kind tokenizers --inputs 1000 --seed 0        # tokenizer.json files
+    python -m tests.checkpoints.fuzz --kind questions --inputs 10000 --seed 0        # files of questions
+    python -m tests.checkpoints.fuzz --kind templates --inputs 200 --seed 0          # chat templates, a process each
 
 Input i of a seed is always the same; `--first i --inputs 1` makes it again, with the same verdict. For every input: no
-exception but CheckpointError and ConfigError (DataError for tokenizers), whose messages name the path and are short; no
-more memory than the stated multiple of the input's size; no more time than MOST_SECONDS. What is accepted is checked:
-tensors agree with a second, strict reader; a model of an accepted config.json computes finite logits; a tokenizer
-encodes and decodes texts, or refuses them with a DataError.
+exception but CheckpointError and ConfigError (DataError for tokenizers and questions), whose messages name the path and
+are short; no more memory than the stated multiple of the input's size; no more time than MOST_SECONDS. What is accepted
+is checked: tensors agree with a second, strict reader; a model of an accepted config.json computes finite logits; a
+tokenizer encodes and decodes texts, or refuses them with a DataError; questions are complete.
 """
 
 import argparse
 import faulthandler
 import random
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -33,17 +36,28 @@ from tests.checkpoints.fuzz_directories import damaged_directory, write_director
 from tests.checkpoints.fuzz_files import damaged_file
 from tests.checkpoints.fuzz_models import check_model
 from tests.checkpoints.fuzz_oracle import Invalid, decode
+from tests.checkpoints.fuzz_questions import check_questions, damaged_questions
+from tests.checkpoints.fuzz_templates import (
+    CONVERSATIONS,
+    check_tokens,
+    check_usage,
+    conversation,
+    usage_of_children,
+    write_templates,
+)
 from tests.checkpoints.fuzz_tokenizers import check_tokenizer, damaged_tokenizer
 from tinyslm.checkpoints import load_model, read_safetensors
 from tinyslm.checkpoints.families import family_of
 from tinyslm.checkpoints.json_files import read_json
 from tinyslm.errors import CheckpointError, ConfigError, DataError
-from tinyslm.text import load_tokenizer
+from tinyslm.text import chat_prompt, load_tokenizer
+from tinyslm.text.questions import read_questions
 
 # A header of n bytes costs Python at most this many times n: "[[[[...]]]]" is the worst, a list for every two bytes.
 # Numbers cost less: two bytes of a file become at most four in the model, and as many on the way there.
 MEMORY_PER_BYTE = 64
 MEMORY_OF_ANYTHING = 150_000  # the message, the traceback, the views of a few small tensors
+MEMORY_OF_TOKENS = 1_000_000  # bytes of input that the longest text of a template, and its tokens, stand for
 MEMORY_OF_LAYERS = 20_000  # bytes of input that a number of layers stands for: a configuration has lists of all layers
 ADDRESS_SPACE = 3 * 2**30  # of the command: an input that asks for more is a failure, not the end of the machine
 MOST_SECONDS = 5.0  # of the processor, while all memory is traced
@@ -153,8 +167,37 @@ def try_tokenizer(rng, place):
         check_tokenizer(rng, tokenizers[0])
 
 
+def try_template(rng, place):
+    """The same for one directory with a chat template, and a conversation."""
+    path = place / "chat"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    size = write_templates(rng, path)
+    tokenizer, messages = load_tokenizer(path / "tokenizer.json"), conversation(rng)
+    named = path if messages in CONVERSATIONS else ""  # the messages are looked at first, or the files
+    seconds, _ = usage_of_children()
+    found = []
+    error = yield size + MEMORY_OF_TOKENS, named, lambda: found.append(chat_prompt(tokenizer, messages))
+    check_usage(seconds)
+    if error is None:
+        check_tokens(found[0], tokenizer)
+
+
+def try_questions(rng, place):
+    """The same for one file of questions."""
+    name, content = damaged_questions(rng)
+    path = place / name
+    path.write_bytes(content)
+    questions = []
+    error = yield len(content), path, lambda: questions.extend(read_questions(path))
+    if error is None:
+        check_questions(path, questions)
+
+
 KINDS = {"files": try_file, "directories": try_directory, "configs": try_config, "tokenizers": try_tokenizer}
+KINDS |= {"templates": try_template, "questions": try_questions}
 ERRORS = dict.fromkeys(KINDS, (CheckpointError, ConfigError)) | {"tokenizers": DataError}
+ERRORS |= {"templates": (CheckpointError, ConfigError, DataError), "questions": DataError}
 
 
 def run(kind, inputs, seed=0, first=0, progress=False) -> Tally:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from tests.checkpoints.fuzz_json import Pairs, containers, json_bytes, odd_value, pairs_of
-from tests.checkpoints.models import ALL_FAMILIES, CHOICES, LONGROPE, SMALL, SMALL_GPT2
+from tests.checkpoints.models import CHOICES, LONGROPE, SMALL, SMALL_GPT2
 from tests.strategies import generic_model
 from tinyslm.checkpoints.families import FAMILIES
 from tinyslm.generation import generate
@@ -17,12 +17,16 @@ from tinyslm.tree import named_arrays
 
 LLAMA3 = {"factor": 8, "low_freq_factor": 1.0, "high_freq_factor": 4, "original_max_position_embeddings": 8}
 FACTORS = {name: LONGROPE[name] for name in ("short_factor", "long_factor", "original_max_position_embeddings")}
+YARN = {"factor": 4.0, "original_max_position_embeddings": 8, "beta_fast": 2.0, "beta_slow": 0.5, "truncate": False}
+YARN |= {"mscale": 1.0, "mscale_all_dim": 0.7, "llama_4_scaling_beta": 0.1}
 ROPES = [  # for heads of six dimensions
     {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
     {"rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0}},
     {"rope_parameters": {"rope_type": "llama3", "rope_theta": 500.0, **LLAMA3}},
     {"rope_parameters": {"rope_type": "longrope", "rope_theta": 500.0, **FACTORS}},
     {"rope_parameters": {"rope_type": "longrope", "rope_theta": 500.0, "attention_factor": 1.2, **FACTORS}},
+    {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 500.0, "factor": 2.0}},
+    {"rope_parameters": {"rope_type": "yarn", "rope_theta": 500.0, **YARN}},
     {"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 2.0}},
     {"rope_theta": 500.0, "rope_scaling": {"rope_type": "llama3", **LLAMA3}},
     {"rope_theta": 500.0, "rope_scaling": {"type": "longrope", "factor": 4.0, **FACTORS}},
@@ -39,7 +43,7 @@ TOKENS = 12
 
 def valid_config(rng):
     """The values of a config.json as Pairs."""
-    family = rng.choice(ALL_FAMILIES)
+    family = rng.choice(list(CHOICES))
     defaults = {key: default for key, _, default in FAMILIES[family].fields.values()} | FAMILIES[family].defaults
     small = SMALL | SMALL_GPT2 | {"num_hidden_layers": 2}
     values = {key: small[key] for key in small if key in defaults} | CHOICES[family]
@@ -86,7 +90,7 @@ def damaged_config(rng):
 
 def is_small(config):
     """Whether a model of this configuration can be built in little time and memory."""
-    parts = (config.num_hidden_layers + config.num_decoder_layers) * max(config.num_experts, 1)
+    parts = (config.num_hidden_layers + config.num_decoder_layers) * max(config.num_experts, 1)  # or less
     return parts <= MOST_PARTS and (
         sum(math.prod(array.shape) for array in named_arrays(shape_model(config)).values()) <= MOST_PARAMETERS
     )

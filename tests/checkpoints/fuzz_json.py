@@ -3,7 +3,8 @@
 import json
 
 DTYPE_NAMES = ["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"]
-OTHER_DTYPES = ["F8_E4M3", "F8_E5M2", "F4", "C64", "f32", "float32", "<f4", "O", "", "F32\0", "\ud800"]
+DTYPE_NAMES += ["F8_E4M3", "F8_E5M2"]
+OTHER_DTYPES = ["F8_E8M0", "F8_E4M3FN", "F4", "C64", "f32", "float32", "<f4", "O", "", "F32\0", "\ud800"]
 
 
 class Raw(str):

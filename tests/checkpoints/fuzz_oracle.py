@@ -8,7 +8,7 @@ import json
 import struct
 
 LETTERS = {"F64": "d", "F32": "f", "F16": "e", "I64": "q", "I32": "i", "I16": "h", "I8": "b"}
-LETTERS |= {"U64": "Q", "U32": "I", "U16": "H", "U8": "B", "BOOL": "?", "BF16": None}
+LETTERS |= {"U64": "Q", "U32": "I", "U16": "H", "U8": "B", "BOOL": "?", "BF16": "H", "F8_E4M3": "B", "F8_E5M2": "B"}
 
 
 class Invalid(Exception):
@@ -64,7 +64,7 @@ def decode_tensor(entry, data, owners):
     for axis in shape:
         size, without_zeros = size * axis, without_zeros * (axis or 1)
     demand(without_zeros < 2**59, "too many numbers")
-    width = 2 if dtype == "BF16" else struct.calcsize("<" + LETTERS[dtype])
+    width = struct.calcsize("<" + LETTERS[dtype])
     demand(size * width == end - begin, "length")
     for place in range(begin, end):
         owners[place] += 1
@@ -72,6 +72,19 @@ def decode_tensor(entry, data, owners):
     if dtype == "BF16":  # the upper half of a float32
         wide = b"".join(b"\0\0" + piece[i : i + 2] for i in range(0, len(piece), 2))
         numbers = list(struct.unpack(f"<{size}f", wide))
+    elif dtype == "F8_E5M2":  # the upper half of a float16
+        numbers = list(struct.unpack(f"<{size}e", b"".join(bytes([0, byte]) for byte in piece)))
+    elif dtype == "F8_E4M3":
+        numbers = [decode_e4m3(byte) for byte in piece]
     else:
         numbers = list(struct.unpack(f"<{size}{LETTERS[dtype]}", piece))
     return dtype, begin, end, tuple(shape), numbers
+
+
+def decode_e4m3(byte):
+    """A sign, 4 bits of exponent and 3 bits of mantissa; NaN if all of the last seven are ones."""
+    sign = -1.0 if byte >= 128 else 1.0
+    exponent, mantissa = byte % 128 // 8, byte % 8
+    if (exponent, mantissa) == (15, 7):
+        return float("nan")
+    return sign * (mantissa / 512 if exponent == 0 else (8 + mantissa) * 2.0**exponent / 1024)

@@ -31,22 +31,48 @@ CHOICES = {  # where a family can choose, what the others cannot
     "gemma2": {"head_dim": 10, "attention_bias": True, "sliding_window": 4, "query_pre_attn_scalar": 20},
     "gemma3_text": {"head_dim": 10, "sliding_window": 4, "sliding_window_pattern": 2, "final_logit_softcapping": 3.0},
     "gpt2": {},
+    "gpt_neox": {"rotary_pct": 0.34},
+    "granite": {
+        "embedding_multiplier": 1.7,
+        "attention_multiplier": 0.3,
+        "residual_multiplier": 0.6,
+        "logits_scaling": 1.5,
+        "mlp_bias": True,
+    },
     "llama": {"attention_bias": True, "mlp_bias": True},
     "ministral": {"head_dim": 10, "sliding_window": 4, "layer_types": ["full_attention", "sliding_attention"]},
     "mistral": {"sliding_window": 4},
     "mixtral": {"num_local_experts": 3},
+    "olmo2": {"head_dim": 10},
+    "phi": {"partial_rotary_factor": 0.67, "qk_layernorm": True},
     "phi3": {"hidden_size": 40, "rope_parameters": LONGROPE, "original_max_position_embeddings": 6},
     "qwen3": {"head_dim": 10, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+    "qwen3_moe": {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 10, "mlp_only_layers": [1]},
     "smollm3": {"attention_bias": True, "mlp_bias": True, "no_rope_layers": [0, 1]},
+    "stablelm": {"partial_rotary_factor": 0.67, "use_qkv_bias": True},
 }
 FAMILY_NAMES = tuple(CHOICES)
 T5 = {"d_model": 24, "d_kv": 10, "d_ff": 40, "num_layers": 2, "num_heads": 3, "relative_attention_num_buckets": 8}
 CHOICES |= {  # those that are not decoders
     "bert": {"type_vocab_size": 3},
     "distilbert": {"dim": 24, "hidden_dim": 40, "n_layers": 2, "n_heads": 4},
+    "modernbert": {
+        "local_attention": 4,
+        "layer_types": ["full_attention", "sliding_attention"],
+        "attention_bias": True,
+    },
     "t5": T5 | {"feed_forward_proj": "gated-gelu", "relative_attention_max_distance": 16},
 }
-ALL_FAMILIES = tuple(CHOICES)
+ALL_FAMILIES = tuple(family for family in CHOICES if family not in ("gpt_neox", "stablelm"))  # see below
+UNTIED_FAMILIES = ("phi",)  # whose head has a bias
+CHOICES |= {  # those whose computations others have too
+    "ministral3": {"head_dim": 10, "sliding_window": 4},
+    "camembert": {},
+    "mpnet": {},
+    "roberta": {"type_vocab_size": 1},
+    "xlm-roberta": {"type_vocab_size": 3},
+    "qwen2": {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+}
 
 
 def read(model_type, **values):
@@ -57,6 +83,8 @@ def read(model_type, **values):
 
 def small_model(family, seed=0, **values):
     """A model of two layers in generic position, with what its family can choose."""
+    if family in UNTIED_FAMILIES:
+        values["tie_word_embeddings"] = False
     config = read(family, **{"num_hidden_layers": 2, "pad_token_id": 0} | CHOICES[family] | values)
     return generic_model(config, seed, np.float32)
 

@@ -34,7 +34,7 @@ def with_files(directory, *names):
         (["pytorch_model.bin"], "holds 'pytorch_model.bin', pickled PyTorch weights, .* save it as safetensors"),
         (["consolidated.00.pth"], "holds 'consolidated.00.pth', pickled PyTorch weights"),
         (["model.pt"], "holds 'model.pt', pickled PyTorch weights"),
-        (["b.gguf", "a.gguf"], "holds 'a.gguf', a GGUF file, .*: use the safetensors files"),
+        (["b.gguf", "a.gguf"], "holds 2 GGUF files: give the path of one, such as '.*a.gguf'"),
         (["tf_model.h5"], "TensorFlow weights"),
         (["flax_model.msgpack"], "Flax weights"),
         (["model.onnx"], "ONNX graph"),
@@ -66,8 +66,8 @@ def test_safetensors_beside_other_formats_are_read(saved):
 
 
 def test_a_file_in_place_of_a_directory(tmp_path):
-    file = with_files(tmp_path, "model.gguf") / "model.gguf"
-    with pytest.raises(CheckpointError, match=r"model.gguf: is a file, expected the directory of a model"):
+    file = with_files(tmp_path, "model.bin") / "model.bin"
+    with pytest.raises(CheckpointError, match=r"model.bin: is a file, expected the directory of a model .*, or a GGUF"):
         tinyslm.load(file)
 
 

@@ -13,20 +13,37 @@ from tinyslm.checkpoints.families import FAMILIES
 from tinyslm.compression.pruning.masked_linear import MaskedLinear
 from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
 from tinyslm.compression.quantization.quantized_linear import QuantizedLinear
-from tinyslm.errors import CheckpointError, ConfigError
+from tinyslm.errors import CheckpointError, CheckpointWarning, ConfigError
 from tinyslm.models import EncoderConfig
+from tinyslm.models.catalogue import CATALOGUE
 from tinyslm.modules import Linear
 from tinyslm.tree import map_modules, named_arrays
 
 BERT = {"vocab_size": 50, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3}
 DISTILBERT = {"vocab_size": 50, "dim": 24, "hidden_dim": 40, "n_layers": 2, "n_heads": 3}
-SMALL = {"bert": BERT, "distilbert": DISTILBERT}
+ROBERTA = BERT | {"type_vocab_size": 1, "max_position_embeddings": 15}  # 13 positions
+MODERNBERT = BERT | {"num_hidden_layers": 3, "local_attention": 4, "global_attn_every_n_layers": 2}
+SMALL = {
+    "bert": BERT,
+    "distilbert": DISTILBERT,
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "mpnet"), ROBERTA),
+    "modernbert": MODERNBERT,
+}
+CLASSES = {  # the beginning of the classes in transformers
+    "bert": "Bert",
+    "distilbert": "DistilBert",
+    "roberta": "Roberta",
+    "xlm-roberta": "XLMRoberta",
+    "camembert": "Camembert",
+    "mpnet": "MPNet",
+    "modernbert": "ModernBert",
+}
 TOKENS = np.array([[3, 1, 4, 1, 5, 9, 2, 6]])
 COPY = "cls.predictions.decoder"
 
 
 def read(family, **values):
-    return FAMILIES[family].read_config(SMALL[family] | {"max_position_embeddings": 13} | values, "config.json")
+    return FAMILIES[family].read_config({"max_position_embeddings": 13} | SMALL[family] | values, "config.json")
 
 
 def small_encoder(family, seed=0, **changes):
@@ -48,6 +65,21 @@ PARTS = [
     ("distilbert", {"tie_word_embeddings": False}),
     ("distilbert", {"masked_head": False}),
     ("distilbert", {"masked_head": False, "without_prefix": True}),
+    ("roberta", {"pooler": True}),
+    ("roberta", {"tie_word_embeddings": False}),
+    ("xlm-roberta", {"masked_head": False, "pooler": True, "without_prefix": True}),
+    ("camembert", {}),
+    ("mpnet", {}),
+    ("mpnet", {"tie_word_embeddings": False}),
+    ("mpnet", {"masked_head": False, "pooler": True, "without_prefix": True}),
+    ("modernbert", {}),
+    (
+        "modernbert",
+        {"tie_word_embeddings": False, "norm_bias": True, "attention_bias": True, "feed_forward_bias": True},
+    ),
+    ("modernbert", {"decoder_bias": False, "transform_bias": True, "transform_activation": "silu"}),
+    ("modernbert", {"tie_word_embeddings": False, "decoder_bias": False}),
+    ("modernbert", {"masked_head": False, "without_prefix": True}),
 ]
 
 
@@ -62,8 +94,7 @@ def test_round_trip(tmp_path, family, changes):
     stored, expected = read_safetensors(tmp_path / "saved" / "model.safetensors"), checkpoint_tensors(model)
     assert stored.keys() == expected.keys()
     values = json.loads((tmp_path / "saved" / "config.json").read_text())
-    start = {"bert": "Bert", "distilbert": "DistilBert"}[family]
-    assert values["architectures"] == [f"{start}{'ForMaskedLM' if model.config.masked_head else 'Model'}"]
+    assert values["architectures"] == [f"{CLASSES[family]}{'ForMaskedLM' if model.config.masked_head else 'Model'}"]
 
 
 @pytest.mark.parametrize(("family", "changes"), PARTS)
@@ -144,6 +175,60 @@ def test_the_bias_of_a_tied_head_may_be_under_the_name_of_its_copy(tmp_path):
     assert_same_model(load_model(tmp_path / "saved"), model)
 
 
+def test_the_names_of_published_roberta_files(tmp_path):
+    """A masked model with a pooler, positions as a tensor, and copies of what is tied."""
+    model = small_encoder("roberta", pooler=True)
+    save_model(tmp_path / "saved", model)
+    changes = {
+        "roberta.embeddings.position_ids": np.arange(15)[None],
+        "lm_head.decoder.bias": model.masked_lm_head.bias,
+    }
+    change_tensors(tmp_path / "saved", changes | {"lm_head.decoder.weight": model.embedding.table})
+    assert_same_model(load_model(tmp_path / "saved"), model)
+
+
+@pytest.mark.parametrize("family", ["roberta", "mpnet"])
+def test_the_names_of_sentence_encoders(tmp_path, family):
+    """Without the prefix of the family, and with positions as a tensor."""
+    model = small_encoder(family, masked_head=False, pooler=True, without_prefix=True)
+    save_model(tmp_path / "saved", model)
+    assert "embeddings.word_embeddings.weight" in checkpoint_tensors(model)
+    change_tensors(tmp_path / "saved", {"embeddings.position_ids": np.arange(15)[None]})
+    assert_same_model(load_model(tmp_path / "saved"), model)
+
+
+def test_the_bias_beside_an_untied_head_of_roberta_is_not_read(tmp_path):
+    model = small_encoder("roberta", 1, tie_word_embeddings=False)
+    save_model(tmp_path / "saved", model)
+    change_tensors(tmp_path / "saved", {"lm_head.bias": np.ones(50)})
+    assert_same_model(load_model(tmp_path / "saved"), model)
+
+
+def test_a_modernbert_under_the_head_of_another_task(tmp_path):
+    """Such a head has a part of the masked-LM head. A file without its own is an encoder."""
+    model = small_encoder("modernbert", masked_head=False)
+    save_model(tmp_path / "saved", model)
+    head = {"head.dense.weight": np.ones((24, 24)), "head.norm.weight": np.ones(24)}
+    change_tensors(tmp_path / "saved", head | {"classifier.weight": np.ones((2, 24)), "classifier.bias": np.ones(2)})
+    change_config(tmp_path / "saved", architectures=["ModernBertForSequenceClassification"])
+    message = r"the head of 'ModernBertForSequenceClassification' for another task is left out: .*'head.dense.weight'"
+    with pytest.warns(CheckpointWarning, match=message):
+        assert_same_model(load_model(tmp_path / "saved"), model)
+    change_tensors(tmp_path / "saved", {"classifier.weight": None, "classifier.bias": None})
+    with pytest.raises(CheckpointError, match=r"tensor 'decoder.bias' of shape \(50,\) is missing"):
+        load_model(tmp_path / "saved")
+
+
+def test_roberta_under_the_head_of_another_task(tmp_path):
+    model = small_encoder("roberta", masked_head=False)
+    save_model(tmp_path / "saved", model)
+    change_tensors(
+        tmp_path / "saved", {f"classifier.{name}.weight": np.ones((24, 24)) for name in ("dense", "out_proj")}
+    )
+    with pytest.warns(CheckpointWarning, match="'classifier.dense.weight', 'classifier.out_proj.weight'"):
+        assert_same_model(load_model(tmp_path / "saved"), model)
+
+
 @pytest.mark.parametrize(
     ("family", "changes", "message"),
     [
@@ -155,6 +240,15 @@ def test_the_bias_of_a_tied_head_may_be_under_the_name_of_its_copy(tmp_path):
         ("bert", {"bert.embeddings.LayerNorm.bias": None}, "tensor 'bert.embeddings.LayerNorm.bias' .* is missing"),
         ("distilbert", {"vocab_projector.bias": None}, "tensor 'vocab_projector.bias' .* is missing"),
         ("distilbert", {"distilbert.embeddings.position_embeddings.weight": np.ones((9, 24))}, "shape is"),
+        ("roberta", {"roberta.embeddings.position_embeddings.weight": np.ones((13, 24))}, r"expected \(15, 24\)"),
+        (
+            "mpnet",
+            {"mpnet.encoder.relative_attention_bias.weight": None},
+            r"bias.weight' of shape \(32, 3\) is missing",
+        ),
+        ("modernbert", {"model.layers.0.attn_norm.weight": np.ones(24)}, "unknown tensor 'model.layers.0.attn_norm"),
+        ("modernbert", {"model.layers.1.attn_norm.weight": None}, "'model.layers.1.attn_norm.weight' .* is missing"),
+        ("modernbert", {"head.other.weight": np.ones(24)}, "unknown tensor 'head.other.weight'"),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(tmp_path, family, changes, message):
@@ -170,6 +264,41 @@ def test_missing_keys_mean_the_defaults_of_the_class():
     assert (bert.num_hidden_layers, bert.norm_eps, bert.activation) == (12, 1e-12, "gelu")
     distilbert = FAMILIES["distilbert"].read_config({"layer_norm_eps": 0.1}, "config.json")
     assert (distilbert.num_hidden_layers, distilbert.type_vocab_size, distilbert.norm_eps) == (6, None, 1e-12)
+    for name, vocab_size in {"roberta": 50265, "xlm-roberta": 30522, "camembert": 30522, "mpnet": 30527}.items():
+        config = FAMILIES[name].read_config({}, "config.json")
+        assert (config.vocab_size, config.norm_eps, config.activation) == (vocab_size, 1e-12, "gelu")
+        assert (config.max_position_embeddings, config.padding_idx, config.pad_token_id) == (510, 1, 1)
+        assert config.type_vocab_size == (None if name == "mpnet" else 2)
+        assert config.relative_attention_num_buckets == (32 if name == "mpnet" else 0)
+    modernbert = FAMILIES["modernbert"].read_config({}, "config.json")
+    assert modernbert == replace(CATALOGUE["modernbert-base"], pad_token_id=50283)
+
+
+def test_the_padding_token_of_mpnet_is_1_and_of_roberta_its_own():
+    assert read("mpnet", pad_token_id=0).padding_idx == read("mpnet", pad_token_id=None).padding_idx == 1
+    roberta = read("roberta", pad_token_id=4)
+    assert (roberta.padding_idx, roberta.max_position_embeddings) == (4, 10)
+    assert FAMILIES["roberta"].write_config(roberta)["max_position_embeddings"] == 15
+
+
+def test_windows_and_ropes_of_modernbert():
+    """Half of local_attention on each side, rounded down; layer_types has priority over the interval."""
+    for local, window in ((1, 1), (2, 2), (5, 3), (6, 4)):
+        config = read("modernbert", local_attention=local)
+        assert config.windows == (None, window, None)
+        assert FAMILIES["modernbert"].read_config(FAMILIES["modernbert"].write_config(config), "again") == config
+    kinds = ["sliding_attention"] * 2 + ["full_attention"]
+    assert read("modernbert", layer_types=kinds).windows == (3, 3, None)
+    assert [rope.theta for rope in read("modernbert").ropes] == [160_000, 1e4, 160_000]
+    old = read("modernbert", global_rope_theta=7.0, local_rope_theta=5)
+    current = {"full_attention": {"rope_type": "default", "rope_theta": 7}, "sliding_attention": {"rope_theta": 5.0}}
+    assert old == read("modernbert", rope_parameters=current)
+    assert [rope.theta for rope in old.ropes] == [7, 5, 7]
+    scaled = read("modernbert", rope_scaling={"type": "linear", "factor": 2.0})
+    assert {(rope.scaling, rope.factor) for rope in scaled.ropes} == {("linear", 2.0)}
+    alone = read("modernbert", global_attn_every_n_layers=1)
+    assert alone.windows == (None, None, None)
+    assert FAMILIES["modernbert"].read_config(FAMILIES["modernbert"].write_config(alone), "again") == alone
 
 
 LIES = {
@@ -182,8 +311,16 @@ LIES = {
     "eps": ("bert", {"layer_norm_eps": -1}, "layer_norm_eps is -1"),
     "activation": ("bert", {"hidden_act": "mish"}, "hidden_act is 'mish', expected one of silu, gelu"),
     "activation of distilbert": ("distilbert", {"activation": 3}, "activation is 3, expected one of silu, gelu"),
+    "padding": ("roberta", {"pad_token_id": None}, "pad_token_id is None, expected a token id"),
+    "negative padding": ("xlm-roberta", {"pad_token_id": -1}, "pad_token_id is -1, expected a token id"),
+    "positions": ("mpnet", {"max_position_embeddings": 2}, "max_position_embeddings is 2, expected more than 2"),
+    "decoder of camembert": ("camembert", {"is_decoder": True}, "is_decoder is True, expected False"),
+    "buckets": ("mpnet", {"relative_attention_num_buckets": 16}, "relative_attention_num_buckets is 16, expected 32"),
+    "window": ("modernbert", {"local_attention": 0}, "local_attention is 0, expected an integer from 1"),
+    "interval": ("modernbert", {"global_attn_every_n_layers": 0}, "global_attn_every_n_layers is 0"),
+    "kinds": ("modernbert", {"layer_types": ["full_attention"]}, "layer_types is .* for each of 3 layers"),
+    "theta": ("modernbert", {"local_rope_theta": None}, "rope_theta is None"),
     "layers": ("distilbert", {"n_layers": 10**6}, "n_layers is 1000000, expected an integer from 1 to 10000"),
-    "quantized": ("distilbert", {"quantization_config": {"bits": 4}}, "quantization_config is"),
 }
 
 
@@ -202,6 +339,11 @@ def test_lies_are_refused_by_name(lie):
         ("distilbert", {"norm_eps": 1e-5}, "norm_eps is 1e-05"),
         ("bert", {"num_attention_heads": 2}, "head_dim is 8, but a bert checkpoint can only hold 12"),
         ("bert", {"type_vocab_size": None}, "type_vocab_size is None, expected an integer"),
+        ("bert", {"padding_idx": 1}, "padding_idx is 1, but a bert checkpoint can only hold None"),
+        ("roberta", {"padding_idx": None}, "can only hold"),
+        ("mpnet", {"relative_attention_num_buckets": 8}, "relative_attention_num_buckets is 8, expected 32"),
+        ("modernbert", {"pre_norm": False}, "pre_norm is False, but a modernbert checkpoint can only hold True"),
+        ("modernbert", {"windows": (None, 3, 4)}, "ropes is .*, but a modernbert checkpoint can only hold"),
     ],
 )
 def test_what_a_family_cannot_say_is_refused_when_writing(tmp_path, family, changes, message):

@@ -8,15 +8,18 @@ import pytest
 from tests.checkpoints.models import FAMILY_NAMES, read
 from tests.golden import DIRECTORY, LAYOUTS, golden_names
 from tinyslm.checkpoints.families import FAMILIES, family_of, find_family
+from tinyslm.checkpoints.families.multimodal import language_model_values
+from tinyslm.checkpoints.families.unsupported import MISSING_MECHANISMS
 from tinyslm.errors import ConfigError
 from tinyslm.models.config_checks import EPS, FACTOR, THETA
 from tinyslm.ops import Rope
-from tinyslm.ops.rotary import longrope_attention_factor
+from tinyslm.ops.rotary import longrope_attention_factor, yarn_attention_factor
 
 
 @pytest.mark.parametrize("name", golden_names())
 def test_both_layouts_mean_the_same_and_are_written_in_the_new_one(name):
     old_and_new = [json.loads((DIRECTORY / name / layout).read_text()) for layout in LAYOUTS]
+    old_and_new = [language_model_values(values, "config.json") for values in old_and_new]
     families = [family_of(values, "config.json") for values in old_and_new]
     assert families[0] is families[1]
     family = families[0]
@@ -29,7 +32,7 @@ def test_both_layouts_mean_the_same_and_are_written_in_the_new_one(name):
     for key in written.keys() & old_and_new[0].keys():  # the values are those that transformers writes
         if written[key] != old_and_new[0][key]:
             if key == "architectures":  # whether a head is there is seen from the tensors
-                assert old_and_new[0][key] == ["BertModel"]
+                assert old_and_new[0][key] == [family.headless_architecture]
                 continue
             assert key in ("head_dim", "n_inner", "rope_parameters"), key  # which may be null or in part implied
     assert not written.keys() & {"rope_theta", "rope_scaling", "torch_dtype"}
@@ -69,12 +72,27 @@ def test_biases_of_llama():
 
 
 LLAMA3 = {"factor": 8, "low_freq_factor": 1.0, "high_freq_factor": 4, "original_max_position_embeddings": 16}
+YARN = {"factor": 4, "original_max_position_embeddings": 16, "beta_fast": 2, "beta_slow": 0.5, "truncate": False}
 LONGROPE = {"short_factor": [1.0, 1.1, 1.2], "long_factor": [1, 2, 3], "original_max_position_embeddings": 16}
 ROPES = {
     "default": ({}, Rope(500.0, 6)),
     "linear": ({"factor": 2}, Rope(500.0, 6, "linear", 2.0)),
     "dynamic": ({"factor": 2}, Rope(500.0, 6, "dynamic", 2.0, original_length=64)),
     "llama3": (LLAMA3, Rope(500.0, 6, "llama3", 8.0, 1.0, 4.0, 16)),
+    "yarn": (
+        YARN | {"mscale": 0.7, "mscale_all_dim": 1},
+        Rope(
+            500.0,
+            6,
+            "yarn",
+            4.0,
+            original_length=16,
+            attention_factor=yarn_attention_factor(4.0, 0.7, 1.0),
+            beta_fast=2.0,
+            beta_slow=0.5,
+            truncate=False,
+        ),
+    ),
     "longrope": (
         LONGROPE,
         Rope(
@@ -100,6 +118,28 @@ def test_rope_in_both_layouts(kind):
     assert FAMILIES["llama"].read_config(FAMILIES["llama"].write_config(today), "again") == today
 
 
+def test_defaults_of_yarn():
+    """As in transformers: 32 and 1 rotations, whole pairs, the context as original length, and the paper's factor."""
+    plain = read("llama", rope_scaling={"type": "yarn", "factor": 4.0}).ropes[0]
+    assert plain == Rope(1e4, 6, "yarn", 4.0, original_length=64, attention_factor=yarn_attention_factor(4.0))
+    assert (plain.beta_fast, plain.beta_slow, plain.truncate) == (32.0, 1.0, True)
+    parameters = {"type": "yarn", "factor": None, "original_max_position_embeddings": 16, "attention_factor": 1.5}
+    derived = read("llama", rope_scaling=parameters).ropes[0]
+    assert (derived.factor, derived.attention_factor) == (4.0, 1.5)
+    assert read("llama", rope_scaling=parameters, original_max_position_embeddings=8).ropes[0].factor == 8.0
+
+
+def test_the_context_of_dynamic_rope_is_its_factor_times_the_length_in_the_file():
+    for factor, context in ((2.5, 160), (0.5, 64), (1e6, 64_000_000)):
+        config = read("llama", rope_scaling={"type": "dynamic", "factor": factor})
+        assert config.max_position_embeddings == context and config.ropes[0].original_length == 64
+        written = FAMILIES["llama"].write_config(config)
+        assert written["max_position_embeddings"] == 64
+        assert FAMILIES["llama"].read_config(written, "again") == config
+    with pytest.raises(ConfigError, match=r"max_position_embeddings is 99, .* can only hold 64000000"):
+        FAMILIES["llama"].write_config(replace(config, max_position_embeddings=99))
+
+
 def test_partial_rotation_and_the_original_length_at_the_top():
     config = read("phi3", head_dim=8, partial_rotary_factor=0.5)
     assert config.ropes[0].dimension == 4
@@ -110,7 +150,10 @@ def test_partial_rotation_and_the_original_length_at_the_top():
     assert config.ropes[0].attention_factor == longrope_attention_factor(2, 32)
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILY_NAMES if name not in ("gpt2", "phi3")])
+PARTIAL = ("gpt_neox", "phi", "phi3", "stablelm")
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILY_NAMES if name not in ("gpt2", *PARTIAL)])
 def test_other_families_ignore_partial_rotation(family):
     """As in transformers. A model that rotates a part of each head cannot be saved as such a family."""
     plain = read(family)
@@ -123,6 +166,93 @@ def test_other_families_ignore_partial_rotation(family):
     partial = replace(plain, ropes=tuple(rope and replace(rope, dimension=2) for rope in plain.ropes))
     with pytest.raises(ConfigError, match="must be saved as another family"):
         FAMILIES[family].write_config(partial)
+
+
+def test_biases_and_windows_of_qwen2():
+    config = read("qwen2", sliding_window=4, max_window_layers=2)
+    assert config.attention_bias and not config.attention_output_bias and config.windows == (None,) * 3
+    assert read("qwen2", use_sliding_window=True, max_window_layers=2).windows == (None, None, 4096)
+    assert read("qwen2", use_sliding_window=True, max_window_layers=0).windows == (4096,) * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "dense"),
+    [
+        ({}, ()),
+        ({"mlp_only_layers": [1, 2]}, (1, 2)),
+        ({"decoder_sparse_step": 2}, (0, 2)),
+        ({"decoder_sparse_step": 3, "mlp_only_layers": [2, 99]}, (0, 1, 2)),
+    ],
+)
+def test_dense_layers_of_qwen3_moe(values, dense):
+    config = read("qwen3_moe", **values)
+    assert config.dense_layers == tuple(layer in dense for layer in range(3))
+    written = FAMILIES["qwen3_moe"].write_config(config)
+    assert (written["decoder_sparse_step"], written["mlp_only_layers"]) == (1, list(dense))
+    assert FAMILIES["qwen3_moe"].read_config(written, "again") == config
+
+
+def test_experts_of_qwen3_moe():
+    config = read("qwen3_moe")
+    assert (config.num_experts, config.experts_per_token, config.expert_intermediate_size) == (128, 8, 768)
+    assert not config.normalized_routing and read("qwen3_moe", norm_topk_prob=True).normalized_routing
+    for key in ("num_experts", "num_local_experts"):
+        assert read("qwen3_moe", **{key: 9}).num_experts == 9
+    assert read("qwen3_moe", use_sliding_window=True, sliding_window=4).windows == (4,) * 3
+    assert read("qwen3_moe", sliding_window=4).windows == (None,) * 3
+
+
+def test_rotation_of_ministral3():
+    """Without settings those of the class; with settings the growth of the queries is among them, in both layouts."""
+    usual = read("ministral3", max_position_embeddings=262144).ropes[0]
+    assert usual == Rope(1e6, 128, "yarn", 16.0, original_length=16384, query_scale_beta=0.1)
+    values = {"type": "yarn", **YARN, "llama_4_scaling_beta": 0.25}
+    config = read("ministral3", rope_theta=500, rope_scaling=values)
+    assert (
+        config.ropes
+        == (
+            replace(
+                ROPES["yarn"][1], dimension=128, attention_factor=yarn_attention_factor(4.0), query_scale_beta=0.25
+            ),
+        )
+        * 3
+    )
+    assert read("ministral3", rope_parameters={"rope_theta": 500, **values}) == config
+    assert FAMILIES["ministral3"].read_config(FAMILIES["ministral3"].write_config(config), "again") == config
+    with pytest.raises(ConfigError, match=r"ropes is .* but a llama checkpoint can only hold"):
+        FAMILIES["llama"].write_config(replace(config, family="llama"))
+
+
+TEXT = {"model_type": "gemma3_text", "num_hidden_layers": 3}
+
+
+def test_language_models_of_multimodal_checkpoints():
+    """Tokens may stand beside it; whether the head is tied is stated beside it, and true by default."""
+    values = {"model_type": "gemma3", "eos_token_id": [1, 106], "tie_word_embeddings": False, "text_config": TEXT}
+    found = language_model_values(values, "config.json")
+    config = family_of(found, "config.json").read_config(found, "config.json")
+    assert config == FAMILIES["gemma3_text"].read_config(
+        TEXT | {"eos_token_id": [1, 106], "tie_word_embeddings": False}, "config.json"
+    )
+    found = language_model_values({"model_type": "mistral3", "text_config": {"tie_word_embeddings": False}}, "")
+    assert (found["model_type"], found["tie_word_embeddings"]) == ("mistral", True)
+    inner = language_model_values({"model_type": "gemma3", "eos_token_id": 5, "text_config": {"eos_token_id": 7}}, "")
+    assert inner["eos_token_id"] == 7
+    assert language_model_values(TEXT, "") is TEXT
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "text_config is missing, expected an object with the language model of gemma3"),
+        ({"text_config": [TEXT]}, r"text_config is \[.*\], expected an object"),
+        ({"text_config": {"model_type": "llama"}}, "text_config: model_type is 'llama', expected gemma3_text"),
+        ({"text_config": {"model_type": ["llama"]}}, r"text_config: model_type is \['llama'\], expected gemma3_text"),
+    ],
+)
+def test_lies_about_language_models_are_refused(values, message):
+    with pytest.raises(ConfigError, match=f"^config.json: {message}"):
+        language_model_values({"model_type": "gemma3"} | values, "config.json")
 
 
 def test_windows_of_smollm3():
@@ -165,7 +295,53 @@ def test_scores_of_gpt2_without_a_scale():
     assert "scale_attn_weights" not in FAMILIES["gpt2"].write_config(read("gpt2"))
 
 
+def test_partial_rotation_of_gpt_neox_has_keys_of_its_own():
+    """As in transformers: the keys of other families are ignored, and an object of today has priority."""
+    assert read("gpt_neox", hidden_size=32).ropes == (Rope(1e4, 2),) * 3
+    before = read("gpt_neox", hidden_size=32, rotary_pct=0.5, rotary_emb_base=500, rope_theta=7.0, rope_scaling=None)
+    assert before.ropes == (Rope(500.0, 4),) * 3
+    table = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
+    assert read("gpt_neox", hidden_size=32, rope_parameters=table, rotary_pct=1.0) == before
+    assert read("gpt_neox", hidden_size=32, partial_rotary_factor=0.5).ropes[0].dimension == 2
+
+
+@pytest.mark.parametrize("family", PARTIAL)
+def test_a_rotation_of_whole_heads_is_stated_where_a_part_is_the_default(family):
+    plain = read(family, hidden_size=32, head_dim=8)
+    whole = replace(plain, ropes=tuple(replace(rope, dimension=8) for rope in plain.ropes))
+    assert FAMILIES[family].read_config(FAMILIES[family].write_config(whole), "again") == whole
+
+
+def test_defaults_of_families_with_other_blocks():
+    olmo2, granite, phi = (FAMILIES[name].read_config({}, "config.json") for name in ("olmo2", "granite", "phi"))
+    stablelm, neox = (FAMILIES[name].read_config({}, "config.json") for name in ("stablelm", "gpt_neox"))
+    assert (olmo2.norm_eps, olmo2.pad_token_id, olmo2.pre_norm, olmo2.sublayer_output_norm) == (1e-5, 1, False, True)
+    assert (granite.embedding_scale, granite.scale, granite.residual_multiplier, granite.logits_scaling) == (1,) * 4
+    assert (phi.ropes[0].dimension, phi.head_dim, phi.query_key_norm, phi.head_bias) == (32, 64, False, True)
+    assert (stablelm.ropes[0].dimension, stablelm.head_dim) == (20, 80)
+    assert not (stablelm.parallel_blocks or stablelm.attention_bias or stablelm.attention_output_bias)
+    assert (neox.ropes[0].dimension, neox.head_dim, neox.parallel_blocks, neox.shared_norm) == (24, 96, True, False)
+    assert neox.attention_bias and neox.attention_output_bias and neox.feed_forward_bias
+    assert not any(config.tie_word_embeddings for config in (olmo2, granite, phi, stablelm, neox))
+
+
+def test_blocks_of_stablelm():
+    parallel = read("stablelm", hidden_size=32, use_parallel_residual=True, use_qkv_bias=True)
+    assert parallel.parallel_blocks and parallel.shared_norm
+    assert parallel.attention_bias and not parallel.attention_output_bias
+    assert FAMILIES["stablelm"].read_config(FAMILIES["stablelm"].write_config(parallel), "again") == parallel
+    with pytest.raises(ConfigError, match="shared_norm is False, but a stablelm checkpoint can only hold True"):
+        FAMILIES["stablelm"].write_config(replace(parallel, shared_norm=False))
+
+
 LIES = {
+    "norms of each head": ("stablelm", {"qk_layernorm": True}, "qk_layernorm is True, expected False"),
+    "tied head with a bias": ("phi", {"tie_word_embeddings": True}, "tie_word_embeddings is True, expected False"),
+    "parallel": ("gpt_neox", {"use_parallel_residual": None}, "use_parallel_residual is None, expected true or false"),
+    "rotary base": ("gpt_neox", {"rotary_emb_base": 0.5}, "rotary_emb_base is 0.5, expected a number from 1 to"),
+    "rotary part": ("gpt_neox", {"rotary_pct": 2}, "rotary_pct is 2, expected a number from 0 to 1"),
+    "odd rotary part": ("stablelm", {}, "partial_rotary_factor is 0.25, expected .* not 1 of 6"),
+    "multiplier": ("granite", {"residual_multiplier": 0}, "residual_multiplier is 0, expected a number from 1e-06"),
     "heads that do not divide": ("llama", {"num_attention_heads": 5}, "hidden_size is 24, expected a multiple of"),
     "key heads that do not divide": ("llama", {"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple"),
     "heads of gpt2": ("gpt2", {"n_head": 5}, "n_embd is 24, expected a multiple of n_head, which is 5"),
@@ -184,7 +360,18 @@ LIES = {
     "activation": ("llama", {"hidden_act": "mish"}, "hidden_act is 'mish', expected one of silu, gelu"),
     "activation list": ("llama", {"hidden_act": ["silu"]}, "hidden_act is"),
     "tied": ("llama", {"tie_word_embeddings": "yes"}, "tie_word_embeddings is 'yes', expected true or false"),
-    "rope type": ("llama", {"rope_scaling": {"rope_type": "yarn"}}, "rope_type is 'yarn', expected one of default"),
+    "rope type": ("llama", {"rope_scaling": {"rope_type": "axial"}}, "rope_type is 'axial', expected one of default"),
+    "rope yarn": ("llama", {"rope_scaling": {"type": "yarn", "factor": 0}}, "rope_scaling: factor is 0, expected a"),
+    "rope yarn theta": (
+        "llama",
+        {"rope_theta": 1, "rope_scaling": {"type": "yarn", "factor": 2}},
+        "theta of rope is 1.0, expected more than 1 for yarn",
+    ),
+    "rope yarn truncate": (
+        "llama",
+        {"rope_scaling": {"type": "yarn", "factor": 2, "truncate": None}},
+        "rope_scaling: truncate is None, expected true or false",
+    ),
     "rope dynamic": ("llama", {"rope_parameters": {"rope_type": "dynamic"}}, "rope_parameters: factor is missing"),
     "rope dynamic pairs": (
         "llama",
@@ -222,7 +409,20 @@ LIES = {
         "layer_types",
     ),
     "experts": ("mixtral", {"num_experts_per_tok": 9}, "num_experts_per_tok is 9, expected an integer from 1 to 8"),
-    "quantized": ("llama", {"quantization_config": {"bits": 4}}, "quantization_config is"),
+    "dense layers": ("qwen3_moe", {"mlp_only_layers": 1}, "mlp_only_layers is 1, expected a list of layers"),
+    "dense layer": ("qwen3_moe", {"mlp_only_layers": [True]}, "mlp_only_layers is .*, expected a list of layers"),
+    "sparse step": ("qwen3_moe", {"decoder_sparse_step": 0}, "decoder_sparse_step is 0, expected an integer from 1"),
+    "experts of qwen3_moe": ("qwen3_moe", {"num_experts": 0}, "num_experts is 0, expected an integer from 1"),
+    "rope of ministral3": (
+        "ministral3",
+        {"rope_parameters": {"rope_type": "default", "llama_4_scaling_beta": 0.1}},
+        "rope_parameters: rope_type is 'default', expected 'yarn'",
+    ),
+    "growth of ministral3": (
+        "ministral3",
+        {"rope_scaling": {"type": "yarn", "factor": 2}},
+        "rope_scaling: llama_4_scaling_beta is missing, expected a number",
+    ),
     "scale by layer": ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
     "scale": ("gpt2", {"scale_attn_weights": 1}, "scale_attn_weights is 1, expected true or false"),
     "sliding layers without a window": (
@@ -260,6 +460,10 @@ NUMBERS = [  # the range, a family and a config.json in which a number of this r
     (FACTOR, "gemma2", "query_pre_attn_scalar", lambda value: {"query_pre_attn_scalar": value}),
     (FACTOR, "gemma2", "attn_logit_softcapping", lambda value: {"attn_logit_softcapping": value}),
     (FACTOR, "gemma3_text", "final_logit_softcapping", lambda value: {"final_logit_softcapping": value}),
+    (FACTOR, "granite", "embedding_multiplier", lambda value: {"embedding_multiplier": value}),
+    (FACTOR, "granite", "attention_multiplier", lambda value: {"attention_multiplier": value}),
+    (FACTOR, "granite", "residual_multiplier", lambda value: {"residual_multiplier": value}),
+    (FACTOR, "granite", "logits_scaling", lambda value: {"logits_scaling": value}),
     (FACTOR, "llama", "rope_parameters: factor", in_rope("linear", "factor")),
     (FACTOR, "llama", "rope_parameters: factor", in_rope("llama3", "factor")),
     (FACTOR, "llama", "rope_parameters: low_freq_factor", in_rope("llama3", "low_freq_factor")),
@@ -285,9 +489,18 @@ def test_numbers_outside_their_range_are_refused(allowed, model_type, key, chang
         assert str(caught.value).startswith("config.json: ")
 
 
-@pytest.mark.parametrize("model_type", ["mamba", None, 3, ["llama"]])
+@pytest.mark.parametrize(("model_type", "mechanism"), [("deepseek_v3", "multi-head latent"), ("mamba", "state-space")])
+def test_a_family_that_needs_another_mechanism_is_refused_with_its_name(model_type, mechanism):
+    with pytest.raises(
+        ConfigError, match=f"^config.json: model_type '{model_type}' is not supported: it needs {mechanism}"
+    ):
+        find_family(model_type, "config.json")
+    assert not FAMILIES.keys() & MISSING_MECHANISMS.keys()
+
+
+@pytest.mark.parametrize("model_type", ["parrot", None, 3, ["llama"]])
 def test_an_unknown_family_is_refused_with_those_there_are(model_type):
-    with pytest.raises(ConfigError, match=r"model_type is .*, expected one of .*, llama, .*, t5"):
+    with pytest.raises(ConfigError, match=r"model_type is .*, expected one of .*, gemma3, .*, llama, .*, t5"):
         find_family(model_type, "config.json")
 
 

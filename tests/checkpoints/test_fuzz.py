@@ -11,7 +11,14 @@ from tinyslm.checkpoints import read_safetensors, stored_tensors
 from tinyslm.checkpoints.reading import INDEX
 from tinyslm.errors import CheckpointError
 
-KINDS = [("files", 600, 10), ("directories", 80, 10), ("configs", 600, 30), ("tokenizers", 150, 1)]
+KINDS = [
+    ("files", 600, 10),
+    ("directories", 80, 10),
+    ("configs", 600, 30),
+    ("tokenizers", 150, 1),
+    ("templates", 12, 3),
+]
+KINDS += [("questions", 400, 12)]
 
 
 @pytest.mark.parametrize(("kind", "inputs", "messages"), KINDS)

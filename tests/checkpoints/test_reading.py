@@ -171,6 +171,7 @@ def test_tensors_that_do_not_fit_are_named(saved, changes, message):
     [
         ({"num_hidden_layers": 9999}, "has 9999 layers or experts, but the files have only"),
         ({"model_type": "mixtral", "num_local_experts": 9999}, "has 19998 layers or experts"),
+        ({"model_type": "qwen3_moe", "num_experts": 9999, "mlp_only_layers": [0]}, "has 10000 layers or experts"),
         ({"model_type": "unknown"}, "model_type is 'unknown'"),
         ({"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
         ({"tinyslm": 3}, "tinyslm is 3, expected an object"),
@@ -182,6 +183,13 @@ def test_a_config_that_lies(saved, changes, message):
     change_config(directory, **changes)
     with pytest.raises(ConfigError, match=rf"config.json: .*{message}"):
         load_model(directory)
+
+
+def test_layers_without_experts_are_not_counted_as_if_they_had_them(tmp_path):
+    model = small_model("qwen3_moe", num_hidden_layers=12, mlp_only_layers=list(range(11)), num_experts=16)
+    save_model(tmp_path / "saved", model)
+    assert len(read_safetensors(tmp_path / "saved" / "model.safetensors")) < 12 * 16
+    assert_same_model(load_model(tmp_path / "saved"), model)
 
 
 def test_a_config_with_other_sizes_is_found_out_without_memory(saved):

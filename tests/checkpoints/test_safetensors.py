@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.checkpoints.fuzz_json import wide_and_deep
+from tests.checkpoints.fuzz_oracle import decode
 from tinyslm.checkpoints.safetensors import (
     DTYPES,
+    READ_AS,
     read_safetensors,
     round_to_bfloat16,
     upcast_bfloat16,
@@ -33,9 +35,7 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
 
 def example_tensors():
     rng = np.random.default_rng(0)
-    tensors = {
-        code: rng.integers(0, 100, (3, 2)).astype(code) for name, code in DTYPES.items() if name not in ("BF16", "BOOL")
-    }
+    tensors = {code: rng.integers(0, 100, (3, 2)).astype(code) for name, code in DTYPES.items() if name not in READ_AS}
     return tensors | {
         "boolean": rng.random((2, 5)) < 0.5,
         "scalar": np.array(1.5, np.float32),
@@ -313,3 +313,18 @@ def test_what_is_no_file_is_never_replaced(tmp_path):
     (tmp_path / "link").symlink_to("target")
     write_safetensors(tmp_path / "link", {"a": np.ones(2)})
     assert (tmp_path / "link").is_symlink() and "a" in read_safetensors(tmp_path / "target")
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [("F8_E4M3", 448), ("F8_E5M2", 57344)])
+def test_every_number_of_8_bit_floating_point(tmp_path, dtype, largest):
+    """As in PyTorch: its numbers of the bytes 1, 8, 56, 126 and 128 + 56, and the largest of all."""
+    content = raw_file({"a": entry(dtype, (256,), (0, 256))}, bytes(range(256)))
+    (tmp_path / "x").write_bytes(content)
+    tensor = read_safetensors(tmp_path / "x")["a"]
+    numbers = tensor.read()
+    assert (tensor.dtype, numbers.dtype, tensor.zeros().dtype) == (dtype, np.float32, np.float32)
+    assert repr(numbers.tolist()) == repr(decode(content)["a"][2])
+    assert np.max(numbers[np.isfinite(numbers)]) == largest
+    some = {"F8_E4M3": [2.0**-9, 2.0**-6, 1.0, 448.0, -1.0], "F8_E5M2": [2.0**-16, 2.0**-13, 0.5, np.nan, -0.5]}
+    np.testing.assert_array_equal(numbers[[1, 8, 56, 126, 184]], some[dtype])
+    np.testing.assert_array_equal(tensor.read(np.float64), numbers)

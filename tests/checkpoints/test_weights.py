@@ -30,7 +30,6 @@ from tinyslm.checkpoints import (
 from tinyslm.checkpoints.mapped_layers import MappedEmbedding, MappedLinear, linear_in_tiles
 from tinyslm.checkpoints.safetensors import round_to_bfloat16
 from tinyslm.checkpoints.upcasting import release_pages, row_slices, upcast_array, upcast_tiles
-from tinyslm.checkpoints.weight_formats import FORMS
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import Encoder, EncoderDecoder, next_token_loss, random_model
@@ -43,6 +42,7 @@ from tinyslm.tree import named_arrays, named_modules, named_parameters
 
 TOKENS = np.array([[3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]])
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+DENSE_FORMS = ("float32", "int8", "mapped")  # of the weights of a file without quantized tensors
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ def test_int8_is_the_recipe_and_mapped_is_the_model(family, dtype, tied, sharded
         save_model(path, small_model(family, seed, tie_word_embeddings=tied), dtype=dtype)
         if sharded:
             split_into_shards(path, dtype)
-        whole, smaller, mapped = (load(path, weights)[0] for weights in FORMS)
+        whole, smaller, mapped = (load(path, weights)[0] for weights in DENSE_FORMS)
         assert_same_model(smaller, Quantize()(whole))
         np.testing.assert_allclose(outputs(mapped), outputs(whole), rtol=1e-5, atol=1e-5)
         if not isinstance(whole, Encoder):
@@ -94,7 +94,7 @@ def saved(directory, family="llama", dtype="bfloat16", **values):
 @pytest.mark.parametrize("family", ["bert", "mixtral", "phi3"])
 def test_which_modules_are_held_otherwise(tmp_path, family):
     """All linear layers and embeddings but the routers of mixtures, which are float32."""
-    whole, smaller, mapped = (load_model(saved(tmp_path / form, family), form) for form in FORMS)
+    whole, smaller, mapped = (load_model(saved(tmp_path / form, family), form) for form in DENSE_FORMS)
     routers = {f"{path}.router" for path in named_modules(whole, MixtureOfExperts)}
     assert len(routers) == (2 if family == "mixtral" else 0)
     for kind, *others in ((Linear, QuantizedLinear, MappedLinear), (Embedding, QuantizedEmbedding, MappedEmbedding)):
@@ -245,7 +245,7 @@ def test_peak_memory(tmp_path):
     assert 100e6 < stored < 115e6
     del big
     peaks = {}
-    for form in FORMS:
+    for form in DENSE_FORMS:
         command = [sys.executable, "-m", "tests.checkpoints.peak_memory", tmp_path / "big", tmp_path / "small", form]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         peaks[form] = [int(number) for number in done.stdout.split()]

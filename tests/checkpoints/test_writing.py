@@ -31,7 +31,8 @@ def test_round_trip(tmp_path, family, tied):
     assert all(array.base is None for array in named_arrays(again).values())  # memory of its own, also where split
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["config.json", "model.safetensors"]
     stored = read_safetensors(tmp_path / "saved" / "model.safetensors")
-    assert ("lm_head.weight" in stored) is not tied
+    head = "embed_out.weight" if family == "gpt_neox" else "lm_head.weight"
+    assert (head in stored) is not model.tied_head
     expected = checkpoint_tensors(model)
     assert stored.keys() == expected.keys()
     for name, array in expected.items():
@@ -48,6 +49,19 @@ def test_names_and_shapes_of_gpt2(tmp_path):
     np.testing.assert_array_equal(tensors["transformer.h.1.attn.c_attn.bias"][48:], attention.value.bias)
     np.testing.assert_array_equal(tensors["transformer.h.0.mlp.c_fc.weight"], model.layers[0].feed_forward.up.weight.T)
     np.testing.assert_array_equal(tensors["transformer.wpe.weight"], model.position_embedding.table)
+
+
+def test_rows_of_gpt_neox_alternate_head_by_head(tmp_path):
+    model = small_model("gpt_neox")
+    attention = model.layers[1].attention
+    tensors = checkpoint_tensors(model)
+    weight, bias = (tensors[f"gpt_neox.layers.1.attention.query_key_value.{name}"] for name in ("weight", "bias"))
+    D = model.config.head_dim
+    for h in range(4):
+        for part, linear in enumerate((attention.query, attention.key, attention.value)):
+            rows = slice((3 * h + part) * D, (3 * h + part + 1) * D)
+            np.testing.assert_array_equal(weight[rows], linear.weight[h * D : (h + 1) * D])
+            np.testing.assert_array_equal(bias[rows], linear.bias[h * D : (h + 1) * D])
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)

@@ -50,6 +50,8 @@ def test_every_row_has_its_model_and_its_numbers(compressed):
         assert row["memory_bytes"] == sum(array.nbytes for array in arrays)
         assert row["disk_bytes"] == (compressed / row["directory"] / "model.safetensors").stat().st_size
         assert row["loss"]["nats"] > 0 and row["excess"] is None and row["exam"] is None
+        bits = row["loss"]["nats"] * row["loss"]["tokens"] / np.log(2)
+        assert row["bits_per_byte"] == pytest.approx(bits / results["corpus"]["validation_bytes"], rel=1e-12)
         assert row["generation_speed"]["low"] <= row["generation_speed"]["median"] <= row["generation_speed"]["high"]
         assert model(np.array([[0, 5, 7]])).shape == (1, 3, model.config.vocab_size)
 
@@ -119,7 +121,7 @@ def test_the_town_has_a_floor_and_an_exam(tmp_path):
     results = json.loads((out / "results.json").read_text("utf-8"))
     floor, row = results["corpus"]["floor"], results["rows"][0]
     assert row["excess"] == pytest.approx(row["loss"]["nats"] / floor["nats"] - 1)
-    assert row["loss"]["tokens"] == floor["tokens"]
+    assert row["loss"]["tokens"] == floor["tokens"] and row["bits_per_byte"] is None
     assert set(row["exam"]["by_subject"]) == set(town.FAMILIES)
     assert row["exam"]["low"] < row["exam"]["accuracy"] < row["exam"]["high"]
 

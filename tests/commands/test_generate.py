@@ -8,6 +8,7 @@ import pytest
 from tests.commands.files import TEXT, assert_one_line, output, run, write_text
 from tinyslm import generate, load, save
 from tinyslm.commands import generate as command
+from tinyslm.commands import text_stream
 from tinyslm.models import random_model
 from tinyslm.models.tiny_shapes import llama_shape
 from tinyslm.text import train_tokenizer
@@ -120,7 +121,7 @@ def test_a_tokenizer_whose_first_token_loses_its_space():
         def decode(self, tokens):
             return " ".join(tokens)
 
-    assert command._continuation(["dog"], ["ran", "home", "END"], Words(), ("END",)) == " ran home"
+    assert text_stream.continuation(["dog"], ["ran", "home", "END"], Words(), ("END",)) == " ran home"
 
 
 @pytest.mark.parametrize(

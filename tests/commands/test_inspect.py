@@ -87,6 +87,7 @@ def test_nothing_is_wider_than_a_terminal_and_nothing_is_lost(capsys, monkeypatc
             ["FFFNFFFNFFFNFFFN", "N  9 layers, 3,7,…,35", "all earlier tokens  no position encoding"],
         ),
         ("phi-3-mini-128k", ["the last 262,144 tokens (all)"]),
+        ("phi-2", ["RoPE, theta 10,000, 40 % of a head"]),
         ("gpt2", ["F  12 layers, 0-11  all earlier tokens  learned position embeddings"]),
         ("bert-base", ["BBBBBBBBBBBB", "B  12 layers, 0-11  all tokens, on both sides  learned position embeddings"]),
         ("t5-small", ["  encoder BBBBBB\n", "  decoder FFFFFF\n", "relative position biases", "Cross attention"]),
@@ -145,7 +146,9 @@ def test_only_headers_are_read(capsys, tmp_path):
         pytest.skip("this file system has no holes")
     found = numbers(capsys, tmp_path)[str(tmp_path)]
     assert found["parameters"] == 7_248_023_552
+    (form,) = found["stored"].pop("forms")
     assert found["stored"] == {"files": 1, "tensors": 291, "dtypes": {"BF16": 14_496_047_104}, "replaced": {}}
+    assert (form["format"], form["bits"], form["tensors"], form["names"][0]) == ("BF16", 16, 291, "embed_tokens")
 
 
 @pytest.mark.parametrize(

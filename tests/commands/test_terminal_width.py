@@ -31,6 +31,7 @@ OUTPUTS = {
     "exercise list": ("exercise", "list"),
     "embed": ("embed", "ENCODER", "TEXTS", "--similarity"),
     "evaluate": ("evaluate", "--town-documents", "3", "--questions", "1"),
+    "evaluate --questions": ("evaluate", "--questions", "QUIZ", "--examples", "QUIZ"),
     "fill": ("fill", "ENCODER", "the [MASK] saw the [MASK]"),
 }
 
@@ -43,7 +44,11 @@ def files(tmp_path_factory):
     save(directory / "decoder", generic_model(llama_shape(60, 16, 24, 3, 2, 1, 40), 0, np.float32))
     texts = directory / "texts.txt"
     texts.write_text("\n".join(f"the {'big ' * (i % 7)}cat saw the dog" for i in range(20)))
-    return {"ENCODER": directory / "encoder", "DECODER": directory / "decoder", "TEXTS": texts}
+    quiz = directory / "questions-about-the-town-and-its-people.csv"
+    quiz.write_text(
+        "question,subject,A,B,answer\nIs it cold?,the weather of a long winter,yes,no,A\nIs it hot?,,a,b,B\n"
+    )
+    return {"ENCODER": directory / "encoder", "DECODER": directory / "decoder", "TEXTS": texts, "QUIZ": quiz}
 
 
 def use_terminal(monkeypatch, columns):

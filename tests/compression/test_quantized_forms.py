@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.compression.layers import draw_linear
 from tests.strategies import generators
 from tinyslm.compression.quantization import (
+    AbsmaxCodebookLinear,
     CodebookLinear,
     FakeQuantizedLinear,
     OutlierLinear,
@@ -127,6 +128,38 @@ def test_forms_of_codebook_layers():
             forms(CodebookLinear, {"in_features": 6, "block_size": block_size})
 
 
+@pytest.mark.parametrize("columns", [6, 7])
+def test_forms_of_codebook_layers_with_scales_in_floating_point(columns):
+    for block_size, blocks in ((1, columns), (3, -(-columns // 3)), (64, 1)):
+        settings = {"in_features": columns, "block_size": block_size}
+        assert AbsmaxCodebookLinear.array_forms((5, columns), settings, {}) == {
+            "codes": (np.uint8, (5, -(-columns // 2))),
+            "levels": (FLOATING, (16,)),
+            "absmax": (FLOATING, (5, blocks)),
+            "bias": (FLOATING, (5,)),
+        }
+    assert AbsmaxCodebookLinear.array_forms((5, 129), {"in_features": 129}, {})["absmax"] == (FLOATING, (5, 3))
+    for block_size in (0, -1):
+        with pytest.raises(ConfigError, match=f"block_size must be at least 1, found {block_size}"):
+            forms(AbsmaxCodebookLinear, {"in_features": 6, "block_size": block_size})
+
+
+@DTYPES
+@given(generators(), st.sampled_from([1, 2, 3, 4, 6, 64]), st.sampled_from([3, 15, 16]))
+def test_a_codebook_layer_with_scales_in_floating_point(dtype, rng, block_size, count):
+    """The weights are those of the nearest levels, with scales that are not rounded."""
+    levels = {3: np.array([-1.0, 0.0, 0.75]), 15: float4_levels(), 16: normal_float4_levels()}[count]
+    linear = draw_linear(rng, dtype, shape=SHAPE)
+    layer = AbsmaxCodebookLinear.from_linear(linear, levels, block_size=block_size)
+    found = quantize_to_levels(linear.weight, levels, block_size)
+    np.testing.assert_array_equal(
+        layer.levels, np.append(levels, [levels[-1]] * (16 - count)).astype(dtype), strict=True
+    )
+    np.testing.assert_array_equal(layer.absmax, found.absmax, strict=True)
+    np.testing.assert_array_equal(layer.dense_weight(), found.dequantize(levels), strict=True)
+    assert (layer.in_features, layer.block_size) == (6, block_size) and layer.bias is linear.bias
+
+
 def layers(rng, dtype, biased=True):
     """One layer of each kind and variant, made of a matrix (5, 6)."""
     linear = draw_linear(rng, dtype, biased, SHAPE)
@@ -139,7 +172,8 @@ def layers(rng, dtype, biased=True):
             yield linear_from_codes(quantize(weight, bits=bits, symmetric=False, **part), bias)
     yield StaticQuantizedLinear.from_linear(linear, -1.0, 2.0)
     yield OutlierLinear.from_linear(linear, np.arange(6.0), threshold=3.0)
-    yield from (CodebookLinear.from_linear(linear, float4_levels(), block_size=size) for size in (1, 2, 4, 64))
+    for kind in (CodebookLinear, AbsmaxCodebookLinear):
+        yield from (kind.from_linear(linear, float4_levels(), block_size=size) for size in (1, 2, 4, 64))
 
 
 @DTYPES
@@ -281,6 +315,6 @@ def test_calls_keep_the_shape_and_the_inputs(dtype, other):
         before = x.copy()
         y = layer(x)
         assert y.shape == (2, 3, 5)
-        if not isinstance(layer, PackedLinear | CodebookLinear):  # these multiply like `Linear`
+        if not isinstance(layer, PackedLinear | CodebookLinear | AbsmaxCodebookLinear):  # these multiply like `Linear`
             assert y.dtype == dtype
         np.testing.assert_array_equal(x, before)

@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 from tests.strategies import generic_model
 from tinyslm.errors import DataError
 from tinyslm.evaluation import ExamResult, take_exam
-from tinyslm.evaluation.multiple_choice import option_log_probabilities
+from tinyslm.evaluation.continuations import continuation_log_probabilities
 from tinyslm.models import DecoderConfig
 from tinyslm.ops import Rope
 from tinyslm.text import town, train_tokenizer
@@ -35,15 +35,20 @@ class Oracle:
     def __init__(self, answers):
         self.answers = {(END, *encode(context)): encode(answer) for context, answer in answers.items()}
 
-    def __call__(self, token_ids, cache, last_only=False):
+    def hidden_states(self, token_ids, cache, length):
+        """The logits."""
         logits = np.zeros((*token_ids.shape, TOKENIZER.get_vocab_size()), np.float32)
-        if last_only:
+        is_context = not cache.keys
+        if is_context:
             cache.keys[0] = token_ids
-            logits = logits[:, :1]
-        answer = self.answers.get(tuple(cache.keys[0][0]), [])
-        for place, token in enumerate(answer if last_only else answer[1:]):
-            logits[:, place : place + 1, token] = 50
+            cache.advance(token_ids.shape[1])
+        answer = self.answers.get(tuple(cache.keys[0][0, : cache.length]), [])
+        for place, token in enumerate(answer[:1] if is_context else answer[1:]):
+            logits[:, -1 if is_context else place, token] = 50
         return logits
+
+    def predict(self, states):
+        return states
 
 
 @pytest.mark.parametrize("lengths", [(1, 1, 1, 1), (3, 1, 5, 2), (4, 4, 4, 4)])
@@ -51,8 +56,7 @@ def test_options_score_their_log_probability_after_the_context(lengths):
     rng = np.random.default_rng(sum(lengths))
     context = rng.integers(0, 23, 9).tolist()
     options = [rng.integers(0, 23, n).tolist() for n in lengths]
-    sums, counts = option_log_probabilities(MODEL, context, options)
-    assert counts.tolist() == list(lengths)
+    sums, _ = continuation_log_probabilities(MODEL, context, options)
     for option, found in zip(options, sums, strict=True):
         whole = np.array([context + option])
         log_probabilities = log_softmax(MODEL(whole)[0], axis=-1)  # (T, V)
@@ -96,8 +100,8 @@ def test_by_sum_short_options_are_favoured_and_per_token_they_are_not():
 def test_a_context_that_is_too_long_is_cut_at_its_beginning():
     """MODEL reads 30 tokens: 28 of the context and, of an option of three, all but the last."""
     context, options = np.random.default_rng(0).integers(0, 23, 40).tolist(), [[3, 4], [5, 6, 7]]
-    sums, _ = option_log_probabilities(MODEL, context, options)
-    np.testing.assert_array_equal(sums, option_log_probabilities(MODEL, context[-28:], options)[0])
+    sums, _ = continuation_log_probabilities(MODEL, context, options)
+    np.testing.assert_array_equal(sums, continuation_log_probabilities(MODEL, context[-28:], options)[0])
 
 
 def test_a_context_begins_like_a_document():

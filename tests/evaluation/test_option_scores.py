@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 
 from tests.strategies import generic_model
 from tinyslm.evaluation import take_exam
-from tinyslm.evaluation.multiple_choice import option_log_probabilities
+from tinyslm.evaluation.continuations import continuation_log_probabilities
 from tinyslm.models import DecoderConfig
 from tinyslm.ops import Rope
 
@@ -28,8 +28,8 @@ def test_as_much_of_the_context_is_read_as_fits(lengths):
     """With the longest option without its last token: all positions of the model are used."""
     rng = np.random.default_rng(len(lengths))
     context, options = rng.integers(0, 23, 20), [rng.integers(1, 23, n).tolist() for n in lengths]
-    sums, counts = option_log_probabilities(MODEL, context.tolist(), options)
-    assert sums.dtype == np.float64 and counts.tolist() == list(lengths)
+    sums, _ = continuation_log_probabilities(MODEL, context.tolist(), options)
+    assert sums.dtype == np.float64
     read = context[-(CONTEXT - max(lengths) + 1) :]
     np.testing.assert_allclose(sums, [by_definition(MODEL, read, option) for option in options], rtol=1e-12)
 
@@ -37,7 +37,7 @@ def test_as_much_of_the_context_is_read_as_fits(lengths):
 def test_scores_of_a_model_in_float32_are_float64():
     model = generic_model(CONFIG, dtype=np.float32)
     for options in ([[3], [4]], [[3, 5], [4]]):
-        sums, _ = option_log_probabilities(model, [1, 2], options)
+        sums, _ = continuation_log_probabilities(model, [1, 2], options)
         assert sums.dtype == np.float64
         wanted = [by_definition(model, [1, 2], option) for option in options]
         np.testing.assert_allclose(sums, wanted, rtol=1e-5)
@@ -49,14 +49,16 @@ def test_the_context_is_read_once_and_shorter_options_are_padded_with_token_0():
     class Watched:
         config = CONFIG
 
-        def __call__(self, token_ids, **options):
-            read.append(token_ids.tolist())
-            return MODEL(token_ids, **options)
+        predict = MODEL.predict
 
-    option_log_probabilities(Watched(), [7, 8, 9], [[5], [6, 4, 3, 2], [1, 2]])
+        def hidden_states(self, token_ids, **options):
+            read.append(token_ids.tolist())
+            return MODEL.hidden_states(token_ids, **options)
+
+    continuation_log_probabilities(Watched(), [7, 8, 9], [[5], [6, 4, 3, 2], [1, 2]])
     assert read == [[[7, 8, 9]], [[5, 0, 0], [6, 4, 3], [1, 2, 0]]]
     read.clear()
-    option_log_probabilities(Watched(), [7, 8, 9], [[5], [6]])
+    continuation_log_probabilities(Watched(), [7, 8, 9], [[5], [6]])
     assert read == [[[7, 8, 9]]]
 
 

@@ -37,7 +37,8 @@ def test_the_parts_are_the_whole_and_each_holds_what_its_name_says(config):
     )
     one = 2 * C * H * D + 2 * C * G * D
     one += (H + 2 * G) * D * config.attention_bias + C * config.attention_output_bias
-    tables = 2 * getattr(config, "relative_attention_num_buckets", 0) * H
+    stacks = 2 if config.num_decoder_layers else 1
+    tables = stacks * getattr(config, "relative_attention_num_buckets", 0) * H
     assert parts["attention"] == attentions * one + tables
     experts = getattr(config, "num_experts", 0)
     one = (2 + config.gated) * C * F + ((1 + config.gated) * F + C) * config.feed_forward_bias

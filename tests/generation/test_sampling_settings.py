@@ -9,7 +9,7 @@ from tests.properties.sampling_cases import logit_rows, temperatures
 from tests.strategies import generic_model, seeds
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation import generate, next_token_probabilities, sample
-from tinyslm.generation.sampling import exclude_improbable, most_probable, penalize_repetition
+from tinyslm.generation.sampling import exclude_improbable, kept_tokens, most_probable, penalize_repetition
 from tinyslm.models import DecoderConfig, EncoderDecoderConfig
 from tinyslm.ops import Rope
 
@@ -56,6 +56,30 @@ def test_a_seed_draws_the_tokens_of_the_definition(logits, temperature, top_k, t
     wanted = [generator.choice(row.size, p=row) for row in probabilities]
     found = sample(logits, np.random.default_rng(seed), temperature, top_k, top_p)
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.uint8])
+@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 1 - 1e-9, 1.0])
+def test_exactly_the_tokens_of_the_definition_are_kept_in_a_large_vocabulary(dtype, top_p):
+    """With hundreds of equal logits at the end of the set, and of tokens that are too improbable for a float64."""
+    logits = np.round(np.random.default_rng(0).standard_normal((4, 3000)) * [[0.0], [2.0], [9.0], [900.0]], 1) % 256
+    logits = logits.astype(dtype)
+    definition = next_token_probabilities(logits, 0.7, None, top_p)
+    found = distribution_of_kept(logits, 0.7, top_p)
+    np.testing.assert_array_equal(found > 0, definition > 0)
+    np.testing.assert_allclose(found, definition, rtol=1e-12)
+
+
+def distribution_of_kept(logits, temperature, top_p):
+    """The probability of each token in `sample` with top-p: (B, V). The generator draws the last kept token."""
+    found = np.zeros(logits.shape)
+    for probabilities, row in zip(found, logits, strict=True):
+        generator = EveryToken(-1)
+        (last,) = sample(row[None], generator, temperature, None, top_p)
+        kept = kept_tokens(row, temperature, None, top_p)
+        assert last == kept[-1] and np.all(np.diff(kept) > 0)
+        probabilities[kept] = generator.probabilities[0]
+    return found
 
 
 @given(logit_rows(), st.integers(1, 12))

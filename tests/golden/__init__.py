@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from tinyslm.checkpoints.families import FAMILIES
+from tinyslm.checkpoints.families.multimodal import language_model_values
 
 DIRECTORY = Path(os.environ.get("TINYSLM_GOLDEN", Path(__file__).parent))
 LAYOUTS = ("config.json", "config_legacy.json")
@@ -19,7 +20,7 @@ def golden_names(kind=None):
     found = []
     for golden in sorted(DIRECTORY.glob("*/golden.npz")):
         config = json.loads((golden.parent / "config.json").read_text())
-        family = FAMILIES.get(config["model_type"])
+        family = FAMILIES.get(language_model_values(config, golden.parent)["model_type"])
         if family is not None and kind in (None, family.config):
             found.append(golden.parent.name)
     return found

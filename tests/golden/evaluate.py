@@ -22,7 +22,8 @@ def kept_part(name, array):
 def evaluate_decoder(model, generator):
     """What a decoder computes, and its smallest gaps."""
     input_ids = random_tokens(model, generator, LENGTH)
-    experts = {"output_router_logits": True} if hasattr(model.config, "num_local_experts") else {}
+    config = model.config.get_text_config()
+    experts = {"output_router_logits": True} if hasattr(config, "num_local_experts") else {}
     output = model(input_ids, output_hidden_states=True, output_attentions=True, **experts)
     arrays = {"input_ids": input_ids, "logits": output.logits, "loss": model(input_ids, labels=input_ids).loss}
     arrays |= numbered("hidden_states", output.hidden_states) | numbered("attentions", output.attentions)
@@ -36,12 +37,13 @@ def evaluate_decoder(model, generator):
         "attention_mask": mask,
         "position_ids": (mask.cumsum(-1) - 1).clip(min=0),
     }
+    model(input_ids[:, :1])  # forgets the length of the continuation, which dynamic rope keeps until a short sequence
     logits = model(**padded).logits
     generated, gap = greedy(model, padded["input_ids"], mask)
     gaps["greedy"] = min(gaps["greedy"], gap)
     arrays |= prefixed("leftpad", {**padded, "logits": logits, "generated": generated})
 
-    if getattr(model.config, "rope_parameters", {}).get("rope_type") == "longrope":
+    if getattr(config, "rope_parameters", {}).get("rope_type") in ("longrope", "dynamic"):
         input_ids = random_tokens(model, generator, PREFIX_LENGTH)
         logits = model(input_ids).logits
         generated, gap = greedy(model, input_ids)
@@ -49,7 +51,7 @@ def evaluate_decoder(model, generator):
         arrays |= prefixed("prefix", {"input_ids": input_ids, "logits": logits, "generated": generated})
     if experts:
         arrays |= numbered("router_logits", output.router_logits) | {"aux_loss": output.aux_loss}
-        best = torch.stack(output.router_logits).topk(model.config.num_experts_per_tok + 1).values
+        best = torch.stack(output.router_logits).topk(config.num_experts_per_tok + 1).values
         gaps["router"] = (best[..., -2] - best[..., -1]).min().item()
     return arrays, gaps
 
@@ -65,7 +67,7 @@ def evaluate_masked(model, generator):
     output = model(**inputs, labels=labels, output_hidden_states=True, output_attentions=True)
     arrays = {**inputs, "labels": labels, "logits": output.logits, "loss": output.loss}
     arrays |= numbered("hidden_states", output.hidden_states) | numbered("attentions", output.attentions)
-    padded = padded_on_both_sides(token_ids) | types
+    padded = padded_on_both_sides(model, token_ids) | types
     return arrays | prefixed("padded", {**padded, "logits": model(**padded).logits}), {}
 
 
@@ -75,16 +77,17 @@ def evaluate_encoder(model, generator):
     output = model(**inputs, output_hidden_states=True, output_attentions=True)
     arrays = inputs | embeddings(output, torch.ones(BATCH, LENGTH))
     arrays |= numbered("hidden_states", output.hidden_states) | numbered("attentions", output.attentions)
-    padded = inputs | padded_on_both_sides(inputs["input_ids"])
+    padded = inputs | padded_on_both_sides(model, inputs["input_ids"])
     return arrays | prefixed("padded", padded | embeddings(model(**padded), padded["attention_mask"])), {}
 
 
 def embeddings(output, mask):
-    """The last states, what the pooler makes of the first, and the mean of those not masked, of length 1."""
+    """The last states, what a pooler makes of the first, and the mean of those not masked, of length 1."""
     states = output.last_hidden_state
     means = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
     sentence = means / means.norm(dim=1, keepdim=True)
-    return {"last_hidden_state": states, "pooler_output": output.pooler_output, "sentence_embedding": sentence}
+    pooled = {"pooler_output": output.pooler_output} if "pooler_output" in output else {}
+    return {"last_hidden_state": states, "sentence_embedding": sentence} | pooled
 
 
 def evaluate_encoder_decoder(model, generator):
@@ -115,21 +118,21 @@ EVALUATIONS = {
 
 def random_tokens(model, generator, length):
     """(BATCH, length) random tokens, none of them special."""
-    return torch.randint(FIRST_TOKEN, model.config.vocab_size, (BATCH, length), generator=generator)
+    return torch.randint(FIRST_TOKEN, model.config.get_text_config().vocab_size, (BATCH, length), generator=generator)
 
 
 def token_types(model):
-    """The token types where the model has them: two segments, parted at another place in each sequence."""
-    if not hasattr(model.config, "type_vocab_size"):
+    """The token types where the model has several: two segments, parted at another place in each sequence."""
+    if getattr(model.config, "type_vocab_size", 1) == 1:
         return {}
     return {"token_type_ids": (torch.arange(LENGTH) >= torch.tensor([[10], [6]])).long()}
 
 
-def padded_on_both_sides(token_ids):
+def padded_on_both_sides(model, token_ids):
     """The first sequence padded on the right, the second on the left."""
     mask = torch.ones_like(token_ids)
     mask[0, -4:] = mask[1, :3] = 0
-    return {"input_ids": token_ids * mask, "attention_mask": mask}
+    return {"input_ids": token_ids.where(mask != 0, model.config.pad_token_id), "attention_mask": mask}
 
 
 def greedy(model, input_ids, attention_mask=None):

@@ -133,18 +133,19 @@ def load(task, directory):
 def write_legacy_config(directory, family):
     """Write config_legacy.json: the same settings in the layout of older repositories."""
     config = json.loads((directory / "config.json").read_text())
-    ropes = config.pop("rope_parameters", None)
     config |= {"transformers_version": "4.44.0", "torch_dtype": config.pop("dtype")}
-    config.pop("layer_types", None)
+    text = config.get("text_config", config)
+    ropes = text.pop("rope_parameters", None)
+    text.pop("layer_types", None)
     if ropes:
         scaling = dict(ropes.get("full_attention", ropes))
-        config["rope_theta"] = scaling.pop("rope_theta")
+        text["rope_theta"] = scaling.pop("rope_theta")
         if "partial_rotary_factor" in scaling:
-            config["partial_rotary_factor"] = scaling.pop("partial_rotary_factor")
-        config["rope_scaling"] = None if scaling["rope_type"] == "default" else scaling
-    config |= family.get("legacy", {})
+            text["partial_rotary_factor"] = scaling.pop("partial_rotary_factor")
+        text["rope_scaling"] = None if scaling["rope_type"] == "default" else scaling
+    text |= family.get("legacy", {})
     for key in family.get("legacy_lacks", ()):
-        del config[key]
+        del text[key]
     (directory / "config_legacy.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
@@ -163,13 +164,14 @@ def gradients(model, family):
     """The gradients of layer 0 and of all that is no layer, under the names in the file; overwrites the weights."""
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(parameter.grad)
+            parameter.copy_(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
     with tempfile.TemporaryDirectory() as temporary:
         save(model, family, Path(temporary))
         found = {}
         for file in Path(temporary).glob("*.safetensors"):
             found |= load_file(file)
-    layers = {name: re.search(r"\.(\d+)\.", name) for name in sorted(found)}
+    names = sorted(name for name in found if not name.startswith(family.get("left_out", ())))
+    layers = {name: re.search(r"\.(\d+)\.", name) for name in names}
     return {name: found[name] for name, layer in layers.items() if layer is None or layer[1] == "0"}
 
 

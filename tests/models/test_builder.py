@@ -60,9 +60,9 @@ def norm(path, config, size):
     return {f"{path}.weight": (size,)} | ({f"{path}.bias": (size,)} if config.norm == "layer" else {})
 
 
-def feed_forward(path, config):
-    """{path: shape} of a feed-forward layer."""
-    C, F, bias = config.hidden_size, config.intermediate_size, config.feed_forward_bias
+def feed_forward(path, config, size=None):
+    """{path: shape} of a feed-forward layer. size: F, of the configuration by default."""
+    C, F, bias = config.hidden_size, size or config.intermediate_size, config.feed_forward_bias
     gate = linear(f"{path}.gate", F, C, bias) if config.gated else {}
     return linear(f"{path}.up", F, C, bias) | linear(f"{path}.down", C, F, bias) | gate
 
@@ -82,10 +82,10 @@ def blocks(path, config, layers, norms):
     for i in range(layers):
         block = f"{path}layers.{i}"
         shapes |= attention(f"{block}.attention", config)
-        if config.num_experts:
+        if config.num_experts and not config.dense_layers[i]:
             shapes |= linear(f"{block}.feed_forward.router", config.num_experts, config.hidden_size, False)
             for e in range(config.num_experts):
-                shapes |= feed_forward(f"{block}.feed_forward.experts.{e}", config)
+                shapes |= feed_forward(f"{block}.feed_forward.experts.{e}", config, config.expert_intermediate_size)
         else:
             shapes |= feed_forward(f"{block}.feed_forward", config)
         for name in norms:
@@ -97,6 +97,7 @@ def shapes_of(config):
     """{path: shape} of all arrays of a model without its masked-LM head and pooler."""
     V, C, tied = config.vocab_size, config.hidden_size, config.tie_word_embeddings
     shapes = {"embedding.table": (V, C)} | ({} if tied else {"head.weight": (V, C)})
+    shapes |= {"head.bias": (V,)} if getattr(config, "head_bias", False) else {}
     norms = ["attention_norm", "feed_forward_norm"]
     if isinstance(config, EncoderDecoderConfig):
         for stack, layers in (("encoder", config.num_hidden_layers), ("decoder", config.num_decoder_layers)):
@@ -114,12 +115,14 @@ def shapes_of(config):
     if isinstance(config, EncoderConfig):
         shapes |= {} if config.type_vocab_size is None else {"token_type_embedding.table": (config.type_vocab_size, C)}
         return shapes | norm("embedding_norm", config, C) | blocks("", config, config.num_hidden_layers, norms)
+    norms = norms[: 0 if not config.pre_norm else 1 if config.shared_norm else 2]
     if config.sublayer_output_norm:
         norms += ["attention_output_norm", "feed_forward_output_norm"]
     shapes |= norm("norm", config, C) | blocks("", config, config.num_hidden_layers, norms)
     for i in range(config.num_hidden_layers if config.query_key_norm else 0):
-        for name in ("query_norm", "key_norm"):
-            shapes |= norm(f"layers.{i}.attention.{name}", config, config.head_dim)
+        for name, heads in (("query_norm", config.num_attention_heads), ("key_norm", config.num_key_value_heads)):
+            size = config.head_dim * (heads if config.joint_query_key_norm else 1)
+            shapes |= norm(f"layers.{i}.attention.{name}", config, size)
     return shapes
 
 

@@ -14,6 +14,7 @@ from tinyslm.tree import named_arrays
 
 PUBLISHED = {
     "gpt2": 124_439_808,
+    "pythia-160m": 162_322_944,
     "llama-3.2-1b": 1_235_814_400,
     "llama-3.2-3b": 3_212_749_824,
     "smollm2-135m": 134_515_008,
@@ -21,6 +22,10 @@ PUBLISHED = {
     "smollm2-1.7b": 1_711_376_384,
     "smollm3-3b": 3_075_098_624,
     "qwen3-0.6b": 596_049_920,
+    "olmo-2-1b": 1_484_916_736,
+    "granite-3.1-2b": 2_533_531_648,
+    "stablelm-2-1.6b": 1_644_515_328,
+    "phi-2": 2_779_683_840,
     "phi-3-mini-4k": 3_821_079_552,
     "phi-3-mini-128k": 3_821_079_552,
     "phi-4-mini": 3_836_021_760,
@@ -34,15 +39,25 @@ PUBLISHED = {
     "mixtral-8x7b": 46_702_792_704,
     "bert-base": 109_514_298,
     "distilbert": 66_985_530,
+    "roberta-base": 124_697_433,
+    "xlm-roberta-base": 278_295_186,
+    "mpnet-base": 109_518_527,
+    "modernbert-base": 149_655_232,
     "t5-small": 60_506_624,
     "flan-t5-small": 76_961_152,
 }
 CHOICES = (
-    *("norm", "norm_offset", "query_key_norm", "sublayer_output_norm", "activation", "gated"),
-    *("attention_bias", "attention_output_bias", "feed_forward_bias"),
+    *("norm", "norm_offset", "query_key_norm", "joint_query_key_norm", "pre_norm", "sublayer_output_norm"),
+    *("parallel_blocks", "shared_norm", "activation", "gated"),
+    *("attention_bias", "attention_output_bias", "feed_forward_bias", "head_bias"),
+    *("norm_bias", "transform_bias", "decoder_bias", "learned_positions", "padding_idx", "transform_activation"),
     *("attention_scale", "attention_softcap", "logit_softcap", "experts_per_token", "masked_head", "pooler"),
 )
-LARGE_VOCABULARIES = ("gpt2", "qwen3-0.6b", "distilbert", "t5-small", "flan-t5-small")  # for their size
+NOT_THE_DEFAULTS = ("flan-t5-small", "granite-3.1-2b", "stablelm-2-1.6b")  # of the class of transformers
+LARGE_VOCABULARIES = (  # for their size
+    *("gpt2", "pythia-160m", "qwen3-0.6b", "distilbert", "t5-small", "flan-t5-small"),
+    *("roberta-base", "xlm-roberta-base", "modernbert-base"),
+)
 
 
 def test_every_model_has_a_published_total():
@@ -86,7 +101,7 @@ def test_its_config_json_reads_back(name):
     assert family.read_config(values, "config.json") == config
 
 
-@pytest.mark.parametrize("name", [name for name in CATALOGUE if name != "flan-t5-small"])
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if name not in NOT_THE_DEFAULTS])
 def test_choices_are_those_of_the_family(name):
     """Of a config.json that says nothing, which means the defaults of transformers' class: all but the sizes."""
     config = CATALOGUE[name]
@@ -104,10 +119,13 @@ def test_eps(name):
         "gemma-3-1b",
         "smollm3-3b",
         "qwen3-0.6b",
+        "olmo-2-1b",
         "t5-small",
         "flan-t5-small",
     )
-    assert CATALOGUE[name].norm_eps == (1e-12 if "bert" in name else 1e-6 if name in small else 1e-5)
+    assert CATALOGUE[name].norm_eps == (
+        1e-12 if name in ("bert-base", "distilbert") else 1e-6 if name in small else 1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,6 +138,10 @@ def test_eps(name):
         ("gemma-3-1b", (512, 512, 512, 512, 512, None), (1e4, 1e4, 1e4, 1e4, 1e4, 1e6)),
         ("smollm3-3b", (None,), (5e6, 5e6, 5e6, None)),
         ("gpt2", (None,), (None,)),
+        ("modernbert-base", (None, 65, 65), (160_000.0, 1e4, 1e4)),
+        ("olmo-2-1b", (None,), (5e5,)),
+        ("granite-3.1-2b", (None,), (5e6,)),
+        ("phi-2", (None,), (1e4,)),
     ],
 )
 def test_what_each_layer_sees_and_how_it_turns(name, windows, thetas):
@@ -136,6 +158,19 @@ def test_long_ropes():
     assert (long.scaling, long.dimension, len(long.long_factors), long.original_length) == ("longrope", 96, 48, 4096)
     np.testing.assert_allclose(long.attention_factor, 1.1902380714238083)
     assert (partial.scaling, partial.dimension, CATALOGUE["phi-4-mini"].head_dim) == ("longrope", 96, 128)
+
+
+@pytest.mark.parametrize(
+    ("name", "dimension"), [("pythia-160m", 16), ("phi-2", 32), ("stablelm-2-1.6b", 16), ("granite-3.1-2b", 64)]
+)
+def test_rotary_dimensions(name, dimension):
+    assert {rope.dimension for rope in CATALOGUE[name].ropes} == {dimension}
+
+
+def test_factors_of_granite():
+    config = CATALOGUE["granite-3.1-2b"]
+    factors = (config.embedding_scale, config.scale, config.residual_multiplier, config.logits_scaling)
+    assert factors == (12, 0.015625, 0.22, 8)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

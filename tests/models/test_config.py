@@ -49,6 +49,12 @@ def longrope(**changes):
         ({"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
         ({"norm": "batch"}, "norm is 'batch', expected 'rms' or 'layer'"),
         ({"norm": "layer", "norm_offset": 1.0}, "norm_offset is only for norm 'rms'"),
+        ({"joint_query_key_norm": True}, "joint_query_key_norm needs query_key_norm"),
+        ({"shared_norm": True}, "shared_norm is only for parallel_blocks"),
+        ({"pre_norm": False}, "without pre_norm, sublayer_output_norm is needed"),
+        ({"parallel_blocks": True, "sublayer_output_norm": True}, "parallel_blocks have neither sublayer_output_norm"),
+        ({"parallel_blocks": True, "residual_multiplier": 0.5}, "parallel_blocks have neither .* residual_multiplier"),
+        ({"head_bias": True}, "head_bias needs an untied head"),
         ({"activation": "swish"}, "activation 'swish' is not one of silu, "),
         ({"ropes": (None,)}, "ropes has 1 entries for 2 layers"),
         ({"windows": (3, 3, 3)}, "windows has 3 entries for 2 layers"),
@@ -94,7 +100,7 @@ def test_numbers_outside_their_range(name):
 
 @pytest.mark.parametrize("name", ROPE_RANGES)
 def test_numbers_of_a_rope_outside_their_range(name):
-    settings = {"theta": 100.0, "dimension": 6}
+    settings = {"theta": 100.0, "dimension": 6, "original_length": 8}
     for value in ROPE_RANGES[name][:2]:
         assert getattr(config(ropes=(Rope(**settings | {name: value}), None)).ropes[0], name) == value
     for value in outside(ROPE_RANGES[name]):
@@ -116,7 +122,11 @@ def extreme_ropes(draw, head_dim):
     factors = draw(st.lists(ends(FACTOR), min_size=head_dim // 2, max_size=head_dim // 2))
     settings |= {"short_factors": tuple(factors), "long_factors": tuple(factors[::-1])}
     original_length = draw(st.sampled_from([2, 8, SIZE.high]))
-    scaling = draw(st.sampled_from(["default", "linear", "llama3", "longrope"]))
+    scaling = draw(st.sampled_from(["default", "linear", "llama3", "longrope", "yarn", "dynamic"]))
+    if settings["query_scale_beta"]:
+        settings["attention_factor"] = min(settings["attention_factor"], 1e3)
+    if scaling == "yarn":
+        settings["theta"] = max(settings["theta"], math.nextafter(1, 2))
     return Rope(dimension=head_dim, scaling=scaling, original_length=original_length, **settings)
 
 
@@ -145,6 +155,13 @@ def test_the_other_kinds_of_configurations_have_the_same_ranges():
 
 def test_per_layer_fields_are_filled():
     assert config().windows == config().ropes == (None, None)
+    assert config().dense_layers == (False, False)
+
+
+def test_which_layers_have_experts():
+    some = config(num_experts=3, experts_per_token=2, dense_layers=(True, False))
+    assert [some.has_experts(layer) for layer in range(2)] == [False, True]
+    assert not config().has_experts(0)
 
 
 def test_the_scale_is_one_over_the_root_of_the_head_size_unless_given():

@@ -21,9 +21,9 @@ KINDS = ("dense", "masked", "sliced", "low rank")
 def compressed(model, kind):
     """The model after one technique, so that the laws meet other arrays than those of the dense one."""
     if kind == "sliced":
-        keep = np.arange(0, model.config.intermediate_size, 2)
 
         def slice_layer(path, layer):
+            keep = np.arange(0, layer.down.in_features, 2)
             up, down, gate = slice_neurons(layer.up, layer.down, layer.gate, keep)
             return layer.replace(up=up, down=down, gate=gate)
 

@@ -80,7 +80,7 @@ def test_a_window_hides_what_is_far(config, seed):
 @given(decoder_configs(), seeds, dtypes)
 def test_intermediates_have_the_documented_shapes_and_dtype(config, seed, dtype):
     B, T = 2, 9
-    C, D, F, V = config.hidden_size, config.head_dim, config.intermediate_size, config.vocab_size
+    C, D, V = config.hidden_size, config.head_dim, config.vocab_size
     H, G, E = config.num_attention_heads, config.num_key_value_heads, config.num_experts
     seen = {}
     logits = generic_model(config, seed, dtype)(tokens(seed, B, T), observe=seen.__setitem__)
@@ -97,7 +97,8 @@ def test_intermediates_have_the_documented_shapes_and_dtype(config, seed, dtype)
             f"layers.{i}.feed_forward.input": (B, T, C),
             f"layers.{i}.feed_forward.output": (B, T, C),
         }
-        if E:
+        if config.has_experts(i):
+            F = config.expert_intermediate_size or config.intermediate_size
             expected[f"layers.{i}.feed_forward.router_logits"] = (B * T, E)
             chosen = choose_experts(seen[f"layers.{i}.feed_forward.router_logits"], config.experts_per_token)
             for e in range(E):
@@ -105,13 +106,13 @@ def test_intermediates_have_the_documented_shapes_and_dtype(config, seed, dtype)
                 expected[f"layers.{i}.feed_forward.experts.{e}.input"] = (tokens_of_expert, C)
                 expected[f"layers.{i}.feed_forward.experts.{e}.neurons"] = (tokens_of_expert, F)
         else:
-            expected[f"layers.{i}.feed_forward.neurons"] = (B, T, F)
+            expected[f"layers.{i}.feed_forward.neurons"] = (B, T, config.intermediate_size)
     assert {name: value.shape for name, value in seen.items()} == expected
     assert {value.dtype for value in seen.values()} == {np.dtype(dtype)}
     np.testing.assert_array_equal(seen["logits"], logits)
 
 
-@given(decoder_configs(logit_softcap=None), seeds)
+@given(decoder_configs(logit_softcap=None, logits_scaling=1.0, head_bias=False), seeds)
 def test_the_last_hidden_state_is_what_the_head_reads(config, seed):
     """It is taken after the final norm, as transformers counts hidden states."""
     model, seen = generic_model(config, seed), {}

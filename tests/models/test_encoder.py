@@ -11,7 +11,7 @@ from tests.strategies import encoder_configs, generic_model, seeds
 from tinyslm.autodiff import value_and_grad
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.models import EncoderConfig, masked_token_loss, random_model, sentence_embeddings, shape_model
-from tinyslm.ops import IGNORED, cross_entropy
+from tinyslm.ops import IGNORED, Rope, cross_entropy
 from tinyslm.tree import map_parameters, named_arrays
 
 CONFIG = EncoderConfig("test", 23, 10, 14, 2, 3, 4, 20, type_vocab_size=3, norm_eps=1e-2, pooler=True)
@@ -27,7 +27,7 @@ def types(config, seed, B, T):
     return {} if config.type_vocab_size is None else {"token_type_ids": tokens(seed + 1, B, T, config.type_vocab_size)}
 
 
-@given(encoder_configs(), seeds, st.integers(0, 7))
+@given(encoder_configs(windows=()), seeds, st.integers(0, 7))
 def test_every_token_sees_every_other_one(config, seed, t):
     """To the left and to the right."""
     model, token_ids = generic_model(config, seed), tokens(seed, 2, 8)
@@ -58,7 +58,51 @@ def test_what_stands_in_padding_on_the_left_changes_nothing(config, seed):
     found, wanted = model(other, mask), model(token_ids, mask)
     np.testing.assert_allclose(found[mask == 1], wanted[mask == 1], rtol=1e-9, atol=1e-9)
     shifted = model(token_ids[1:, 3:])
-    assert np.abs(wanted[1, 3:] - shifted[0]).max() > 1e-6
+    if config.learned_positions:
+        assert np.abs(wanted[1, 3:] - shifted[0]).max() > 1e-6
+    else:  # only distances matter; the rotary angles are float32
+        np.testing.assert_allclose(wanted[1, 3:], shifted[0], rtol=1e-5, atol=1e-5)
+
+
+PADDING = 4
+counted = encoder_configs(padding_idx=PADDING, learned_positions=True, max_position_embeddings=9)
+
+
+@given(counted, seeds, st.integers(1, 9), st.integers(0, 3), st.integers(0, 3))
+def test_positions_that_count_no_padding(config, seed, T, left, right):
+    """Padding on the left, on the right and inside changes only the slots of tokens, which learned positions ignore."""
+    model = generic_model(replace(config, relative_attention_num_buckets=0, ropes=(), windows=()), seed)
+    token_ids = tokens(seed, 1, T)
+    token_ids[token_ids == PADDING] = PADDING + 1
+    padded = np.pad(np.insert(token_ids, T // 2, PADDING, axis=1), [(0, 0), (left, right)], constant_values=PADDING)
+    real = padded != PADDING
+    found, wanted = model(padded, real.astype(int)), model(token_ids)
+    np.testing.assert_allclose(found[real][None], wanted, rtol=1e-9, atol=1e-9)
+
+
+@given(counted, seeds)
+def test_the_token_decides_whether_it_has_a_position_and_not_the_mask(config, seed):
+    """As in transformers. The first position is the row behind the padding token's."""
+    model = generic_model(config, seed)
+    assert len(model.position_embedding.table) == PADDING + 1 + 9
+    token_ids = np.array([[1, 2, PADDING, PADDING, 3], [0, 0, 7, 8, 9]])
+    wanted = [[5, 6, 4, 4, 7], [5, 6, 7, 8, 9]]
+    np.testing.assert_array_equal(model._position_ids(token_ids), wanted)
+    mask = np.array([[1] * 5, [0, 0, 1, 1, 1]])
+    seen = {}
+    model(token_ids, mask, observe=seen.__setitem__)
+    embedded = model.embedding(token_ids) + model.position_embedding.table[wanted]  # (B, T, C)
+    if config.type_vocab_size is not None:
+        embedded = embedded + model.token_type_embedding.table[0]
+    np.testing.assert_allclose(seen["hidden_states.0"], model.embedding_norm(embedded), rtol=1e-12)
+
+
+def test_padding_does_not_count_for_the_longest_sequence():
+    config = replace(CONFIG, padding_idx=PADDING, max_position_embeddings=3)
+    model = random_model(config)
+    assert model([[PADDING, 1, 2, PADDING, 3]], [[0, 1, 1, 0, 1]]).shape == (1, 5, 23)
+    with pytest.raises(DataError, match="a sequence of 4 tokens is longer than the model's context of 3; shorten"):
+        model([[PADDING, 1, 2, 5, 3], [1, 1, 1, PADDING, PADDING]])
 
 
 @given(encoder_configs(), seeds)
@@ -140,7 +184,7 @@ def batch_loss(config, seed):
     rng, mask = np.random.default_rng(seed), np.ones((2, 8), int)
     mask[1, 6:] = 0
     token_ids, further = tokens(seed, 2, 8), {"attention_mask": mask, **types(config, seed, 2, 8)}
-    labels = np.where(rng.random((2, 8)) < 0.4, tokens(seed + 5, 2, 8), IGNORED)
+    labels = np.where((rng.random((2, 8)) < 0.4) & (mask == 1), tokens(seed + 5, 2, 8), IGNORED)
     labels[0, 3] = 4
 
     def loss(model):
@@ -324,6 +368,13 @@ def test_what_an_encoder_has_not_is_named():
         ({"head_dim": None}, "head_dim is None"),
         ({"activation": "swish"}, "activation 'swish' is not one of silu, "),
         ({"type_vocab_size": 0}, "type_vocab_size is 0, expected an integer from 1 to"),
+        ({"padding_idx": -1}, "padding_idx is -1, expected an integer from 0 to"),
+        ({"relative_attention_num_buckets": 3}, "relative_attention_num_buckets is 3, expected an integer from 4"),
+        ({"relative_attention_num_buckets": None}, "relative_attention_num_buckets is None, expected"),
+        ({"relative_attention_max_distance": 0}, "relative_attention_max_distance is 0"),
+        ({"windows": (3,)}, "windows has 1 entries for 2 layers"),
+        ({"windows": (3, 0)}, "a window of 0 tokens, expected an integer from 1"),
+        ({"ropes": (Rope(1e4, 6), None)}, "rope rotates 6 dimensions, expected an even number up to head_dim 4"),
     ],
 )
 def test_bad_configurations(changes, message):

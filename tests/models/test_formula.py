@@ -25,14 +25,27 @@ class PlainDecoder:
         x = x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + self.config.norm_eps)
         return x * (self.config.norm_offset + self.arrays[f"{path}.weight"]) + self.arrays.get(f"{path}.bias", 0)
 
+    def before(self, path, x):
+        return self.norm(path, x) if self.config.pre_norm else x
+
+    def after(self, path, x):
+        return self.norm(path, x) if self.config.sublayer_output_norm else x
+
     def attention(self, layer, path, x):
         config, T = self.config, len(x)
         D, r = config.head_dim, config.num_attention_heads // config.num_key_value_heads
-        query, key, value = (self.linear(f"{path}.{name}", x).reshape(T, -1, D) for name in ("query", "key", "value"))
+        query, key, value = (self.linear(f"{path}.{name}", x) for name in ("query", "key", "value"))
+        if not config.joint_query_key_norm:  # head by head
+            query, key = query.reshape(T, -1, D), key.reshape(T, -1, D)
         if config.query_key_norm:
             query, key = self.norm(f"{path}.query_norm", query), self.norm(f"{path}.key_norm", key)
+        query, key, value = (each.reshape(T, -1, D) for each in (query, key, value))
         if config.ropes[layer] is not None:
-            query, key = (rotated(heads, config.ropes[layer], np.arange(T)) for heads in (query, key))
+            rope = config.ropes[layer]
+            query, key = (rotated(heads, rope, np.arange(T)) for heads in (query, key))
+            if rope.query_scale_beta:
+                growth = [1 + rope.query_scale_beta * np.log(1 + t // rope.original_length) for t in range(T)]
+                query = query * np.reshape(growth, (T, 1, 1))
         scale = 1 / np.sqrt(D) if config.attention_scale is None else config.attention_scale
         mixed = np.zeros(query.shape)
         for t, h in np.ndindex(T, config.num_attention_heads):
@@ -50,13 +63,14 @@ class PlainDecoder:
         hidden = activation(self.linear(f"{path}.gate", x)) * up if self.config.gated else activation(up)
         return self.linear(f"{path}.down", hidden)
 
-    def feed_forward(self, path, x):
-        if not self.config.num_experts:
+    def feed_forward(self, layer, path, x):
+        if not self.config.num_experts or self.config.dense_layers[layer]:
             return self.neurons(path, x)
         y = np.zeros_like(x)
         for t, p in enumerate(special.softmax(self.linear(f"{path}.router", x), axis=-1)):
             best = np.argsort(-p)[: self.config.experts_per_token]
-            y[t] = sum(p[e] / p[best].sum() * self.neurons(f"{path}.experts.{e}", x[t]) for e in best)
+            whole = p[best].sum() if self.config.normalized_routing else 1
+            y[t] = sum(p[e] / whole * self.neurons(f"{path}.experts.{e}", x[t]) for e in best)
         return y
 
     def __call__(self, token_ids):
@@ -65,13 +79,15 @@ class PlainDecoder:
         if config.learned_positions:
             x = x + self.arrays["position_embedding.table"][: len(x)]
         for i in range(config.num_hidden_layers):
-            path = f"layers.{i}"
-            branch = self.attention(i, f"{path}.attention", self.norm(f"{path}.attention_norm", x))
-            x = x + (self.norm(f"{path}.attention_output_norm", branch) if config.sublayer_output_norm else branch)
-            branch = self.feed_forward(f"{path}.feed_forward", self.norm(f"{path}.feed_forward_norm", x))
-            x = x + (self.norm(f"{path}.feed_forward_output_norm", branch) if config.sublayer_output_norm else branch)
+            path, block_input = f"layers.{i}", x
+            branch = self.attention(i, f"{path}.attention", self.before(f"{path}.attention_norm", x))
+            x = x + config.residual_multiplier * self.after(f"{path}.attention_output_norm", branch)
+            source = block_input if config.parallel_blocks else x
+            name = "attention_norm" if config.shared_norm else "feed_forward_norm"
+            branch = self.feed_forward(i, f"{path}.feed_forward", self.before(f"{path}.{name}", source))
+            x = x + config.residual_multiplier * self.after(f"{path}.feed_forward_output_norm", branch)
         head = self.arrays["embedding.table" if config.tie_word_embeddings else "head.weight"]
-        logits = self.norm("norm", x) @ head.T
+        logits = (self.norm("norm", x) @ head.T + self.arrays.get("head.bias", 0)) / config.logits_scaling
         return logits if config.logit_softcap is None else config.logit_softcap * np.tanh(logits / config.logit_softcap)
 
 

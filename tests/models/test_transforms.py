@@ -16,7 +16,7 @@ from tests.strategies import (
 )
 from tinyslm.errors import ConfigError
 from tinyslm.models import Decoder, EncoderDecoder
-from tinyslm.modules import Block
+from tinyslm.modules import Block, ParallelBlock
 from tinyslm.tree import map_arrays, named_arrays, named_modules
 
 OF_HEADS_AND_NEURONS = {
@@ -63,7 +63,7 @@ def test_the_size_of_features_behind_a_norm_does_not_matter(config, name, seed):
     assert_same_function(transformed, model, seed)
 
 
-@given(decoder_configs(norm="rms", sublayer_output_norm=False), seeds)
+@given(decoder_configs(norm="rms", sublayer_output_norm=False, pre_norm=True), seeds)
 def test_the_basis_of_the_residual_stream_does_not_matter_to_rms_norms(config, seed):
     model = generic_model(config, seed)
     assume(all(np.all(np.abs(transforms.gain_of(norm)) > 0.05) for norm in [model.norm, *block_norms(model)]))
@@ -75,8 +75,8 @@ def test_the_basis_of_the_residual_stream_does_not_matter_to_rms_norms(config, s
 
 def block_norms(model):
     """The norms that `scale_features` scales."""
-    found = [getattr(block, name) for block in named_modules(model, Block).values() for name in transforms.READERS]
-    return [norm for norm in found if norm is not None]
+    blocks = named_modules(model, Block | ParallelBlock).values()
+    return [getattr(block, name) for block in blocks for name in transforms.read_norms(block)]
 
 
 @given(decoder_configs(), seeds)
@@ -101,7 +101,7 @@ def test_the_dtype_stays(config, name, seed):
     assert {array.dtype for array in named_arrays(transformed).values()} == {np.dtype(np.float32)}
 
 
-@given(encoder_configs(), generators())
+@given(encoder_configs(pre_norm=False), generators())
 def test_models_without_such_norms_are_refused(config, rng):
     model = generic_model(config)
     with pytest.raises(ConfigError, match="residual stream"):

@@ -18,6 +18,7 @@ from tinyslm.modules import (
     LayerNorm,
     Linear,
     MixtureOfExperts,
+    ParallelBlock,
     RMSNorm,
     SelectiveObserver,
 )
@@ -113,18 +114,18 @@ def test_observed_probabilities_are_those_that_were_used(rng):
     np.testing.assert_allclose(mixed.reshape(1, 5, -1) @ layer.output.weight.T, output, atol=1e-12)
 
 
-@given(generators(), st.integers(1, 3))
-def test_mixture_of_experts(rng, count):
-    """Token by token: softmax over all experts, the largest few kept and divided by their sum."""
+@given(generators(), st.integers(1, 3), st.booleans())
+def test_mixture_of_experts(rng, count, normalized):
+    """Token by token: softmax over all experts, the largest few kept, and divided by their sum if normalized."""
     x = rng.standard_normal((2, 4, C))
     experts = [FeedForward(linear(rng, F, C), linear(rng, C, F), linear(rng, F, C)) for _ in range(3)]
-    layer = MixtureOfExperts(linear(rng, 3, C), experts, count)
+    layer = MixtureOfExperts(linear(rng, 3, C), experts, count, normalized)
     expected = np.zeros_like(x)
     for b, t in np.ndindex(2, 4):
         p = special.softmax(layer.router.weight @ x[b, t])
         best = np.argsort(-p)[:count]
         for e in best:
-            expected[b, t] += p[e] / p[best].sum() * experts[e](x[b, t][None])[0]
+            expected[b, t] += p[e] / (p[best].sum() if normalized else 1) * experts[e](x[b, t][None])[0]
     np.testing.assert_allclose(layer(x), expected, atol=1e-10)
 
 
@@ -147,6 +148,44 @@ def test_block(rng, sublayer_output_norm):
     output = block.feed_forward(norms[1](middle))
     expected = middle + (norms[3](output) if sublayer_output_norm else output)
     np.testing.assert_array_equal(block(x, context), expected)
+
+
+@given(generators())
+def test_a_block_without_norms_of_its_inputs(rng):
+    """Each sublayer reads the residual stream. Its normalized output times the multiplier is added."""
+    x, context = rng.standard_normal((2, 3, C)), Context(np.arange(3))
+    after = [RMSNorm(rng.standard_normal(C)) for _ in range(2)]
+    feed_forward = FeedForward(linear(rng, F, C), linear(rng, C, F))
+    block = Block(None, attention(rng), None, feed_forward, *after, residual_multiplier=0.25)
+    middle = x + 0.25 * after[0](block.attention(x, context))
+    np.testing.assert_array_equal(block(x, context), middle + 0.25 * after[1](feed_forward(middle)))
+
+
+@given(generators(), st.booleans())
+def test_parallel_block(rng, shared):
+    """Both sublayers read the input of the block, through one norm or a norm each; what is added is observed."""
+    x, seen = rng.standard_normal((2, 3, C)), {}
+    norms = [LayerNorm(rng.standard_normal(C), rng.standard_normal(C)) for _ in range(2)]
+    feed_forward = FeedForward(linear(rng, F, C), linear(rng, C, F))
+    block = ParallelBlock(norms[0], attention(rng), None if shared else norms[1], feed_forward)
+    output = block(x, Context(np.arange(3), observer=seen.__setitem__))
+    attended = block.attention(norms[0](x), Context(np.arange(3)))
+    fed_forward = feed_forward(norms[0 if shared else 1](x))
+    np.testing.assert_array_equal(output, x + attended + fed_forward)
+    np.testing.assert_array_equal(seen["layers.0.attention.output"], attended)
+    np.testing.assert_array_equal(seen["layers.0.feed_forward.output"], fed_forward)
+
+
+@given(generators())
+def test_joint_norms_cover_all_heads(rng):
+    x, seen = rng.standard_normal((2, 3, C)), {}
+    layer = attention(rng)
+    norms = {"query_norm": RMSNorm(rng.standard_normal(4 * D)), "key_norm": RMSNorm(rng.standard_normal(2 * D))}
+    layer.replace(**norms, joint_norms=True)(x, Context(np.arange(3), observer=seen.__setitem__))
+    for name in ("query", "key"):
+        expected = norms[f"{name}_norm"](getattr(layer, name)(x)).reshape(2, 3, -1, D)
+        found = seen["layers.0.attention." + {"query": "queries", "key": "keys"}[name]]
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_embedding_as_head():

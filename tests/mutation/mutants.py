@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 MATHEMATICS = (  # the files to mutate; a directory stands for all files in it
     *("autodiff.py", "tree.py", "ops", "modules", "models", "compression"),
     *("generation", "training"),
-    *("evaluation/footprint.py", "evaluation/loss.py", "evaluation/multiple_choice.py", "evaluation/parameters.py"),
+    *("evaluation/continuations.py", "evaluation/footprint.py", "evaluation/loss.py", "evaluation/multiple_choice.py"),
+    *("evaluation/option_scores.py", "evaluation/parameters.py"),
 )
 TABLES = {"__init__.py", "catalogue.py", "tiny_shapes.py"}  # names and published sizes: no mathematics
 COMPARISONS = {

@@ -92,6 +92,13 @@ CASES = {
         lambda rng: {"positions": rng.integers(0, 9, 3)},
         result=np.float32,
     ),
+    "query_scales": Case(
+        lambda positions: ops.query_scales(
+            ops.Rope(theta=100.0, dimension=4, original_length=2, query_scale_beta=0.1), positions
+        ),
+        lambda rng: {"positions": rng.integers(0, 9, 3)},
+        result=np.float32,
+    ),
     "relative_position_buckets": Case(
         ops.relative_position_buckets,
         lambda rng: {
@@ -110,6 +117,11 @@ CASES = {
     ),
     "routing_weights": Case(
         lambda router_logits, chosen: ops.routing_weights(router_logits, chosen=chosen),
+        lambda rng: {"router_logits": rng.standard_normal((3, 5)), "chosen": np.array([[0, 4], [1, 2], [3, 1]])},
+        bound_sizes=frozenset({5}),
+    ),
+    "routing_probabilities": Case(
+        lambda router_logits, chosen: ops.routing_probabilities(router_logits, chosen=chosen),
         lambda rng: {"router_logits": rng.standard_normal((3, 5)), "chosen": np.array([[0, 4], [1, 2], [3, 1]])},
         bound_sizes=frozenset({5}),
     ),

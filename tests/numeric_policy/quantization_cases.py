@@ -180,6 +180,11 @@ CASES = {
             linear(rng), quantization.normal_float4_levels(), block_size=4
         )
     ),
+    "AbsmaxCodebookLinear": layer_case(
+        lambda rng: quantization.AbsmaxCodebookLinear.from_linear(
+            linear(rng), quantization.normal_float4_levels(), block_size=4
+        )
+    ),
     "FakeQuantizedLinear": layer_case(lambda rng: quantization.FakeQuantizedLinear.from_linear(linear(rng), bits=4)),
     "FakeQuantizedLinear, dynamic": layer_case(
         lambda rng: quantization.FakeQuantizedLinear.from_linear(linear(rng), dynamic_activations=True)

@@ -6,6 +6,7 @@ import pytest
 from tinyslm.compression.factorization import LowRankLinear
 from tinyslm.compression.pruning import BitmapLinear, CsrLinear, MaskedLinear, NMLinear
 from tinyslm.compression.quantization import (
+    AbsmaxCodebookLinear,
     CodebookLinear,
     FakeQuantizedLinear,
     OutlierLinear,
@@ -46,6 +47,7 @@ LAYERS = ENCODING | {
         "2:4",
     ),
     "levels": lambda linear: CodebookLinear.from_linear(linear, float4_levels(), block_size=4),
+    "levels, absmax": lambda linear: AbsmaxCodebookLinear.from_linear(linear, float4_levels(), block_size=4),
     "fake weights": FakeQuantizedLinear.from_linear,
 }
 

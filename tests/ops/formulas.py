@@ -17,9 +17,12 @@ FORMULAS = {
 
 def expected_frequencies(rope, length):
     """Radians per position of each pair, one pair at a time."""
-    frequencies = []
+    frequencies, theta = [], rope.theta
+    if rope.scaling == "dynamic" and length > rope.original_length:
+        growth = rope.factor * length / rope.original_length - (rope.factor - 1)
+        theta = theta * growth ** (rope.dimension / (rope.dimension - 2))
     for i in range(rope.dimension // 2):
-        frequency = rope.theta ** (-2 * i / rope.dimension)
+        frequency = theta ** (-2 * i / rope.dimension)
         if rope.scaling == "linear":
             frequency = frequency / rope.factor
         if rope.scaling == "llama3":
@@ -33,8 +36,20 @@ def expected_frequencies(rope, length):
         if rope.scaling == "longrope":
             factors = rope.long_factors if length > rope.original_length else rope.short_factors
             frequency = frequency / factors[i]
+        if rope.scaling == "yarn":
+            first, last = (pair_that_rotates(times, rope) for times in (rope.beta_fast, rope.beta_slow))
+            if rope.truncate:
+                first, last = math.floor(first), math.ceil(last)
+            first, last = max(first, 0), min(last, rope.dimension - 1)
+            kept = 1 - min(max((i - first) / (last - first if last != first else 1e-3), 0), 1)
+            frequency = kept * frequency + (1 - kept) * frequency / rope.factor
         frequencies.append(frequency)
     return frequencies
+
+
+def pair_that_rotates(times, rope):
+    """The index i, with a fraction, for which original_length * theta^(-2 i / R) is `times` full turns."""
+    return rope.dimension / 2 * math.log(rope.original_length / (2 * math.pi * times), rope.theta)
 
 
 def rotated(x, rope, positions):

@@ -34,6 +34,7 @@ def chunks_of(size, shared=False):
 
 chunk_sizes = st.sampled_from([1, 2, 3, 64])
 windows = st.one_of(st.none(), st.integers(1, 12))
+lookaheads = st.one_of(st.none(), st.integers(0, 8))
 
 
 @given(
@@ -43,6 +44,7 @@ windows = st.one_of(st.none(), st.integers(1, 12))
     chunk_sizes,
     st.booleans(),
     windows,
+    lookaheads,
     st.sampled_from([None, 0.8]),
     st.booleans(),
     st.booleans(),
@@ -50,7 +52,7 @@ windows = st.one_of(st.none(), st.integers(1, 12))
     st.sampled_from([1, 300, 2000, 2**23]),
 )
 def test_equal_to_the_definition(
-    sizes, past, rng, chunk, shared, window, softcap, causal, with_padding, with_bias, score_bytes
+    sizes, past, rng, chunk, shared, window, lookahead, softcap, causal, with_padding, with_bias, score_bytes
 ):
     """Outputs, with and without a vjp, and gradients, with cached tokens. B, T, S, H, G and D differ, so that no two
     axes agree by luck."""
@@ -60,7 +62,8 @@ def test_equal_to_the_definition(
     inputs = [rng.standard_normal(shape) for shape in ((B, T, H, D), (B, S, G, D), (B, S, G, D))]
     if with_bias:
         inputs.append(rng.standard_normal((H, T, S)))
-    options = {"scale": rng.uniform(0.1, 2), "causal": causal, "window": window, "softcap": softcap}
+    options = {"scale": rng.uniform(0.1, 2), "causal": causal, "window": window, "lookahead": lookahead}
+    options["softcap"] = softcap
     if with_padding:  # among the cached tokens, so that every query has at least its own key
         options["attention_mask"] = np.concatenate([rng.integers(0, 2, (B, past)), np.ones((B, T), int)], axis=1)
     dy = rng.standard_normal((B, T, H, D))
@@ -124,13 +127,20 @@ def test_chunks_of_the_usual_size_equal_one_chunk(tokens, window):
         np.testing.assert_allclose(chunked, whole, atol=1e-12)
 
 
-@given(st.integers(1, 20), st.integers(0, 9), st.integers(1, 7), st.one_of(st.none(), st.integers(1, 6)), st.booleans())
-def test_chunks_cover_every_allowed_key_and_no_needless_one(T, past, chunk, window, causal):
+@given(
+    st.integers(1, 20),
+    st.integers(0, 9),
+    st.integers(1, 7),
+    st.one_of(st.none(), st.integers(1, 6)),
+    st.booleans(),
+    lookaheads,
+)
+def test_chunks_cover_every_allowed_key_and_no_needless_one(T, past, chunk, window, causal, lookahead):
     """Every query once; a chunk's keys reach from the first to the last that some query of it may attend to."""
     S = T + past
-    allowed = allowed_keys(np.arange(past, S), np.arange(S), causal, window)  # (T, S)
+    allowed = allowed_keys(np.arange(past, S), np.arange(S), causal, window, lookahead)  # (T, S)
     queries = []
-    for start, stop, first, last in chunked_module.query_chunks(T, S, causal, window, chunk):
+    for start, stop, first, last in chunked_module.query_chunks(T, S, causal, window, chunk, lookahead):
         queries += range(start, stop)
         found = np.flatnonzero(allowed[start:stop].any(axis=0))
         assert (first, last) == (found[0], found[-1] + 1)
@@ -164,7 +174,10 @@ def peak_bytes(T, **options):
     return np.array(peaks)
 
 
-@pytest.mark.parametrize("options", [{}, {"window": 700}, {"softcap": 2.0}, {"causal": False}])
+LOCAL = {"causal": False, "window": 250, "lookahead": 249}
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 700}, {"softcap": 2.0}, {"causal": False}, LOCAL])
 def test_without_a_vjp_memory_is_linear_in_the_length(monkeypatch, options):
     """Scores of 2,000 tokens would be 32 MB."""
     monkeypatch.setattr(chunked_module, "SCORE_BYTES", 2**16)
@@ -172,6 +185,16 @@ def test_without_a_vjp_memory_is_linear_in_the_length(monkeypatch, options):
     (short, _), (long, kept) = peak_bytes(1000, **options), peak_bytes(2000, **options)
     assert long < 2.1 * short and long < 1.5e6
     assert kept > 5e6  # the probabilities of all chunks
+
+
+def test_a_window_on_both_sides_skips_the_keys_outside():
+    """Interior chunks share one mask; the numbers of keys are at most queries + 2 (W - 1)."""
+    chunks = list(chunked_module.query_chunks(256, 256, False, 33, 64, 32))
+    assert chunks == [(0, 64, 0, 96), (64, 128, 32, 160), (128, 192, 96, 224), (192, 256, 160, 256)]
+    chunked_module._chunk_mask.cache_clear()
+    x = np.random.default_rng(0).standard_normal((1, 640, 1, 4))
+    ops.chunked_attention(x, x, x, scale=0.5, causal=False, window=33, lookahead=32)
+    assert chunked_module._chunk_mask.cache_info().currsize == 3  # of the first, the last, and the chunks between
 
 
 def test_scores_in_memory_are_limited():

@@ -1,5 +1,6 @@
 """Rotary position embedding against complex numbers, with every scaling written out from its definition."""
 
+import math
 from unittest import mock
 
 import numpy as np
@@ -13,9 +14,10 @@ from tests.strategies import generators, ropes
 from tinyslm import ops
 from tinyslm.errors import DataError
 from tinyslm.ops import Rope
-from tinyslm.ops.rotary import inverse_frequencies, longrope_attention_factor
+from tinyslm.ops.rotary import inverse_frequencies, longrope_attention_factor, yarn_attention_factor
 
-some_ropes = st.sampled_from([4, 6, 8]).flatmap(ropes).filter(lambda rope: rope is not None)
+SCALINGS = ("default", "linear", "llama3", "longrope", "yarn", "dynamic")
+some_ropes = st.sampled_from([6, 8, 10]).flatmap(lambda size: ropes(size, scalings=SCALINGS))
 
 
 @given(some_ropes, generators(), st.integers(3, 20), st.booleans())
@@ -47,6 +49,16 @@ def test_gradient(rope, rng):
         (Rope(500000.0, 64, "llama3", 32.0, 1.0, 4.0, 8192), 1),  # Llama 3.2
         (Rope(10000.0, 8, "longrope", original_length=9, short_factors=(1, 2, 3, 4), long_factors=(5, 6, 7, 8)), 9),
         (Rope(10000.0, 8, "longrope", original_length=9, short_factors=(1, 2, 3, 4), long_factors=(5, 6, 7, 8)), 10),
+        (Rope(1e6, 128, "yarn", 16.0, original_length=16384), 1),  # Ministral 3
+        (Rope(1e6, 128, "yarn", 4.0, original_length=32768, truncate=False), 1),
+        (Rope(1e4, 64, "yarn", 4.0, original_length=8, truncate=False), 1),  # even the first pair is not kept whole
+        (
+            Rope(10.0, 8, "yarn", 4.0, original_length=4096, beta_fast=1e3, beta_slow=1e-3),
+            1,
+        ),  # no pair is divided whole
+        (Rope(1e4, 8, "yarn", 4.0, original_length=8, beta_fast=1.0, beta_slow=1.0, truncate=False), 1),
+        (Rope(1e4, 64, "dynamic", 4.0, original_length=8), 8),
+        (Rope(1e4, 64, "dynamic", 4.0, original_length=8), 30),
     ],
 )
 def test_frequencies(rope, length):
@@ -74,6 +86,34 @@ def test_llama3_has_all_three_kinds_of_pairs():
     assert (ratio < 1.001).any()
     assert (ratio > 31.99).any()
     assert ((ratio > 1.1) & (ratio < 31)).any()
+
+
+def test_yarn_has_all_three_kinds_of_pairs():
+    for truncate in (True, False):
+        rope = Rope(1e4, 64, "yarn", 8.0, original_length=4096, truncate=truncate)
+        ratio = inverse_frequencies(Rope(1e4, 64), 1) / inverse_frequencies(rope, 1)
+        assert (ratio < 1.0001).any() and (ratio > 7.999).any() and ((ratio > 1.1) & (ratio < 7.9)).any()
+        assert inverse_frequencies(rope, 1).dtype == np.float32
+
+
+def test_yarn_attention_factor():
+    """As in the paper; DeepSeek's two scales, which are 1 in Ministral 3; without extension the factor is 1."""
+    assert yarn_attention_factor(16.0) == pytest.approx(0.1 * np.log(16) + 1, rel=1e-15)
+    assert yarn_attention_factor(1.0) == yarn_attention_factor(0.5) == yarn_attention_factor(16.0, 1.0, 1.0) == 1.0
+    wanted = (0.1 * 0.7 * np.log(40) + 1) / (0.1 * 1.3 * np.log(40) + 1)
+    assert yarn_attention_factor(40.0, 0.7, 1.3) == pytest.approx(wanted, rel=1e-15)
+    for missing in ((None, 1.3), (0.7, None)):
+        assert yarn_attention_factor(40.0, *missing) == yarn_attention_factor(40.0)
+
+
+@given(st.floats(0.1, 2), st.integers(2, 20), generators(), st.booleans())
+def test_query_scales(beta, original, rng, per_row):
+    """One step for each whole training length before the position."""
+    positions = rng.integers(0, 100, (2, 5) if per_row else 5)
+    found = ops.query_scales(Rope(10.0, 4, original_length=original, query_scale_beta=beta), positions)
+    wanted = [1 + beta * math.log(1 + position // original) for position in positions.ravel().tolist()]
+    assert found.dtype == np.float32 and found.shape == (*positions.shape, 1, 1)
+    np.testing.assert_allclose(found.ravel(), wanted, rtol=1e-6)
 
 
 def test_longrope_attention_factor():
@@ -134,8 +174,9 @@ def test_the_length_is_the_largest_position_plus_1(dtype):
 
 
 def test_positions_are_integers():
-    with pytest.raises(DataError, match="positions has dtype float64, expected integers"):
-        ops.rotary_tables(Rope(10.0, 4), np.array([0.0, 1.0]))
+    for operation in (ops.rotary_tables, ops.query_scales):
+        with pytest.raises(DataError, match="positions has dtype float64, expected integers"):
+            operation(Rope(10.0, 4, original_length=2), np.array([0.0, 1.0]))
 
 
 def test_the_length_of_a_single_position_is_1():

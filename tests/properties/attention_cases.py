@@ -8,7 +8,17 @@ from tests.strategies import seeds
 
 
 def plain_attention(
-    query, key, value, position_bias=None, *, scale, causal=True, window=None, softcap=None, attention_mask=None
+    query,
+    key,
+    value,
+    position_bias=None,
+    *,
+    scale,
+    causal=True,
+    window=None,
+    lookahead=None,
+    softcap=None,
+    attention_mask=None,
 ):
     """Equation 1 of Vaswani et al., head by head and query by query, with only the allowed keys in the softmax."""
     (B, T, H, _), (S, G) = query.shape, key.shape[1:3]
@@ -21,6 +31,7 @@ def plain_attention(
             for s in range(S)
             if (not causal or s <= slot)
             and (window is None or s > slot - window)
+            and (lookahead is None or s <= slot + lookahead)
             and (attention_mask is None or attention_mask[b, s])
         ]
         scores = scale * key[b, allowed, h] @ query[b, t, h]
@@ -44,6 +55,7 @@ def attention_cases(draw, max_tokens=7):
         "scale": draw(st.sampled_from([D**-0.5, 0.7])),
         "causal": draw(st.booleans()),
         "window": draw(st.sampled_from([None, 1, 2, 4])),
+        "lookahead": draw(st.sampled_from([None, None, 0, 1, 3])),
         "softcap": draw(st.sampled_from([None, 1.5])),
     }
     if draw(st.booleans()):

@@ -8,14 +8,22 @@ from tests.properties.attention_cases import attention_cases, plain_attention
 from tinyslm.coursework.implementation import allowed_keys, attention_probabilities
 
 
-@given(st.integers(1, 12), st.integers(0, 6), st.booleans(), st.one_of(st.none(), st.integers(1, 6)))
-def test_a_query_may_see_itself_and_what_was_before_it_within_the_window(T, past, causal, window):
+@given(
+    st.integers(1, 12),
+    st.integers(0, 6),
+    st.booleans(),
+    st.one_of(st.none(), st.integers(1, 6)),
+    st.one_of(st.none(), st.integers(0, 5)),
+)
+def test_a_query_may_see_itself_and_its_neighbours_within_the_window(T, past, causal, window, lookahead):
     S = T + past
-    allowed = allowed_keys(np.arange(past, S), np.arange(S), causal, window)
+    allowed = allowed_keys(np.arange(past, S), np.arange(S), causal, window, lookahead)
     assert allowed.shape == (T, S) and allowed.dtype == bool
     for t, s in np.ndindex(T, S):
         distance = past + t - s
-        assert allowed[t, s] == ((distance >= 0 or not causal) and (window is None or distance < window))
+        before = window is None or distance < window
+        after = (distance >= 0 or not causal) and (lookahead is None or -distance <= lookahead)
+        assert allowed[t, s] == (before and after)
 
 
 @given(attention_cases())
@@ -48,6 +56,13 @@ def test_a_window_of_w_sees_w_tokens_itself_included():
     p = attention_probabilities(query, query, scale=1.0, window=3)[0, 0]
     assert [np.count_nonzero(row) for row in p] == [1, 2, 3, 3, 3, 3]
     np.testing.assert_allclose(p[5], [0, 0, 0, 1 / 3, 1 / 3, 1 / 3])
+
+
+def test_a_window_on_both_sides_sees_w_minus_1_tokens_on_each_side():
+    query = np.zeros((1, 6, 1, 2))
+    p = attention_probabilities(query, query, scale=1.0, causal=False, window=3, lookahead=2)[0, 0]
+    assert [np.count_nonzero(row) for row in p] == [3, 4, 5, 5, 4, 3]
+    np.testing.assert_array_equal(p != 0, (p != 0).T)
 
 
 def test_huge_scores_do_not_overflow():

@@ -42,7 +42,7 @@ def drawn(draw, families=ALL_FAMILIES):
         "intermediate_size": draw(st.integers(3, 17)),
         "num_hidden_layers": layers,
     }
-    for field in ("ropes", "windows"):  # the two layers of the small model, in turn
+    for field in ("ropes", "windows", "dense_layers"):  # the two layers of the small model, in turn
         if hasattr(config, field):
             sizes[field] = tuple(getattr(config, field)[i % 2] for i in range(layers))
     if config.num_decoder_layers:
@@ -50,7 +50,7 @@ def drawn(draw, families=ALL_FAMILIES):
     if getattr(config, "num_experts", 0):
         sizes["num_experts"] = draw(st.integers(2, 4))
     if hasattr(config, "tie_word_embeddings"):
-        sizes["tie_word_embeddings"] = draw(st.booleans())
+        sizes["tie_word_embeddings"] = draw(st.booleans()) and not getattr(config, "head_bias", False)
     return Drawn(replace(config, **sizes), draw(seeds))
 
 

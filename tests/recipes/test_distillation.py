@@ -218,6 +218,7 @@ def test_attention_losses_compare_where_attention_goes(family):
                 name = f"{prefix}layers.{last}.attention"
                 query, key = (found[f"{name}.{part}"][row : row + 1, :count] for part in ("queries", "keys"))
                 form = {"scale": attention.scale, "causal": attention.causal, "window": attention.window}
+                form["lookahead"] = attention.lookahead
                 probabilities.append(attention_probabilities(query, key, **form)[0].astype(float))
                 repeated = np.repeat(key[0], query.shape[2] // key.shape[2], axis=1)
                 scores.append(attention.scale * np.einsum("thd,shd->hts", query[0], repeated))

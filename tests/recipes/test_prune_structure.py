@@ -33,7 +33,20 @@ from tinyslm.recipes.pruning.neurons import NEURON_METHODS, neuron_scores
 from tinyslm.recipes.statistics import input_grams, mean_gradients
 from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
 
-GROUPED = ("gemma2", "gemma3_text", "llama", "ministral", "mistral", "mixtral", "phi3", "qwen3", "smollm3")
+GROUPED = (
+    "granite",
+    "gemma2",
+    "gemma3_text",
+    "llama",
+    "ministral",
+    "mistral",
+    "mixtral",
+    "olmo2",
+    "phi",
+    "phi3",
+    "qwen3",
+    "smollm3",
+)
 ratios = st.floats(0.1, 0.9)
 
 
@@ -44,7 +57,10 @@ def with_heads(case, heads, groups):
 
 
 def masked_heads(model, sliced):
-    """The model with zero columns in its output projections for the heads that the sliced model does not have."""
+    """The model with zero columns in its output projections for the heads that the sliced model does not have.
+
+    Norms over all heads together are those of the other heads.
+    """
     D, small = model.config.head_dim, named_modules(sliced, Attention | CrossAttention)
 
     def silence(path, layer):
@@ -53,7 +69,20 @@ def masked_heads(model, sliced):
         kept = [np.flatnonzero((heads == head).all(axis=1))[0] for head in left]
         assert kept == sorted(set(kept))
         mask = np.repeat(np.isin(np.arange(len(heads)), kept), D).astype(np.float32)
-        return layer.replace(output=layer.output.replace(weight=layer.output.weight * mask))
+        layer = layer.replace(output=layer.output.replace(weight=layer.output.weight * mask))
+        if not getattr(layer, "joint_norms", False):
+            return layer
+        groups = layer.key.out_features // D
+        key_mask = np.repeat(np.isin(np.arange(groups), np.array(kept) // (len(heads) // groups)), D)
+        query, query_norm = silence_normalized(layer.query, layer.query_norm, mask)
+        key, key_norm = silence_normalized(layer.key, layer.key_norm, key_mask.astype(np.float32))
+        return layer.replace(query=query, query_norm=query_norm, key=key, key_norm=key_norm)
+
+    def silence_normalized(linear, norm, mask):
+        """Zero rows, and the norm of the other features: their mean square is larger by 1 / mean(mask)."""
+        bias = None if linear.bias is None else linear.bias * mask
+        linear = linear.replace(weight=linear.weight * mask[:, None], bias=bias)
+        return linear, norm.replace(weight=norm.weight * np.sqrt(mask.mean()), eps=norm.eps * mask.mean())
 
     return map_modules(silence, model, Attention | CrossAttention)
 
@@ -161,7 +190,7 @@ def test_a_refit_never_increases_the_output_error_of_the_first_layer(case, ratio
     assert error(True) <= error(False) * (1 + 1e-5) + 1e-9
 
 
-@given(drawn(), st.sampled_from(LAYER_METHODS), st.data())
+@given(drawn([family for family in ALL_FAMILIES if family != "modernbert"]), st.sampled_from(LAYER_METHODS), st.data())
 def test_dropped_layers_are_the_least_important(case, method, data):
     model = case.model()
     stacks = [stack for stack in layer_numbers(model) if stack is not None]
@@ -172,6 +201,26 @@ def test_dropped_layers_are_the_least_important(case, method, data):
     _, wanted, _ = apply(model, KeepLayers(*kept))
     assert_outputs(found, wanted, rtol=0, atol=0)
     assert_config_equals_shapes(smaller)
+
+
+@given(drawn(["modernbert"]), st.sampled_from(LAYER_METHODS))
+def test_layer_0_is_kept_where_it_alone_has_no_attention_norm(case, method):
+    model = case.model()
+    smaller, found, _ = apply(model, DropLayers(len(model.layers) - 1, method))
+    _, wanted, _ = apply(model, KeepLayers((0,)))
+    assert_outputs(found, wanted, rtol=0, atol=0)
+    assert_config_equals_shapes(smaller)
+    assert smaller.config.windows == model.config.windows[:1]
+
+
+@given(drawn(["mpnet"]), st.sampled_from(HEAD_METHODS))
+def test_the_layers_of_an_mpnet_keep_the_same_heads(case, method):
+    """They share one table of relative positions, with one column per head."""
+    model = case.model()
+    sliced, found, _ = apply(model, SliceGroups(0.5, method))
+    assert sliced.relative_positions.table.shape == (32, 2)
+    assert_config_equals_shapes(sliced)
+    assert_outputs(found, outputs(masked_heads(model, sliced), calibrated(model)), rtol=1e-3, atol=1e-3)
 
 
 @given(drawn())
@@ -233,7 +282,8 @@ def test_all_heads_kept_is_the_identity_bit_for_bit(family, step):
     assert_outputs(found, wanted, rtol=0, atol=0)
 
 
-HOLDS_ANY_SIZE = tuple(family for family in ALL_FAMILIES if family not in ("gpt2", "bert", "distilbert", "phi3"))
+FIXED_HEAD_SIZE = ("gpt2", "bert", "distilbert", "modernbert")  # hidden_size divided by the number of heads
+HOLDS_ANY_SIZE = tuple(family for family in ALL_FAMILIES if family not in (*FIXED_HEAD_SIZE, "phi3"))
 STEPS = {
     "channels": SliceChannels(0.6),
     "groups": SliceGroups(0.5),
@@ -256,7 +306,7 @@ def test_a_saved_model_is_loaded_bit_for_bit(family, name):
     assert_outputs(outputs(again, calibrated(model)), wanted, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "bert", "distilbert"])
+@pytest.mark.parametrize("family", (*FIXED_HEAD_SIZE, "gpt_neox", "stablelm"))
 def test_a_family_whose_files_cannot_state_the_head_size_refuses_to_be_saved(family):
     smaller, _, _ = apply(small_model(family), SliceGroups(0.5))
     with tempfile.TemporaryDirectory() as directory, pytest.raises(ConfigError, match=r"another family|multiple"):

@@ -13,7 +13,7 @@ from tinyslm.autodiff import value_and_grad
 from tinyslm.compression.pruning import MaskedLinear, magnitude_mask, minitron_importance
 from tinyslm.errors import DataError
 from tinyslm.models import EncoderDecoder, next_token_loss
-from tinyslm.modules import Linear, LinearLayer
+from tinyslm.modules import Linear, LinearLayer, MixtureOfExperts
 from tinyslm.recipes.linear_layers import is_compressible
 from tinyslm.recipes.pruning.neurons import neuron_scores
 from tinyslm.recipes.statistics import (
@@ -137,6 +137,7 @@ def test_only_the_layers_that_are_asked_for_are_watched():
 
 def test_experts_see_the_tokens_that_are_sent_to_them():
     model = tiny_model(experts=4)
+    without_normalization = map_modules(lambda _, each: each.replace(normalized=False), model, MixtureOfExperts)
     tasks = tiny_calibration(model).sample()
     grams = input_grams(model, tasks)
     tokens = sum(task.inputs["token_ids"].size for task in tasks)
@@ -145,6 +146,8 @@ def test_experts_see_the_tokens_that_are_sent_to_them():
         assert sum(reached) == 2 * tokens
         weights = mean_routing_weights(model, tasks)[f"layers.{layer}.feed_forward"]
         assert np.isclose(np.sum(weights), 1)
+        probabilities = mean_routing_weights(without_normalization, tasks)[f"layers.{layer}.feed_forward"]
+        assert 0.5 < np.sum(probabilities) < 0.999  # of two experts of four
     assert "layers.0.feed_forward.router" not in grams
 
 

@@ -87,3 +87,10 @@ def test_compressed_layers_are_told_apart():
     lines = rows(map_modules(lambda path, x: factorize_linear(x, 2) if "layers.1" in path else x, model, Linear))
     assert "layers.0,2 ×2" in lines and "layers.1" in lines
     assert lines["up"].note == ""
+
+
+def test_notes_of_blocks():
+    """The number of parameters of each block, and what the shapes do not show."""
+    assert rows(shape_model(CATALOGUE["phi-2"]))["layers.0-31 ×32"].note == "78,671,360 in each; parallel"
+    assert rows(shape_model(CATALOGUE["granite-3.1-2b"]))["layers.0-39 ×40"].note.endswith("; outputs times 0.22")
+    assert rows(shape_model(CATALOGUE["gpt2"]))["layers.0-11 ×12"].note == "7,087,872 in each"

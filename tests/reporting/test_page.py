@@ -95,7 +95,8 @@ def test_the_same_results_give_the_same_bytes():
 def test_without_floor_or_exam_the_page_speaks_of_neither():
     page = rendered("own text")
     headings = re.findall(r'<th scope="col">([^<]*)</th>', page)
-    assert headings[-1] == "loss nats/token" and "over floor" not in page and "exam correct" not in page
+    assert headings[-2:] == ["loss nats/token", "loss bits/byte"]
+    assert "over floor" not in page and "exam correct" not in page
     assert "Definitions: model, loss</summary>" in page
     assert "is not known for this text" in page and "The exam</b>" not in page and "Exam by subject" not in page
 
@@ -155,6 +156,12 @@ def test_explanations_are_folded():
     for text in ("Each mark is a model", "is the cross entropy", "are independent", "Why does", "Number of weights"):
         assert text in folded
     assert "<details open" not in page and page.count("<details>") == page.count("<summary>")
+
+
+def test_bits_per_byte_are_explained_where_they_are_known():
+    text = " ".join("".join(Reader(rendered("own text")).texts).split())
+    assert "Losses in bits per byte can: 0.411 for the dense model, on 95,000 bytes." in text
+    assert "bits per byte" not in rendered("plausible") and "bits/byte" not in rendered("plausible")
 
 
 def test_the_computer_is_named():

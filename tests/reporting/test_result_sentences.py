@@ -54,6 +54,7 @@ def test_one_row_no_floor_no_exam_broken_numbers():
     assert asked(results.one_row()) == "How accurate are these numbers?"
     text = text_of(results.own_text())
     assert "entropy" not in text and "exam" not in text
+    assert "The dense model's loss is 0.712 ±0.012 nats per token, or 0.411 bits per byte." in text
     assert "nan" not in text_of(results.worthless())
     text = text_of(results.one_document())
     assert "0.712 ±? nats" in text and "the standard errors of the losses are unknown" in text

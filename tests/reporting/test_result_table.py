@@ -54,8 +54,19 @@ def test_what_was_not_measured_is_a_dash():
 def test_columns_without_a_value_are_left_out():
     text = format_table(results.own_text())
     head = " ".join(text.split("\n")[1].split())
-    assert head == "model parameters non-zeros disk memory per token tokens/s tokens/s nats/token"
+    assert head == "model parameters non-zeros disk memory per token tokens/s tokens/s nats/token bits/byte"
     assert "not measured" not in text and "not known" in text and "chance" not in text
+
+
+def test_bits_per_byte_of_a_text_whose_bytes_are_counted():
+    """The dense model's 0.712 nats are 1.027 bits per token, and 2.5 bytes are a token."""
+    text = format_table(results.own_text())
+    assert text.split("\n")[3].split()[-1] == "0.411"
+    assert "\nbits/byte: per UTF-8 byte, on 95,000 bytes of text; compares models with different tokenizers\n" in text
+    given = results.own_text()
+    given["corpus"]["validation_bytes"] = given["rows"][1]["bits_per_byte"] = None
+    assert format_table(given).split("\n")[4].split()[-1] == number_format.DASH
+    assert "bits/byte" not in format_table(results.plausible())
 
 
 def test_the_text_is_named():

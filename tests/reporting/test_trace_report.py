@@ -78,7 +78,7 @@ def _split(text):
     return words[:count], [*words[count : count + 2], " ".join(words[count + 2 :])]
 
 
-@given(config=decoder_configs(num_hidden_layers=3, ropes=(), windows=()))
+@given(config=decoder_configs(num_hidden_layers=3, ropes=(), windows=(), dense_layers=()))
 def test_the_steps_of_one_layer(config):
     steps = trace(generic_model(config), np.array([[3, 1, 4]]))
     names = [line.split()[0] for line in format_steps(steps, layer=1)[1:]]

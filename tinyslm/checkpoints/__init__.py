@@ -8,7 +8,7 @@ from tinyslm.checkpoints.atomic_write import (
     remove_leftovers,
 )
 from tinyslm.checkpoints.output_lock import output_lock
-from tinyslm.checkpoints.reading import load_model, outline_model, stored_tensors
+from tinyslm.checkpoints.reading import load_model, outline_model, stored_tensors, weight_tensors
 from tinyslm.checkpoints.safetensors import StoredTensor, read_safetensors, write_safetensors
 from tinyslm.checkpoints.writing import checkpoint_tensors, save_model
 
@@ -26,5 +26,6 @@ __all__ = [
     "remove_leftovers",
     "save_model",
     "stored_tensors",
+    "weight_tensors",
     "write_safetensors",
 ]

@@ -1,20 +1,22 @@
 """Canonical tensors: variations between checkpoint files of one family, brought into one form.
 
 Files of one family differ in old tensor names, duplicated tensors, a tied or untied head, and optional parts. The
-fields of `Family` list the variations. tensors is {name: StoredTensor} in all functions. Numbers are read only where
-two tensors are compared.
+fields of `Family` list the variations. tensors is {name: StoredTensor or EncodedTensor} in all functions. Numbers are
+read only where two tensors are compared.
 """
 
 import numpy as np
 
+from tinyslm.checkpoints.encoded_tensor import EncodedTensor
 from tinyslm.checkpoints.families import Family
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.safetensors import StoredTensor
 from tinyslm.checkpoints.tensor_mapping import tensor_mappings
+from tinyslm.checkpoints.unread_tensors import is_task_head
 from tinyslm.checkpoints.upcasting import row_slices
 from tinyslm.errors import CheckpointError
 
-Tensors = dict[str, StoredTensor]
+Tensors = dict[str, StoredTensor | EncodedTensor]
 
 
 def with_current_names(tensors: Tensors, family: Family) -> Tensors:
@@ -49,6 +51,8 @@ def optional_parts(tensors: Tensors, family: Family, without_prefix: bool) -> di
     for flag, (stored, module) in family.optional.items():
         prefixes = (stored.removeprefix(family.base) if without_prefix else stored, module)  # as stored, or compressed
         flags[flag] = any(name.startswith(prefixes) for name in tensors)
+    if family.shared_head and any(is_task_head(name) for name in tensors):
+        flags["masked_head"] = False
     return flags
 
 
@@ -73,6 +77,8 @@ def _are_equal(one, other):
     """Whether two tensors have equal dtypes, shapes and numbers."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
+    if isinstance(one, EncodedTensor) or isinstance(other, EncodedTensor):
+        return np.array_equal(one.read(), other.read())
     first, second = np.atleast_1d(one.bits, other.bits)
     return all(np.array_equal(first[rows], second[rows]) for rows in row_slices(first, second))
 

@@ -4,10 +4,12 @@ They say how the tokenizer, the generation, the chat and the sentence embeddings
 compressed or trained model.
 """
 
+import json
 import shutil
 from pathlib import Path
 
 from tinyslm.checkpoints.atomic_write import flush_to_disk
+from tinyslm.checkpoints.gguf.side_files import read_side_files
 from tinyslm.errors import Error
 
 CARRIED = (  # patterns of file names
@@ -31,8 +33,14 @@ CARRIED = (  # patterns of file names
 def carry_files(source: str | Path, target: str | Path):
     """Copy the files of CARRIED that are in the directory `source` into the directory `target`.
 
+    source: or a GGUF file, of which the settings of tokenizer and generation are written as JSON files.
     Raises Error if a file cannot be copied.
     """
+    if Path(source).is_file():
+        for name, values in read_side_files(source).items():
+            (Path(target) / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+            flush_to_disk(Path(target) / name)
+        return
     for pattern in CARRIED:
         for file in sorted(Path(source).glob(pattern)):
             if not file.is_file():

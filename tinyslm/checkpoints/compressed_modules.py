@@ -16,7 +16,7 @@ from tinyslm.checkpoints.mask_packing import pack_mask, unpack_mask
 from tinyslm.compression.factorization.low_rank_linear import LowRankLinear
 from tinyslm.compression.pruning.masked_linear import MaskedLinear
 from tinyslm.compression.pruning.sparse_linear import BitmapLinear, CsrLinear, NMLinear
-from tinyslm.compression.quantization.codebook_linear import CodebookLinear
+from tinyslm.compression.quantization.codebook_linear import AbsmaxCodebookLinear, CodebookLinear
 from tinyslm.compression.quantization.llm_int8 import OutlierLinear
 from tinyslm.compression.quantization.packed_linear import PackedLinear
 from tinyslm.compression.quantization.packed_n_m_linear import PackedNMLinear
@@ -33,6 +33,7 @@ SETTINGS = (bool, int, float, str)  # types of the fields that config.json holds
 KINDS = {
     kind.__name__: kind
     for kind in (
+        AbsmaxCodebookLinear,
         BitmapLinear,
         CodebookLinear,
         CsrLinear,

@@ -13,7 +13,6 @@ ADAPTER = "adapter_config.json"
 POINTER = b"version https://git-lfs.github.com/spec/"  # the first bytes of a Git LFS pointer
 SAVE_AGAIN = "load the model with the library that wrote it, and save it as safetensors"
 OTHER_FORMATS = {  # ending of a file name: what it is, and what to do
-    ".gguf": ("a GGUF file", "use the safetensors files from which it was made"),
     ".bin": ("pickled PyTorch weights, which can execute code when they are read", SAVE_AGAIN),
     ".pth": ("pickled PyTorch weights, which can execute code when they are read", SAVE_AGAIN),
     ".pt": ("pickled PyTorch weights, which can execute code when they are read", SAVE_AGAIN),

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinyslm.checkpoints.families.config_reader import ConfigReader
+from tinyslm.checkpoints.gguf.side_files import read_side_files
 from tinyslm.checkpoints.json_files import read_json
 from tinyslm.models.config_checks import FACTOR, FRACTION, SIZE, Range
 
@@ -36,10 +37,15 @@ class GenerationConfig:
 def read_generation_config(directory: str | Path) -> GenerationConfig:
     """The settings in generation_config.json, as Hugging Face transformers uses them; the defaults without the file.
 
+    A GGUF file in place of the directory only names the tokens that end a text.
+
     The model is sampled from only if `do_sample` is true. Otherwise the temperature is 0 (greedy), and the other
     settings of sampling are not read. Other keys, such as those of beam search, have no effect.
     Raises CheckpointError if the file is not JSON, and ConfigError for a wrong value.
     """
+    if Path(directory).is_file():
+        ends = read_side_files(directory)[FILE]["eos_token_id"]
+        return GenerationConfig(end_tokens=tuple(ends))
     path = Path(directory) / FILE
     if not path.exists():
         return GenerationConfig()

@@ -6,6 +6,7 @@ token, from the system's file cache if the file fits there, otherwise from the d
 not trained.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -18,15 +19,16 @@ from tinyslm.tree import Array, constant
 
 
 @differentiable
-def linear_in_tiles(x, stored, bias=None):
+def linear_in_tiles(x, stored, bias=None, *, tiles_of=upcast_tiles):
     """Linear map y = x W^T + b, where W is upcast a tile of rows at a time.
 
-    x: (..., in);  stored: (out, in), as in `upcast`;  bias: (out,) or None;  returns (..., out) in the dtype of x.
+    x: (..., in);  stored: (out, ...), the stored form of the rows of W;  bias: (out,) or None;  tiles_of: a function
+    that yields (rows, these rows of W) of some stored rows;  returns (..., out) in the dtype of x.
     """
     rows = x.reshape(-1, x.shape[-1])  # (N, in)
 
     def tiles(share):
-        return upcast_tiles(stored[share])
+        return tiles_of(stored[share])
 
     y = multiply_in_tiles(rows, tiles, len(stored))  # (N, out)
     if bias is not None:
@@ -44,6 +46,10 @@ def linear_in_tiles(x, stored, bias=None):
 class MappedLayer(WeightLayer):
     """Base class of layers with a memory-mapped weight matrix. `matrix` is the name of its field."""
 
+    def tiles(self) -> Iterator[tuple[slice, Array]]:
+        """Yield (rows, these rows of the matrix in float32). The next tile can overwrite the array."""
+        return upcast_tiles(getattr(self, self.matrix))
+
     def dense_weight(self) -> Array:
         """The whole weight matrix in memory, float32."""
         return upcast_array(getattr(self, self.matrix))
@@ -51,15 +57,14 @@ class MappedLayer(WeightLayer):
     def num_non_zeros(self) -> int:
         """Number of non-zeros of the matrix, counted a tile at a time, and of the bias."""
         bias = getattr(self, "bias", None)
-        tiles = upcast_tiles(getattr(self, self.matrix))
-        return sum(int(np.count_nonzero(tile)) for _, tile in tiles) + int(
+        return sum(int(np.count_nonzero(tile)) for _, tile in self.tiles()) + int(
             0 if bias is None else np.count_nonzero(bias)
         )
 
     def num_bytes(self) -> int:
-        """Bytes of the bias in memory. The matrix is in the file and counts as 0."""
-        bias = getattr(self, "bias", None)
-        return 0 if bias is None else bias.nbytes
+        """Bytes in memory: of the bias, and of a matrix copied from the file (AlternatingRows). Mapped arrays are 0."""
+        matrix, bias = getattr(self, self.matrix), getattr(self, "bias", None)
+        return (matrix.nbytes if matrix.flags.owndata else 0) + (0 if bias is None else bias.nbytes)
 
 
 class MappedLinear(MappedLayer, LinearLayer):

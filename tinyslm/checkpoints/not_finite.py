@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from tinyslm.checkpoints.mapped_layers import MappedLayer
-from tinyslm.checkpoints.upcasting import upcast_tiles
 from tinyslm.checkpoints.writing import checkpoint_tensors
 from tinyslm.errors import DataError, Error, NumericOverflow
 from tinyslm.tree import Module, named_arrays, named_modules
@@ -48,8 +47,7 @@ def _describe_tensor(tensor):
 def _first_tensor(model):
     """The name of the first tensor that is not finite, or None. Without a name in a file, it is its path."""
     for path, module in named_modules(model, MappedLayer).items():
-        tiles = upcast_tiles(getattr(module, module.matrix))
-        if not all(np.isfinite(tile).all() for _, tile in tiles):
+        if not all(np.isfinite(tile).all() for _, tile in module.tiles()):
             return f"{path}.{module.matrix}"
     try:
         tensors = checkpoint_tensors(model)

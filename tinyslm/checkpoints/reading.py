@@ -1,6 +1,7 @@
-"""Reading of a model from a directory with config.json and one or several safetensors files."""
+"""Reading of a model from a directory with config.json and one or several safetensors files, or from a GGUF file."""
 
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,17 +17,22 @@ from tinyslm.checkpoints.canonical_tensors import (
 )
 from tinyslm.checkpoints.compressed_modules import SECTION, restore, weight_shape
 from tinyslm.checkpoints.directory_contents import instead_of_model
+from tinyslm.checkpoints.encoded_tensor import EncodedTensor
 from tinyslm.checkpoints.families import family_of
+from tinyslm.checkpoints.families.multimodal import language_model_tensors, language_model_values
+from tinyslm.checkpoints.gguf.finding import find_gguf
+from tinyslm.checkpoints.gguf.model_file import read_model_file
 from tinyslm.checkpoints.json_files import read_json, shown
 from tinyslm.checkpoints.mask_packing import unpack_outline
+from tinyslm.checkpoints.quantized import with_quantized
 from tinyslm.checkpoints.safetensors import FLOATING, STORED_AS, StoredTensor, read_safetensors
 from tinyslm.checkpoints.tensor_mapping import REPLACEABLE, tensor_mappings
 from tinyslm.checkpoints.unread_tensors import check_not_quantized, check_unread, is_task_head
 from tinyslm.checkpoints.weight_formats import FORMS
-from tinyslm.errors import CheckpointError, ConfigError
+from tinyslm.errors import CheckpointError, CheckpointWarning, ConfigError
 from tinyslm.models import shape_model
 from tinyslm.models.source import Source
-from tinyslm.modules import MixtureOfExperts
+from tinyslm.modules import Embedding, Linear, MixtureOfExperts
 from tinyslm.parallel import map_in_threads
 from tinyslm.tree import Module, map_arrays, map_modules, named_arrays, named_modules
 
@@ -34,12 +40,13 @@ CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.
 
 
 def load_model(path: str | Path, weights: str = "float32") -> Module:
-    """The model in a Hugging Face directory. Files are memory-mapped and read a tile of rows at a time.
+    """The model in a Hugging Face directory or a GGUF file. Files are memory-mapped, and read a tile of rows at a time.
 
     weights: the form of the weights of linear layers and embeddings in memory:
     "float32": dense arrays.
     "int8": quantized as by `recipes.Quantize`, one byte each. Loading needs no more memory than the loaded model.
     "mapped": memory-mapped in the stored precision, and upcast for each product. The files must not change.
+    "stored": quantized weights in the layer that holds exactly these numbers, other weights as dense arrays.
     Norms, biases and routers of mixtures are always float32. Compressed modules keep the form in which they were saved.
 
     Raises CheckpointError for a file or tensor that is missing, damaged, unknown or of the wrong shape, ConfigError for
@@ -60,6 +67,9 @@ def outline_model(path: str | Path) -> Module:
 
 def _read(path, make_module=None):
     """The model with its weights in one of FORMS, or its outline if `make_module` is None."""
+    file = find_gguf(path)
+    if file is not None:
+        return _read_gguf(file, make_module)
     directory = Path(path)
     if not os.path.isdir(directory):
         problem = "is a file, expected a directory" if os.path.exists(directory) else "no such directory"
@@ -67,12 +77,15 @@ def _read(path, make_module=None):
     where = directory / CONFIG
     if not os.path.exists(where) and (found := instead_of_model(directory)):
         raise CheckpointError(f"{directory}: {found}")
-    values = read_json(where)
+    whole = read_json(where)
+    values = language_model_values(whole, where)
     family = family_of(values, where)
     config = family.read_config(values, where)
     family = family.for_config(config)
     compressed = _compressed_entries(values, where)
-    stored = stored_tensors(directory)
+    stored = with_quantized(stored_tensors(directory), whole, where)
+    if values is not whole:
+        stored = language_model_tensors(stored, _architecture(whole))
     tensors = without_copies(with_current_names(stored, family), family)
     _check_counts(config, tensors, where)
 
@@ -85,26 +98,42 @@ def _read(path, make_module=None):
     source = Source(directory.absolute(), _most_common_dtype([tensors[name] for name in dense]))
     config = replace(config, without_prefix=without_prefix, tie_word_embeddings=tied, source=source, **flags)
     tensors = (without_head if tied else with_head_bias)(tensors, family, without_prefix)
-    return _fill(family, config, compressed, tensors, where, make_module, _architecture(values))
+    return _fill(family, config, compressed, tensors, where, make_module, _architecture(whole))
+
+
+def _read_gguf(path, make_module):
+    """The model in a GGUF file, as of `_read`."""
+    model = read_model_file(path, is_outline=make_module is None)
+    config = model.family.read_config(model.settings, path)
+    _check_counts(config, model.tensors, path)
+    config = replace(config, source=Source(path.absolute(), _most_common_dtype(model.tensors.values())))
+    return _fill(model.family.for_config(config), config, {}, model.tensors, path, make_module, None)
 
 
 def _most_common_dtype(tensors):
-    """The dtype of config.json that most of the bytes have; "float32" without tensors of such a dtype."""
-    sizes = {
-        name: sum(tensor.bits.nbytes for tensor in tensors if tensor.dtype == dtype)
-        for name, dtype in STORED_AS.items()
-    }
+    """The dtype of config.json that most of the dense bytes have; "float32" without tensors of such a dtype."""
+    dense = [tensor for tensor in tensors if isinstance(tensor, StoredTensor)]
+    sizes = {name: sum(tensor.nbytes for tensor in dense if tensor.dtype == dtype) for name, dtype in STORED_AS.items()}
     return max(sizes, key=lambda name: sizes[name])
 
 
-def stored_tensors(directory: str | Path) -> dict[str, StoredTensor]:
-    """{name: tensor} of all weight files of a directory. Reads only the headers.
+def weight_tensors(directory: str | Path) -> dict[str, StoredTensor | EncodedTensor]:
+    """The tensors as of `stored_tensors`, with one EncodedTensor for the parts of each quantized weight."""
+    tensors, where = stored_tensors(directory), Path(directory) / CONFIG
+    return with_quantized(tensors, read_json(where), where) if where.exists() else tensors
+
+
+def stored_tensors(directory: str | Path) -> dict[str, StoredTensor | EncodedTensor]:
+    """{name: tensor} of all weight files of a directory, or of a GGUF file. Reads only the headers.
 
     The index names the files. The tensors are those that are in the files, as in transformers.
     """
+    file = find_gguf(directory)
+    if file is not None:
+        return read_model_file(file, is_outline=True).tensors
     directory = Path(directory)
     if os.path.exists(directory / WEIGHTS):
-        return read_safetensors(directory / WEIGHTS)
+        return {**read_safetensors(directory / WEIGHTS)}
     if not os.path.exists(directory / INDEX):
         if any(directory.glob("model-*.safetensors")):
             raise CheckpointError(f"{directory / INDEX}: no such file; it must list the other weight files")
@@ -142,7 +171,8 @@ def _check_counts(config, tensors, where):
 
     Without this check, a wrong number could allocate all memory.
     """
-    parts = (config.num_hidden_layers + config.num_decoder_layers) * max(config.num_experts, 1)
+    dense = sum(getattr(config, "dense_layers", ()))
+    parts = (config.num_hidden_layers + config.num_decoder_layers - dense) * max(config.num_experts, 1) + dense
     if parts > len(tensors):
         raise ConfigError(f"{where}: has {parts} layers or experts, but the files have only {len(tensors)} tensors")
 
@@ -165,11 +195,14 @@ def _fill(family, config, compressed, tensors, where, make_module, architecture)
     shapes = {path: array.shape for path, array in arrays.items()}
     modules, unread = _restored(compressed, replaceable, tensors, where, is_outline=make_module is None)
     stored = {}
+    container = where.parent if where.name == CONFIG else where
     mappings = tensor_mappings(family, shapes, config.without_prefix)
     _check_prefix(mappings, unread, family)
     check_not_quantized(unread)
     for name, mapping in mappings.items():
-        tensor = _checked(unread.pop(name, None), name, mapping.stored_shape(shapes), where.parent, unread)
+        tensor = unread.pop(name, None)
+        shape = mapping.stored_shape(shapes, tensor is not None and tensor.rows_are_outputs)
+        _check(tensor, name, shape, container, unread)
         stored |= mapping.split(tensor, shapes)
     check_unread(unread, family, architecture)
     numbers = {}
@@ -205,8 +238,31 @@ def _modules_in_format(make_module, outline, stored):
         module, _, name = path.rpartition(".")
         if module in plain:
             tensors.setdefault(module, {})[name] = stored.pop(path)
-    made = map_in_threads(lambda path: make_module(plain[path], tensors[path]), tensors)
-    return dict(zip(tensors, made, strict=True))
+    modules = map_in_threads(lambda path: make_module(plain[path], tensors[path]), tensors)
+    made = dict(zip(tensors, modules, strict=True))
+    if make_module is FORMS["stored"]:
+        _warn_of_dequantized(made, tensors)
+    return made
+
+
+def _warn_of_dequantized(modules, tensors):
+    """Warn about quantized weights that no layer holds. tensors: {path of a module: {name of an array: tensor}}."""
+    encoded = {
+        path: tensor
+        for path, found in tensors.items()
+        for tensor in found.values()
+        if isinstance(tensor, EncodedTensor)
+    }
+    dense = [path for path in encoded if isinstance(modules[path], Linear | Embedding)]
+    if dense:
+        first = encoded[dense[0]]
+        warnings.warn(
+            f"{first.file.parent}: {len(dense)} of {len(encoded)} quantized weights are dequantized, because no layer "
+            f"holds their form exactly: {shown(first.name)} ({first.storage.format})"
+            f"{', ...' if len(dense) > 1 else ''}",
+            CheckpointWarning,
+            stacklevel=2,
+        )
 
 
 def _restored(compressed, replaceable, tensors, where, is_outline):
@@ -227,19 +283,18 @@ def _restored(compressed, replaceable, tensors, where, is_outline):
     return modules, others
 
 
-def _checked(tensor, name, shape, directory, others):
-    """The tensor. Raises CheckpointError if it is None, or of another shape or kind of dtype.
+def _check(tensor, name, shape, container, others):
+    """Raise CheckpointError if the tensor is None, or of another shape or kind of dtype.
 
-    others: the tensors of the file that are not read yet, for the message.
+    container: the directory or file;  others: its tensors that are not read yet. Both are for the message.
     """
     if tensor is None:
         heads = [shown(other) for other in others if is_task_head(other)]
         instead = f"; the file holds the head of another task ({heads[0]})" if heads else ""
-        raise CheckpointError(f"{directory}: tensor {shown(name)} of shape {shape} is missing{instead}")
+        raise CheckpointError(f"{container}: tensor {shown(name)} of shape {shape} is missing{instead}")
     if tensor.shape != shape:
         raise CheckpointError(f"{tensor.file}: tensor {shown(name)}: shape is {tensor.shape}, expected {shape}")
     if tensor.dtype not in FLOATING:
         raise CheckpointError(
             f"{tensor.file}: tensor {shown(name)}: dtype is {tensor.dtype}, expected {' '.join(FLOATING)}"
         )
-    return tensor

@@ -8,18 +8,21 @@ Source: https://github.com/huggingface/safetensors, "Format". The file is memory
 when it is read. bfloat16 is the upper half of a float32 and is read as float32.
 """
 
+import functools
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tinyslm.checkpoints.atomic_write import atomic_file
 from tinyslm.checkpoints.directory_contents import check_not_pointer
+from tinyslm.checkpoints.encoded_tensor import Storage
 from tinyslm.checkpoints.json_files import LARGEST_JSON, check_file, parse_json, shown
-from tinyslm.checkpoints.upcasting import row_slices, upcast
+from tinyslm.checkpoints.upcasting import TILE_BYTES, row_slices, upcast, upcast_tiles
 from tinyslm.errors import CheckpointError
 
 DTYPES = {
@@ -36,12 +39,14 @@ DTYPES = {
     "U16": "<u2",
     "U8": "|u1",
     "BOOL": "|u1",  # one byte each, 0 or 1
+    "F8_E4M3": "|u1",  # the bits; see float8_numbers
+    "F8_E5M2": "|u1",
 }
+READ_AS = {"BF16": np.float32, "BOOL": bool, "F8_E4M3": np.float32, "F8_E5M2": np.float32}  # those stored as bits
+FLOAT8 = ("F8_E4M3", "F8_E5M2")
 STORED_AS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # {dtype in config.json: dtype of the format}
 FLOATING = ("F64", "F32", "F16", "BF16")
-NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name not in ("BF16", "BOOL")} | {
-    np.dtype(bool): "BOOL"
-}
+NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name not in READ_AS} | {np.dtype(bool): "BOOL"}
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,43 @@ class StoredTensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
-    bits: np.ndarray  # mapped from the file, read-only; bfloat16 and booleans as unsigned integers
+    bits: np.ndarray  # mapped from the file, read-only; those of READ_AS as unsigned integers
+
+    rows_are_outputs: ClassVar[bool] = False  # a matrix is (out, in) or (in, out), as its family stores it
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return self.bits.nbytes
+
+    @property
+    def storage(self) -> Storage:
+        """How the numbers are stored: in their dtype."""
+        return Storage(self.dtype, 8 * self.bits.dtype.itemsize)
+
+    def part(self, rows: slice) -> "StoredTensor":
+        """Some rows. Reads nothing."""
+        return replace(self, shape=self.bits[rows].shape, bits=self.bits[rows])
+
+    def transposed(self) -> "StoredTensor":
+        """The transposed matrix. Reads nothing."""
+        return replace(self, shape=self.shape[::-1], bits=self.bits.T)
+
+    def tiles(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield (rows, these rows in float32) of a floating-point tensor, as `upcast_tiles`."""
+        return upcast_tiles(self.bits, TILE_BYTES // 2)  # what is done with a tile can need arrays of its size
 
     def read(self, dtype: Any = None) -> np.ndarray:
-        """The numbers as a new array: converted to `dtype`, or as stored (bfloat16 as float32) if it is None."""
+        """The numbers as a new array: converted to `dtype`, or as stored if it is None.
+
+        bfloat16 and 8-bit floating point are then float32.
+        """
         array = np.empty(self.shape, self.zeros().dtype if dtype is None else dtype)
         stored, out = np.atleast_1d(self.bits, array)
         for rows in row_slices(stored):
-            if self.dtype in FLOATING:
+            if self.dtype in FLOAT8:
+                upcast(float8_numbers(self.dtype)[stored[rows]], out[rows])
+            elif self.dtype in FLOATING:
                 upcast(stored[rows], out[rows])
             else:
                 np.copyto(out[rows], stored[rows], casting="unsafe")
@@ -67,8 +101,24 @@ class StoredTensor:
 
     def zeros(self) -> np.ndarray:
         """Zeros with the shape and dtype of `read()` that need no memory. Reads nothing."""
-        dtype = {"BF16": np.dtype(np.float32), "BOOL": np.dtype(bool)}.get(self.dtype, self.bits.dtype)
+        dtype = np.dtype(READ_AS[self.dtype]) if self.dtype in READ_AS else self.bits.dtype
         return np.broadcast_to(np.zeros((), dtype.newbyteorder("=")), self.shape)
+
+
+@functools.cache
+def float8_numbers(dtype: str) -> np.ndarray:
+    """The float32 number of each of the 256 bytes of an 8-bit floating-point format: (256,).
+
+    F8_E4M3 has a sign, 4 bits of exponent with bias 7 and 3 of mantissa; all ones are NaN, and there is no infinity.
+    F8_E5M2 is the upper byte of a float16.
+    Source: Micikevicius et al. 2022, "FP8 Formats for Deep Learning" (arXiv 2209.05433), table 1.
+    """
+    bits = np.arange(256)
+    if dtype == "F8_E5M2":
+        return upcast((bits << 8).astype(np.uint16).view(np.float16), np.empty(256, np.float32))
+    sign, exponent, mantissa = np.where(bits < 128, 1.0, -1.0), bits >> 3 & 15, bits & 7
+    magnitude = np.where(exponent == 0, mantissa * 2.0**-9, (1 + mantissa / 8) * 2.0 ** (exponent - 7.0))
+    return np.where(bits & 127 == 127, np.nan, sign * magnitude).astype(np.float32)
 
 
 def upcast_bfloat16(bits: np.ndarray) -> np.ndarray:

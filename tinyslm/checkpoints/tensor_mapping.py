@@ -1,11 +1,11 @@
 """Mapping between the tensors of a checkpoint and the arrays of a model."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from tinyslm.checkpoints.alternating_rows import AlternatingRows
 from tinyslm.checkpoints.families import Family
 from tinyslm.errors import CheckpointError
 from tinyslm.modules import Embedding, Linear
@@ -15,30 +15,48 @@ REPLACEABLE = Linear | Embedding  # module types that compression can replace
 
 
 class TensorMapping(NamedTuple):
-    """One tensor of a checkpoint: the concatenation of the arrays at `paths` of a model along the output axis."""
+    """One tensor of a checkpoint: the concatenation of the arrays at `paths` of a model along the output axis.
+
+    block: 0, or the number of rows of each array that alternate with as many rows of the others.
+    """
 
     paths: tuple[str, ...]
     transposed: bool = False  # stored as (in, out)
     compressed: bool = False  # stored under the array's path in the model; the family has no tensor for it
+    block: int = 0
 
     def join(self, arrays: dict[str, Array]) -> Array:
         """The tensor in the file's layout, from {path: array} of the model."""
         parts = [arrays[path] for path in self.paths]
+        if self.block:
+            blocks = [part.reshape(-1, self.block, *part.shape[1:]) for part in parts]  # (H, D, in) or (H, D)
+            return np.stack(blocks, axis=1).reshape(-1, *parts[0].shape[1:])
         tensor = parts[0] if len(parts) == 1 else np.concatenate(parts)  # (sum of outputs, in)
         return tensor.T if self.transposed else tensor
 
     def split(self, tensor, shapes: dict[str, tuple[int, ...]]) -> dict:
-        """{path: StoredTensor}, the reverse of `join`: views of a stored tensor. Reads no data from the file."""
-        bits = tensor.bits.T if self.transposed else tensor.bits  # (sum of outputs, in)
-        parts = np.split(bits, np.cumsum([shapes[path][0] for path in self.paths])[:-1])
+        """{path: tensor}, the reverse of `join`: parts of a tensor that is not read yet. Reads no data from the file.
+
+        tensor: StoredTensor or EncodedTensor.
+        """
+        if self.block:
+            n = len(self.paths)
+            return {path: AlternatingRows(tensor, i, n, self.block) for i, path in enumerate(self.paths)}
+        if self.transposed and not tensor.rows_are_outputs:
+            tensor = tensor.transposed()  # (sum of outputs, in)
+        stops = np.cumsum([shapes[path][0] for path in self.paths]).tolist()
+        starts = [0, *stops[:-1]]
         return {
-            path: replace(tensor, shape=part.shape, bits=part) for path, part in zip(self.paths, parts, strict=True)
+            path: tensor.part(slice(start, stop)) for path, start, stop in zip(self.paths, starts, stops, strict=True)
         }
 
-    def stored_shape(self, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
-        """The tensor's shape in the file, from {path: shape} of the model's arrays."""
+    def stored_shape(self, shapes: dict[str, tuple[int, ...]], rows_are_outputs: bool = False) -> tuple[int, ...]:
+        """The tensor's shape in the file, from {path: shape} of the model's arrays.
+
+        rows_are_outputs: whether the tensor is (out, in) also where this family stores (in, out).
+        """
         shape = (sum(shapes[path][0] for path in self.paths), *shapes[self.paths[0]][1:])
-        return shape[::-1] if self.transposed else shape
+        return shape[::-1] if self.transposed and not rows_are_outputs else shape
 
 
 def tensor_mappings(
@@ -72,7 +90,9 @@ def tensor_mappings(
                 if stored_name.endswith(current):
                     stored_name = stored_name.removesuffix(current) + old
             stored_name = stored_name.removeprefix(family.base) if without_prefix else stored_name
-            mappings[stored_name] = TensorMapping(group, stored in family.transposed and name == "weight")
+            transposed = stored in family.transposed and name == "weight"
+            block = family.head_dim if stored in family.by_head else 0
+            mappings[stored_name] = TensorMapping(group, transposed, block=block)
     return mappings
 
 

@@ -10,20 +10,20 @@ from tinyslm.errors import CheckpointError, CheckpointWarning
 
 TASK_HEADS = ("classifier", "pre_classifier", "qa_outputs", "score", "v_head")  # first parts of names in transformers
 MOST_SHOWN = 6  # names in a warning
-QUANTIZED = (  # patterns of names of the libraries that quantize
-    "*_scale",
-    "*_scale_inv",
-    "*.scales",
-    "*.qweight",
-    "*.qzeros",
-    "*.g_idx",
-    "*.weight_packed",
-    "*.weight_zero_point",
-    "*.absmax",
-    "*.quant_map",
-    "*.quant_state.*",
-    "*.SCB",
-)
+QUANTIZED = {  # {pattern of a name: the format of quantized weights}
+    "*_scale": "compressed-tensors or FP8",
+    "*_scale_inv": "FP8",
+    "*.scales": "GPTQ or AWQ",
+    "*.qweight": "GPTQ or AWQ",
+    "*.qzeros": "GPTQ or AWQ",
+    "*.g_idx": "GPTQ",
+    "*.weight_packed": "compressed-tensors",
+    "*.weight_zero_point": "compressed-tensors",
+    "*.absmax": "bitsandbytes",
+    "*.quant_map": "bitsandbytes",
+    "*.quant_state.*": "bitsandbytes",
+    "*.SCB": "bitsandbytes",
+}
 
 
 def is_task_head(name: str) -> bool:
@@ -32,13 +32,15 @@ def is_task_head(name: str) -> bool:
 
 
 def check_not_quantized(tensors: dict[str, StoredTensor]):
-    """Raise CheckpointError if a tensor is a part of a quantized weight."""
+    """Raise CheckpointError if a tensor is a part of a quantized weight that config.json does not describe."""
     for name, tensor in tensors.items():
-        if any(fnmatchcase(name, pattern) for pattern in QUANTIZED):
-            raise CheckpointError(
-                f"{tensor.file}: tensor {shown(name)} is a part of a quantized weight, which is not supported; "
-                "dequantize the model with the library that wrote it, or use the checkpoint from which it was made"
-            )
+        for pattern, library in QUANTIZED.items():
+            if fnmatchcase(name, pattern):
+                raise CheckpointError(
+                    f"{tensor.file}: tensor {shown(name)} is a part of a weight quantized by {library}, but "
+                    "config.json has no quantization_config for it; add the one of the quantized model (older ones "
+                    "hold it in quantize_config.json or quant_config.json)"
+                )
 
 
 def check_unread(tensors: dict[str, StoredTensor], family: Family, architecture: str | None = None):
@@ -47,8 +49,10 @@ def check_unread(tensors: dict[str, StoredTensor], family: Family, architecture:
     tensors: those that were not read.  architecture: the class of the model in config.json, for the message.
     """
     unread = [name for name in tensors if not any(fnmatchcase(name, pattern) for pattern in family.ignored)]
+    has_task_head = any(map(is_task_head, unread))
     for name in unread:
-        if not is_task_head(name):
+        is_shared = has_task_head and family.shared_head and name.startswith(family.shared_head)
+        if not is_task_head(name) and not is_shared:
             raise CheckpointError(
                 f"{tensors[name].file}: unknown tensor {shown(name)}, which does not exist in this "
                 f"{family.model_type} model"

@@ -19,7 +19,7 @@ from tinyslm.commands.compression_inputs import (
     CompressionOptions,
     digest_of_files,
 )
-from tinyslm.commands.parser import check_minimum, write_text
+from tinyslm.commands.parser import MODEL_HELP, check_minimum, write_text
 from tinyslm.commands.text_options import choose_text
 from tinyslm.commands.unfinished_run import ROWS, add_row, begin, check_free, read_run
 from tinyslm.errors import ConfigError, DataError
@@ -38,7 +38,8 @@ MODEL, SEED = "teacher", 0
 
 def add_arguments(parser):
     """The options of the command. The default None tells --resume that an option is not given."""
-    parser.option("model", None, f"built-in model or model directory (default: {MODEL})", "MODEL", nargs="?")
+    parser.option("model", None, f"{MODEL_HELP} (default: {MODEL})", "MODEL", nargs="?")
+    parser.download()
     parser.text("for calibration and validation")
     recipes = (
         "recipes to apply: names of built-in recipes, recipe files (.toml), or the results.json of another run "
@@ -233,6 +234,7 @@ def _results(details, inputs, rows, seconds):
             "training_documents": len(corpus.training),
             "validation_documents": len(corpus.validation),
             "validation_tokens": rows[0]["loss"]["tokens"],
+            "validation_bytes": corpus.validation_bytes,
             "floor": corpus.floor and vars(corpus.floor),
             "questions": len(corpus.questions),
         },

@@ -31,11 +31,12 @@ DEFAULT = SentenceSettings()
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.argument("model", "directory with a BERT or DistilBERT model")
+    parser.argument("model", "directory, or id in the local cache of the Hugging Face hub, of an encoder")
     parser.argument("file", 'texts (UTF-8), one per line; "-" is standard input')
     parser.option("--out", None, "write the vectors to this .npy file, one row per text", "FILE")
     parser.flag("--similarity", f"print the cosine similarities of at most {MOST_COMPARED} texts")
     parser.option("--batch", 32, "texts per pass", "N")
+    parser.download()
 
 
 def run(arguments) -> int:

@@ -1,7 +1,11 @@
-"""tinyslm evaluate: loss, entropy bound and exam accuracy of a model, by subject."""
+"""tinyslm evaluate: loss, entropy bound and exam accuracy of a model, by subject.
+
+With a file of questions, the accuracy on these. The loss is then only measured on a text that is given.
+"""
 
 import numpy as np
 
+from tinyslm.commands import question_file
 from tinyslm.commands.compression_inputs import CompressionOptions, marks_of_model, open_corpus
 from tinyslm.commands.loading import load_with_tokenizer
 from tinyslm.commands.parser import check_minimum
@@ -19,18 +23,24 @@ def add_arguments(parser):
     parser.model()
     parser.text("of which about a tenth is for validation")
     parser.option("--town-documents", 2000, "validation documents of the built-in corpus", "N")
-    parser.option("--questions", 200, "exam questions per subject of the built-in corpus", "N")
+    question_file.add_arguments(parser)
     parser.flag("--per-token", "score an option by its mean log-probability per token, not the sum")
     parser.weights()
 
 
 def run(arguments) -> int:
     """Print the measurements; returns the exit status."""
+    own_questions = question_file.open_questions(arguments)
     model, tokenizer = load_with_tokenizer(arguments.model, Decoder, "measuring on text", arguments.weights)
-    check_minimum(arguments, town_documents=1, questions=0)
+    check_minimum(arguments, town_documents=1)
     marks = marks_of_model(arguments.model, model.config, tokenizer)
+    if own_questions:
+        question_file.judge(arguments, model, tokenizer, marks, *own_questions)
+        if not arguments.text:
+            return 0
     text = choose_text(arguments, arguments.model)
-    options = CompressionOptions(arguments.model, text, 0, arguments.town_documents, arguments.questions)
+    exam_questions = 0 if own_questions else arguments.questions
+    options = CompressionOptions(arguments.model, text, 0, arguments.town_documents, exam_questions)
     corpus = open_corpus(tokenizer, marks, options, model.config.vocab_size)
     nats, tokens = document_nats(model, corpus.validation)
     loss, floor = estimate_loss(nats, tokens), corpus.floor

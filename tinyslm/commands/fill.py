@@ -3,7 +3,7 @@
 import numpy as np
 
 from tinyslm.checkpoints.not_finite import describe_not_finite, overflow_names_tensor
-from tinyslm.commands.loading import MASKS, load_with_tokenizer
+from tinyslm.commands.loading import MASKS, load_with_tokenizer, mask_token
 from tinyslm.commands.parser import check_minimum
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.models import Encoder
@@ -13,9 +13,11 @@ from tinyslm.text import encode
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.argument("model", "directory of a BERT or DistilBERT model with a masked-LM head")
-    parser.argument("text", "text with one or several mask tokens, such as [MASK]")
+    model = "directory, or id in the local cache of the Hugging Face hub, of an encoder with a masked-LM head"
+    parser.argument("model", model)
+    parser.argument("text", "text with one or several mask tokens, such as [MASK] or <mask>")
     parser.option("--top", 5, "number of most probable tokens to print", "K")
+    parser.download()
 
 
 def run(arguments) -> int:
@@ -24,7 +26,7 @@ def run(arguments) -> int:
     model, tokenizer = load_with_tokenizer(arguments.model, Encoder, "filling in masked tokens")
     if model.masked_lm_head is None:
         raise ConfigError(f"{arguments.model}: has no masked-LM head, so it predicts no tokens; use tinyslm embed")
-    mask = next((name for name in MASKS if tokenizer.token_to_id(name) is not None), None)
+    mask = mask_token(tokenizer)
     if mask is None:
         raise ConfigError(f"{arguments.model}: its tokenizer has no mask token ({' or '.join(MASKS)})")
     token_ids = np.array(encode(tokenizer, arguments.text, vocab_size=model.config.vocab_size))  # (T,)

@@ -1,26 +1,22 @@
-"""tinyslm generate: continue a text token by token, or generate the output of an encoder-decoder."""
+"""tinyslm generate: continue a text token by token, answer a message, or generate the output of an encoder-decoder."""
 
-from dataclasses import replace
+import sys
 
 import numpy as np
 
-from tinyslm.checkpoints.generation_config import read_generation_config
+from tinyslm.checkpoints.json_files import shown
+from tinyslm.commands.chat_options import add_chat_options, chat_template, with_end_of_turn
+from tinyslm.commands.generation_options import add_sampling_options, checked_stop_texts, generation_settings
 from tinyslm.commands.loading import load_with_tokenizer
+from tinyslm.commands.text_stream import TextStream, continuation
 from tinyslm.errors import ConfigError
-from tinyslm.generation import end_tokens, stream
-from tinyslm.generation.decoding_state import CACHES
-from tinyslm.generation.stop_texts import before_stop, check_stop_texts, without_begun_stop
-from tinyslm.load_save import find_directory
+from tinyslm.generation import stream
+from tinyslm.generation.log_probabilities import scored_stream
+from tinyslm.generation.stop_texts import before_stop
 from tinyslm.models import Decoder, EncoderDecoder
-from tinyslm.text import decode, encode
+from tinyslm.reporting.token_table import format_token_table
+from tinyslm.text import chat_prompt, encode
 from tinyslm.text.files import read_prompt
-
-SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-FROM_THE_MODEL = (
-    "If generation_config.json beside the model sets do_sample to true, its temperature, top_k, top_p and min_p are "
-    "used where the option is not given. As in transformers, top_k is 50 if it is not set. Its repetition_penalty is "
-    "used in any case, and its end tokens end the generation. Without the file, config.json names them."
-)
 
 
 def add_arguments(parser):
@@ -31,67 +27,94 @@ def add_arguments(parser):
     parser.model("--model")
     most = "maximum number of new tokens; fewer at the end of the context or of the document"
     parser.option("--tokens", 80, most, "N")
-    parser.option("--temperature", None, "sampling temperature; 0 is greedy (default: 0, see below)", "T", type=float)
-    parser.option("--top-k", None, "sample from the K most probable tokens", type=int, metavar="K")
-    nucleus = "sample from the smallest set of tokens with total probability P (nucleus sampling)"
-    parser.option("--top-p", None, nucleus, type=float, metavar="P")
-    least = "sample from tokens with at least P times the probability of the most probable one"
-    parser.option("--min-p", None, least, type=float, metavar="P")
-    penalty = "divide positive logits of tokens already in the text by R, and multiply negative ones by R"
-    parser.option("--repetition-penalty", None, penalty, type=float, metavar="R")
-    parser.option("--seed", None, "random seed; the same seed gives the same text (default: random)", type=int)
-    stop = "end before this text appears in the output; can be given several times"
-    parser.option("--stop", None, stop, "TEXT", action="append")
+    parser.flag("--chat", "a prompt is a message of a user, and only the answer is printed")
+    add_chat_options(parser, "with --chat: ")
+    add_sampling_options(parser)
+    parser.flag("--no-special-tokens", "do not add the tokenizer's special tokens (such as BOS) to a prompt")
     parser.flag("--ignore-eos", "continue after the end of a document; an empty line separates documents")
-    parser.option("--cache", "exact", "storage of the key/value cache", choices=tuple(CACHES))
+    parser.flag("--logprobs", "print the log-probability of each new token, in nats, in a table below the text")
     parser.weights()
-    parser.epilog = FROM_THE_MODEL
 
 
 def run(arguments) -> int:
-    """Print each prompt with its continuation, or an encoder-decoder's output alone. A single one is streamed."""
-    stop_texts = arguments.stop or []
-    check_stop_texts(stop_texts)
+    """Print each prompt with its continuation, or only the answer or output. A single one is streamed."""
+    checked_stop_texts(arguments)
     texts = _read_prompts(arguments)
-    kinds, purpose = Decoder | EncoderDecoder, "generating from text"
+    kinds, purpose = (Decoder, "a chat") if arguments.chat else (Decoder | EncoderDecoder, "generating from text")
     model, tokenizer = load_with_tokenizer(arguments.model, kinds, purpose, arguments.weights)
-    given = {name: value for name in SETTINGS if (value := getattr(arguments, name)) is not None}
-    settings = replace(read_generation_config(find_directory(arguments.model)), **given)
-    ends = settings.end_tokens or end_tokens(model.config)
-    prompts = [encode(tokenizer, text, vocab_size=model.config.vocab_size) for text in texts]
+    settings = generation_settings(arguments, model.config)
+    ends, stop_texts = settings.end_tokens, settings.stop_texts
+    prompts = _encode_prompts(arguments, texts, tokenizer, model.config.vocab_size)
+    if arguments.chat:
+        ends = with_end_of_turn(ends, tokenizer, arguments)
     token_ids, mask = _pad_left(prompts)
     most = arguments.tokens
-    if isinstance(model, EncoderDecoder):  # its output is a separate text of any length
-        texts, prompts = [""] * len(texts), [[]] * len(texts)
-    else:
+    if not isinstance(model, EncoderDecoder):
         remaining = model.config.max_position_embeddings - token_ids.shape[1] + 1  # the last new token is not an input
         most = min(most, max(remaining, 1))
-    steps = stream(
-        model,
-        token_ids,
-        most,
-        **{name: getattr(settings, name) for name in SETTINGS},
-        seed=arguments.seed,
-        attention_mask=None if len(prompts) == 1 else mask,
-        stop_tokens=() if arguments.ignore_eos else ends,
-        cache=arguments.cache,
-    )
+    if arguments.chat or isinstance(model, EncoderDecoder):  # the new tokens are a text of their own
+        texts, prompts = [""] * len(texts), [[]] * len(texts)
+    options = {
+        **settings.sampling,
+        "seed": arguments.seed,
+        "attention_mask": None if len(prompts) == 1 else mask,
+        "stop_tokens": () if arguments.ignore_eos else ends,
+        "cache": arguments.cache,
+    }
+    scored = []  # with --logprobs: of each step
+    if arguments.logprobs:
+        steps = _collected(scored_stream(model, token_ids, most, **options), scored)
+    else:
+        steps = stream(model, token_ids, most, **options)
     if len(prompts) == 1:
-        _print_stream(texts[0], prompts[0], (int(token) for (token,) in steps), tokenizer, ends, stop_texts)
+        new_tokens = (int(token) for (token,) in steps)
+        count = _print_stream(texts[0], prompts[0], new_tokens, tokenizer, ends, stop_texts)
+        _print_table(scored, 0, count, tokenizer, options["stop_tokens"])
         return 0
     continuations = _continue_batch(prompts, steps, tokenizer, ends, stop_texts)
-    for text, written in zip(texts, continuations, strict=True):
+    for row, (text, (written, count)) in enumerate(zip(texts, continuations, strict=True)):
         print(text + written, end="\n\n")
+        _print_table(scored, row, count, tokenizer, options["stop_tokens"])
     return 0
+
+
+def _collected(steps, scored):
+    """The tokens of the steps, which are appended to the list `scored`."""
+    for step in steps:
+        scored.append(step)
+        yield step.tokens
 
 
 def _read_prompts(arguments):
     """The prompts of the command line, of standard input for "-", or of --file."""
+    if not arguments.chat and (arguments.system, arguments.template) != (None, None):
+        raise ConfigError("--system and --template are for a conversation; give --chat too")
     if bool(arguments.prompts) == (arguments.file is not None):
         raise ConfigError("expected one of TEXT and --file PATH; see tinyslm generate --help")
     if arguments.file is not None:
         return [read_prompt(arguments.file)]
     return [read_prompt(text) if text == "-" else text for text in arguments.prompts]
+
+
+def _encode_prompts(arguments, texts, tokenizer, vocab_size):
+    """The token ids of each prompt. Prints a line if the tokenizer repeats the first token of a text."""
+    if arguments.chat:
+        system = [{"role": "system", "content": arguments.system}] if arguments.system is not None else []
+        conversations = [[*system, {"role": "user", "content": text}] for text in texts]
+        template = chat_template(arguments)
+        return [chat_prompt(tokenizer, messages, template=template)[0].tolist() for messages in conversations]
+    add = not arguments.no_special_tokens
+    prompts = [encode(tokenizer, text, add_special_tokens=add, vocab_size=vocab_size) for text in texts]
+    for text, prompt in zip(texts, prompts, strict=True):
+        if add and prompt[0:1] == prompt[1:2] == tokenizer.encode(text, add_special_tokens=False).ids[:1]:
+            token = shown(tokenizer.id_to_token(prompt[0]))
+            print(
+                f"tinyslm: the prompt begins with {token}, and the tokenizer adds another one; --no-special-tokens "
+                "leaves that out",
+                file=sys.stderr,
+            )
+            break
+    return prompts
 
 
 def _pad_left(prompts):
@@ -104,57 +127,48 @@ def _pad_left(prompts):
     return token_ids, mask
 
 
-def _continuation(prompt, tokens, tokenizer, ends):
-    """The text of new tokens, with an empty line between documents.
-
-    Some tokenizers decode the first token of a text without its space. So the first document is decoded after the
-    prompt, whose text is removed.
-    """
-    documents = [[]]
-    for token in tokens:
-        if token in ends:
-            documents.append([])
-        else:
-            documents[-1].append(token)
-    while len(documents) > 1 and not documents[-1]:
-        documents.pop()
-    first = decode(tokenizer, prompt + documents[0])[len(decode(tokenizer, prompt)) :]
-    return "\n\n".join([first, *(decode(tokenizer, document) for document in documents[1:])])
-
-
 def _continue_batch(prompts, steps, tokenizer, ends, stop_texts):
-    """The text after each prompt, up to a stop text. No step is computed after every row has one."""
-    rows, stopped = [[] for _ in prompts], {}  # tokens of each row; {row: its text before a stop text}
+    """The text after each prompt up to a stop text, and its number of tokens.
+
+    No step is computed after every row has a stop text.
+    """
+    rows, stopped = [[] for _ in prompts], {}  # tokens of each row; {row: its text before a stop text, its tokens}
     for tokens in steps:
         for i, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
             row.append(token)
             if stop_texts and i not in stopped:
-                ended = before_stop(_continuation(prompts[i], row, tokenizer, ends), stop_texts)
+                ended = before_stop(continuation(prompts[i], row, tokenizer, ends), stop_texts)
                 if ended is not None:
-                    stopped[i] = ended
+                    stopped[i] = ended, len(row)
         if len(stopped) == len(rows):
             break
     return [
-        stopped[i] if i in stopped else _continuation(prompt, row, tokenizer, ends)
+        stopped[i] if i in stopped else (continuation(prompt, row, tokenizer, ends), len(row))
         for i, (prompt, row) in enumerate(zip(prompts, rows, strict=True))
     ]
 
 
 def _print_stream(text, prompt, new_tokens, tokenizer, ends, stop_texts=()):
-    """Print a text, then its continuation token by token, up to a stop text.
-
-    A character of several tokens is printed when complete, and the beginning of a stop text when it does not continue.
-    """
-    tokens, written, shown = [], "", 0
+    """Print a text, then its continuation token by token, up to a stop text. Returns the number of new tokens."""
+    written, before = TextStream(tokenizer, prompt, ends, stop_texts), text
     for token in new_tokens:
-        tokens.append(token)
-        written = _continuation(prompt, tokens, tokenizer, ends)
-        ended = before_stop(written, stop_texts)
-        if ended is not None:
-            written = ended
+        part = written.add(token)
+        if written.is_stopped:
             break
-        if not written.endswith("\ufffd"):
-            whole = text + without_begun_stop(written, stop_texts)
-            print(whole[shown:], end="", flush=True)
-            shown = len(whole)
-    print((text + written)[shown:])
+        if part:
+            print(before + part, end="", flush=True)
+            before = ""
+    print(before + written.rest())
+    return len(written.tokens)
+
+
+def _print_table(scored, row, count, tokenizer, stop_tokens):
+    """With --logprobs, print the first `count` tokens of a row up to its first stop token, and a line below."""
+    if not scored:
+        return
+    tokens, *log_probabilities = (
+        np.array([part[row] for part in parts])[:count] for parts in zip(*scored, strict=True)
+    )
+    ended = np.flatnonzero(np.isin(tokens, stop_tokens))
+    count = ended[0] + 1 if ended.size else count
+    print("\n".join(["", *format_token_table(tokens[:count], *(it[:count] for it in log_probabilities), tokenizer)]))

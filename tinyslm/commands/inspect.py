@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tinyslm.checkpoints import outline_model, stored_tensors
+from tinyslm.checkpoints import outline_model, weight_tensors
 from tinyslm.commands.parser import check_minimum
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.evaluation.model_summary import inspect_model, inspect_stored
@@ -20,8 +20,12 @@ DEFAULT_CONTEXT = 512  # tokens, for a model without max_position_embeddings
 
 def add_arguments(parser):
     """The options of the command."""
-    models = "model directory, built-in model or published shape; without MODEL, a list of them"
+    models = (
+        "model directory, id in the local cache of the Hugging Face hub, built-in model or published shape; without "
+        "MODEL, a list of the last two"
+    )
     parser.argument("models", models, nargs="*", metavar="MODEL")
+    parser.download()
     parser.flag("--compare", "a table with one column per model")
     context = (
         "context length in tokens for the cost of attention and cache (default: the maximum of the model; with "
@@ -45,7 +49,7 @@ def run(arguments) -> int:
     if len(names) > 1 and not arguments.compare and not arguments.json:
         raise ConfigError(f"{len(names)} models are given, expected one; use --compare to compare several")
     check_minimum(arguments, context=1)
-    opened = {name: _open(name) for name in names}
+    opened = {name: _open(name, arguments.download) for name in names}
     limits = {name: getattr(model.config, "max_position_embeddings", None) for name, (model, _) in opened.items()}
     context = _context(arguments.context, limits, is_shared=arguments.compare)
     found = {
@@ -62,16 +66,16 @@ def run(arguments) -> int:
     return 0
 
 
-def _open(name):
+def _open(name, download):
     """(model without weights, stored tensors) of a model directory, or (model, None) of a published shape."""
     if name in CATALOGUE and not Path(name).exists():
         return shape_model(CATALOGUE[name]), None
     try:
-        directory = find_directory(name)
+        directory = find_directory(name, download)
     except CheckpointError as problem:
-        hint = "" if Path(name).exists() else f"; published shapes are {', '.join(CATALOGUE)}"
+        hint = "" if "/" in name or Path(name).exists() else f"; published shapes are {', '.join(CATALOGUE)}"
         raise CheckpointError(f"{problem}{hint}") from None
-    return outline_model(directory), stored_tensors(directory)
+    return outline_model(directory), weight_tensors(directory)
 
 
 def _context(requested, limits, is_shared):

@@ -5,12 +5,31 @@ from tinyslm.errors import ConfigError
 from tinyslm.load_save import find_directory, load
 from tinyslm.models import Decoder, Encoder, EncoderDecoder
 
-MASKS = ("[MASK]", "<mask>")  # mask tokens: of BERT and DistilBERT; of other encoders
+MASKS = ("[MASK]", "<mask>")  # mask tokens: of BERT and ModernBERT; of RoBERTa and MPNet
 KINDS = {
     Decoder: "a decoder (such as Llama or GPT-2)",
-    Encoder: "an encoder (BERT or DistilBERT)",
+    Encoder: "an encoder (such as BERT or RoBERTa)",
     EncoderDecoder: "an encoder-decoder (T5)",
 }
+
+
+def download_model(arguments):
+    """With --download, download the model that a command's MODEL or --from names. The command finds it in the cache."""
+    values = vars(arguments)
+    model = values.get("model") or values.get("from")
+    if values.get("download") and model:
+        find_directory(model, download=True)
+
+
+def mask_token(tokenizer):
+    """The mask token of a tokenizer, or None.
+
+    An added token has priority: the vocabulary of MPNet contains [MASK] from the vocabulary of BERT, which is not its
+    mask token.
+    """
+    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    known = [name for name in MASKS if tokenizer.token_to_id(name) is not None]
+    return next((name for name in known if name in added), next(iter(known), None))
 
 
 def load_with_tokenizer(path, kinds, purpose, weights="float32"):
@@ -22,8 +41,10 @@ def load_with_tokenizer(path, kinds, purpose, weights="float32"):
     model, tokenizer = load(path, weights)
     require_kind(model, path, kinds, purpose)
     if tokenizer is None:
-        found = instead_of_tokenizer(find_directory(path))
-        raise ConfigError(f"{path}: has no tokenizer.json, which {purpose} needs" + (f", and {found}" if found else ""))
+        location = find_directory(path)
+        lacks = "tokenizer of a known kind" if location.is_file() else "tokenizer.json"
+        found = instead_of_tokenizer(location)
+        raise ConfigError(f"{path}: has no {lacks}, which {purpose} needs" + (f", and {found}" if found else ""))
     return model, tokenizer
 
 

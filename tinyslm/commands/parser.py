@@ -10,6 +10,8 @@ from tinyslm.errors import ConfigError
 from tinyslm.text.files import DOCUMENT_KINDS
 from tinyslm.text.text_source import TOWN
 
+MODEL_HELP = "model directory, id in the local cache of the Hugging Face hub, or built-in model"
+
 
 class WordFormatter(argparse.HelpFormatter):
     """Wraps help texts between words, never at a hyphen within a word."""
@@ -48,7 +50,12 @@ class Parser(argparse.ArgumentParser):
     def model(self, name="model"):
         """The option --model, or by default the optional argument MODEL: the teacher if not given."""
         details = {} if name.startswith("-") else {"nargs": "?"}
-        self.option(name, "teacher", "built-in model or model directory", "MODEL", **details)
+        self.option(name, "teacher", MODEL_HELP, "MODEL", **details)
+        self.download()
+
+    def download(self):
+        """The option --download, for a command with an argument that names a model."""
+        self.flag("--download", "first download what the local cache lacks of MODEL, an id of the Hugging Face hub")
 
     def text(self, use):
         """The options --text, --documents and --pack: text files of the user."""

@@ -4,7 +4,7 @@ import numpy as np
 import scipy
 
 from tinyslm.checkpoints.not_finite import describe_not_finite, overflow_names_tensor
-from tinyslm.commands.loading import MASKS, load_with_tokenizer
+from tinyslm.commands.loading import MASKS, load_with_tokenizer, mask_token
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation import end_tokens, generate
 from tinyslm.models import Encoder, EncoderDecoder, trace
@@ -19,7 +19,7 @@ GENERATED_TOKENS = 8  # decoder input of an encoder-decoder without --target
 def add_arguments(parser):
     """The options of the command."""
     parser.model()
-    parser.argument("text", "input text; for an encoder, with [MASK] at a position to be predicted")
+    parser.argument("text", "input text; for an encoder, with its mask token at a position to be predicted")
     parser.option("--layer", 0, "layer to print", "L")
     parser.option("--head", 0, "attention head to draw", "H")
     parser.flag("--all", "print the arrays of every layer")
@@ -91,12 +91,13 @@ def _print_predictions(model, tokenizer, token_ids, steps):
         likely = format_likely(scipy.special.softmax(steps["logits"][0, -1]), tokenizer)
         print("\n".join(["Most probable next tokens:", *likely]))
         return
-    masks = {tokenizer.token_to_id(name) for name in MASKS}
-    positions = [position for position, token in enumerate(token_ids) if token in masks]
+    mask = mask_token(tokenizer)
+    mask_id = None if mask is None else tokenizer.token_to_id(mask)
+    positions = [position for position, token in enumerate(token_ids) if token == mask_id]
     if "logits" not in steps:
         print(fitted("This encoder has no masked-LM head, so it predicts no tokens."))
     elif not positions:
-        print(fitted(f"Write {MASKS[0]} in the text to print the model's predictions there."))
+        print(fitted(f"Write {mask or MASKS[0]} in the text to print the model's predictions there."))
     for position in positions if "logits" in steps else ():
         likely = format_likely(scipy.special.softmax(steps["logits"][0, position]), tokenizer)
         print("\n".join([f"Most probable tokens at position {position}:", *likely]))

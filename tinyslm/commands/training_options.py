@@ -39,6 +39,7 @@ def add_arguments(parser):
     parser.flag("--overwrite", "replace an earlier or unfinished training in DIR")
     parser.flag("--resume", "resume the interrupted training to DIR, bit for bit, with its own options")
     parser.option("--from", None, "train this model further: its tokenizer, and its text without --text", "MODEL")
+    parser.download()
     parser.option("--shape", None, f"size of the model (default: {SHAPE})", choices=TINY_SHAPES)
     vocabulary = f"maximum size of the vocabulary (default: {by_size}; {TOWN_VOCABULARY} without)"
     parser.option("--vocabulary", None, vocabulary, "V", type=int)

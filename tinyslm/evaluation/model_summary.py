@@ -55,11 +55,16 @@ def inspect_model(model, context: int) -> dict:
 
 
 def inspect_stored(tensors, model) -> dict:
-    """Contents of the weight files. tensors: {name: StoredTensor};  model: the model of these tensors."""
-    dtypes = Counter()
-    for tensor in tensors.values():
-        dtypes[tensor.dtype] += tensor.bits.nbytes
+    """Contents of the weight files. tensors: {name: StoredTensor or EncodedTensor};  model: that of these tensors."""
+    dtypes, groups = Counter(), {}
+    for name, tensor in tensors.items():
+        dtypes[tensor.storage.format] += tensor.nbytes
+        groups.setdefault(tensor.storage, {})[name] = tensor.nbytes
     return {
+        "forms": [
+            storage._asdict() | {"tensors": len(sizes), "bytes": sum(sizes.values()), "names": _last_names(sizes)}
+            for storage, sizes in groups.items()
+        ],
         "files": len({tensor.file for tensor in tensors.values()}),
         "tensors": len(tensors),
         "dtypes": dict(dtypes),
@@ -67,11 +72,17 @@ def inspect_stored(tensors, model) -> dict:
     }
 
 
+def _last_names(names):
+    """The different names without their modules, such as "q_proj", in order."""
+    return list(dict.fromkeys(name.removesuffix(".weight").rpartition(".")[2] for name in names))
+
+
 def _positions(model):
-    """The kind of position encoding, or None for rotary positions or none."""
-    if named_modules(model, RelativePositions):
-        return "relative position biases"
-    return None if getattr(model, "position_embedding", None) is None else "learned position embeddings"
+    """The kinds of position encoding, or None for rotary positions or none."""
+    learned = getattr(model, "position_embedding", None) is not None
+    kinds = ["learned position embeddings"] if learned else []
+    kinds += ["relative position biases"] if named_modules(model, RelativePositions) else []
+    return " and ".join(kinds) or None
 
 
 def _memory(model):
@@ -81,7 +92,7 @@ def _memory(model):
 
 
 def _attention(path, attention):
-    """Window and rotary embedding of one layer."""
+    """Window and rotary embedding of one layer. Without a causal mask the window is on both sides."""
     rope = attention.rope
     return {
         "path": path,

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyslm.errors import DataError
-from tinyslm.generation.cache import KeyValueCache
-from tinyslm.ops import log_softmax
+from tinyslm.evaluation.continuations import continuation_log_probabilities
 from tinyslm.parallel import map_in_threads
 from tinyslm.text.document_marks import DocumentMarks
 from tinyslm.text.tokenizer import encode
@@ -32,35 +31,18 @@ class ExamResult:
         """Accuracy of each subject."""
         return {subject: self.correct[subject] / asked for subject, asked in self.asked.items()}
 
+    @property
+    def standard_error(self) -> float | None:
+        """Standard error of the accuracy; None (unknown) for a single question."""
+        n, p = sum(self.asked.values()), self.accuracy
+        return math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else None
+
     def interval(self, deviations: float = 1.96) -> tuple[float, float]:
         """Wilson score interval of the accuracy: 95 % for 1.96 standard deviations (Wilson 1927)."""
         n, p, z = sum(self.asked.values()), self.accuracy, deviations
         centre = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         return centre - half, centre + half
-
-
-def option_log_probabilities(model, context, options) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probability of each option given the context, in nats, and its length in tokens: (sums, lengths), each (n,).
-
-    context: (T,) token ids;  options: n lists of token ids. The context is computed once. The options form a batch;
-    each has a copy of the key/value cache.
-    """
-    lengths = np.array([len(option) for option in options])
-    longest = max(model.config.max_position_embeddings - int(lengths.max()) + 1, 1)  # the last token is not an input
-    context = context[-longest:]
-    cache = KeyValueCache(len(context) + int(lengths.max()))
-    first = log_softmax(model(np.array(context)[None], cache=cache, last_only=True)[0, 0])  # (V,)
-    sums = first[[option[0] for option in options]].astype(np.float64)
-    if lengths.max() > 1:
-        rows = np.zeros((len(options), lengths.max()), int)
-        for row, option in zip(rows, options, strict=True):
-            row[: len(option)] = option
-        logits = model(rows[:, :-1], cache=cache.repeat(len(options)))  # (options, longest - 1, V)
-        following = np.take_along_axis(log_softmax(logits), rows[:, 1:, None], axis=-1)[..., 0]
-        real = np.arange(1, rows.shape[1]) < lengths[:, None]
-        sums += np.sum(np.where(real, following, 0), axis=1)
-    return sums, lengths
 
 
 def take_exam(
@@ -82,7 +64,8 @@ def take_exam(
         if not context:
             raise DataError("a question has an empty context, and no token of the tokenizer begins it; give a context")
         options = [encode_part(option) for option in question.options]
-        sums, lengths = option_log_probabilities(model, context, options)
+        sums, _ = continuation_log_probabilities(model, context, options)
+        lengths = [len(option) for option in options]
         return int(np.argmax(sums / lengths if per_token else sums)) == question.answer
 
     correct, asked = defaultdict(int), defaultdict(int)

@@ -57,12 +57,21 @@ class KeyValueCache:
         pairs = [array for pair in self.source.values() for array in pair]
         return sum(array.nbytes for array in [*self.keys.values(), *self.values.values(), *pairs])
 
-    def repeat(self, times: int) -> "KeyValueCache":
-        """A cache for `times` continuations of each sequence: row b becomes rows b * times to (b + 1) * times - 1."""
-        repeated = KeyValueCache(self.capacity)
+    def repeat(self, times: int, capacity: int | None = None) -> "KeyValueCache":
+        """A cache for `times` continuations of each sequence: row b becomes rows b * times to (b + 1) * times - 1.
+
+        capacity: of the new cache, by default the same.
+        """
+
+        def copies(stored):  # (B, capacity, G, D) -> (B * times, new capacity, G, D)
+            array = np.zeros((len(stored) * times, repeated.capacity, *stored.shape[2:]), stored.dtype)
+            array[:, : self.length] = np.repeat(stored[:, : self.length], times, axis=0)
+            return array
+
+        repeated = KeyValueCache(capacity or self.capacity)
         repeated.length = self.length
-        repeated.keys = {layer: np.repeat(key, times, axis=0) for layer, key in self.keys.items()}
-        repeated.values = {layer: np.repeat(value, times, axis=0) for layer, value in self.values.items()}
+        repeated.keys = {layer: copies(key) for layer, key in self.keys.items()}
+        repeated.values = {layer: copies(value) for layer, value in self.values.items()}
         repeated.source = {
             layer: tuple(np.repeat(array, times, axis=0) for array in pair) for layer, pair in self.source.items()
         }

@@ -35,12 +35,14 @@ class DecoderState:
         self.length = T
         self.make_cache = make_cache
         self.cache = make_cache(capacity)
+        self.longest = 0  # tokens of the longest sequence in the last pass: longrope rotates keys accordingly
 
     def next_logits(self):
         """Logits of the next token: (B, V)."""
         longest = self.mask[:, : self.length].sum(axis=1).max()
         if _rotation_changes(self.model.config, longest):
             self.cache = self.make_cache(self.cache.capacity)  # its keys were rotated by other angles
+        self.longest = longest
         while self.length - self.cache.length > PROMPT_CHUNK:
             self.model.hidden_states(*self._unread(PROMPT_CHUNK), cache=self.cache, length=longest)
         return self.model(*self._unread(PROMPT_CHUNK), cache=self.cache, last_only=True)[:, 0]

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyslm.checkpoints.json_files import shown
-from tinyslm.checkpoints.not_finite import describe_not_finite, overflow_names_tensor
-from tinyslm.errors import ConfigError, DataError
+from tinyslm.errors import ConfigError
 from tinyslm.generation.decoding_state import start_decoding
-from tinyslm.generation.sampling import check_draw, check_sampling, penalize_repetition, sample
+from tinyslm.generation.decoding_steps import Sampling, Step, decoding_steps, token_array
+from tinyslm.generation.sampling import check_draw
 from tinyslm.runtime import release_after_long_pass
 from tinyslm.tree import Array, Module
 
@@ -131,44 +130,44 @@ def stream(
 
     Arguments and errors as in `generate`. The errors are raised when the first step is requested.
     """
+    steps = generation_steps(
+        model,
+        token_ids,
+        max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        attention_mask=attention_mask,
+        stop_tokens=stop_tokens,
+        cache=cache,
+    )
+    for step in steps:
+        yield step.tokens
+
+
+def generation_steps(
+    model: Module,
+    token_ids: Array,
+    max_new_tokens: int,
+    *,
+    seed: int | None = None,
+    attention_mask: Array | None = None,
+    stop_tokens: Iterable[int] | int | None = (),
+    cache: str = "exact",
+    **sampling: Any,
+) -> Iterator[Step]:
+    """Yield one `Step` at a time, at most max_new_tokens. Arguments and errors as of `stream`."""
     if not (isinstance(max_new_tokens, int | np.integer) and max_new_tokens >= 1):
         raise ConfigError(f"max_new_tokens is {max_new_tokens}, expected an integer of at least 1")
-    temperature = 0.0 if temperature is None else temperature
-    check_sampling(temperature, top_k, top_p)
-    check_draw(seed, min_p, repetition_penalty)
-    generator, stop_tokens = np.random.default_rng(seed), _token_array(stop_tokens)
+    if sampling.get("temperature") is None:
+        sampling["temperature"] = 0.0
+    settings, stop_tokens = Sampling(**sampling), token_array(stop_tokens)
+    check_draw(seed, None, None)
     state = start_decoding(model, token_ids, max_new_tokens, attention_mask, cache)
-    tokens, finished = None, False
-    for step in range(max_new_tokens):
-        if step:
-            state.read(tokens)
-        with overflow_names_tensor(model):
-            logits = state.next_logits()  # (B, V)
-        if not np.isfinite(np.max(logits, axis=-1)).all():
-            raise DataError(describe_not_finite(model, **state.inputs()))
-        if repetition_penalty is not None:
-            text, mask = state.written()
-            logits = penalize_repetition(logits, text, mask, repetition_penalty)
-        drawn = sample(logits, generator, temperature, top_k, top_p, min_p)  # (B,)
-        tokens = drawn if tokens is None else np.where(finished, tokens, drawn)
-        yield tokens.copy()
-        finished = finished | np.any(tokens[:, None] == stop_tokens, axis=1)
-        if finished.all():
-            return
-
-
-def _token_array(stop_tokens):
-    """Stop tokens as an array (n,): of none, one, or a collection. Raises ConfigError for anything else."""
-    tokens = () if stop_tokens is None else stop_tokens
-    if isinstance(tokens, Iterable) and not isinstance(tokens, np.ndarray):
-        tokens = list(tokens)
-    try:
-        found = np.atleast_1d(np.asarray(tokens))
-    except ValueError:  # rows of different lengths
-        found = np.array([None])
-    if found.size and (found.dtype.kind not in "iu" or found.ndim != 1):
-        raise ConfigError(f"stop_tokens is {shown(stop_tokens)}, expected a token id, several, or None")
-    return found.astype(np.int64)
+    yield from decoding_steps(state, max_new_tokens, settings, np.random.default_rng(seed), stop_tokens)
 
 
 def end_tokens(config: Any) -> tuple[int, ...]:

@@ -52,10 +52,10 @@ class QuantizedKeyValueCache:
         """Add `count` to the length."""
         self.length += count
 
-    def repeat(self, times: int) -> "QuantizedKeyValueCache":
+    def repeat(self, times: int, capacity: int | None = None) -> "QuantizedKeyValueCache":
         """As `KeyValueCache.repeat`."""
-        repeated = QuantizedKeyValueCache(self.capacity)
-        repeated.parts = {name: part.repeat(times) for name, part in self.parts.items()}
+        repeated = QuantizedKeyValueCache(capacity or self.capacity)
+        repeated.parts = {name: part.repeat(times, capacity) for name, part in self.parts.items()}
         return repeated
 
     def num_bytes(self) -> int:

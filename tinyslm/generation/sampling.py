@@ -85,11 +85,37 @@ def most_probable(logits: Array, count: int) -> Array:
     if count >= V:
         return np.broadcast_to(np.arange(V), logits.shape)
     smallest = np.partition(logits, V - count, axis=-1)[:, V - count]  # (B,)
-    kept = np.empty((len(logits), count), np.int64)
-    for ids, row, least in zip(kept, logits, smallest, strict=True):
-        above, equal = np.flatnonzero(row > least), np.flatnonzero(row == least)
-        ids[:] = np.sort(np.concatenate([above, equal[: count - len(above)]]))
-    return kept
+    return np.stack([_first_largest(row, least, count) for row, least in zip(logits, smallest, strict=True)])
+
+
+def _first_largest(logits, smallest, count):
+    """Ids of the `count` largest logits (V,), in ascending order; of equal logits the lowest. smallest: of these."""
+    is_kept = logits > smallest
+    equal = np.flatnonzero(logits == smallest)
+    is_kept[equal[: count - np.count_nonzero(is_kept)]] = True
+    return np.flatnonzero(is_kept)
+
+
+def kept_tokens(logits: Array, temperature: float, top_k: int | None, top_p: float | None) -> Array:
+    """Ids of the tokens that `next_token_probabilities` keeps, in ascending order, found without sorting token ids.
+
+    logits: (V,);  returns (n,) integers. Tokens whose probability is too small for a float64 can be among them.
+    """
+    if top_k is not None:
+        kept = most_probable(logits[None], top_k)[0]
+        return kept[kept_tokens(logits[kept], temperature, None, top_p)]
+    if top_p is None:
+        return np.arange(logits.size)
+    ranked = np.sort(logits)[::-1].copy()
+    mass_above = np.cumsum(_softmax(ranked, temperature))[:-1]  # the numbers of the definition, in the same order
+    last = np.searchsorted(mass_above, top_p)  # the first that is not below top_p
+    return _first_largest(logits, ranked[last], last + 1)
+
+
+def _softmax(logits, temperature):
+    """softmax(logits / temperature) in float64, without overflow for any temperature."""
+    difference = logits.astype(np.float64) - np.max(logits)
+    return scipy.special.softmax(difference / temperature)
 
 
 def exclude_improbable(probabilities: Array, min_p: float) -> Array:
@@ -139,15 +165,11 @@ def sample(
     check_sampling(temperature, top_k, top_p)
     check_draw(None, min_p, None)
     _require_largest(logits)
-    if top_k is None and top_p is None:  # the definition without its sort
-        difference = logits.astype(np.float64) - np.max(logits, axis=-1, keepdims=True)  # (B, V)
-        probabilities = scipy.special.softmax(difference / temperature, axis=-1)
-    elif top_k is None:
-        probabilities = next_token_probabilities(logits, temperature, None, top_p)  # (B, V)
-    else:  # the definition, for the k tokens that it keeps
-        kept = most_probable(logits, top_k)  # (B, k)
-        probabilities = next_token_probabilities(np.take_along_axis(logits, kept, axis=-1), temperature, None, top_p)
-    if min_p is not None:
-        probabilities = exclude_improbable(probabilities, min_p)
-    drawn = np.array([generator.choice(row.size, p=row) for row in probabilities], int)  # (B,)
-    return drawn if top_k is None else np.take_along_axis(kept, drawn[:, None], axis=-1)[:, 0]
+    drawn = np.empty(len(logits), int)  # (B,)
+    for i, row in enumerate(logits):
+        kept = kept_tokens(row, temperature, top_k, top_p)
+        probabilities = _softmax(row[kept], temperature)
+        if min_p is not None:
+            probabilities = exclude_improbable(probabilities, min_p)
+        drawn[i] = kept[generator.choice(kept.size, p=probabilities)]
+    return drawn

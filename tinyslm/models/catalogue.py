@@ -1,7 +1,8 @@
 """Configurations of published models, for counting and drawing them without their weights.
 
-One row per model; one function per family for the fields that all its models share. Special tokens are left out. All
-longrope factors are 1 here: the published factors were found by a search and do not change any size.
+One row per model; one function per family for the fields that all its models share. Special tokens are left out,
+except the padding token of RoBERTa, which its positions do not count. All longrope factors are 1 here: the published
+factors were found by a search and do not change any size.
 Sources: the config.json that was published with each model.
 """
 
@@ -22,6 +23,7 @@ LLAMA_3_2 = {
     "high_frequency_factor": 4.0,
     "original_length": 8192,
 }
+ROBERTA = {"pad_token_id": 1, "padding_idx": 1, "norm_eps": 1e-5, "transform_activation": "gelu"}
 ORIGINAL = 4096  # context length of Phi-3 and Phi-4-mini in training, before longrope
 
 
@@ -115,6 +117,44 @@ def qwen3(*sizes):
     return decoder("qwen3", *sizes, ropes=({"theta": 1e6},), query_key_norm=True)
 
 
+def olmo2(*sizes):
+    """Llama with norms of the sublayer outputs only, and RMS norms over all query heads and over all key heads."""
+    norms = {"pre_norm": False, "sublayer_output_norm": True, "query_key_norm": True, "joint_query_key_norm": True}
+    return decoder("olmo2", *sizes, ropes=({"theta": 5e5},), tie_word_embeddings=False, **norms)
+
+
+def granite(*sizes):
+    """Llama with factors of embeddings, attention scores and sublayer outputs, and a divisor of the logits."""
+    factors = {"embedding_scale": 12.0, "attention_scale": 1 / 64, "residual_multiplier": 0.22, "logits_scaling": 8.0}
+    return decoder("granite", *sizes, ropes=({"theta": 5e6},), norm_eps=1e-5, **factors)
+
+
+def stablelm(*sizes):
+    """Llama with layer norms, biases of queries, keys and values, and rotation of 25 % of the dimensions of a head."""
+    *_, D, _ = sizes
+    choices = {"norm": "layer", "norm_eps": 1e-5, "attention_bias": True, "tie_word_embeddings": False}
+    return decoder("stablelm", *sizes, ropes=({"theta": 1e4, "dimension": D // 4},), **choices)
+
+
+def parallel(family, *sizes, dimension, **choices):
+    """A model with parallel blocks, layer norms, ungated feed-forward layers and biases. dimension: of the rotation."""
+    common = {"parallel_blocks": True, "norm": "layer", "norm_eps": 1e-5, "gated": False, "tie_word_embeddings": False}
+    biases = dict.fromkeys(("attention_bias", "attention_output_bias", "feed_forward_bias"), True)
+    return decoder(family, *sizes, ropes=({"theta": 1e4, "dimension": dimension},), **common, **biases, **choices)
+
+
+def gpt_neox(*sizes):
+    """GPT-NeoX and Pythia: parallel blocks; rotation of 25 % of the dimensions of a head."""
+    *_, D, _ = sizes
+    return parallel("gpt_neox", *sizes, dimension=D // 4, activation="gelu")
+
+
+def phi(*sizes, dimension):
+    """Phi-1 and Phi-2: parallel blocks with one norm; a bias of the output layer."""
+    choices = {"shared_norm": True, "head_bias": True, "activation": "gelu_new"}
+    return parallel("phi", *sizes, dimension=dimension, **choices)
+
+
 def smollm3(*sizes):
     """Llama without rotary positions in every fourth layer (NoPE)."""
     return decoder("smollm3", *sizes, ropes=({"theta": 5e6},) * 3 + (None,))
@@ -128,6 +168,33 @@ def bert(*sizes):
 def distilbert(*sizes):
     """DistilBERT: BERT without token types, with half of its layers. sizes: as bert."""
     return EncoderConfig("distilbert", *sizes)
+
+
+def roberta(*sizes, family="roberta"):
+    """BERT with one token type, and positions that count only tokens that are not padding. sizes: as bert."""
+    return EncoderConfig(family, *sizes, type_vocab_size=1, **ROBERTA)
+
+
+def mpnet(*sizes):
+    """RoBERTa without token types, with relative position biases that all layers share. sizes: as bert."""
+    return EncoderConfig("mpnet", *sizes, relative_attention_num_buckets=32, **ROBERTA)
+
+
+def modernbert(*sizes):
+    """ModernBERT: a pre-norm encoder with rotary positions, GeGLU and almost no biases. sizes: as bert.
+
+    Every third layer has full attention (rotary base 160,000). The others attend to 64 tokens on each side (1e4).
+    """
+    biases = dict.fromkeys(("norm_bias", "attention_bias", "feed_forward_bias", "transform_bias"), False)
+    choices = {"learned_positions": False, "pre_norm": True, "gated": True, "transform_activation": "gelu"}
+    config = EncoderConfig("modernbert", *sizes, norm_eps=1e-5, **biases, **choices)
+    full, local = (Rope(theta=theta, dimension=config.head_dim) for theta in (160_000.0, 1e4))
+    layers = range(config.num_hidden_layers)
+    return replace(
+        config,
+        ropes=tuple(local if layer % 3 else full for layer in layers),
+        windows=tuple(65 if layer % 3 else None for layer in layers),
+    )
 
 
 def t5(*sizes):
@@ -148,6 +215,7 @@ def flan_t5(*sizes):
 CATALOGUE = {
     # decoders                        V      C      F  layers  H   G    D  context
     "gpt2":            gpt2(      50257,   768,  3072,  12,   12, 12,  64,   1024),
+    "pythia-160m":     gpt_neox(  50304,   768,  3072,  12,   12, 12,  64,   2048),
     "llama-3.2-1b":    llama(    128256,  2048,  8192,  16,   32,  8,  64, 131072, **LLAMA_3_2),
     "llama-3.2-3b":    llama(    128256,  3072,  8192,  28,   24,  8, 128, 131072, **LLAMA_3_2),
     "smollm2-135m":    llama(     49152,   576,  1536,  30,    9,  3,  64,   8192, theta=1e5),
@@ -155,6 +223,10 @@ CATALOGUE = {
     "smollm2-1.7b":    llama(     49152,  2048,  8192,  24,   32, 32,  64,   8192, theta=1.3e5),
     "smollm3-3b":      smollm3(  128256,  2048, 11008,  36,   16,  4, 128,  65536),
     "qwen3-0.6b":      qwen3(    151936,  1024,  3072,  28,   16,  8, 128,  40960),
+    "olmo-2-1b":       olmo2(    100352,  2048,  8192,  16,   16, 16, 128,   4096),
+    "granite-3.1-2b":  granite(   49155,  2048,  8192,  40,   32,  8,  64, 131072),
+    "stablelm-2-1.6b": stablelm( 100352,  2048,  5632,  24,   32, 32,  64,   4096),
+    "phi-2":           phi(       51200,  2560, 10240,  32,   32, 32,  80,   2048, dimension=32),
     "phi-3-mini-4k":   phi3(      32064,  3072,  8192,  32,   32, 32,  96,   4096, window=2047),
     "phi-3-mini-128k": phi3(      32064,  3072,  8192,  32,   32, 32,  96, 131072, window=262144),
     "phi-4-mini":      phi4(     200064,  3072,  8192,  32,   24,  8, 128, 131072, window=262144),
@@ -169,6 +241,10 @@ CATALOGUE = {
     # encoders                        V      C      F  layers  H    D  context
     "bert-base":       bert(      30522,   768,  3072,  12,   12,  64,    512),
     "distilbert":      distilbert(30522,   768,  3072,   6,   12,  64,    512),
+    "roberta-base":    roberta(   50265,   768,  3072,  12,   12,  64,    512),
+    "xlm-roberta-base": roberta( 250002,   768,  3072,  12,   12,  64,    512, family="xlm-roberta"),
+    "mpnet-base":      mpnet(     30527,   768,  3072,  12,   12,  64,    512),
+    "modernbert-base": modernbert(50368,   768,  1152,  22,   12,  64,   8192),
     # encoder-decoders                V      C      F  layers  H    D  buckets, max distance
     "t5-small":        t5(        32128,   512,  2048, 6, 6,   8,  64,     32, 128),
     "flan-t5-small":   flan_t5(   32128,   512,  1024, 8, 8,   6,  64,     32, 128),

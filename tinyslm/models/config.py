@@ -31,8 +31,13 @@ class DecoderConfig:
     norm: str = "rms"  # or "layer"
     norm_eps: float = 1e-6
     norm_offset: float = 0.0  # 1 where the stored gain is w - 1 (Gemma)
-    query_key_norm: bool = False  # RMS norm of each query and key head
-    sublayer_output_norm: bool = False  # post-norms on the sublayer outputs (Gemma 2 and 3)
+    query_key_norm: bool = False  # norm of each query and key head
+    joint_query_key_norm: bool = False  # instead one norm over all query heads, and one over all key heads (OLMo 2)
+    pre_norm: bool = True  # norms on the sublayer inputs (not in OLMo 2)
+    sublayer_output_norm: bool = False  # post-norms on the sublayer outputs (Gemma 2 and 3, OLMo 2)
+    parallel_blocks: bool = False  # attention and feed-forward layer read the same hidden state (GPT-NeoX, Phi)
+    shared_norm: bool = False  # of parallel blocks: attention and feed-forward layer share one norm (Phi)
+    residual_multiplier: float = 1.0  # factor of the sublayer outputs (Granite)
     activation: str = "silu"
     gated: bool = True
     attention_bias: bool = False  # of the query, key and value projections
@@ -40,11 +45,16 @@ class DecoderConfig:
     feed_forward_bias: bool = False
     attention_scale: float | None = None  # factor of the scores; None: 1 / sqrt(D)
     attention_softcap: float | None = None
+    logits_scaling: float = 1.0  # divisor of the logits (Granite)
     logit_softcap: float | None = None
     embedding_scale: float = 1.0
     tie_word_embeddings: bool = True
+    head_bias: bool = False  # of the output layer, which is then not tied (Phi)
     num_experts: int = 0  # E; 0: no mixture of experts
     experts_per_token: int = 0
+    expert_intermediate_size: int | None = None  # F of the experts; None: intermediate_size
+    normalized_routing: bool = True  # the weights of a token's experts sum to 1
+    dense_layers: tuple[bool, ...] = ()  # per layer; True: no mixture in a model with experts. Default: all False
     bos_token_id: int | None = None
     eos_token_id: int | tuple[int, ...] | None = None
     pad_token_id: int | None = None
@@ -53,6 +63,7 @@ class DecoderConfig:
 
     num_decoder_layers: ClassVar[int] = 0  # only encoder-decoders have a second stack
     gamma_beta_names: ClassVar[bool] = False
+    norm_bias: ClassVar[bool] = True  # of layer norms
 
     def __post_init__(self):
         check_common(self, not_sizes=("num_experts", "experts_per_token"))
@@ -64,6 +75,14 @@ class DecoderConfig:
         )
         check(self.norm in ("rms", "layer"), f"norm is {self.norm!r}, expected 'rms' or 'layer'")
         check(self.norm == "rms" or not self.norm_offset, "norm_offset is only for norm 'rms'")
+        check(self.query_key_norm or not self.joint_query_key_norm, "joint_query_key_norm needs query_key_norm")
+        check(self.parallel_blocks or not self.shared_norm, "shared_norm is only for parallel_blocks")
+        check(self.pre_norm or self.sublayer_output_norm, "without pre_norm, sublayer_output_norm is needed")
+        check(
+            not (self.parallel_blocks and (self.sublayer_output_norm or self.residual_multiplier != 1.0)),
+            "parallel_blocks have neither sublayer_output_norm nor residual_multiplier",
+        )
+        check(not (self.head_bias and self.tie_word_embeddings), "head_bias needs an untied head")
         for name in ("ropes", "windows"):
             entries = getattr(self, name) or (None,) * self.num_hidden_layers
             object.__setattr__(self, name, tuple(entries))
@@ -71,6 +90,10 @@ class DecoderConfig:
                 len(entries) == self.num_hidden_layers,
                 f"{name} has {len(entries)} entries for {self.num_hidden_layers} layers",
             )
+        object.__setattr__(self, "dense_layers", tuple(self.dense_layers) or (False,) * self.num_hidden_layers)
+        dense = len(self.dense_layers)
+        check(dense == self.num_hidden_layers, f"dense_layers has {dense} entries for {self.num_hidden_layers} layers")
+        check(self.num_experts > 0 or not any(self.dense_layers), "dense_layers is only for models with experts")
         for window in self.windows:
             check(window is None or SIZE.holds(window), f"a window of {window!r} tokens, expected {SIZE}, or None")
         for rope in {id(rope): rope for rope in self.ropes if rope is not None}.values():  # layers share their ropes
@@ -84,6 +107,10 @@ class DecoderConfig:
             f"experts_per_token {self.experts_per_token} with num_experts {self.num_experts}, expected 1 to "
             "num_experts (0 without experts)",
         )
+
+    def has_experts(self, layer: int) -> bool:
+        """Whether a layer has a mixture of experts."""
+        return self.num_experts > 0 and not self.dense_layers[layer]
 
     @property
     def scale(self) -> float:

@@ -42,14 +42,16 @@ FRACTION = Range(0, 1)
 RANGES = {  # of the fields that are not sizes
     **dict.fromkeys(("num_hidden_layers", "num_decoder_layers"), LAYER_COUNT),
     **dict.fromkeys(("attention_scale", "attention_softcap", "logit_softcap"), FACTOR),
-    **dict.fromkeys(("embedding_scale", "output_scale"), FACTOR),
+    **dict.fromkeys(("embedding_scale", "output_scale", "residual_multiplier", "logits_scaling"), FACTOR),
     "norm_eps": EPS,
     "norm_offset": FRACTION,
-    "type_vocab_size": SIZE,
+    **dict.fromkeys(("type_vocab_size", "expert_intermediate_size"), SIZE),
 }
 ROPE_RANGES = {
     "theta": THETA,
     **dict.fromkeys(("factor", "low_frequency_factor", "high_frequency_factor", "attention_factor"), FACTOR),
+    **dict.fromkeys(("beta_fast", "beta_slow"), FACTOR),
+    "query_scale_beta": Range(0, 100),
 }
 
 
@@ -96,8 +98,12 @@ def check_rope(config, rope: Rope):
         require_in_range(config, f"{name} of rope", getattr(rope, name), allowed)
     if rope.scaling == "dynamic":
         require(config, pairs > 1, "dynamic rope rotates 2 dimensions, expected at least 4")
-    if rope.scaling in ("llama3", "longrope", "dynamic"):
+    if rope.scaling in ("llama3", "longrope", "dynamic", "yarn") or rope.query_scale_beta:
         require_in_range(config, "original_length of rope", rope.original_length, ORIGINAL_CONTEXT)
+    if rope.query_scale_beta:  # both enlarge the scores
+        require_in_range(config, "attention_factor of rope", rope.attention_factor, FACTOR._replace(high=1e3))
+    if rope.scaling == "yarn":  # the logarithm of theta is a divisor
+        require(config, rope.theta > 1, f"theta of rope is {rope.theta}, expected more than 1 for yarn")
     if rope.scaling == "llama3":
         low, high = rope.low_frequency_factor, rope.high_frequency_factor
         require(config, low < high, f"high_frequency_factor of rope is {high}, expected more than low, which is {low}")

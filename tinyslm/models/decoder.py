@@ -11,7 +11,7 @@ from tinyslm.errors import DataError
 from tinyslm.models.config import DecoderConfig
 from tinyslm.models.input_checks import check_length, check_mask, check_token_ids
 from tinyslm.models.module_factory import ModuleFactory
-from tinyslm.modules import Block, Context, Embedding, Linear, MixtureOfExperts
+from tinyslm.modules import Block, Context, Embedding, Linear, MixtureOfExperts, ParallelBlock
 from tinyslm.tree import Array, Module
 
 
@@ -20,7 +20,7 @@ class Decoder(Module):
 
     config: DecoderConfig
     embedding: Embedding
-    layers: list[Block]
+    layers: list[Block | ParallelBlock]
     norm: Any
     head: Linear | None = None
     position_embedding: Embedding | None = None
@@ -59,7 +59,8 @@ class Decoder(Module):
     ) -> Array:
         """Final hidden states, after the final norm: (B, T, C). Arguments as `__call__`.
 
-        length: tokens of the longest sequence, if later passes read more of it. longrope chooses its frequencies by it.
+        length: tokens of the longest sequence, if later passes read more of it. longrope and dynamic rope
+        choose their frequencies by it.
         """
         past = 0 if cache is None else cache.length
         token_ids, attention_mask = self.check_inputs(token_ids, attention_mask, past)
@@ -88,6 +89,8 @@ class Decoder(Module):
     def predict(self, states: Array) -> Array:
         """Logits of the next token: (B, T, C) -> (B, T, V)."""
         logits = self.embedding.as_head(states) if self.head is None else self.head(states)
+        if self.config.logits_scaling != 1.0:
+            logits = logits * logits.dtype.type(1 / self.config.logits_scaling)
         if self.config.logit_softcap is not None:
             logits = ops.softcap(logits, cap=self.config.logit_softcap)
         return logits
@@ -117,24 +120,41 @@ def build_decoder(config: DecoderConfig, make: Callable) -> Decoder:
     def mixture():
         return MixtureOfExperts(
             router=parts.linear(config.num_experts, config.hidden_size),
-            experts=[parts.feed_forward() for _ in range(config.num_experts)],
+            experts=[parts.feed_forward(config.expert_intermediate_size) for _ in range(config.num_experts)],
             experts_per_token=config.experts_per_token,
+            normalized=config.normalized_routing,
         )
 
+    def attention(layer):
+        H, G = (config.num_attention_heads, config.num_key_value_heads) if config.joint_query_key_norm else (1, 1)
+        return parts.attention(
+            rope=config.ropes[layer],
+            window=config.windows[layer],
+            softcap=config.attention_softcap,
+            query_norm=parts.norm(H * config.head_dim) if config.query_key_norm else None,
+            key_norm=parts.norm(G * config.head_dim) if config.query_key_norm else None,
+            joint_norms=config.joint_query_key_norm,
+        )
+
+    def feed_forward(layer):
+        return mixture() if config.has_experts(layer) else parts.feed_forward()
+
     def block(layer):
+        if config.parallel_blocks:
+            return ParallelBlock(
+                attention_norm=parts.norm(),
+                attention=attention(layer),
+                feed_forward_norm=None if config.shared_norm else parts.norm(),
+                feed_forward=feed_forward(layer),
+            )
         return Block(
-            attention_norm=parts.norm(),
-            attention=parts.attention(
-                rope=config.ropes[layer],
-                window=config.windows[layer],
-                softcap=config.attention_softcap,
-                query_norm=parts.norm(config.head_dim) if config.query_key_norm else None,
-                key_norm=parts.norm(config.head_dim) if config.query_key_norm else None,
-            ),
-            feed_forward_norm=parts.norm(),
-            feed_forward=mixture() if config.num_experts else parts.feed_forward(),
+            attention_norm=parts.norm() if config.pre_norm else None,
+            attention=attention(layer),
+            feed_forward_norm=parts.norm() if config.pre_norm else None,
+            feed_forward=feed_forward(layer),
             attention_output_norm=parts.norm() if config.sublayer_output_norm else None,
             feed_forward_output_norm=parts.norm() if config.sublayer_output_norm else None,
+            residual_multiplier=config.residual_multiplier,
         )
 
     return Decoder(
@@ -142,6 +162,6 @@ def build_decoder(config: DecoderConfig, make: Callable) -> Decoder:
         embedding=parts.embedding(config.vocab_size),
         layers=[block(i) for i in range(config.num_hidden_layers)],
         norm=parts.norm(),
-        head=parts.head(),
+        head=parts.head(config.head_bias),
         position_embedding=parts.embedding(config.max_position_embeddings) if config.learned_positions else None,
     )

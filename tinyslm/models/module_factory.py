@@ -30,13 +30,14 @@ class ModuleFactory:
         """The norm of this configuration, an RMSNorm or a LayerNorm, over `size` features, hidden_size by default."""
         config, size = self.config, size or self.config.hidden_size
         if config.norm == "layer":
-            return LayerNorm(self.make((size,), "gain"), self.make((size,), "bias"), config.norm_eps)
+            bias = self.make((size,), "bias") if config.norm_bias else None
+            return LayerNorm(self.make((size,), "gain"), bias, config.norm_eps)
         return RMSNorm(self.make((size,), "gain"), config.norm_eps, config.norm_offset)
 
-    def feed_forward(self) -> FeedForward:
-        """A feed-forward layer, gated or not."""
+    def feed_forward(self, size: int | None = None) -> FeedForward:
+        """A feed-forward layer, gated or not, with `size` neurons, intermediate_size by default."""
         config = self.config
-        C, F, bias = config.hidden_size, config.intermediate_size, config.feed_forward_bias
+        C, F, bias = config.hidden_size, size or config.intermediate_size, config.feed_forward_bias
         return FeedForward(
             up=self.linear(F, C, bias),
             down=self.linear(C, F, bias, "residual"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Source:
-    """The directory that a model was loaded from, and the dtype of most of its weights there.
+    """The directory or GGUF file that a model was loaded from, and the dtype of most of its weights there.
 
     A configuration holds it, so that models made from the loaded one (trained, pruned, quantized) have it too. Saving
     uses it: the dtype is kept, and the other files of the directory are copied.

@@ -10,6 +10,7 @@ from tinyslm.modules.linear import Linear
 from tinyslm.modules.masked_lm_head import MaskedLMHead
 from tinyslm.modules.mixture_of_experts import MixtureOfExperts
 from tinyslm.modules.normalization import LayerNorm, RMSNorm
+from tinyslm.modules.parallel_block import ParallelBlock
 from tinyslm.modules.post_norm_block import PostNormBlock
 from tinyslm.modules.relative_positions import RelativePositions
 from tinyslm.modules.weight_layers import LinearLayer, WeightLayer
@@ -26,6 +27,7 @@ __all__ = [
     "LinearLayer",
     "MaskedLMHead",
     "MixtureOfExperts",
+    "ParallelBlock",
     "PostNormBlock",
     "RMSNorm",
     "RelativePositions",

@@ -35,7 +35,7 @@ class Context:
     observer: called as observer(name, value) with every named intermediate, or None.
     stack: prefix of the names of this stack's intermediates: "", "encoder." or "decoder.".
     layer: index of the block being computed, which is also its index in the cache.
-    length: tokens of the longest sequence, if later passes read more of it (longrope), or None.
+    length: tokens of the longest sequence, if later passes read more of it (longrope, dynamic), or None.
     """
 
     positions: Array

@@ -12,8 +12,14 @@ from tinyslm.ops.embedding import embedding
 from tinyslm.ops.linear import linear
 from tinyslm.ops.normalization import layer_norm, rms_norm
 from tinyslm.ops.relative_positions import relative_position_bias, relative_position_buckets
-from tinyslm.ops.rotary import Rope, rotary, rotary_tables
-from tinyslm.ops.routing import choose_experts, combine_experts, routing_weights, take_rows
+from tinyslm.ops.rotary import Rope, query_scales, rotary, rotary_tables
+from tinyslm.ops.routing import (
+    choose_experts,
+    combine_experts,
+    routing_probabilities,
+    routing_weights,
+    take_rows,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -32,12 +38,14 @@ __all__ = [
     "layer_norm",
     "linear",
     "log_softmax",
+    "query_scales",
     "relative_position_bias",
     "relative_position_buckets",
     "relu",
     "rms_norm",
     "rotary",
     "rotary_tables",
+    "routing_probabilities",
     "routing_weights",
     "silu",
     "softcap",

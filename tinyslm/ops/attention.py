@@ -13,7 +13,9 @@ from tinyslm.ops.argument_checks import require_attention_arrays, require_maskab
 from tinyslm.tree import Array
 
 
-def allowed_keys(query_slots: Array, key_slots: Array, causal: bool = True, window: int | None = None) -> Array:
+def allowed_keys(
+    query_slots: Array, key_slots: Array, causal: bool = True, window: int | None = None, lookahead: int | None = None
+) -> Array:
     """Boolean mask of the keys that each query may attend to.
 
     Parameters
@@ -27,6 +29,9 @@ def allowed_keys(query_slots: Array, key_slots: Array, causal: bool = True, wind
     window
         Sliding window W: allow a key only if it is less than W positions before the query. The query's own position
         counts, so W = 1 is the token alone. None: no limit.
+    lookahead
+        Allow a key only if it is at most this many positions after the query. None: no limit but `causal`. A window of
+        equal size on both sides has lookahead W - 1, without `causal`.
 
     Returns
     -------
@@ -38,6 +43,11 @@ def allowed_keys(query_slots: Array, key_slots: Array, causal: bool = True, wind
     array([[1, 0, 0],
            [1, 1, 0],
            [0, 1, 1]])
+    >>> allowed_keys(np.arange(4), np.arange(4), causal=False, window=2, lookahead=1).astype(int)
+    array([[1, 1, 0, 0],
+           [1, 1, 1, 0],
+           [0, 1, 1, 1],
+           [0, 0, 1, 1]])
     """
     distance = query_slots[:, None] - key_slots[None, :]  # (T, S)
     allowed = np.ones(distance.shape, bool)
@@ -45,6 +55,8 @@ def allowed_keys(query_slots: Array, key_slots: Array, causal: bool = True, wind
         allowed &= distance >= 0
     if window is not None:
         allowed &= distance < window
+    if lookahead is not None:
+        allowed &= distance >= -lookahead
     return allowed
 
 
@@ -65,11 +77,12 @@ def capped_scores(q, k, position_bias, scale, softcap):
     return scores if softcap is None else np.tanh(scores / softcap) * softcap
 
 
-def masked_softmax(scores, causal, window, attention_mask):
+def masked_softmax(scores, causal, window, lookahead, attention_mask):
     """Masked softmax over the keys, softmax(scores + mask): (B, H, T, S), dtype of the scores."""
     require_maskable(scores)
     T, S = scores.shape[-2:]
-    scores = scores + mask_bias(allowed_keys(np.arange(S - T, S), np.arange(S), causal, window), scores.dtype)
+    allowed = allowed_keys(np.arange(S - T, S), np.arange(S), causal, window, lookahead)  # (T, S)
+    scores = scores + mask_bias(allowed, scores.dtype)
     if attention_mask is not None:
         scores = scores + mask_bias(attention_mask[:, None, None, :] != 0, scores.dtype)
     exponential = np.exp(scores - scores.max(axis=-1, keepdims=True))  # the largest is exp(0): no overflow
@@ -84,6 +97,7 @@ def attention_probabilities(
     scale: float,
     causal: bool = True,
     window: int | None = None,
+    lookahead: int | None = None,
     softcap: float | None = None,
     attention_mask: Array | None = None,
 ) -> Array:
@@ -103,6 +117,8 @@ def attention_probabilities(
         Mask the keys that come after the query.
     window
         Sliding window in tokens, the query's own position included; None is no limit.
+    lookahead
+        Number of positions after the query whose keys are allowed; None is no limit but `causal`.
     softcap
         Replace scores by ``softcap * tanh(scores / softcap)`` (Gemma 2); None does not.
     attention_mask : ndarray, shape (B, S), optional
@@ -133,7 +149,8 @@ def attention_probabilities(
     """
     require_attention_arrays(query, key, None, position_bias, softcap, attention_mask)
     q, k = split_heads(query, query.shape[2]), split_heads(key, query.shape[2])  # (B, H, T, D), (B, H, S, D)
-    return masked_softmax(capped_scores(q, k, position_bias, scale, softcap), causal, window, attention_mask)
+    scores = capped_scores(q, k, position_bias, scale, softcap)  # (B, H, T, S)
+    return masked_softmax(scores, causal, window, lookahead, attention_mask)
 
 
 @differentiable
@@ -146,6 +163,7 @@ def attention(
     scale: float,
     causal: bool = True,
     window: int | None = None,
+    lookahead: int | None = None,
     softcap: float | None = None,
     attention_mask: Array | None = None,
 ) -> Array:
@@ -160,7 +178,7 @@ def attention(
         Queries of the last T of S positions.
     key, value : ndarray, shape (B, S, G, D)
         Query head h uses key/value head h // (H / G).
-    position_bias, scale, causal, window, softcap, attention_mask
+    position_bias, scale, causal, window, lookahead, softcap, attention_mask
         As in `attention_probabilities`, errors included.
 
     Returns
@@ -186,7 +204,7 @@ def attention(
     scale = query.dtype.type(scale)
     q, k, v = (split_heads(array, H) for array in (query, key, value))  # (B, H, T, D), twice (B, H, S, D)
     scores = capped_scores(q, k, position_bias, scale, softcap)  # (B, H, T, S)
-    probabilities = masked_softmax(scores, causal, window, attention_mask)  # (B, H, T, S)
+    probabilities = masked_softmax(scores, causal, window, lookahead, attention_mask)  # (B, H, T, S)
     output = probabilities @ v  # (B, H, T, D)
 
     def vjp(dy):

@@ -23,9 +23,10 @@ WHOLE = [(slice(None), slice(None))]  # all sequences and groups at once
 
 
 @functools.lru_cache(maxsize=16)
-def _chunk_mask(query_start, query_stop, key_start, key_stop, causal, window, dtype):
+def _chunk_mask(query_start, query_stop, key_start, key_stop, causal, window, dtype, lookahead=None):
     """Additive mask of one chunk: (queries, keys), or None if every key is allowed."""
-    allowed = allowed_keys(np.arange(query_start, query_stop), np.arange(key_start, key_stop), causal, window)
+    queries, keys = np.arange(query_start, query_stop), np.arange(key_start, key_stop)
+    allowed = allowed_keys(queries, keys, causal, window, lookahead)
     return None if allowed.all() else mask_bias(allowed, dtype)
 
 
@@ -49,16 +50,22 @@ def _masked_softmax_in_place(scores, masks, softcap):
     return tanh
 
 
-def query_chunks(T, S, causal, window, size):
+def query_chunks(T, S, causal, window, size, lookahead=None):
     """(query_start, query_stop, key_start, key_stop) of each chunk: the keys that any of its queries may attend to.
 
     size: queries per chunk.
     """
     past = S - T  # number of keys before the first query
+    ahead = _keys_ahead(S, causal, lookahead)
     for start in range(0, T, size):
         stop = min(start + size, T)
         key_start = 0 if window is None else max(0, past + start - window + 1)
-        yield start, stop, key_start, past + stop if causal else S
+        yield start, stop, key_start, min(past + stop + ahead, S)
+
+
+def _keys_ahead(S, causal, lookahead):
+    """Number of keys after a query that it may attend to at most."""
+    return 0 if causal else S if lookahead is None else lookahead
 
 
 def _chunk_size(query_bytes):
@@ -90,6 +97,7 @@ def chunked_attention(
     scale: float,
     causal: bool = True,
     window: int | None = None,
+    lookahead: int | None = None,
     softcap: float | None = None,
     attention_mask: Array | None = None,
     for_vjp: bool = True,
@@ -106,7 +114,7 @@ def chunked_attention(
         Query head h uses key/value head h // (H / G).
     position_bias : ndarray, shape (H, T, S), optional
         Added to the scaled scores before the soft cap.
-    scale, causal, window, softcap, attention_mask
+    scale, causal, window, lookahead, softcap, attention_mask
         As in `attention_probabilities`.
     for_vjp
         Keep the probabilities for the vjp. False in calls without a traced value (`differentiable` sets it).
@@ -143,12 +151,13 @@ def chunked_attention(
     padding = None if attention_mask is None else mask_bias(attention_mask[:, None, None, None, :] != 0, query.dtype)
     head_bias = None if position_bias is None else position_bias.reshape(G, r, T, S)
     output = np.empty((B, G, r, T, D), query.dtype)
-    query_bytes = r * (S if window is None else min(S, window + QUERY_CHUNK)) * query.itemsize
+    most_keys = S if window is None else min(S, window + QUERY_CHUNK + _keys_ahead(S, causal, lookahead))  # of a chunk
+    query_bytes = r * most_keys * query.itemsize
     size, blocks = QUERY_CHUNK, WHOLE
     if not for_vjp and B * G * QUERY_CHUNK * query_bytes > SCORE_BYTES:
         size = _chunk_size(query_bytes)
         blocks = _score_blocks(B, G, min(T, size) * query_bytes)
-    chunks = list(query_chunks(T, S, causal, window, size))
+    chunks = list(query_chunks(T, S, causal, window, size, lookahead))
     saved = [None] * len(chunks)  # per chunk: the arrays that the vjp uses
 
     def compute_chunks(share):
@@ -169,7 +178,7 @@ def chunked_attention(
         only_causal = causal and (window is None or key_stop <= window)  # allows every key before the chunk
         masked = t if only_causal else s  # number of keys that the mask covers, the last ones
         offset = S - T + start - (key_stop - masked)  # of the first query from the first of these keys
-        mask = _chunk_mask(offset, offset + t, 0, masked, causal, window, query.dtype)
+        mask = _chunk_mask(offset, offset + t, 0, masked, causal, window, query.dtype, lookahead)
         block_padding = None if padding is None else padding[sequences, ..., key_start:key_stop]
         tanh = _masked_softmax_in_place(scores, (mask, block_padding), softcap)
         probabilities = scores.reshape(*q_rows.shape[:3], s)  # (b, g, r t, s)

@@ -1,7 +1,7 @@
 """Routing of a mixture of experts: each token is processed by a few of E feed-forward layers.
 
-Source: Shazeer et al. 2017, section 2.1, in the form of Jiang et al. 2024 (Mixtral), section 2.1: the weights are the
-softmax over the chosen logits only.
+Source: Shazeer et al. 2017, section 2.1. The weights are the softmax over the chosen logits only, as in Jiang et al.
+2024 (Mixtral), section 2.1, or the softmax over all logits, at the chosen ones.
 """
 
 import numpy as np
@@ -93,6 +93,50 @@ def routing_weights(router_logits: Array, *, chosen: Array) -> Array:
         return (drouter_logits,)
 
     return weights, vjp
+
+
+@differentiable
+def routing_probabilities(router_logits: Array, *, chosen: Array) -> Array:
+    """Softmax over all logits of each token, at the chosen experts.
+
+    `routing_weights` are these numbers divided by their sum.
+
+    Parameters
+    ----------
+    router_logits : ndarray, shape (N, E)
+    chosen : ndarray of integers, shape (N, k)
+        From `choose_experts`.
+
+    Returns
+    -------
+    ndarray, shape (N, k)
+        Rows sum to at most 1, dtype of `router_logits`.
+
+    Raises
+    ------
+    DataError
+        If `router_logits` is not float32 or float64.
+
+    References
+    ----------
+    Yang et al. 2025, "Qwen3 Technical Report" (arXiv 2505.09388), with `norm_topk_prob` false in config.json.
+
+    Examples
+    --------
+    >>> routing_probabilities(np.log([[5.0, 3.0, 2.0]]), chosen=np.array([[0, 1]]))
+    array([[0.5, 0.3]])
+    """
+    require_floating(router_logits=router_logits)
+    probabilities = np.exp(router_logits - np.max(router_logits, axis=-1, keepdims=True))  # (N, E)
+    probabilities /= np.sum(probabilities, axis=-1, keepdims=True)
+
+    def vjp(dweights):
+        dprobabilities = np.zeros_like(router_logits)  # (N, E)
+        np.put_along_axis(dprobabilities, chosen, dweights, axis=-1)
+        mean = np.sum(dprobabilities * probabilities, axis=-1, keepdims=True)
+        return (probabilities * (dprobabilities - mean),)
+
+    return np.take_along_axis(probabilities, chosen, axis=-1), vjp
 
 
 @differentiable

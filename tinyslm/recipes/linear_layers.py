@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tinyslm.checkpoints.mapped_layers import MappedLinear
+from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.compression.pruning import MaskedLinear
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear, LinearLayer
@@ -40,7 +40,7 @@ def replace_layers(model, layers):
 
 def in_memory(layer: LinearLayer) -> LinearLayer:
     """The layer with its weight in memory as float32, if it is mapped from a file; otherwise the layer itself."""
-    return Linear(layer.dense_weight(), layer.bias) if isinstance(layer, MappedLinear) else layer
+    return Linear(layer.dense_weight(), layer.bias) if isinstance(layer, MappedLayer) else layer
 
 
 @contextmanager

@@ -51,7 +51,8 @@ def measure(
     Returns
     -------
     row : dict
-        Plain values, a row of results.json. Losses are in nats per token.
+        Plain values, a row of results.json. Losses are in nats per token. "bits_per_byte" is the loss per UTF-8 byte of
+        the text, or None if the bytes are not counted.
     nats : ndarray, shape (N,)
         Nats of the model on each validation document.
 
@@ -73,7 +74,7 @@ def measure(
     change = estimate_loss(nats - (nats if dense_nats is None else dense_nats), tokens)
     progress("taking the exam")
     exam = take_exam(model, tokenizer, corpus.questions, end_id) if corpus.questions else None
-    size = footprint(model)
+    size, text_bytes = footprint(model), corpus.validation_bytes
     row = {
         "parameters": size.parameters,
         "non_zeros": size.non_zeros,
@@ -81,6 +82,7 @@ def measure(
         "memory_bytes": size.bytes,
         "multiply_adds": size.multiply_adds,
         "loss": asdict(loss),
+        "bits_per_byte": loss.bits_per_byte(text_bytes) if text_bytes else None,
         "change": asdict(change),
         "excess": None if corpus.floor is None else loss.nats / corpus.floor.nats - 1,
         "exam": exam and exam_record(exam),

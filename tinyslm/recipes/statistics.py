@@ -119,7 +119,7 @@ def mean_routing_weights(model, tasks) -> dict:
             path, mixture = mixtures[name]
             chosen = ops.choose_experts(logits, mixture.experts_per_token)  # (N, k)
             found[path] = np.zeros(logits.shape)  # (N, E)
-            np.put_along_axis(found[path], chosen, ops.routing_weights(logits, chosen=chosen), axis=-1)
+            np.put_along_axis(found[path], chosen, mixture.weights(logits, chosen), axis=-1)
 
         model.hidden_states(**task.inputs, observe=SelectiveObserver(mixtures, receive))
         return found

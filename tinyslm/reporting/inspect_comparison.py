@@ -27,8 +27,9 @@ def _heads(found):
 
 
 def _windows(found):
-    """Window sizes, and the number of layers that have one."""
-    windows = [layer["window"] for layer in found["attention"] if layer["window"] is not None]
+    """Window sizes, both sides together, and the number of layers that have one."""
+    local = [layer for layer in found["attention"] if layer["window"] is not None]
+    windows = [layer["window"] if layer["causal"] else 2 * layer["window"] - 1 for layer in local]
     longest = found["longest_context"]
     if not windows or (longest and min(windows) >= longest):
         return "none"

@@ -23,7 +23,8 @@ def format_inspection(title, model, found, stored=None) -> str:
     outline_rows = [(line.name, line.shape, f"{line.parameters:,}", line.note) for line in outline(model)]
     tree = table_lines([("module", "shape (+ bias)", "parameters", "notes"), *outline_rows], right=(2,))
     sections = wrapped(title), tree, format_parts(found), format_costs(found, stored)
-    return "\n\n".join("\n".join(lines) for lines in (*sections, format_attention(found)))
+    stored_forms = [] if stored is None else [format_stored(stored["forms"])]
+    return "\n\n".join("\n".join(lines) for lines in (*sections, *stored_forms, format_attention(found)))
 
 
 def format_parts(found) -> list[str]:
@@ -67,6 +68,19 @@ def format_costs(found, stored=None) -> list[str]:
     return table_lines(rows)
 
 
+def format_stored(forms) -> list[str]:
+    """How the tensors are stored in the files. forms: entry "forms" of the result of `inspect_stored`."""
+    rows: list[tuple[str, ...]] = [("stored as", "bits", "one scale per", "zero points", "tensors", "bytes", "names")]
+    for form in forms:
+        zero_points = {None: "", True: "no", False: "yes"}[form["symmetric"]]
+        counts = (f"{form['tensors']:,}", number_format.size(form["bytes"]))
+        row = (form["format"], str(form["bits"]), form["scales"], zero_points, *counts, ", ".join(form["names"]))
+        rows.append(row)
+    if not any(form["scales"] for form in forms):
+        rows = [(*row[:2], *row[4:]) for row in rows]
+    return table_lines(rows, right=(len(rows[0]) - 3, len(rows[0]) - 2))
+
+
 def format_attention(found) -> list[str]:
     """The attention pattern of each layer as one letter, and the meaning of the letters."""
     layers = found["attention"]
@@ -100,7 +114,7 @@ def _letters(attention):
     some_rotary = any(layer["rope"] for layer in attention)
     for kind in map(attention_kind, attention):
         causal, window, rope = kind
-        letter = "B" if not causal else "W" if window else "N" if some_rotary and rope is None else "F"
+        letter = "W" if window else "B" if not causal else "N" if some_rotary and rope is None else "F"
         if kind not in letters:
             letters[kind] = letter if letter not in letters.values() else next(spare, "?")
     return letters
@@ -111,7 +125,8 @@ def _span(kind, found):
     if window is None:
         return "all earlier tokens" if causal else "all tokens, on both sides"
     longest = found["longest_context"]
-    return f"the last {window:,} tokens" + (" (all)" if longest is not None and window >= longest else "")
+    span = f"the last {window:,} tokens" if causal else f"{window - 1:,} tokens on each side"
+    return span + (" (all)" if longest is not None and window >= longest else "")
 
 
 def _positions(kind, found):
@@ -119,4 +134,6 @@ def _positions(kind, found):
     if not rope:
         return found["positions"] or "no position encoding"
     scaling = "" if rope["scaling"] == "default" else f", {rope['scaling']} scaling"
-    return f"RoPE, theta {rope['theta']:,.0f}{scaling}"
+    rotated = rope["dimension"] / found["head_dim"]
+    part = "" if rotated == 1 else f", {percent(rotated)} of a head"
+    return f"RoPE, theta {rope['theta']:,.0f}{scaling}{part}"

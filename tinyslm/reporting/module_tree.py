@@ -6,10 +6,12 @@ from typing import NamedTuple
 from tinyslm.evaluation.parameters import count_parameters
 from tinyslm.modules import (
     Attention,
+    Block,
     CrossAttention,
     FeedForward,
     LayerNorm,
     MixtureOfExperts,
+    ParallelBlock,
     RelativePositions,
     RMSNorm,
     WeightLayer,
@@ -48,7 +50,8 @@ def _below(module, indent):
         times = f" ×{count}" if count > 1 else ""
         branch = f"{indent}{'└─' if is_last else '├─'} {name}{times}"
         parameters = count_parameters(child)
-        child_note = f"{parameters:,} in each" if count > 1 and not note(child) else note(child)
+        in_each = f"{parameters:,} in each" if count > 1 and (is_block(child) or not note(child)) else ""
+        child_note = "; ".join(filter(None, (in_each, note(child))))
         lines.append(Line(branch, shape(child), count * parameters, child_note))
         lines += _below(child, f"{indent}{'   ' if is_last else '│  '}")
     return lines
@@ -82,10 +85,19 @@ def shape(module) -> str:
     return " + ".join(f"({', '.join(map(str, each))})" for each in shapes)
 
 
+def is_block(module) -> bool:
+    """Whether the module is a block of a decoder."""
+    return isinstance(module, Block | ParallelBlock)
+
+
 def note(module) -> str:
     """Properties that the shapes do not show. Windows and positions are in the table of attention."""
     if isinstance(module, WeightLayer):
         return module.storage
+    if isinstance(module, ParallelBlock):
+        return "parallel"
+    if isinstance(module, Block) and module.residual_multiplier != 1.0:
+        return f"outputs times {module.residual_multiplier:g}"
     if isinstance(module, Attention | CrossAttention):
         return _heads(module)
     if isinstance(module, FeedForward):

@@ -46,6 +46,11 @@ def loss(measured, spread=True) -> str:
     return f"{measured['nats']:.3f}" + (f" ±{standard_error(measured['standard_error'])}" if spread else "")
 
 
+def bits(value) -> str:
+    """A loss in bits per byte, such as "1.234"."""
+    return f"{value:.3f}" if is_number(value) else DASH
+
+
 def standard_error(value, digits=3) -> str:
     """A standard error, or "?" if it is unknown (None), as on a single document."""
     return UNKNOWN if value is None else f"{value:.{digits}f}"

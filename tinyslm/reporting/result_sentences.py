@@ -63,7 +63,9 @@ def is_significant(row) -> bool:
 
 
 def _dense_loss(dense, floor):
-    text = f"The dense model's loss is {number_format.loss(dense['loss'])} nats per token"
+    bits = dense.get("bits_per_byte")
+    per_byte = f", or {number_format.bits(bits)} bits per byte" if is_number(bits) else ""
+    text = f"The dense model's loss is {number_format.loss(dense['loss'])} nats per token{per_byte}"
     if floor is None:
         return text + "."
     excess = dense["loss"]["nats"] / floor["nats"] - 1

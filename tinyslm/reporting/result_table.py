@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tinyslm.reporting.corpus_text import corpus_text
-from tinyslm.reporting.number_format import DASH, UNKNOWN, exam, loss, scaled, signed_percent, size, speed
+from tinyslm.reporting.number_format import DASH, UNKNOWN, bits, exam, loss, scaled, signed_percent, size, speed
 from tinyslm.reporting.plain_text import one_line, shorten, width
 from tinyslm.reporting.terminal_table import ruled_table
 
@@ -22,10 +22,11 @@ class Column(NamedTuple):
 
     def cell(self, row) -> str:
         """The text of this column in a row."""
-        return self.format(row[self.key])
+        return self.format(row.get(self.key))  # results of earlier versions have fewer keys
 
 
 QUARTILES = "median of several runs, ± half the interquartile range."
+BYTES = "It can be compared between models with different tokenizers."
 COLUMNS = (
     Column("parameters", "parameters", scaled, "Number of weights, zeros included. 1 M is one million."),
     Column("non-zeros", "non_zeros", scaled, "Number of weights that are not zero."),
@@ -35,6 +36,7 @@ COLUMNS = (
     Column("prompt\ntokens/s", "prompt_speed", speed, f"Speed of reading a prompt in one pass: {QUARTILES}"),
     Column("generation\ntokens/s", "generation_speed", speed, f"Speed of generating token by token: {QUARTILES}"),
     Column("loss\nnats/token", "loss", loss, "Mean cross entropy on the validation documents, ± standard error."),
+    Column("loss\nbits/byte", "bits_per_byte", bits, f"Loss per UTF-8 byte of the text. {BYTES}"),
     Column("over\nfloor", "excess", signed_percent, "Distance of the loss from the floor, the entropy of the text."),
     Column("exam\ncorrect", "exam", exam, "Accuracy, ± half the 95 % confidence interval. Chance is 25 %."),
 )
@@ -67,6 +69,9 @@ def format_table(results: dict, columns: int | None = None) -> str:
 def _notes(corpus):
     documents, tokens = corpus["validation_documents"], corpus["validation_tokens"]
     notes = [f"loss: nats per token ± standard error, on {tokens:,} tokens of {documents:,} validation documents"]
+    if corpus.get("validation_bytes"):
+        size = f"{corpus['validation_bytes']:,} bytes"
+        notes.append(f"bits/byte: per UTF-8 byte, on {size} of text; compares models with different tokenizers")
     if corpus["name"] != "town":
         notes.append(f"text: {corpus_text(corpus)}")
     if corpus["floor"]:

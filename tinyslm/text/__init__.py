@@ -5,12 +5,14 @@ exactly.
 """
 
 from tinyslm.text.batches import document_rows, encode_documents, pad_documents
+from tinyslm.text.chat_template import chat_prompt
 from tinyslm.text.files import DOCUMENT_KINDS, read_documents, read_lines
 from tinyslm.text.tokenizer import END_OF_DOCUMENT, decode, encode, encode_all, load_tokenizer, train_tokenizer
 
 __all__ = [
     "DOCUMENT_KINDS",
     "END_OF_DOCUMENT",
+    "chat_prompt",
     "decode",
     "document_rows",
     "encode",

@@ -50,6 +50,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
 def load_tokenizer(path: str | Path) -> Any:
     """The tokenizer of a tokenizer.json, with truncation and padding switched off.
 
+    Its attribute `directory` is that of the file, where `chat_prompt` finds the chat template.
     Raises DataError for a file that is missing or not a tokenizer.
     """
     from tokenizers import Tokenizer
@@ -57,9 +58,10 @@ def load_tokenizer(path: str | Path) -> Any:
     if not Path(path).is_file():
         raise DataError(f"{path}: no such tokenizer file")
     with _library_errors(f"{path}: not a tokenizer.json"):
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer: Any = Tokenizer.from_file(str(path))
         tokenizer.no_truncation()
         tokenizer.no_padding()
+    tokenizer.directory = Path(path).parent
     return tokenizer
 
 

@@ -2,35 +2,83 @@
 
 from tinyslm.checkpoints.families import (
     bert,
+    camembert,
     distilbert,
     gemma,
     gemma2,
     gemma3,
     gpt2,
+    gpt_neox,
+    granite,
     llama,
     ministral,
+    ministral3,
     mistral,
     mixtral,
+    modernbert,
+    mpnet,
+    olmo2,
+    phi,
     phi3,
+    qwen2,
     qwen3,
+    qwen3_moe,
+    roberta,
     smollm3,
+    stablelm,
     t5,
+    xlm_roberta,
 )
 from tinyslm.checkpoints.families.family import Family
+from tinyslm.checkpoints.families.multimodal import TEXT_FAMILIES
+from tinyslm.checkpoints.families.unsupported import MISSING_MECHANISMS
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
 
-MODULES = (bert, distilbert, gemma, gemma2, gemma3, gpt2, llama, ministral, mistral, mixtral, phi3, qwen3, smollm3, t5)
+MODULES = (
+    bert,
+    camembert,
+    distilbert,
+    gemma,
+    gemma2,
+    gemma3,
+    gpt2,
+    gpt_neox,
+    granite,
+    llama,
+    ministral,
+    ministral3,
+    mistral,
+    mixtral,
+    modernbert,
+    mpnet,
+    olmo2,
+    phi,
+    phi3,
+    qwen2,
+    qwen3,
+    qwen3_moe,
+    roberta,
+    smollm3,
+    stablelm,
+    t5,
+    xlm_roberta,
+)
 FAMILIES = {module.FAMILY.model_type: module.FAMILY for module in MODULES}
 
 
 def find_family(model_type, where) -> Family:
-    """The family of a model_type. Raises ConfigError naming `where` and the known families."""
-    family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
-    if family is None:
-        found = "missing" if model_type is None else shown(model_type)
-        raise ConfigError(f"{where}: model_type is {found}, expected one of {', '.join(FAMILIES)}")
-    return family
+    """The family of a model_type.
+
+    Raises ConfigError naming `where`, and for a known family the missing mechanism, otherwise the families there are.
+    """
+    name = model_type if isinstance(model_type, str) else None
+    if name in MISSING_MECHANISMS:
+        raise ConfigError(f"{where}: model_type {name!r} is not supported: it needs {MISSING_MECHANISMS[name]}")
+    if name not in FAMILIES:
+        found, known = "missing" if model_type is None else shown(model_type), sorted([*FAMILIES, *TEXT_FAMILIES])
+        raise ConfigError(f"{where}: model_type is {found}, expected one of {', '.join(known)}")
+    return FAMILIES[name]
 
 
 def family_of(values, where) -> Family:

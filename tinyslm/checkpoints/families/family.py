@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tinyslm.checkpoints.families.config_reader import ConfigReader, FieldTable, read_fields, write_fields
+from tinyslm.checkpoints.families.rope import CONTEXT, context_of, written_context
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
 from tinyslm.models import DecoderConfig
 
-FIXED_EVERYWHERE = {"quantization_config": None}  # keys of every family with the only value that is supported
 NOT_IN_CONFIG = ("without_prefix", "gamma_beta_names", "masked_head", "pooler")  # fields read from the tensor names
 
 
@@ -22,6 +22,7 @@ class Family:
     default values of other keys; they also override default values in the table.
     tensors: {module path: tensor name in the file without ".weight" or ".bias"}; {i} is the layer, {e} the expert. A
     tuple of modules shares one tensor, which joins their arrays along the outputs in this order.
+    by_head: shared tensors in which the rows of the modules alternate, head by head.
     base: the prefix of all tensor names except the head's; files that were saved without the head lack it.
     optional: {flag of the configuration: (prefix of its tensors in the file, prefix of its modules in the model)}.
     """
@@ -36,10 +37,13 @@ class Family:
     write: Callable[[Any], dict[str, Any]] = lambda config: {}  # the reverse
     defaults: dict[str, Any] = field(default_factory=dict)  # {key: default} beside the table
     config: Any = DecoderConfig  # a class of configurations
+    by_head: frozenset[str] = frozenset()
+    head_dim: int = 0  # D, of the configuration; for `by_head`
     transposed: frozenset[str] = frozenset()  # tensors whose weight is stored as (in, out)
     ignored: tuple[str, ...] = ()  # patterns of tensors that hold no parameters
     fixed: dict[str, Any] = field(default_factory=dict)  # {key: the only value that is supported}
     optional: dict[str, tuple[str, str]] = field(default_factory=dict)
+    shared_head: str = ""  # prefix of tensors of the masked-LM head that the heads of other tasks have too
     tied: dict[str, str] = field(default_factory=lambda: {"head.weight": "embedding.table"})  # {array: its copy}
     renamed: dict[str, str] = field(default_factory=dict)  # {ending of names in old files: in current files}
     copies: dict[str, str] = field(default_factory=dict)  # {duplicate in old files: original}
@@ -53,20 +57,22 @@ class Family:
         """
         defaults = {key: default for key, _, default in self.fields.values()} | self.defaults
         keys = ConfigReader(values, defaults, where)
-        for key, supported in (FIXED_EVERYWHERE | self.fixed).items():
+        for key, supported in self.fixed.items():
             if keys.values.get(key, supported) != supported:
                 keys.refuse(key, f"{supported!r} (nothing else is supported)")
         settings = read_fields(keys, self.fields) | self.read(keys)
+        if "ropes" in settings:
+            settings[CONTEXT] = context_of(settings["ropes"], settings[CONTEXT])
         try:
             return self.config(family=self.model_type, **settings)
         except ConfigError as problem:
             raise ConfigError(f"{where}: {problem}") from None
 
     def for_config(self, config):
-        """The family with the tensor names of one configuration."""
+        """The family with the tensor names and the head size of one configuration."""
         tensors = self.tensors if config.gated else self.tensors | self.ungated
         endings = {current: old for old, current in self.renamed.items()} if config.gamma_beta_names else {}
-        return replace(self, tensors=tensors, endings=endings)
+        return replace(self, tensors=tensors, endings=endings, head_dim=config.head_dim)
 
     def write_config(self, config) -> dict:
         """config.json in the current layout. Raises ConfigError for a field that this family cannot store."""
@@ -74,8 +80,10 @@ class Family:
             kinds = f"a {self.config.__name__}, found a {type(config).__name__}"
             raise ConfigError(f"a {self.model_type} checkpoint holds {kinds}; it must be saved as another family")
         architecture = self.architecture if getattr(config, "masked_head", True) else self.headless_architecture
-        values = {"model_type": self.model_type, "architectures": [architecture]}
+        values: dict[str, Any] = {"model_type": self.model_type, "architectures": [architecture]}
         values |= write_fields(config, self.fields) | self.write(config)
+        if hasattr(config, "ropes") and CONTEXT in values:
+            values[CONTEXT] = written_context(config.ropes, values[CONTEXT])
         again = self.read_config(values, f"configuration of a {self.model_type} model")
         for entry in dataclasses.fields(config):
             wanted, kept = getattr(config, entry.name), getattr(again, entry.name)

@@ -3,6 +3,7 @@
 from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.families.rope import read_rope, write_rope
+from tinyslm.errors import ConfigError
 from tinyslm.models import DecoderConfig
 
 OUTSIDE = {
@@ -36,6 +37,16 @@ def read_head_dim(keys: ConfigReader, key: str = "head_dim") -> int:
     return keys.optional_count(key) or keys.head_dim("hidden_size", "num_attention_heads")
 
 
+def require_derived_head_dim(config: DecoderConfig) -> None:
+    """Raise ConfigError unless D is hidden_size / num_attention_heads, for families that do not store it."""
+    C, H = config.hidden_size, config.num_attention_heads
+    if H * config.head_dim != C:
+        raise ConfigError(
+            f"head_dim is {config.head_dim}, but a {config.family} checkpoint can only hold hidden_size / "
+            f"num_attention_heads, which is {C} / {H}; the model must be saved as another family"
+        )
+
+
 FIELDS = {
     "vocab_size": ("vocab_size", ConfigReader.count, 32000),
     "hidden_size": ("hidden_size", ConfigReader.count, 4096),
@@ -59,10 +70,11 @@ def read_ropes(keys: ConfigReader, partial: bool = False) -> dict:
     return {"ropes": (read_rope(keys, read_head_dim(keys), partial),) * keys.layers("num_hidden_layers")}
 
 
-def write_ropes(config: DecoderConfig) -> dict:
-    """The rotation of the layers that have one."""
+def write_ropes(config: DecoderConfig, partial: bool = False) -> dict:
+    """The rotation of the layers that have one. partial: whether the fraction of a head is written even if it is 1."""
     rope = next(filter(None, config.ropes), None)
-    return {"rope_parameters": rope and write_rope(rope, config.head_dim)}
+    fraction = {"partial_rotary_factor": 1.0} if partial else {}
+    return {"rope_parameters": rope and fraction | write_rope(rope, config.head_dim)}
 
 
 def read_attention_bias(keys: ConfigReader) -> dict:

@@ -2,23 +2,12 @@
 
 from dataclasses import replace
 
-from tinyslm.checkpoints.families import llama
+from tinyslm.checkpoints.families import llama, qwen2
 from tinyslm.checkpoints.families.config_reader import ConfigReader
-from tinyslm.checkpoints.families.layer_types import FULL, SLIDING, read_switched_windows, write_switched_windows
+from tinyslm.checkpoints.families.layer_types import write_switched_windows
 from tinyslm.models import DecoderConfig
 
-DEFAULTS = llama.DEFAULTS | {
-    "vocab_size": 151936,
-    "intermediate_size": 22016,
-    "num_key_value_heads": 32,
-    "head_dim": 128,
-    "max_position_embeddings": 32768,
-    "use_sliding_window": False,
-    "sliding_window": 4096,
-    "max_window_layers": 28,
-    "bos_token_id": None,
-    "eos_token_id": None,
-}
+DEFAULTS = qwen2.DEFAULTS | {"head_dim": 128}
 HEAD_NORMS = {
     "layers.{i}.attention.query_norm": "model.layers.{i}.self_attn.q_norm",
     "layers.{i}.attention.key_norm": "model.layers.{i}.self_attn.k_norm",
@@ -27,12 +16,7 @@ HEAD_NORMS = {
 
 def read(keys: ConfigReader) -> dict:
     """The fields of DecoderConfig that are not in `llama.FIELDS`."""
-
-    def kind(layer):
-        full = keys.count("max_window_layers") if keys.get("max_window_layers") else 0  # layers before the first window
-        return SLIDING if layer >= full else FULL
-
-    windows = read_switched_windows(keys, kind)
+    windows = qwen2.read_last_windows(keys)
     return llama.read_ropes(keys) | llama.read_attention_bias(keys) | windows | {"query_key_norm": True}
 
 

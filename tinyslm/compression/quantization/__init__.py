@@ -5,7 +5,7 @@ Applied to models: `tinyslm/recipes/quantization/`. Lesson: `lessons/09_quantiza
 
 from tinyslm.compression.quantization.affine import QuantizedArray, affine_parameters, code_range, encode, quantize
 from tinyslm.compression.quantization.bit_packing import pack_codes, packed_length, unpack_codes
-from tinyslm.compression.quantization.codebook_linear import CodebookLinear
+from tinyslm.compression.quantization.codebook_linear import AbsmaxCodebookLinear, CodebookLinear
 from tinyslm.compression.quantization.fake_quantize import FakeQuantizedLinear, fake_quantize, fake_quantize_tokens
 from tinyslm.compression.quantization.gptq import gptq
 from tinyslm.compression.quantization.integer_matmul import affine_matmul, integer_matmul, quantize_tokens
@@ -27,6 +27,7 @@ from tinyslm.compression.quantization.smoothquant import column_maxima, smooth_g
 from tinyslm.compression.quantization.static_quantized_linear import StaticQuantizedLinear, static_linear
 
 __all__ = [
+    "AbsmaxCodebookLinear",
     "CodebookLinear",
     "FakeQuantizedLinear",
     "OutlierLinear",

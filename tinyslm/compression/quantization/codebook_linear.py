@@ -73,11 +73,8 @@ class CodebookLinear(LinearLayer):
     @staticmethod
     def array_forms(shape, settings, arrays):
         """Packed codes, 16 levels, the scales of the blocks in 8 bits, and the bias."""
-        block_size = settings.get("block_size", 64)
         codes = packed_shape(shape, settings, BITS)
-        if block_size < 1:
-            raise ConfigError(f"block_size must be at least 1, found {block_size}")
-        blocks = shape[0] * -(-shape[1] // block_size)
+        blocks = shape[0] * _blocks_per_row(shape[1], settings.get("block_size", 64))
         steps = -(-blocks // SCALES_PER_STEP)
         return {
             "codes": (np.uint8, codes),
@@ -113,3 +110,76 @@ class CodebookLinear(LinearLayer):
         """The dequantized weight (out, in)."""
         codes = unpack_codes(self.codes, BITS, self.in_features).astype(np.int16) + 2 ** (BITS - 1)  # (out, in)
         return BlockCodes(codes, self.scales(), self.block_size).dequantize(self.levels)
+
+
+class AbsmaxCodebookLinear(LinearLayer):
+    """`Linear` with 4-bit weights, as `CodebookLinear`, with the scales of the blocks in floating point.
+
+    Parameters
+    ----------
+    codes : ndarray of uint8, shape (out, ceil(in / 2))
+        Index of a level minus 8, packed by `pack_codes`.
+    levels : ndarray, shape (16,)
+        In any order.
+    absmax : ndarray, shape (out, ceil(in / block_size))
+        Scale of each block.
+    bias : ndarray, shape (out,), optional
+        The only array that can be trained.
+    in_features : int
+        Number of inputs.
+    block_size : int
+        Number of neighbouring weights that share a scale. The last block of a row can be shorter.
+
+    References
+    ----------
+    Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs" (arXiv 2305.14314), section 2.
+
+    Examples
+    --------
+    >>> from tinyslm.compression.quantization import normal_float4_levels
+    >>> from tinyslm.modules import Linear
+    >>> linear = Linear(np.array([[3.0, 0.0, -3.0, 1.0]]))
+    >>> layer = AbsmaxCodebookLinear.from_linear(linear, normal_float4_levels(), block_size=4)
+    >>> layer.absmax, layer.dense_weight().round(2)
+    (array([[3.]]), array([[ 3.  ,  0.  , -3.  ,  1.01]]))
+    """
+
+    storage: ClassVar[str] = "4 bits per weight, with 16 levels"
+    matrix: ClassVar[str] = "codes"
+
+    codes: Array = constant()
+    levels: Array = constant()
+    absmax: Array = constant()
+    bias: Array | None = None
+    in_features: int = 0
+    block_size: int = 64
+
+    @staticmethod
+    def array_forms(shape, settings, arrays):
+        """Packed codes, 16 levels, a scale per block, and the bias."""
+        return {
+            "codes": (np.uint8, packed_shape(shape, settings, BITS)),
+            "levels": (np.floating, (2**BITS,)),
+            "absmax": (np.floating, (shape[0], _blocks_per_row(shape[1], settings.get("block_size", 64)))),
+            "bias": (np.floating, shape[:1]),
+        }
+
+    @classmethod
+    def from_linear(cls, linear: LinearLayer, levels: Array, *, block_size: int = 64) -> "AbsmaxCodebookLinear":
+        """The layer with every weight rounded to the nearest level. levels: at most 16, ascending from -1 to 1."""
+        weight = linear.dense_weight()
+        found = quantize_to_levels(weight, levels, block_size)
+        codes = pack_codes((found.codes.astype(np.int16) - 2 ** (BITS - 1)).astype(np.int8), BITS)
+        levels = np.pad(levels.astype(weight.dtype), (0, 2**BITS - len(levels)), mode="edge")  # (16,)
+        return cls(codes, levels, found.absmax, linear.bias, weight.shape[1], block_size)
+
+    def dense_weight(self) -> Array:
+        """The dequantized weight (out, in)."""
+        codes = unpack_codes(self.codes, BITS, self.in_features).astype(np.int16) + 2 ** (BITS - 1)  # (out, in)
+        return BlockCodes(codes, self.absmax, self.block_size).dequantize(self.levels)
+
+
+def _blocks_per_row(columns, block_size):
+    if block_size < 1:
+        raise ConfigError(f"block_size must be at least 1, found {block_size}")
+    return -(-columns // block_size)

@@ -178,4 +178,5 @@ def feature_counts(settings, student, teacher, inputs, targets) -> list[int]:
 def _visible_pairs(attention, real):
     """Mask of the (query, key) pairs without padding and with a visible key. real: (B, T) -> (B, 1, T, T)."""
     slots = np.arange(real.shape[1])
-    return unmasked_pairs(real) & allowed_keys(slots, slots, attention.causal, attention.window)  # (T, T)
+    visible = allowed_keys(slots, slots, attention.causal, attention.window, attention.lookahead)  # (T, T)
+    return unmasked_pairs(real) & visible

@@ -29,7 +29,7 @@ class KeepLayers:
     Raises
     ------
     ConfigError
-        When called: if an index is out of range, or the indices are not ascending.
+        When called: if an index is out of range, the indices are not ascending, or layer 0 of a ModernBERT is missing.
 
     References
     ----------
@@ -63,8 +63,8 @@ class KeepLayers:
 class FreshStudent:
     """A new model of the same kind with random weights, fewer layers, and other sizes where given.
 
-    For decoders, each layer has the settings (rotary embedding, attention window) of its teacher layer in the "uniform"
-    `layer_map`. Some checkpoint formats require hidden_size = num_attention_heads * head_dim.
+    Each layer has the settings (rotary embedding, attention window) of its teacher layer in the "uniform" `layer_map`.
+    Some checkpoint formats require hidden_size = num_attention_heads * head_dim.
 
     Parameters
     ----------
@@ -120,7 +120,18 @@ def _layers_by_stack(model, layers, decoder_layers):
         count = len(stacks[path].layers)
         if not chosen or list(chosen) != sorted(set(chosen) & set(range(count))):
             raise ConfigError(f"layers to keep are {chosen}, expected ascending numbers from 0 to {count - 1}")
+        if first_layer_differs(stacks[path]) and chosen[0] != 0:
+            raise ConfigError(
+                f"layers to keep are {chosen}, but layer 0 of a {model.config.family} model, which alone has no "
+                "attention norm, must be kept"
+            )
     return kept
+
+
+def first_layer_differs(stack) -> bool:
+    """Whether layer 0 alone has no attention norm (ModernBERT): no other layer can take its place."""
+    first, *others = (layer.attention_norm is None for layer in stack.layers)
+    return first and not all(others)
 
 
 def _config_of_layers(model, kept):
@@ -129,7 +140,7 @@ def _config_of_layers(model, kept):
         sizes = {"num_hidden_layers": len(kept["encoder"]), "num_decoder_layers": len(kept["decoder"])}
         return replace(model.config, **sizes)
     changes = {"num_hidden_layers": len(kept[""])}
-    if isinstance(model, Decoder):  # its configuration has one entry per layer
-        for field in ("ropes", "windows"):
+    for field in ("ropes", "windows", "dense_layers"):  # one entry per layer
+        if hasattr(model.config, field):
             changes[field] = tuple(getattr(model.config, field)[i] for i in kept[""])
     return replace(model.config, **changes)

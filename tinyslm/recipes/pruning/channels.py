@@ -10,7 +10,7 @@ import numpy as np
 from tinyslm.compression.argument_checks import require_choice
 from tinyslm.compression.pruning import most_important, slice_channels, slice_rms_norm
 from tinyslm.models import shape_model
-from tinyslm.modules import Attention, FeedForward, LinearLayer, MixtureOfExperts, RMSNorm
+from tinyslm.modules import Attention, FeedForward, LinearLayer, MixtureOfExperts, ParallelBlock, RMSNorm
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.importance import CHANNEL_METHODS, count_to_keep, minitron_inputs, unit_importance
@@ -71,10 +71,16 @@ def channel_scores(model, calibration, method):
 
 
 def first_readers(model) -> list[str]:
-    """Paths of linear layers, one behind each norm of the blocks: its input is the output of the norm."""
+    """Paths of linear layers, one for each norm of the sublayer inputs: its input is the output of the norm.
+
+    In a model without these norms (OLMo 2), the inputs are the residual stream itself.
+    """
     readers = {f"{path}.query" for path in named_modules(model, Attention)}
     readers |= {f"{path}.router" for path in named_modules(model, MixtureOfExperts)}
     readers |= {f"{path}.up" for path in named_modules(model, FeedForward) if ".experts." not in path}
+    for path, block in named_modules(model, ParallelBlock).items():
+        if block.feed_forward_norm is None:  # it reads the output of the norm of the attention
+            readers -= {f"{path}.feed_forward.up", f"{path}.feed_forward.router"}
     return [path for path in named_modules(model, LinearLayer) if path in readers]  # in the order of computation
 
 

@@ -13,14 +13,14 @@ from tinyslm.compression.pruning import (
     slice_groups,
     slice_heads,
 )
-from tinyslm.compression.pruning.heads import by_head, head_norms
+from tinyslm.compression.pruning.heads import by_head, head_features, head_norms
 from tinyslm.compression.pruning.importance import minitron_square
 from tinyslm.modules import Attention, CrossAttention, RelativePositions
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.importance import HEAD_METHODS, count_to_keep, minitron_inputs, unit_importance
 from tinyslm.recipes.step import Progress, ignore_progress
-from tinyslm.tree import Module, map_modules, named_modules
+from tinyslm.tree import Module, map_arrays, map_modules, named_arrays, named_modules
 
 ATTENTION = Attention | CrossAttention
 
@@ -29,7 +29,7 @@ ATTENTION = Attention | CrossAttention
 class SliceHeads:
     """Remove the least important query heads of each key/value head. Each key/value head keeps the same number.
 
-    Head size, scale and positions do not change.
+    Head size, scale and positions do not change. A norm over all heads together (OLMo 2) then covers the kept heads.
 
     Parameters
     ----------
@@ -69,7 +69,8 @@ class SliceHeads:
         def slice_layer(path, layer):
             keep = most_important_heads(importance[path], G, count)
             query, output = slice_heads(layer.query, layer.output, keep, groups=G, head_dim=D)
-            return layer.replace(query=query, output=output)
+            layer = layer.replace(query=query, output=output)
+            return with_joint_norms(layer, query_norm=head_features(keep, D))
 
         sliced = map_modules(slice_layer, model, ATTENTION)
         return sliced.replace(config=replace(model.config, num_attention_heads=count * G))
@@ -122,13 +123,29 @@ class SliceGroups:
                 return layer.replace(table=layer.table[:, keep[_first_attention(path)]])
             arrays = (layer.query, layer.key, layer.value, layer.output)
             query, key, value, output = slice_groups(*arrays, keep[path], head_dim=D)
-            return layer.replace(query=query, key=key, value=value, output=output)
+            layer = layer.replace(query=query, key=key, value=value, output=output)
+            features = {"query_norm": head_features(keep[path], H // G * D), "key_norm": head_features(keep[path], D)}
+            return with_joint_norms(layer, **features)
 
         sliced = map_modules(slice_layer, model, ATTENTION | RelativePositions)
         changes = {"num_attention_heads": H // G * count}
         if "num_key_value_heads" in vars(model.config):  # otherwise it equals the number of query heads
             changes["num_key_value_heads"] = count
         return sliced.replace(config=replace(model.config, **changes))
+
+
+def with_joint_norms(layer, **features):
+    """The attention layer with norms over the given features, if its norms are over all heads together.
+
+    features: {name of the norm: ascending indices of the features that it keeps}.
+    """
+    if not getattr(layer, "joint_norms", False):
+        return layer
+
+    def sliced(norm, keep):
+        return map_arrays(lambda path, array: array[keep], norm)
+
+    return layer.replace(**{name: sliced(getattr(layer, name), keep) for name, keep in features.items()})
 
 
 def attention_sizes(step, model) -> tuple[int, int, int]:
@@ -154,29 +171,30 @@ def head_scores(model, calibration, method, parts) -> dict:
 def shared_by_stacks(model, scores) -> dict:
     """The scores; layers that share relative positions all get the sum of their scores."""
     for stack in named_modules(model, RelativePositions):
-        first = _first_attention(stack)
-        prefix, _, suffix = first.partition(".layers.0.")
-        paths = [path for path in scores if path.startswith(f"{prefix}.layers.") and path.endswith(f".{suffix}")]
+        prefix, _, suffix = _first_attention(stack).partition("layers.0.")
+        paths = [path for path in scores if path.startswith(f"{prefix}layers.") and path.endswith(f".{suffix}")]
         scores = scores | dict.fromkeys(paths, sum(scores[path] for path in paths))
     return scores
 
 
 def _first_attention(relative_positions):
     """Path of the first attention layer of the stack with these relative positions."""
-    return relative_positions.rpartition(".")[0] + ".layers.0.attention"
+    return relative_positions.removesuffix("relative_positions") + "layers.0.attention"
 
 
 def head_parts(head_dim):
     """A function of an attention layer: the coupled arrays of its query heads, heads first."""
-    return lambda layer: by_head([*_rows(layer.query), layer.output.weight.T], head_dim)
+    return lambda layer: by_head([*_rows(layer, "query"), layer.output.weight.T], head_dim)
 
 
 def group_parts(query_rows, head_dim):
     """A function of an attention layer: the coupled arrays of its groups, groups first. query_rows: of one group."""
     queries = head_parts(query_rows)
-    return lambda layer: queries(layer) + by_head(_rows(layer.key) + _rows(layer.value), head_dim)
+    return lambda layer: queries(layer) + by_head(_rows(layer, "key") + _rows(layer, "value"), head_dim)
 
 
-def _rows(linear):
-    """The arrays with one row per output: weight and bias."""
-    return [linear.weight] if linear.bias is None else [linear.weight, linear.bias]
+def _rows(layer, name):
+    """The arrays with one row per output of a projection: its weight and bias, and the norm over all its outputs."""
+    norm = getattr(layer, f"{name}_norm", None) if getattr(layer, "joint_norms", False) else None
+    modules = [getattr(layer, name)] + ([] if norm is None else [norm])
+    return [array for module in modules for array in named_arrays(module).values()]

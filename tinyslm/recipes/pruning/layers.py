@@ -10,10 +10,10 @@ import numpy as np
 from tinyslm.compression.argument_checks import require_choice, require_integer
 from tinyslm.compression.pruning import layer_importance, most_important
 from tinyslm.models import layer_stacks
-from tinyslm.modules import Block, SelectiveObserver
+from tinyslm.modules import PostNormBlock, SelectiveObserver
 from tinyslm.parallel import map_in_threads
 from tinyslm.recipes.calibration import Calibration
-from tinyslm.recipes.distillation.student import KeepLayers
+from tinyslm.recipes.distillation.student import KeepLayers, first_layer_differs
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.importance import LAYER_METHODS, unit_importance
 from tinyslm.recipes.step import Progress, ignore_progress
@@ -25,6 +25,8 @@ SUBLAYER_OUTPUTS = ("attention.output", "cross_attention.output", "feed_forward.
 @dataclass(frozen=True)
 class DropLayers:
     """Remove the least important layers. `KeepLayers` instead keeps the layers with the given indices.
+
+    Layer 0 of a ModernBERT, which alone has no attention norm, is always kept.
 
     Parameters
     ----------
@@ -62,6 +64,9 @@ class DropLayers:
         scores = layer_scores(model, calibration, self.importance)
         for each in scores.values():
             require_integer("count of layers to drop", self.count, 0, each.size - 1)
+        for path, stack in layer_stacks(model).items():
+            if first_layer_differs(stack):
+                scores[path] = np.concatenate([[scores[path].max() + 1], scores[path][1:]])
         kept = [tuple(most_important(each, each.size - self.count).tolist()) for each in scores.values()]
         return KeepLayers(*kept)(model)
 
@@ -121,9 +126,9 @@ def layer_states(observed, prefix, layers) -> list:
     """
     states = [observed[f"{prefix}hidden_states.{i}"] for i in range(len(layers))]
     last = len(layers) - 1
-    if isinstance(layers[last], Block):
+    if isinstance(layers[last], PostNormBlock):  # its output is normalized, and there is no final norm
+        states.append(observed[f"{prefix}hidden_states.{last + 1}"])
+    else:
         names = [f"{prefix}layers.{last}.{sublayer}" for sublayer in SUBLAYER_OUTPUTS]
         states.append(sum((observed[name] for name in names if name in observed), states[last]))
-    else:  # a post-norm block: its output is normalized, and there is no final norm
-        states.append(observed[f"{prefix}hidden_states.{last + 1}"])
     return [state.reshape(-1, state.shape[-1]) for state in states]

@@ -21,6 +21,8 @@ from tinyslm.tree import Module, map_modules, named_modules
 class SliceNeurons:
     """Remove the least important neurons of each feed-forward layer. The arrays and `intermediate_size` become smaller.
 
+    Each expert of a mixture is a feed-forward layer.
+
     Parameters
     ----------
     ratio : float
@@ -55,7 +57,9 @@ class SliceNeurons:
     def __call__(
         self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
     ) -> Module:
-        count = count_to_keep(self.ratio, model.config.intermediate_size, "neurons")
+        names = ("intermediate_size", "expert_intermediate_size")
+        sizes = {name: size for name in names if (size := getattr(model.config, name, None)) is not None}
+        kept = {name: count_to_keep(self.ratio, size, "neurons") for name, size in sizes.items()}
         require_choice("importance", self.importance, NEURON_METHODS)
         require_dense(model)
         importance = neuron_scores(model, calibration, self.importance)
@@ -63,7 +67,7 @@ class SliceNeurons:
         grams = input_grams(model, calibration.sample(), paths=downs) if self.refit else {}
 
         def slice_layer(path, layer):
-            keep = most_important(importance[path], count)
+            keep = most_important(importance[path], count_to_keep(self.ratio, importance[path].size, "neurons"))
             up, down, gate = slice_neurons(layer.up, layer.down, layer.gate, keep)
             if self.refit:
                 gram, _ = grams[f"{path}.down"]
@@ -71,7 +75,7 @@ class SliceNeurons:
             return layer.replace(up=up, down=down, gate=gate)
 
         sliced = map_modules(slice_layer, model, FeedForward)
-        return sliced.replace(config=replace(model.config, intermediate_size=count))
+        return sliced.replace(config=replace(model.config, **kept))
 
 
 def neuron_scores(model, calibration, method) -> dict:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyslm.checkpoints.mapped_layers import MappedLinear
+from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.compression.pruning import MaskedLinear, n_m_mask, wanda_mask, wanda_scores
 from tinyslm.recipes.block_by_block import compress_block_by_block
 from tinyslm.recipes.calibration import Calibration
@@ -56,7 +56,7 @@ class PruneWanda:
         self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
     ) -> Module:
         pattern = pattern_of(self)
-        require_dense(model, allowed=MappedLinear)
+        require_dense(model, allowed=MappedLayer)
 
         def prune(linear, squares, tokens):
             norms = np.sqrt(squares) if tokens else np.ones(linear.in_features)

@@ -5,11 +5,11 @@ Mathematics: `tinyslm/compression/quantization/affine.py`. Lesson: `lessons/09_q
 
 from dataclasses import dataclass
 
-from tinyslm.checkpoints.mapped_layers import MappedEmbedding, MappedLinear
+from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.checkpoints.weight_formats import quantized_rows
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear, linear_from_codes, quantize
 from tinyslm.errors import ConfigError
-from tinyslm.modules import Embedding, Linear
+from tinyslm.modules import Embedding, Linear, LinearLayer
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import is_compressible, naming_layer, require_dense
 from tinyslm.recipes.step import Progress, ignore_progress
@@ -63,12 +63,12 @@ class Quantize:
     def __call__(
         self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
     ) -> Module:
-        require_dense(model, allowed=MappedLinear)
+        require_dense(model, allowed=MappedLayer)
         if self.dynamic_activations and self.group_size is not None:
             raise ConfigError("dynamic activation quantization needs one scale per row: leave out group_size")
 
         def quantize_linear(path, linear):
-            if path.endswith(".router"):
+            if path.endswith(".router") or not isinstance(linear, LinearLayer):
                 return linear
             bits, group_size = (self.bits, self.group_size) if is_compressible(path) else (8, None)
             axis = 0 if self.per_channel and not group_size else None
@@ -78,7 +78,7 @@ class Quantize:
                 )
             return linear_from_codes(weight, linear.bias, dynamic_activations=self.dynamic_activations)
 
-        return quantize_others(map_modules(quantize_linear, model, Linear | MappedLinear))
+        return quantize_others(map_modules(quantize_linear, model, Linear | MappedLayer))
 
 
 def quantize_others(model: Module) -> Module:
@@ -87,8 +87,8 @@ def quantize_others(model: Module) -> Module:
     def quantize_dense(path, layer):
         if isinstance(layer, Embedding):
             return QuantizedEmbedding.from_embedding(layer)
-        if isinstance(layer, MappedEmbedding):
-            return QuantizedEmbedding(*quantized_rows(layer.table))
+        if isinstance(layer, MappedLayer) and not isinstance(layer, LinearLayer):
+            return QuantizedEmbedding(*quantized_rows(layer.tiles(), layer.shapes()[0]))
         return layer if path.endswith(".router") else QuantizedLinear.from_linear(layer)
 
-    return map_modules(quantize_dense, model, Linear | MappedLinear | Embedding | MappedEmbedding)
+    return map_modules(quantize_dense, model, Linear | Embedding | MappedLayer)

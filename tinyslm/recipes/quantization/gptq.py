@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from tinyslm.checkpoints.mapped_layers import MappedLinear
+from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.compression.pruning import MaskedLinear
 from tinyslm.compression.quantization import gptq, linear_from_codes
 from tinyslm.recipes.block_by_block import compress_block_by_block
@@ -68,7 +68,7 @@ class QuantizeGPTQ:
     def __call__(
         self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
     ) -> Module:
-        require_dense(model, allowed=MaskedLinear | MappedLinear)
+        require_dense(model, allowed=MaskedLinear | MappedLayer)
         settings = asdict(self)
 
         def quantize(linear, products, tokens):

@@ -9,7 +9,16 @@ import numpy as np
 
 from tinyslm.compression.quantization import column_maxima, smooth_gain, smooth_weight, smoothing_scales
 from tinyslm.errors import ConfigError
-from tinyslm.modules import Attention, Block, CrossAttention, FeedForward, LayerNorm, Linear, RMSNorm
+from tinyslm.modules import (
+    Attention,
+    Block,
+    CrossAttention,
+    FeedForward,
+    LayerNorm,
+    Linear,
+    ParallelBlock,
+    RMSNorm,
+)
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.statistics import input_maxima
@@ -23,7 +32,7 @@ class Smooth:
 
     The model computes the same function, with fewer outliers in its activations. Use it before
     `Quantize(dynamic_activations=True)`. In post-norm models (BERT) the residual stream also reads the output of a
-    norm: only the inner pairs can be smoothed there.
+    norm, and in OLMo 2 only the residual stream does: only the inner pairs can be smoothed there.
 
     Parameters
     ----------
@@ -86,13 +95,19 @@ def norm_readers(model: Module) -> list[tuple[str, list[str]]]:
     readers: their columns are scaled, and they are not quantized.
     """
     found, source_readers = [], []
-    for path, block in named_modules(model, Block).items():
-        found.append((f"{path}.attention_norm", [f"{path}.attention.{name}" for name in ("query", "key", "value")]))
-        if block.cross_attention is not None:
+    for path, block in named_modules(model, Block | ParallelBlock).items():
+        attention = [f"{path}.attention.{name}" for name in ("query", "key", "value")]
+        below = named_modules(block.feed_forward, Linear, f"{path}.feed_forward")
+        feed_forward = [name for name in below if not name.endswith(".down")]
+        if isinstance(block, ParallelBlock) and block.feed_forward_norm is None:
+            attention, feed_forward = attention + feed_forward, []
+        if block.attention_norm is not None:
+            found.append((f"{path}.attention_norm", attention))
+        if isinstance(block, Block) and block.cross_attention is not None:
             found.append((f"{path}.cross_attention_norm", [f"{path}.cross_attention.query"]))
             source_readers += [f"{path}.cross_attention.{name}" for name in ("key", "value")]
-        below = named_modules(block.feed_forward, Linear, f"{path}.feed_forward")
-        found.append((f"{path}.feed_forward_norm", [name for name in below if not name.endswith(".down")]))
+        if block.feed_forward_norm is not None:
+            found.append((f"{path}.feed_forward_norm", feed_forward))
     return [*found, ("encoder.norm", source_readers)] if source_readers else found
 
 
