@@ -13,7 +13,7 @@ from tinyslm.checkpoints import load_model, save_model
 from tinyslm.checkpoints.mapped_layers import MappedLinear
 from tinyslm.errors import DataError
 from tinyslm.models.layer_stacks import layer_stacks
-from tinyslm.modules import Block, LinearLayer, PostNormBlock
+from tinyslm.modules import Block, LinearLayer, ParallelBlock, PostNormBlock
 from tinyslm.recipes import PruneSparseGPT, PruneWanda, Quantize, QuantizeGPTQ, block_by_block, compress
 from tinyslm.recipes.block_by_block import compress_block_by_block
 from tinyslm.recipes.linear_layers import paths_by_block, replace_layers
@@ -67,7 +67,7 @@ def test_no_block_is_computed_more_than_twice_for_a_document(case):
 
         return mock.patch.object(kind, "__call__", call)
 
-    with counted(Block), counted(PostNormBlock):
+    with counted(Block), counted(ParallelBlock), counted(PostNormBlock):
         compress_block_by_block(model, tasks, gram, rounded, lambda path: None)
     assert len(calls) == sum(len(stack.layers) for stack in layer_stacks(model).values())
     assert max(calls.values()) <= 2 * len(tasks)
