@@ -4,6 +4,7 @@
     python -m tests.checkpoints.fuzz --kind directories --inputs 20000 --seed 0      # directories for load_model
     python -m tests.checkpoints.fuzz --kind configs --inputs 10000 --seed 0          # config.json files
     python -m tests.checkpoints.fuzz --kind tokenizers --inputs 1000 --seed 0        # tokenizer.json files
+    python -m tests.checkpoints.fuzz --kind quantized --inputs 5000 --seed 0         # directories of quantized models
     python -m tests.checkpoints.fuzz --kind questions --inputs 10000 --seed 0        # files of questions
     python -m tests.checkpoints.fuzz --kind templates --inputs 200 --seed 0          # chat templates, a process each
 
@@ -36,6 +37,7 @@ from tests.checkpoints.fuzz_directories import damaged_directory, write_director
 from tests.checkpoints.fuzz_files import damaged_file
 from tests.checkpoints.fuzz_models import check_model
 from tests.checkpoints.fuzz_oracle import Invalid, decode
+from tests.checkpoints.fuzz_quantized import FORMS, check_quantized, damaged_quantized, read_quantized
 from tests.checkpoints.fuzz_questions import check_questions, damaged_questions
 from tests.checkpoints.fuzz_templates import (
     CONVERSATIONS,
@@ -63,6 +65,7 @@ ADDRESS_SPACE = 3 * 2**30  # of the command: an input that asks for more is a fa
 MOST_SECONDS = 5.0  # of the processor, while all memory is traced
 LONGEST_MESSAGE = 1000
 NUMPY_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "float32", "BOOL": "bool"}
+NUMPY_NAMES |= {"F8_E4M3": "float32", "F8_E5M2": "float32"}
 NUMPY_NAMES |= {
     f"{letter}{bits}": f"{kind}{bits}" for letter, kind in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
 }
@@ -183,6 +186,18 @@ def try_template(rng, place):
         check_tokens(found[0], tokenizer)
 
 
+def try_quantized(rng, place):
+    """The same for one directory of a quantized model, in one of the forms of its weights."""
+    files, weights = damaged_quantized(rng), rng.choice(FORMS)
+    path = place / "around" / "model"
+    write_directory(path, files)
+    size = sum(len(content) for content in files.values() if isinstance(content, bytes))
+    models = []
+    error = yield size + MEMORY_OF_LAYERS, path, lambda: models.append(read_quantized(path, weights))
+    if error is None:
+        check_quantized(models[0], path, weights)
+
+
 def try_questions(rng, place):
     """The same for one file of questions."""
     name, content = damaged_questions(rng)
@@ -195,7 +210,7 @@ def try_questions(rng, place):
 
 
 KINDS = {"files": try_file, "directories": try_directory, "configs": try_config, "tokenizers": try_tokenizer}
-KINDS |= {"templates": try_template, "questions": try_questions}
+KINDS |= {"quantized": try_quantized, "templates": try_template, "questions": try_questions}
 ERRORS = dict.fromkeys(KINDS, (CheckpointError, ConfigError)) | {"tokenizers": DataError}
 ERRORS |= {"templates": (CheckpointError, ConfigError, DataError), "questions": DataError}
 

@@ -69,8 +69,9 @@ class Parser(argparse.ArgumentParser):
         """--weights, for models that do not fit in memory as float32."""
         text = (
             "weights in memory: float32 is exact and fast; int8 needs a quarter of the memory; mapped reads them from "
+            "the file when needed, exact and slow; stored keeps quantized weights of the file as they are"
         )
-        self.option("--weights", "float32", text + "the file when needed, exact and slow", choices=FORMS)
+        self.option("--weights", "float32", text, choices=FORMS)
 
 
 def check_minimum(arguments, **minimum):
