@@ -25,7 +25,7 @@ INTRODUCTION = f"{RESET} begins a new conversation, {EXIT} or Ctrl-D ends, Ctrl-
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.argument("model", "directory, or id in the local cache of the Hugging Face hub, of a chat model")
+    parser.argument("model", "directory, GGUF file, or id in the local cache of the Hugging Face hub, of a chat model")
     add_chat_options(parser)
     parser.option("--tokens", 512, "maximum number of tokens of an answer", "N")
     add_sampling_options(parser)

@@ -10,7 +10,7 @@ from tinyslm.errors import ConfigError
 from tinyslm.text.files import DOCUMENT_KINDS
 from tinyslm.text.text_source import TOWN
 
-MODEL_HELP = "model directory, id in the local cache of the Hugging Face hub, or built-in model"
+MODEL_HELP = "model directory, GGUF file, id in the local cache of the Hugging Face hub, or built-in model"
 
 
 class WordFormatter(argparse.HelpFormatter):
