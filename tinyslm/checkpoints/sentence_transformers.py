@@ -46,8 +46,8 @@ def read_sentence_settings(directory: str | Path) -> SentenceSettings:
     dense = modules.get("Dense") or next((path.name for path in directory.glob("*_Dense")), None)
     if dense:
         raise ConfigError(
-            f"{directory}: has a Dense layer after the pooling ({shown(dense)}), which is not supported; use the library "
-            "sentence-transformers"
+            f"{directory}: has a Dense layer after the pooling ({shown(dense)}), which is not supported; use the "
+            "library sentence-transformers"
         )
     pooling = _read_pooling(directory / modules.get("Pooling", POOLING) / "config.json", is_needed="Pooling" in modules)
     length, length_from = _read_length(directory)
