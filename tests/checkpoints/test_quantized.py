@@ -1,15 +1,17 @@
 """Quantized weights of other libraries: the numbers of these libraries, the layers that hold them, damaged files."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.checkpoints.models import small_model
 from tests.commands.files import assert_one_line, run
 from tinyslm import load, save
-from tinyslm.checkpoints import load_model, outline_model, read_safetensors, weight_tensors
+from tinyslm.checkpoints import load_model, outline_model, read_safetensors, weight_tensors, write_safetensors
 from tinyslm.checkpoints.encoded_tensor import EncodedTensor
 from tinyslm.compression.quantization import (
     AbsmaxCodebookLinear,
@@ -17,9 +19,11 @@ from tinyslm.compression.quantization import (
     PackedLinear,
     QuantizedLinear,
     StaticQuantizedLinear,
+    pack_codes,
+    quantize,
 )
 from tinyslm.errors import CheckpointError, CheckpointWarning, ConfigError
-from tinyslm.modules import Linear
+from tinyslm.modules import Linear, LinearLayer
 from tinyslm.recipes import Quantize
 from tinyslm.tree import named_arrays, named_modules
 
@@ -423,8 +427,8 @@ def test_inspect_says_how_each_tensor_is_stored(capsys, monkeypatch):
     shown = capsys.readouterr().out
     for row in (
         "stored as  bits  one scale per  zero points  tensors    bytes  names",
-        "GPTQ       4     groups of 16   yes                7  7.74 kB  down_proj, gate_proj, up_proj, k_proj, ",
-        "F16        16                                      4  2.24 kB  embed_tokens, input_layernorm, ",
+        "GPTQ          4  groups of 16   yes                7  7.74 kB  down_proj, gate_proj, up_proj, k_proj, ",
+        "F16          16                                    4  2.24 kB  embed_tokens, input_layernorm, ",
     ):
         assert row in shown
 
@@ -433,3 +437,45 @@ def test_the_command_gives_one_line(tmp_path, capsys):
     path = changed(tmp_path, "gptq_4", quantization={"quant_method": "hqq"})
     assert run("inspect", path) == 2
     assert_one_line(capsys.readouterr(), "quant_method is 'hqq'", "dequantize the model with the library that wrote it")
+
+
+def gptq_parts(module, weight):
+    """The tensors of a matrix (out, in) in 4 bits with groups of 8, and the dequantized matrix."""
+    found = quantize(weight, bits=4, group_size=8)
+    words = pack_codes(found.codes, 4).view(np.int32).T
+    groups, outputs = found.scale.T.shape
+    zeros = np.full((groups, -(-outputs // 8)), 0x77777777, np.int32)  # 8 less 1
+    parts = {"qweight": words, "qzeros": zeros, "scales": found.scale.T}
+    return {f"{module}.{field}": array for field, array in parts.items()}, found.dequantize()
+
+
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [("phi3", ["self_attn.qkv_proj", "mlp.gate_up_proj"]), ("gpt2", ["attn.c_attn", "mlp.c_fc", "mlp.c_proj"])],
+)
+@pytest.mark.parametrize("weights", ["float32", "stored"])
+def test_joined_and_transposed_tensors(tmp_path, family, names, weights):
+    """Parts of a joined tensor are its rows; a quantized matrix is (out, in) also in GPT-2, which stores (in, out)."""
+    dense, path = small_model(family), tmp_path / "model"
+    save(path, dense)
+    tensors = {name: tensor.read() for name, tensor in read_safetensors(path / "model.safetensors").items()}
+    rounded = dict(tensors)
+    for name in list(tensors):
+        if name.removesuffix(".weight").endswith(tuple(names)) and name.endswith(".weight"):
+            is_transposed = family == "gpt2"
+            stored = tensors.pop(name)
+            parts, matrix = gptq_parts(name.removesuffix(".weight"), stored.T if is_transposed else stored)
+            tensors |= parts
+            rounded[name] = matrix.T if is_transposed else matrix
+    config = json.loads((path / "config.json").read_text())
+    shutil.copytree(path, tmp_path / "rounded")
+    write_safetensors(tmp_path / "rounded" / "model.safetensors", rounded)
+    write_safetensors(path / "model.safetensors", tensors)
+    settings = {"quant_method": "gptq", "bits": 4, "group_size": 8}
+    (path / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
+    found, expected = load_model(path, weights), load_model(tmp_path / "rounded")
+    assert len(named_modules(found, PackedLinear)) == (0 if weights == "float32" else 10)
+    for layer, wanted in zip(
+        named_modules(found, LinearLayer).values(), named_modules(expected, LinearLayer).values(), strict=True
+    ):
+        np.testing.assert_array_equal(layer.dense_weight(), wanted.dense_weight())
