@@ -4,8 +4,9 @@
     python -m tests.checkpoints.fuzz --kind directories --inputs 20000 --seed 0      # directories for load_model
     python -m tests.checkpoints.fuzz --kind configs --inputs 10000 --seed 0          # config.json files
     python -m tests.checkpoints.fuzz --kind tokenizers --inputs 1000 --seed 0        # tokenizer.json files
-    python -m tests.checkpoints.fuzz --kind quantized --inputs 5000 --seed 0         # directories of quantized models
     python -m tests.checkpoints.fuzz --kind questions --inputs 10000 --seed 0        # files of questions
+    python -m tests.checkpoints.fuzz --kind gguf --inputs 2000 --seed 0              # GGUF files
+    python -m tests.checkpoints.fuzz --kind quantized --inputs 5000 --seed 0         # directories of quantized models
     python -m tests.checkpoints.fuzz --kind templates --inputs 200 --seed 0          # chat templates, a process each
 
 Input i of a seed is always the same; `--first i --inputs 1` makes it again, with the same verdict. For every input: no
@@ -35,6 +36,7 @@ import numpy as np
 from tests.checkpoints.fuzz_configs import check_config, damaged_config
 from tests.checkpoints.fuzz_directories import damaged_directory, write_directory
 from tests.checkpoints.fuzz_files import damaged_file
+from tests.checkpoints.fuzz_gguf import check_gguf, damaged_gguf
 from tests.checkpoints.fuzz_models import check_model
 from tests.checkpoints.fuzz_oracle import Invalid, decode
 from tests.checkpoints.fuzz_quantized import FORMS, check_quantized, damaged_quantized, read_quantized
@@ -53,6 +55,7 @@ from tinyslm.checkpoints.families import family_of
 from tinyslm.checkpoints.json_files import read_json
 from tinyslm.errors import CheckpointError, ConfigError, DataError
 from tinyslm.text import chat_prompt, load_tokenizer
+from tinyslm.text.gguf_tokenizer import UnsupportedTokenizer, load_gguf_tokenizer
 from tinyslm.text.questions import read_questions
 
 # A header of n bytes costs Python at most this many times n: "[[[[...]]]]" is the worst, a list for every two bytes.
@@ -170,20 +173,21 @@ def try_tokenizer(rng, place):
         check_tokenizer(rng, tokenizers[0])
 
 
-def try_template(rng, place):
-    """The same for one directory with a chat template, and a conversation."""
-    path = place / "chat"
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir()
-    size = write_templates(rng, path)
-    tokenizer, messages = load_tokenizer(path / "tokenizer.json"), conversation(rng)
-    named = path if messages in CONVERSATIONS else ""  # the messages are looked at first, or the files
-    seconds, _ = usage_of_children()
-    found = []
-    error = yield size + MEMORY_OF_TOKENS, named, lambda: found.append(chat_prompt(tokenizer, messages))
-    check_usage(seconds)
+def try_gguf(rng, place):
+    """The same for one GGUF file; an accepted one must give a model that computes. Its tokenizer may be refused."""
+    content = damaged_gguf(rng)
+    path = place / "model.gguf"
+    path.write_bytes(content)
+    read = {}
+
+    def read_both():
+        read["model"] = load_model(path)
+        with suppress(UnsupportedTokenizer):
+            read["tokenizer"] = load_gguf_tokenizer(path)
+
+    error = yield len(content) + MEMORY_OF_LAYERS, path, read_both
     if error is None:
-        check_tokens(found[0], tokenizer)
+        check_gguf(path, read["model"], read.get("tokenizer"))
 
 
 def try_quantized(rng, place):
@@ -209,10 +213,26 @@ def try_questions(rng, place):
         check_questions(path, questions)
 
 
+def try_template(rng, place):
+    """The same for one directory with a chat template, and a conversation."""
+    path = place / "chat"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    size = write_templates(rng, path)
+    tokenizer, messages = load_tokenizer(path / "tokenizer.json"), conversation(rng)
+    named = path if messages in CONVERSATIONS else ""  # the messages are looked at first, or the files
+    seconds, _ = usage_of_children()
+    found = []
+    error = yield size + MEMORY_OF_TOKENS, named, lambda: found.append(chat_prompt(tokenizer, messages))
+    check_usage(seconds)
+    if error is None:
+        check_tokens(found[0], tokenizer)
+
+
 KINDS = {"files": try_file, "directories": try_directory, "configs": try_config, "tokenizers": try_tokenizer}
-KINDS |= {"quantized": try_quantized, "templates": try_template, "questions": try_questions}
+KINDS |= {"quantized": try_quantized, "gguf": try_gguf, "templates": try_template, "questions": try_questions}
 ERRORS = dict.fromkeys(KINDS, (CheckpointError, ConfigError)) | {"tokenizers": DataError}
-ERRORS |= {"templates": (CheckpointError, ConfigError, DataError), "questions": DataError}
+ERRORS |= dict.fromkeys(("gguf", "templates"), (CheckpointError, ConfigError, DataError)) | {"questions": DataError}
 
 
 def run(kind, inputs, seed=0, first=0, progress=False) -> Tally:
