@@ -204,8 +204,9 @@ def test_an_error_in_a_terminal_does_not_end_the_conversation(typed, capsys):
     assert "/reset" in too_long
 
 
-def test_ctrl_c_ends_the_command_in_a_pipe(monkeypatch, tmp_path, directory):
-    interrupt_after(monkeypatch, 0)
+@pytest.mark.parametrize("count", [0, 3])
+def test_ctrl_c_ends_the_command_in_a_pipe(monkeypatch, tmp_path, directory, count):
+    interrupt_after(monkeypatch, count)
     assert chat(monkeypatch, tmp_path, directory, FIRST, SECOND) == 130
 
 
