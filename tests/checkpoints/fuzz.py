@@ -175,13 +175,13 @@ def try_tokenizer(rng, place):
 
 def try_gguf(rng, place):
     """The same for one GGUF file; an accepted one must give a model that computes. Its tokenizer may be refused."""
-    content = damaged_gguf(rng)
+    content, weights = damaged_gguf(rng), rng.choice(("float32", "int8", "mapped"))
     path = place / "model.gguf"
     path.write_bytes(content)
     read = {}
 
     def read_both():
-        read["model"] = load_model(path)
+        read["model"] = load_model(path, weights)
         with suppress(UnsupportedTokenizer):
             read["tokenizer"] = load_gguf_tokenizer(path)
 
