@@ -35,7 +35,7 @@ def find_directory(path: str | Path, download: bool = False) -> Path:
     if str(path) in BUILT_IN and not directory.exists():
         directory = data_directory() / str(path)
     elif not directory.exists() and (found := find_model(str(path), download)):
-        return found
+        directory = found
     if not directory.is_dir():
         if file := find_gguf(directory):
             return file

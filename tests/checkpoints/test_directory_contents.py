@@ -110,6 +110,15 @@ def test_a_git_lfs_pointer(saved):
         load_model(directory)
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_text_in_place_of_a_link(saved, name):
+    """As in a cache of the hub that was copied without its links."""
+    directory, _ = saved
+    (directory / name).write_text(f"../../blobs/{'0' * 64}")
+    with pytest.raises(CheckpointError, match=f"{name}: is the text of a link in a cache of the hub, .* its links$"):
+        load_model(directory)
+
+
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "model.", "a.b."])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bert", "t5"])
 def test_a_foreign_prefix_is_named(tmp_path, family, prefix):

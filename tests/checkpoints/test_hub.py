@@ -183,7 +183,8 @@ def test_a_gguf_file_in_the_cache(cache, tmp_path):
     directory.mkdir()
     (directory / "a.gguf").write_bytes(b"GGUF")
     snapshot = add_to_cache(cache, "org/name", directory)
-    assert find_model("org/name/a.gguf") == snapshot / "a.gguf"
+    for name in ("org/name", "org/name/a.gguf"):
+        assert find_directory(name) == snapshot / "a.gguf"
     with pytest.raises(CheckpointError, match=r"its entry in the cache lacks b.gguf; complete it with --download"):
         find_model("org/name/b.gguf")
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tinyslm.checkpoints.carried_files import CARRIED
 from tinyslm.checkpoints.directory_contents import file_names, instead_of_model
+from tinyslm.checkpoints.gguf.finding import find_gguf
 from tinyslm.checkpoints.json_files import read_json, shown
 from tinyslm.errors import CheckpointError, ConfigError
 
@@ -131,6 +132,8 @@ def _missing_files(snapshot, model):
         return [] if (snapshot / model.file).is_file() else [model.file]
     names = file_names(snapshot)
     missing = [name for name in names if _is_needed(name) and not (snapshot / name).exists()]
+    if not missing and find_gguf(snapshot):
+        return []
     has_index = INDEX in names and WEIGHTS not in names
     if missing or (not has_index and WEIGHTS not in names and instead_of_model(snapshot)):
         return missing  # none for another format, which `load_model` names

@@ -25,8 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyslm.checkpoints.directory_contents import check_not_pointer
-from tinyslm.checkpoints.json_files import check_file, shown
+from tinyslm.checkpoints.json_files import check_file, check_not_pointer, shown
 from tinyslm.errors import CheckpointError
 
 MAGIC = b"GGUF"
