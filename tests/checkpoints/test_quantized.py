@@ -74,7 +74,7 @@ def quietly(path, weights="stored"):
 def changed(directory, name, tensors=None, config=None, quantization=None):
     """A copy of a golden directory with other tensors and settings; None takes away."""
     path = directory / name
-    path.mkdir()
+    path.mkdir(parents=True)
     stored = read_safetensors(GOLDEN / name / "model.safetensors")
     arrays = {key: tensor.bits.copy() for key, tensor in stored.items()} | (tensors or {})
     kept = {key: array for key, array in arrays.items() if array is not None}
@@ -207,6 +207,10 @@ def test_the_key_of_older_files(tmp_path):
     nested = {"quantization_config": config["quantization_config"], "sparsity_config": {"format": "dense"}}
     path = changed(tmp_path, "int4_groups", config={"quantization_config": None, "compression_config": nested})
     np.testing.assert_array_equal(load_model(path).layers[0].feed_forward.down.weight, weight_of("int4_groups"))
+    sparse = nested | {"sparsity_config": {"format": "sparse-24-bitmask"}}
+    config = {"quantization_config": None, "compression_config": sparse}
+    with pytest.raises(ConfigError, match=r"compression_config.sparsity_config.format is 'sparse-24-bitmask'"):
+        load_model(changed(tmp_path / "sparse", "int4_groups", config=config))
 
 
 def weight_of(name):
