@@ -71,7 +71,7 @@ class Parser(argparse.ArgumentParser):
             "weights in memory: float32 is exact and fast; int8 needs a quarter of the memory; mapped reads them from "
             "the file when needed, exact and slow; stored keeps quantized weights of the file as they are"
         )
-        self.option("--weights", "float32", text, choices=FORMS)
+        self.option("--weights", "float32", text, "FORM", choices=FORMS)
 
 
 def check_minimum(arguments, **minimum):
