@@ -110,6 +110,7 @@ def save(path: str | Path, model: Module, tokenizer: Any = None, dtype: str | No
     Hugging Face transformers loads the directory of a dense model. `load` reads every model back bit for bit, unless
     `dtype` rounds it. A model that was loaded, or made from a loaded one, remembers its directory
     (`model.config.source`): the files there for the tokenizer, generation, chat and sentence-transformers are copied.
+    The language model of a multimodal checkpoint is saved as its text family, such as gemma3_text.
 
     Parameters
     ----------
