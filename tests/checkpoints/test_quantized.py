@@ -13,6 +13,7 @@ from tests.commands.files import assert_one_line, run
 from tinyslm import load, save
 from tinyslm.checkpoints import load_model, outline_model, read_safetensors, weight_tensors, write_safetensors
 from tinyslm.checkpoints.encoded_tensor import EncodedTensor
+from tinyslm.checkpoints.quantized import with_quantized
 from tinyslm.compression.quantization import (
     AbsmaxCodebookLinear,
     OutlierLinear,
@@ -483,3 +484,29 @@ def test_joined_and_transposed_tensors(tmp_path, family, names, weights):
         named_modules(found, LinearLayer).values(), named_modules(expected, LinearLayer).values(), strict=True
     ):
         np.testing.assert_array_equal(layer.dense_weight(), wanted.dense_weight())
+
+
+def test_blocks_of_4_bit_codes_continue_from_row_to_row(tmp_path):
+    """63 codes in blocks of 4, whose 16 scales are in blocks of 3: any rows are those of the definition."""
+    rng, shape = np.random.default_rng(0), (7, 9)
+    codes, scale_codes = rng.integers(0, 16, 64).astype(np.uint8), rng.integers(0, 256, 16).astype(np.uint8)
+    levels, nested_levels, nested_absmax = (rng.standard_normal(n).astype(np.float32) for n in (16, 256, 6))
+    state = {"blocksize": 4, "nested_blocksize": 3, "nested_offset": 0.5, "shape": shape}
+    parts = {
+        "weight": (codes[::2] << 4 | codes[1::2])[:, None],
+        "weight.absmax": scale_codes,
+        "weight.quant_map": levels,
+        "weight.nested_absmax": nested_absmax,
+        "weight.nested_quant_map": nested_levels,
+        "weight.quant_state.bitsandbytes__fp4": np.frombuffer(json.dumps(state).encode(), np.uint8),
+    }
+    write_safetensors(tmp_path / "x", {f"m.{field}": array for field, array in parts.items()})
+    config = {"quantization_config": {"quant_method": "bitsandbytes"}}
+    tensor = with_quantized(read_safetensors(tmp_path / "x"), config, "config.json")["m.weight"]
+    scales = nested_levels[scale_codes] * np.repeat(nested_absmax, 3)[:16] + np.float32(0.5)
+    expected = (levels[codes] * np.repeat(scales, 4))[:63].reshape(shape)
+    for start in range(7):
+        for stop in range(start + 1, 8):
+            np.testing.assert_array_equal(tensor.part(slice(start, stop)).read(), expected[start:stop])
+    assert tensor.layer(None) is None
+    assert tensor.storage == ("FP4", 4, "blocks of 4, nested", None)
