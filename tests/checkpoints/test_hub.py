@@ -1,6 +1,7 @@
 """Models of the Hugging Face hub by id: in caches that the tests lay out, and from a small server on this machine."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -141,6 +142,13 @@ def test_a_missing_file(cache, saved, missing, is_link, is_unfinished):
     state = "is an unfinished download without" if is_unfinished else "lacks"
     message = f"^org/name: its entry in the cache {state} {missing}; complete it with --download"
     with pytest.raises(CheckpointError, match=message):
+        tinyslm.load("org/name")
+
+
+def test_a_download_that_was_interrupted_before_its_first_file(cache, saved):
+    snapshot = add_to_cache(cache, "org/name", saved[0])
+    shutil.rmtree(snapshot.parent)
+    with pytest.raises(CheckpointError, match="only the beginning of a download of it; complete it with --download"):
         tinyslm.load("org/name")
 
 
