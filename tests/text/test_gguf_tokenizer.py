@@ -190,6 +190,8 @@ def test_sentence_piece(sentence_piece_tokenizer, text):
 def test_tokens_that_users_define_are_found_first(sentence_piece_tokenizer):
     encoding = sentence_piece_tokenizer.encode("cat  cat[USER]", add_special_tokens=False)
     assert encoding.tokens == ["▁cat", "  ", "▁cat", "[USER]"]
+    assert ids(sentence_piece_tokenizer, "<unk></s>") == [0, 2]
+    assert sentence_piece_tokenizer.decode([0, 2, 259]) == "[USER]"  # the others are special
 
 
 def test_no_space_before_a_text(tmp_path):
