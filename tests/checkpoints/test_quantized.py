@@ -104,7 +104,7 @@ def write_bits(path, arrays, dtypes):
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
-ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I8": 1, "U8": 1, "F8_E4M3": 1}
+ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I8": 1, "U8": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -330,6 +330,12 @@ DAMAGED = {  # {what is wrong: (directory, {field of one module: change of its a
         {"sparsity_config": {"format": "sparse-24-bitmask"}},
         r"format is 'sparse-24-bitmask'",
     ),
+    "floats of 4 bits": (
+        "float8_rows",
+        {},
+        {"config_groups": {"g": {"weights": {"num_bits": 4, "type": "float"}}}},
+        r"weights.num_bits is 4, expected 8; decompress",
+    ),
     "no groups": ("int4_groups", {}, {"config_groups": {}}, r"config_groups is missing"),
     "a group that is no object": (
         "int4_groups",
@@ -510,3 +516,87 @@ def test_blocks_of_4_bit_codes_continue_from_row_to_row(tmp_path):
             np.testing.assert_array_equal(tensor.part(slice(start, stop)).read(), expected[start:stop])
     assert tensor.layer(None) is None
     assert tensor.storage == ("FP4", 4, "blocks of 4, nested", None)
+
+
+ROWS, COLUMNS = 10, 32
+ROW, INPUT = np.arange(ROWS)[:, None], np.arange(COLUMNS)[None]
+OTHER_FORMS = {  # {name: (settings of the weights, shape of the scales, index of the scale of each row and input)}
+    "matrix": ({"strategy": "tensor"}, (1,), 0 * ROW * INPUT),
+    "groups": ({"strategy": "group", "group_size": 8}, (ROWS, 4), (ROW, INPUT // 8)),
+    "ordered groups": ({"strategy": "group", "group_size": 8}, (ROWS, 4), (ROW, INPUT * 7 % 4)),
+    "blocks": ({"strategy": "block", "block_structure": [4, 12]}, (3, 3), (ROW // 4, INPUT // 12)),
+}
+
+
+def other_form(path, name, kind, is_symmetric=True):
+    """The matrix "m.weight" of a file of compressed-tensors, and its numbers: scale (code - zero point).
+
+    kind: "int", "packed" or "float".
+    """
+    weights, shape, index = OTHER_FORMS[name]
+    rng, bits = np.random.default_rng(0), 4 if kind == "packed" else 8
+    codes = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (ROWS, COLUMNS)).astype(np.int8)
+    scale, zero_point = rng.random(shape).astype(np.float32), rng.integers(-8, 8, shape).astype(np.int8)
+    tensors = {"weight": codes, "weight_scale": scale}
+    if kind == "packed":
+        del tensors["weight"]
+        size = np.array([ROWS, COLUMNS], np.int64)
+        tensors |= {"weight_packed": pack_codes(codes, 4).view(np.int32), "weight_shape": size}
+    if name == "ordered groups":
+        tensors["weight_g_idx"] = np.ravel(INPUT * 7 % 4).astype(np.int32)
+    if kind == "packed" and name != "matrix":  # 10 codes of 4 bits need two words
+        packed = pack_codes(np.pad(zero_point, [(0, 6), (0, 0)]).T, 4).view(np.int32).T
+        tensors |= {} if is_symmetric else {"weight_zero_point": packed}
+    elif not is_symmetric:
+        tensors["weight_zero_point"] = zero_point
+    dtypes = {"m.weight_shape": "I64"} | ({"m.weight": "F8_E5M2"} if kind == "float" else {})
+    write_bits(path, {f"m.{field}": array for field, array in tensors.items()}, dtypes)
+    scheme = {"num_bits": bits, "type": "float" if kind == "float" else "int", "symmetric": is_symmetric, **weights}
+    values = {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": scheme}}}
+    stored = read_safetensors(path)
+    tensor = with_quantized(stored, {"quantization_config": values}, "config.json")["m.weight"]
+    numbers = stored["m.weight"].read() if kind == "float" else codes.astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return tensor, scale[index] * (numbers if is_symmetric else numbers - zero_point[index])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "is_symmetric"),
+    [
+        *(("matrix", kind, is_symmetric) for kind in ("int", "packed") for is_symmetric in (True, False)),
+        *(("groups", kind, is_symmetric) for kind in ("int", "packed") for is_symmetric in (True, False)),
+        *(("ordered groups", "packed", is_symmetric) for is_symmetric in (True, False)),
+        *((name, "float", True) for name in ("matrix", "groups", "blocks")),
+    ],
+)
+def test_other_forms_of_compressed_tensors(tmp_path, name, kind, is_symmetric):
+    tensor, expected = other_form(tmp_path / "x", name, kind, is_symmetric)
+    np.testing.assert_array_equal(tensor.read(), expected)
+    np.testing.assert_array_equal(tensor.part(slice(5, 9)).read(), expected[5:9])
+    layer = tensor.layer(None)
+    assert (layer is None) == (kind == "float" or name == "ordered groups")
+    if layer is not None:
+        np.testing.assert_array_equal(layer.dense_weight(), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("blocks", "int", "'m' has integer codes in blocks of rows; decompress"),
+        ("ordered groups", "int", "'m' has weight_g_idx beside numbers that are not packed; decompress"),
+        ("ordered groups", "float", "'m' has weight_g_idx beside numbers that are not packed; decompress"),
+    ],
+)
+def test_forms_of_compressed_tensors_that_are_refused(tmp_path, name, kind, message):
+    with pytest.raises(CheckpointError, match=message):
+        other_form(tmp_path / "x", name, kind)
+
+
+def test_fp8_with_a_scale_per_row(tmp_path):
+    numbers, scale = np.arange(24, dtype=np.uint8).reshape(6, 4), np.arange(6, dtype=np.float32)[:, None]
+    write_bits(tmp_path / "x", {"m.weight": numbers, "m.weight_scale": scale}, {"m.weight": "F8_E4M3"})
+    config = {"quantization_config": {"quant_method": "fbgemm_fp8"}}
+    stored = read_safetensors(tmp_path / "x")
+    tensor = with_quantized(stored, config, "config.json")["m.weight"]
+    np.testing.assert_array_equal(tensor.read(), stored["m.weight"].read() * scale)
+    np.testing.assert_array_equal(tensor.part(slice(2, 5)).read(), (stored["m.weight"].read() * scale)[2:5])
