@@ -159,7 +159,7 @@ def test_a_head_behind_the_prefix_of_the_family_is_named(tmp_path):
     put_prefix(tmp_path / "model", "model.")
     with (
         pytest.warns(CheckpointWarning),
-        pytest.raises(CheckpointError, match="has the prefix 'model.' before 'lm_head.weight'"),
+        pytest.raises(CheckpointError, match=r"has the prefix 'model\.' before 'lm_head\.weight'"),
     ):
         load_model(tmp_path / "model")
 
