@@ -9,6 +9,7 @@
     input_scale, input_zero_point                 fixed range of the inputs, if they are quantized statically
 
 The key quantization_config.config_groups says bits, groups and the quantization of the inputs.
+Dynamic inputs have the scale max(abs(x)) / 127 here, and max(abs(x)) / 127.5 in the library.
 Source: https://github.com/neuralmagic/compressed-tensors.
 """
 
