@@ -1,8 +1,8 @@
 """Small language models and their compression, in NumPy and SciPy.
 
 load(path, weights="float32", download=False)
-    model and tokenizer, of a Hugging Face directory, an id of its hub, or a
-    built-in model
+    model and tokenizer, of a Hugging Face directory, a GGUF file, an id of
+    the hub, or a built-in model
 save(path, model, tokenizer=None, dtype=None)
     write both to a directory; transformers reads those of dense models
 generate(model, token_ids, max_new_tokens, *, temperature=0.0, top_k=None,

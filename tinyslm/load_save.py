@@ -35,7 +35,7 @@ def find_directory(path: str | Path, download: bool = False) -> Path:
     if str(path) in BUILT_IN and not directory.exists():
         directory = data_directory() / str(path)
     elif not directory.exists() and (found := find_model(str(path), download)):
-        return found
+        directory = found
     if not directory.is_dir():
         if file := find_gguf(directory):
             return file
@@ -57,8 +57,9 @@ def load(path: str | Path, weights: str = "float32", download: bool = False) -> 
         or a GGUF file, which has the tokenizer too, or a directory with one GGUF file and no safetensors files;
         or the id of a model of the hub, such as "HuggingFaceTB/SmolLM2-135M-Instruct", with "@REVISION" if it is not
         main; or the name of a built-in model ("teacher"). A directory that exists is preferred.
-    weights : {"float32", "int8", "mapped"}
-        Form of the weights in memory: dense float32 arrays, quantized to 8 bits during loading, or left in the files.
+    weights : {"float32", "int8", "mapped", "stored"}
+        Form of the weights in memory: dense float32 arrays, quantized to 8 bits during loading, left in the files, or
+        quantized weights in the form that they have in the files.
         The last two are for models that do not fit in memory as float32; see `checkpoints.load_model`.
     download : bool
         Whether to download files of a hub id that the local cache does not have. By default nothing is downloaded.
@@ -109,6 +110,7 @@ def save(path: str | Path, model: Module, tokenizer: Any = None, dtype: str | No
     Hugging Face transformers loads the directory of a dense model. `load` reads every model back bit for bit, unless
     `dtype` rounds it. A model that was loaded, or made from a loaded one, remembers its directory
     (`model.config.source`): the files there for the tokenizer, generation, chat and sentence-transformers are copied.
+    The language model of a multimodal checkpoint is saved as its text family, such as gemma3_text.
 
     Parameters
     ----------

@@ -5,6 +5,8 @@
     python -m tests.checkpoints.fuzz --kind configs --inputs 10000 --seed 0          # config.json files
     python -m tests.checkpoints.fuzz --kind tokenizers --inputs 1000 --seed 0        # tokenizer.json files
     python -m tests.checkpoints.fuzz --kind questions --inputs 10000 --seed 0        # files of questions
+    python -m tests.checkpoints.fuzz --kind gguf --inputs 2000 --seed 0              # GGUF files
+    python -m tests.checkpoints.fuzz --kind quantized --inputs 5000 --seed 0         # directories of quantized models
     python -m tests.checkpoints.fuzz --kind templates --inputs 200 --seed 0          # chat templates, a process each
 
 Input i of a seed is always the same; `--first i --inputs 1` makes it again, with the same verdict. For every input: no
@@ -34,8 +36,10 @@ import numpy as np
 from tests.checkpoints.fuzz_configs import check_config, damaged_config
 from tests.checkpoints.fuzz_directories import damaged_directory, write_directory
 from tests.checkpoints.fuzz_files import damaged_file
+from tests.checkpoints.fuzz_gguf import check_gguf, damaged_gguf
 from tests.checkpoints.fuzz_models import check_model
 from tests.checkpoints.fuzz_oracle import Invalid, decode
+from tests.checkpoints.fuzz_quantized import FORMS, check_quantized, damaged_quantized, read_quantized
 from tests.checkpoints.fuzz_questions import check_questions, damaged_questions
 from tests.checkpoints.fuzz_templates import (
     CONVERSATIONS,
@@ -51,6 +55,7 @@ from tinyslm.checkpoints.families import family_of
 from tinyslm.checkpoints.json_files import read_json
 from tinyslm.errors import CheckpointError, ConfigError, DataError
 from tinyslm.text import chat_prompt, load_tokenizer
+from tinyslm.text.gguf_tokenizer import UnsupportedTokenizer, load_gguf_tokenizer
 from tinyslm.text.questions import read_questions
 
 # A header of n bytes costs Python at most this many times n: "[[[[...]]]]" is the worst, a list for every two bytes.
@@ -63,6 +68,7 @@ ADDRESS_SPACE = 3 * 2**30  # of the command: an input that asks for more is a fa
 MOST_SECONDS = 5.0  # of the processor, while all memory is traced
 LONGEST_MESSAGE = 1000
 NUMPY_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "float32", "BOOL": "bool"}
+NUMPY_NAMES |= {"F8_E4M3": "float32", "F8_E5M2": "float32"}
 NUMPY_NAMES |= {
     f"{letter}{bits}": f"{kind}{bits}" for letter, kind in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
 }
@@ -167,6 +173,46 @@ def try_tokenizer(rng, place):
         check_tokenizer(rng, tokenizers[0])
 
 
+def try_gguf(rng, place):
+    """The same for one GGUF file; an accepted one must give a model that computes. Its tokenizer may be refused."""
+    content, weights = damaged_gguf(rng), rng.choice(("float32", "int8", "mapped"))
+    path = place / "model.gguf"
+    path.write_bytes(content)
+    read = {}
+
+    def read_both():
+        read["model"] = load_model(path, weights)
+        with suppress(UnsupportedTokenizer):
+            read["tokenizer"] = load_gguf_tokenizer(path)
+
+    error = yield len(content) + MEMORY_OF_LAYERS, path, read_both
+    if error is None:
+        check_gguf(path, read["model"], read.get("tokenizer"))
+
+
+def try_quantized(rng, place):
+    """The same for one directory of a quantized model, in one of the forms of its weights."""
+    files, weights = damaged_quantized(rng), rng.choice(FORMS)
+    path = place / "around" / "model"
+    write_directory(path, files)
+    size = sum(len(content) for content in files.values() if isinstance(content, bytes))
+    models = []
+    error = yield size + MEMORY_OF_LAYERS, path, lambda: models.append(read_quantized(path, weights))
+    if error is None:
+        check_quantized(models[0], path, weights)
+
+
+def try_questions(rng, place):
+    """The same for one file of questions."""
+    name, content = damaged_questions(rng)
+    path = place / name
+    path.write_bytes(content)
+    questions = []
+    error = yield len(content), path, lambda: questions.extend(read_questions(path))
+    if error is None:
+        check_questions(path, questions)
+
+
 def try_template(rng, place):
     """The same for one directory with a chat template, and a conversation."""
     path = place / "chat"
@@ -183,21 +229,10 @@ def try_template(rng, place):
         check_tokens(found[0], tokenizer)
 
 
-def try_questions(rng, place):
-    """The same for one file of questions."""
-    name, content = damaged_questions(rng)
-    path = place / name
-    path.write_bytes(content)
-    questions = []
-    error = yield len(content), path, lambda: questions.extend(read_questions(path))
-    if error is None:
-        check_questions(path, questions)
-
-
 KINDS = {"files": try_file, "directories": try_directory, "configs": try_config, "tokenizers": try_tokenizer}
-KINDS |= {"templates": try_template, "questions": try_questions}
+KINDS |= {"quantized": try_quantized, "gguf": try_gguf, "templates": try_template, "questions": try_questions}
 ERRORS = dict.fromkeys(KINDS, (CheckpointError, ConfigError)) | {"tokenizers": DataError}
-ERRORS |= {"templates": (CheckpointError, ConfigError, DataError), "questions": DataError}
+ERRORS |= dict.fromkeys(("gguf", "templates"), (CheckpointError, ConfigError, DataError)) | {"questions": DataError}
 
 
 def run(kind, inputs, seed=0, first=0, progress=False) -> Tally:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tests.checkpoints.fuzz_files import damaged_content, damaged_file, parsed_file
 from tests.checkpoints.fuzz_json import Pairs, Raw, damage_value, json_bytes, odd_value, pairs_of
-from tests.checkpoints.models import FAMILY_NAMES, small_model
+from tests.checkpoints.models import FAMILY_NAMES, UNTIED_FAMILIES, small_model
 from tinyslm.checkpoints import save_model
 from tinyslm.checkpoints.reading import CONFIG, INDEX, WEIGHTS
 from tinyslm.compression.factorization.low_rank_linear import factorize_linear
@@ -105,7 +105,8 @@ def decoder_families():
 def valid_directories(family):
     """A family as it is, compressed and tied, each in one file and in two shards."""
     model = small_model(family, vocab_size=12)
-    found = [_files(each) for each in (model, _compress(model), replace(model, head=None))]
+    tied = model if family in UNTIED_FAMILIES else replace(model, head=None)
+    found = [_files(each) for each in (model, _compress(model), tied)]
     return found + [_sharded(files) for files in found]
 
 

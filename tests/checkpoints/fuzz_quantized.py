@@ -48,9 +48,10 @@ def valid_directories():
 def damaged_quantized(rng):
     """The files of a directory that may be a valid quantized model, damaged or nonsense."""
     files = dict(rng.choice(valid_directories()))
-    for _ in range(rng.choice([0, 1, 1, 2])):
-        damage = rng.choice([_damage_settings, _damage_settings, _damage_numbers, damage_weights, damage_config])
-        damage(rng, files)
+    if rng.random() < 0.5:
+        rng.choice([_damage_settings, _damage_settings, _damage_settings, damage_config])(rng, files)
+    if rng.random() < 0.5:
+        rng.choice([_damage_numbers, _damage_numbers, damage_weights])(rng, files)
     return files
 
 
@@ -83,23 +84,17 @@ def _objects(value):
 
 def _damage_numbers(rng, files):
     """Other bytes in one tensor: a few, or all of them equal."""
-    try:
-        file = parsed_file(files[WEIGHTS])
-    except (ValueError, AttributeError):  # damaged before
-        return
+    file = parsed_file(files[WEIGHTS])
     entries = [entry for name, entry in file.header if isinstance(entry, Pairs) and name != "__metadata__"]
-    offsets = rng.choice(entries).get("data_offsets") if entries else None
-    if not isinstance(offsets, list) or not all(type(each) is int for each in offsets):
-        return
+    offsets = rng.choice(entries).get("data_offsets")
     begin, end = offsets
-    if 0 <= begin < end <= len(file.data):
-        data = bytearray(file.data)
-        if rng.random() < 0.5:
-            data[begin:end] = bytes([rng.choice([0, 255, 127, 128, 1])]) * (end - begin)
-        else:
-            data[rng.randrange(begin, end)] = rng.randrange(256)
-        file.data = bytes(data)
-        files[WEIGHTS] = file.content()
+    data = bytearray(file.data)
+    if rng.random() < 0.5:
+        data[begin:end] = bytes([rng.choice([0, 255, 127, 128, 1])]) * (end - begin)
+    else:
+        data[rng.randrange(begin, end)] = rng.randrange(256)
+    file.data = bytes(data)
+    files[WEIGHTS] = file.content()
 
 
 def read_quantized(path, weights):
@@ -115,8 +110,9 @@ def check_quantized(model, path, weights):
         dense = named_modules(read_quantized(path, "float32"), Linear)
         for name, layer in named_modules(model).items():
             if name in dense:
-                np.testing.assert_array_equal(layer.dense_weight(), dense[name].weight, err_msg=name)
-                assert layer.dense_weight().dtype == np.float32
+                with np.errstate(all="ignore"):
+                    weight = layer.dense_weight()
+                np.testing.assert_array_equal(weight, dense[name].weight, err_msg=name, strict=True)
     try:
         with np.errstate(all="ignore"):
             logits = model(np.zeros((1, 1), int))

@@ -90,13 +90,20 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
+class Server(ThreadingHTTPServer):
+    """A server that prints nothing if the other side has gone."""
+
+    def handle_error(self, request, client_address):
+        """Nothing is printed."""
+
+
 @contextmanager
 def hub_server(models, errors=()):
     """Context manager: a server with its address as `url`, and the requests that it got as `requests`.
 
     models, errors: as of Handler. It answers after `wait` seconds.
     """
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     server.models = {name: Path(directory) for name, directory in models.items()}
     server.errors, server.requests, server.wait = dict(errors), [], 0
     server.url = f"http://127.0.0.1:{server.server_port}"

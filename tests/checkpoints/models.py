@@ -47,7 +47,7 @@ CHOICES = {  # where a family can choose, what the others cannot
     "phi": {"partial_rotary_factor": 0.67, "qk_layernorm": True},
     "phi3": {"hidden_size": 40, "rope_parameters": LONGROPE, "original_max_position_embeddings": 6},
     "qwen3": {"head_dim": 10, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
-    "qwen3_moe": {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 10, "mlp_only_layers": [1]},
+    "qwen3_moe": {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 12, "mlp_only_layers": [1]},
     "smollm3": {"attention_bias": True, "mlp_bias": True, "no_rope_layers": [0, 1]},
     "stablelm": {"partial_rotary_factor": 0.67, "use_qkv_bias": True},
 }

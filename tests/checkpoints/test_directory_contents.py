@@ -2,13 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import tinyslm
 from tests.checkpoints.models import assert_same_model, change_config, change_tensors, small_model
 from tinyslm.checkpoints import load_model, read_safetensors, save_model
 from tinyslm.checkpoints.directory_contents import MOST_ENTRIES, file_names, instead_of_model, instead_of_tokenizer
-from tinyslm.errors import CheckpointError
+from tinyslm.checkpoints.families import FAMILIES
+from tinyslm.errors import CheckpointError, CheckpointWarning
 
 
 @pytest.fixture
@@ -110,15 +112,56 @@ def test_a_git_lfs_pointer(saved):
         load_model(directory)
 
 
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "model.", "a.b."])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_text_in_place_of_a_link(saved, name):
+    """As in a cache of the hub that was copied without its links."""
+    directory, _ = saved
+    (directory / name).write_text(f"../../blobs/{'0' * 64}")
+    with pytest.raises(CheckpointError, match=f"{name}: is the text of a link in a cache of the hub, .* its links$"):
+        load_model(directory)
+
+
+def put_prefix(directory, prefix):
+    tensors = {name: tensor.read() for name, tensor in read_safetensors(directory / "model.safetensors").items()}
+    change_tensors(directory, dict.fromkeys(tensors) | {prefix + name: array for name, array in tensors.items()})
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "models.", "a.b."])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bert", "t5"])
 def test_a_foreign_prefix_is_named(tmp_path, family, prefix):
     directory = tmp_path / "model"
     save_model(directory, small_model(family))
-    tensors = {name: tensor.read() for name, tensor in read_safetensors(directory / "model.safetensors").items()}
-    change_tensors(directory, dict.fromkeys(tensors) | {prefix + name: array for name, array in tensors.items()})
+    put_prefix(directory, prefix)
     with pytest.raises(CheckpointError, match=f"has the prefix '{prefix}' before '"):
         load_model(directory)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3"])
+def test_the_prefix_of_the_family_twice_is_read_as_once(tmp_path, family):
+    """As in transformers. Only the names without it, such as of a head of its own, then lack their prefix."""
+    directory, base = tmp_path / "model", FAMILIES[family].base
+    model = small_model(family, tie_word_embeddings=True)
+    save_model(directory, model)
+    put_prefix(directory, base)
+    with pytest.warns(CheckpointWarning, match=f"have the prefix '{base}' twice, such as '{base}{base}"):
+        assert_same_model(load_model(directory), model)
+    name = f"{base}norm.weight" if family != "gpt2" else f"{base}ln_f.weight"
+    change_tensors(directory, {name: np.ones(3, np.float32)})
+    with (
+        pytest.warns(CheckpointWarning),
+        pytest.raises(CheckpointError, match=f"'{base}{name}' is also stored with one prefix"),
+    ):
+        load_model(directory)
+
+
+def test_a_head_behind_the_prefix_of_the_family_is_named(tmp_path):
+    save_model(tmp_path / "model", small_model("llama", tie_word_embeddings=False))
+    put_prefix(tmp_path / "model", "model.")
+    with (
+        pytest.warns(CheckpointWarning),
+        pytest.raises(CheckpointError, match=r"has the prefix 'model\.' before 'lm_head\.weight'"),
+    ):
+        load_model(tmp_path / "model")
 
 
 def test_activations_under_other_names(saved):

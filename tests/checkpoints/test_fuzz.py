@@ -18,7 +18,7 @@ KINDS = [
     ("tokenizers", 150, 1),
     ("templates", 12, 3),
 ]
-KINDS += [("questions", 400, 12)]
+KINDS += [("questions", 400, 12), ("quantized", 30, 5), ("gguf", 60, 12)]
 
 
 @pytest.mark.parametrize(("kind", "inputs", "messages"), KINDS)

@@ -177,6 +177,25 @@ def test_saving_gives_the_same_model(tmp_path):
     assert settings["chat_template"] == "{{ messages }}" and settings["eos_token"] == "</s>"
 
 
+@pytest.mark.parametrize(
+    ("keys", "ends"),
+    [
+        ({}, (4,)),
+        ({"eos_token_id": 2}, (2, 4)),
+        ({"eos_token_id": 2, "eot_token_id": 1, "eom_token_id": 0}, (2, 1, 0, 4)),
+        ({"eos_token_id": 4, "eot_token_id": 4}, (4,)),
+        ({"eos_token_id": 5}, (4,)),  # no token
+    ],
+)
+def test_tokens_that_end_a_text(tmp_path, keys, ends):
+    """Those that keys name, and control tokens of a known text: not the normal token <|im_end|>."""
+    metadata = {"tokens": ["a", "b", "</s>", "<|im_end|>", "<|eot_id|>"], "token_type": [1, 1, 3, 1, 3]} | keys
+    metadata = {f"tokenizer.ggml.{key}": value for key, value in metadata.items()}
+    remove = [] if "eos_token_id" in keys else ["tokenizer.ggml.eos_token_id"]
+    write_gguf(tmp_path / "model.gguf", wide_model("llama"), metadata=metadata, remove=remove)
+    assert read_generation_config(tmp_path / "model.gguf").end_tokens == ends
+
+
 def test_a_float16_file_is_saved_as_float16(tmp_path):
     model = wide_model("llama")
     halves = {name: array.astype(np.float16) for name, array in gguf_tensors(model).items() if array.ndim == 2}

@@ -123,6 +123,20 @@ def test_hostile_files(tmp_path, name):
         tracemalloc.stop()
 
 
+def test_tensors_are_located_to_the_byte(tmp_path):
+    """With the alignment 1. The second tensor begins where the first ends, and ends with the file."""
+    file = small_file()
+    file.entries.append(["general.alignment", ("I", 1)])
+    head = file.content()[: -len(file.data)]
+    true = head.rstrip(b"\0") + bytes(7)  # the offset 128 is the last number, of 8 bytes
+    assert read_container(write(tmp_path / "model.gguf", true + file.data)).tensors["two"].shape == (4, 8)
+    with pytest.raises(CheckpointError, match=r"tensor 'two': ends at byte 192 of the data, but there are 191"):
+        read_container(write(tmp_path / "model.gguf", true + file.data[:-1]))
+    overlapping = true[:-8] + struct.pack("<Q", 127)
+    with pytest.raises(CheckpointError, match=r"tensor 'two' overlaps the tensor 'one'"):
+        read_container(write(tmp_path / "model.gguf", overlapping + file.data))
+
+
 def test_every_shortened_file_is_refused(tmp_path):
     content = small_file().content()
     for size in [*range(0, len(content), 7), len(content) - 33]:

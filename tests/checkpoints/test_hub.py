@@ -1,6 +1,7 @@
 """Models of the Hugging Face hub by id: in caches that the tests lay out, and from a small server on this machine."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -144,6 +145,13 @@ def test_a_missing_file(cache, saved, missing, is_link, is_unfinished):
         tinyslm.load("org/name")
 
 
+def test_a_download_that_was_interrupted_before_its_first_file(cache, saved):
+    snapshot = add_to_cache(cache, "org/name", saved[0])
+    shutil.rmtree(snapshot.parent)
+    with pytest.raises(CheckpointError, match="only the beginning of a download of it; complete it with --download"):
+        tinyslm.load("org/name")
+
+
 def test_a_file_that_is_not_needed_may_be_missing(cache, saved):
     (saved[0] / "README.md").touch()
     link = add_to_cache(cache, "org/name", saved[0]) / "README.md"
@@ -183,7 +191,8 @@ def test_a_gguf_file_in_the_cache(cache, tmp_path):
     directory.mkdir()
     (directory / "a.gguf").write_bytes(b"GGUF")
     snapshot = add_to_cache(cache, "org/name", directory)
-    assert find_model("org/name/a.gguf") == snapshot / "a.gguf"
+    for name in ("org/name", "org/name/a.gguf"):
+        assert find_directory(name) == snapshot / "a.gguf"
     with pytest.raises(CheckpointError, match=r"its entry in the cache lacks b.gguf; complete it with --download"):
         find_model("org/name/b.gguf")
 

@@ -92,6 +92,27 @@ def test_a_tensor_under_both_names_and_one_of_no_part_are_refused(tmp_path):
         load_model(tmp_path / "model")
 
 
+def test_weights_in_fp8_as_in_ministral_3(tmp_path):
+    """One scale for the matrix and one for its inputs; the other parts have no scales."""
+    directory, query = tmp_path / "model", "language_model.model.layers.1.self_attn.q_proj"
+    save_multimodal(directory, small_model("ministral3"), "mistral3", OLD)
+    config = json.loads((directory / "config.json").read_text())
+    quantization = {"quant_method": "fp8", "activation_scheme": "static", "weight_block_size": None}
+    (directory / "config.json").write_text(json.dumps(config | {"quantization_config": quantization}))
+    scales = {f"{query}.{name}": np.float32(0.25) for name in ("weight_scale_inv", "activation_scale")}
+    change_tensors(directory, {f"{query}.weight": np.full((40, 24), 0x38, np.uint8)} | scales)  # 1 in E4M3
+    file = directory / "model.safetensors"
+    content = file.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size].replace(b'"dtype":"U8"', b'"dtype":"F8_E4M3"')
+    header += b" " * (-len(header) % 8)
+    file.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
+    with pytest.warns(CheckpointWarning, match="parts for images"):
+        found = load_model(directory)
+    np.testing.assert_array_equal(found.layers[1].attention.query.weight, np.full((40, 24), 0.25, np.float32))
+    assert not np.array_equal(found.layers[0].attention.query.weight, found.layers[1].attention.query.weight)
+
+
 def test_names():
     assert language_model_name("language_model.model.norm.weight") == "model.norm.weight"
     assert (

@@ -1,25 +1,30 @@
 """Quantized weights of other libraries: the numbers of these libraries, the layers that hold them, damaged files."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.checkpoints.models import small_model
 from tests.commands.files import assert_one_line, run
 from tinyslm import load, save
-from tinyslm.checkpoints import load_model, outline_model, read_safetensors, weight_tensors
+from tinyslm.checkpoints import load_model, outline_model, read_safetensors, weight_tensors, write_safetensors
 from tinyslm.checkpoints.encoded_tensor import EncodedTensor
+from tinyslm.checkpoints.quantized import with_quantized
 from tinyslm.compression.quantization import (
     AbsmaxCodebookLinear,
     OutlierLinear,
     PackedLinear,
     QuantizedLinear,
     StaticQuantizedLinear,
+    pack_codes,
+    quantize,
 )
 from tinyslm.errors import CheckpointError, CheckpointWarning, ConfigError
-from tinyslm.modules import Linear
+from tinyslm.modules import Linear, LinearLayer
 from tinyslm.recipes import Quantize
 from tinyslm.tree import named_arrays, named_modules
 
@@ -70,7 +75,7 @@ def quietly(path, weights="stored"):
 def changed(directory, name, tensors=None, config=None, quantization=None):
     """A copy of a golden directory with other tensors and settings; None takes away."""
     path = directory / name
-    path.mkdir()
+    path.mkdir(parents=True)
     stored = read_safetensors(GOLDEN / name / "model.safetensors")
     arrays = {key: tensor.bits.copy() for key, tensor in stored.items()} | (tensors or {})
     kept = {key: array for key, array in arrays.items() if array is not None}
@@ -99,7 +104,7 @@ def write_bits(path, arrays, dtypes):
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
-ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I8": 1, "U8": 1, "F8_E4M3": 1}
+ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I8": 1, "U8": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -203,6 +208,10 @@ def test_the_key_of_older_files(tmp_path):
     nested = {"quantization_config": config["quantization_config"], "sparsity_config": {"format": "dense"}}
     path = changed(tmp_path, "int4_groups", config={"quantization_config": None, "compression_config": nested})
     np.testing.assert_array_equal(load_model(path).layers[0].feed_forward.down.weight, weight_of("int4_groups"))
+    sparse = nested | {"sparsity_config": {"format": "sparse-24-bitmask"}}
+    config = {"quantization_config": None, "compression_config": sparse}
+    with pytest.raises(ConfigError, match=r"compression_config.sparsity_config.format is 'sparse-24-bitmask'"):
+        load_model(changed(tmp_path / "sparse", "int4_groups", config=config))
 
 
 def weight_of(name):
@@ -321,6 +330,12 @@ DAMAGED = {  # {what is wrong: (directory, {field of one module: change of its a
         {"sparsity_config": {"format": "sparse-24-bitmask"}},
         r"format is 'sparse-24-bitmask'",
     ),
+    "floats of 4 bits": (
+        "float8_rows",
+        {},
+        {"config_groups": {"g": {"weights": {"num_bits": 4, "type": "float"}}}},
+        r"weights.num_bits is 4, expected 8; decompress",
+    ),
     "no groups": ("int4_groups", {}, {"config_groups": {}}, r"config_groups is missing"),
     "a group that is no object": (
         "int4_groups",
@@ -423,8 +438,8 @@ def test_inspect_says_how_each_tensor_is_stored(capsys, monkeypatch):
     shown = capsys.readouterr().out
     for row in (
         "stored as  bits  one scale per  zero points  tensors    bytes  names",
-        "GPTQ       4     groups of 16   yes                7  7.74 kB  down_proj, gate_proj, up_proj, k_proj, ",
-        "F16        16                                      4  2.24 kB  embed_tokens, input_layernorm, ",
+        "GPTQ          4  groups of 16   yes                7  7.74 kB  down_proj, gate_proj, up_proj, k_proj, ",
+        "F16          16                                    4  2.24 kB  embed_tokens, input_layernorm, ",
     ):
         assert row in shown
 
@@ -433,3 +448,169 @@ def test_the_command_gives_one_line(tmp_path, capsys):
     path = changed(tmp_path, "gptq_4", quantization={"quant_method": "hqq"})
     assert run("inspect", path) == 2
     assert_one_line(capsys.readouterr(), "quant_method is 'hqq'", "dequantize the model with the library that wrote it")
+
+
+def gptq_parts(module, weight):
+    """The tensors of a matrix (out, in) in 4 bits with groups of 8, and the dequantized matrix."""
+    found = quantize(weight, bits=4, group_size=8)
+    words = pack_codes(found.codes, 4).view(np.int32).T
+    groups, outputs = found.scale.T.shape
+    zeros = np.full((groups, -(-outputs // 8)), 0x77777777, np.int32)  # 8 less 1
+    parts = {"qweight": words, "qzeros": zeros, "scales": found.scale.T}
+    return {f"{module}.{field}": array for field, array in parts.items()}, found.dequantize()
+
+
+@pytest.mark.parametrize(
+    ("family", "names", "layers"),
+    [
+        ("phi3", ["self_attn.qkv_proj", "mlp.gate_up_proj"], 10),
+        ("gpt2", ["attn.c_attn", "mlp.c_fc", "mlp.c_proj"], 10),
+        ("gpt_neox", ["attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h"], 4),
+    ],
+)
+@pytest.mark.parametrize("weights", ["float32", "stored"])
+def test_joined_and_transposed_tensors(tmp_path, family, names, layers, weights):
+    """Parts of a joined tensor are its rows; a quantized matrix is (out, in) also in GPT-2, which stores (in, out).
+
+    In GPT-NeoX the rows of query, key and value alternate, and no layer holds them.
+    """
+    dense, path = small_model(family), tmp_path / "model"
+    save(path, dense)
+    tensors = {name: tensor.read() for name, tensor in read_safetensors(path / "model.safetensors").items()}
+    rounded = dict(tensors)
+    for name in list(tensors):
+        if name.removesuffix(".weight").endswith(tuple(names)) and name.endswith(".weight"):
+            is_transposed = family == "gpt2"
+            stored = tensors.pop(name)
+            parts, matrix = gptq_parts(name.removesuffix(".weight"), stored.T if is_transposed else stored)
+            tensors |= parts
+            rounded[name] = matrix.T if is_transposed else matrix
+    config = json.loads((path / "config.json").read_text())
+    shutil.copytree(path, tmp_path / "rounded")
+    write_safetensors(tmp_path / "rounded" / "model.safetensors", rounded)
+    write_safetensors(path / "model.safetensors", tensors)
+    settings = {"quant_method": "gptq", "bits": 4, "group_size": 8}
+    (path / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = load_model(path, weights)
+    is_partly_dense = family == "gpt_neox" and weights == "stored"
+    assert ["6 of 10 quantized weights are dequantized" in str(warning.message) for warning in caught] == (
+        [True] if is_partly_dense else []
+    )
+    expected = load_model(tmp_path / "rounded")
+    assert len(named_modules(found, PackedLinear)) == (0 if weights == "float32" else layers)
+    for layer, wanted in zip(
+        named_modules(found, LinearLayer).values(), named_modules(expected, LinearLayer).values(), strict=True
+    ):
+        np.testing.assert_array_equal(layer.dense_weight(), wanted.dense_weight())
+
+
+def test_blocks_of_4_bit_codes_continue_from_row_to_row(tmp_path):
+    """63 codes in blocks of 4, whose 16 scales are in blocks of 3: any rows are those of the definition."""
+    rng, shape = np.random.default_rng(0), (7, 9)
+    codes, scale_codes = rng.integers(0, 16, 64).astype(np.uint8), rng.integers(0, 256, 16).astype(np.uint8)
+    levels, nested_levels, nested_absmax = (rng.standard_normal(n).astype(np.float32) for n in (16, 256, 6))
+    state = {"blocksize": 4, "nested_blocksize": 3, "nested_offset": 0.5, "shape": shape}
+    parts = {
+        "weight": (codes[::2] << 4 | codes[1::2])[:, None],
+        "weight.absmax": scale_codes,
+        "weight.quant_map": levels,
+        "weight.nested_absmax": nested_absmax,
+        "weight.nested_quant_map": nested_levels,
+        "weight.quant_state.bitsandbytes__fp4": np.frombuffer(json.dumps(state).encode(), np.uint8),
+    }
+    write_safetensors(tmp_path / "x", {f"m.{field}": array for field, array in parts.items()})
+    config = {"quantization_config": {"quant_method": "bitsandbytes"}}
+    tensor = with_quantized(read_safetensors(tmp_path / "x"), config, "config.json")["m.weight"]
+    scales = nested_levels[scale_codes] * np.repeat(nested_absmax, 3)[:16] + np.float32(0.5)
+    expected = (levels[codes] * np.repeat(scales, 4))[:63].reshape(shape)
+    for start in range(7):
+        for stop in range(start + 1, 8):
+            np.testing.assert_array_equal(tensor.part(slice(start, stop)).read(), expected[start:stop])
+    assert tensor.layer(None) is None
+    assert tensor.storage == ("FP4", 4, "blocks of 4, nested", None)
+
+
+ROWS, COLUMNS = 10, 32
+ROW, INPUT = np.arange(ROWS)[:, None], np.arange(COLUMNS)[None]
+OTHER_FORMS = {  # {name: (settings of the weights, shape of the scales, index of the scale of each row and input)}
+    "matrix": ({"strategy": "tensor"}, (1,), 0 * ROW * INPUT),
+    "groups": ({"strategy": "group", "group_size": 8}, (ROWS, 4), (ROW, INPUT // 8)),
+    "ordered groups": ({"strategy": "group", "group_size": 8}, (ROWS, 4), (ROW, INPUT * 7 % 4)),
+    "blocks": ({"strategy": "block", "block_structure": [4, 12]}, (3, 3), (ROW // 4, INPUT // 12)),
+}
+
+
+def other_form(path, name, kind, is_symmetric=True):
+    """The matrix "m.weight" of a file of compressed-tensors, and its numbers: scale (code - zero point).
+
+    kind: "int", "packed" or "float".
+    """
+    weights, shape, index = OTHER_FORMS[name]
+    rng, bits = np.random.default_rng(0), 4 if kind == "packed" else 8
+    codes = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (ROWS, COLUMNS)).astype(np.int8)
+    scale, zero_point = rng.random(shape).astype(np.float32), rng.integers(-8, 8, shape).astype(np.int8)
+    tensors = {"weight": codes, "weight_scale": scale}
+    if kind == "packed":
+        del tensors["weight"]
+        size = np.array([ROWS, COLUMNS], np.int64)
+        tensors |= {"weight_packed": pack_codes(codes, 4).view(np.int32), "weight_shape": size}
+    if name == "ordered groups":
+        tensors["weight_g_idx"] = np.ravel(INPUT * 7 % 4).astype(np.int32)
+    if kind == "packed" and name != "matrix":  # 10 codes of 4 bits need two words
+        packed = pack_codes(np.pad(zero_point, [(0, 6), (0, 0)]).T, 4).view(np.int32).T
+        tensors |= {} if is_symmetric else {"weight_zero_point": packed}
+    elif not is_symmetric:
+        tensors["weight_zero_point"] = zero_point
+    dtypes = {"m.weight_shape": "I64"} | ({"m.weight": "F8_E5M2"} if kind == "float" else {})
+    write_bits(path, {f"m.{field}": array for field, array in tensors.items()}, dtypes)
+    scheme = {"num_bits": bits, "type": "float" if kind == "float" else "int", "symmetric": is_symmetric, **weights}
+    values = {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": scheme}}}
+    stored = read_safetensors(path)
+    tensor = with_quantized(stored, {"quantization_config": values}, "config.json")["m.weight"]
+    numbers = stored["m.weight"].read() if kind == "float" else codes.astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return tensor, scale[index] * (numbers if is_symmetric else numbers - zero_point[index])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "is_symmetric"),
+    [
+        *(("matrix", kind, is_symmetric) for kind in ("int", "packed") for is_symmetric in (True, False)),
+        *(("groups", kind, is_symmetric) for kind in ("int", "packed") for is_symmetric in (True, False)),
+        *(("ordered groups", "packed", is_symmetric) for is_symmetric in (True, False)),
+        *((name, "float", True) for name in ("matrix", "groups", "blocks")),
+    ],
+)
+def test_other_forms_of_compressed_tensors(tmp_path, name, kind, is_symmetric):
+    tensor, expected = other_form(tmp_path / "x", name, kind, is_symmetric)
+    np.testing.assert_array_equal(tensor.read(), expected)
+    np.testing.assert_array_equal(tensor.part(slice(5, 9)).read(), expected[5:9])
+    layer = tensor.layer(None)
+    assert (layer is None) == (kind == "float" or name == "ordered groups")
+    if layer is not None:
+        np.testing.assert_array_equal(layer.dense_weight(), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("blocks", "int", "'m' has integer codes in blocks of rows; decompress"),
+        ("ordered groups", "int", "'m' has weight_g_idx beside numbers that are not packed; decompress"),
+        ("ordered groups", "float", "'m' has weight_g_idx beside numbers that are not packed; decompress"),
+    ],
+)
+def test_forms_of_compressed_tensors_that_are_refused(tmp_path, name, kind, message):
+    with pytest.raises(CheckpointError, match=message):
+        other_form(tmp_path / "x", name, kind)
+
+
+def test_fp8_with_a_scale_per_row(tmp_path):
+    numbers, scale = np.arange(24, dtype=np.uint8).reshape(6, 4), np.arange(6, dtype=np.float32)[:, None]
+    write_bits(tmp_path / "x", {"m.weight": numbers, "m.weight_scale": scale}, {"m.weight": "F8_E4M3"})
+    config = {"quantization_config": {"quant_method": "fbgemm_fp8"}}
+    stored = read_safetensors(tmp_path / "x")
+    tensor = with_quantized(stored, config, "config.json")["m.weight"]
+    np.testing.assert_array_equal(tensor.read(), stored["m.weight"].read() * scale)
+    np.testing.assert_array_equal(tensor.part(slice(2, 5)).read(), (stored["m.weight"].read() * scale)[2:5])

@@ -19,7 +19,11 @@ KEYS = {
     "sentence_bert_config.json": ("max_seq_length", "do_lower_case"),
     "tokenizer_config.json": ("model_max_length",),
     "config_sentence_transformers.json": ("prompts", "default_prompt_name"),
-    "1_Pooling/config.json": ("pooling_mode", "pooling_mode_cls_token", "pooling_mode_mean_tokens", "include_prompt"),
+    "1_Pooling/config.json": (
+        "pooling_mode",
+        *("pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens"),
+        "include_prompt",
+    ),
 }
 NAMES = ("", "1_Pooling", "2_Normalize", "..", "a/b", "\0", "x" * 300)
 ENTRIES = st.fixed_dictionaries(
@@ -50,7 +54,7 @@ def test_any_content_gives_settings_or_one_error(files):
         except Error as problem:
             assert "\n" not in str(problem) and len(str(problem)) < 1000
             return
-    assert settings.pooling in ("mean", "cls") and type(settings.normalize) is type(settings.lower_case) is bool
+    assert settings.pooling in ("mean", "cls", "max") and type(settings.normalize) is type(settings.lower_case) is bool
     assert settings.max_length is None or (type(settings.max_length) is int and settings.max_length >= 1)
     assert isinstance(settings.prompt, str)
 

@@ -5,9 +5,11 @@ import os
 import sys
 import time
 
+import huggingface_hub.constants
 import numpy as np
 import pytest
 
+from tests.checkpoints.hub_server import add_to_cache
 from tests.commands.chat_models import CONTEXT, END, MODEL, TEMPLATE, TOKENIZER, prompt_of, save_chat_model
 from tests.commands.encoders import save_encoder
 from tests.commands.files import assert_one_line, run, write_text
@@ -204,8 +206,9 @@ def test_an_error_in_a_terminal_does_not_end_the_conversation(typed, capsys):
     assert "/reset" in too_long
 
 
-def test_ctrl_c_ends_the_command_in_a_pipe(monkeypatch, tmp_path, directory):
-    interrupt_after(monkeypatch, 0)
+@pytest.mark.parametrize("count", [0, 3])
+def test_ctrl_c_ends_the_command_in_a_pipe(monkeypatch, tmp_path, directory, count):
+    interrupt_after(monkeypatch, count)
     assert chat(monkeypatch, tmp_path, directory, FIRST, SECOND) == 130
 
 
@@ -222,6 +225,15 @@ def test_templates_that_fail(monkeypatch, tmp_path, capsys, template, message, p
     directory = save_chat_model(tmp_path / "model", template)
     assert chat(monkeypatch, tmp_path, directory, message) == 2
     assert_one_line(capsys.readouterr(), *parts)
+
+
+def test_an_id_of_the_hub(monkeypatch, tmp_path, directory, capsys):
+    """In the cache the files are links, and the directory is that of a revision."""
+    add_to_cache(tmp_path / "cache", "org/chat", directory)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert chat(monkeypatch, tmp_path, "org/chat", FIRST) == 0
+    assert capsys.readouterr().out == answer_to(FIRST) + "\n"
 
 
 def test_bad_input(monkeypatch, tmp_path, directory, capsys):

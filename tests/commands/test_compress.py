@@ -1,7 +1,9 @@
 """tinyslm compress as its user runs it: what it prints, what it writes, and what it says to bad input."""
 
+import io
 import json
 import shutil
+from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
@@ -172,9 +174,18 @@ def files_of(out):
     return rows, {str(path.relative_to(out)): path.read_bytes() for path in models}
 
 
-@pytest.fixture
-def interrupted(trained, tmp_path, monkeypatch, capsys):
-    """A run of three rows, with Ctrl-C while the third model is computed."""
+@pytest.fixture(scope="module")
+def whole(trained):
+    """An uninterrupted run of three rows."""
+    out = trained / "whole"
+    names = ["--recipe", "int8-weights", "neurons-67", "--seed", "3", "--out", str(out)]
+    assert main(["compress", str(trained / "model"), *names]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def interrupted_once(trained):
+    """The same run, with Ctrl-C while the third model is computed."""
     usual = command.compress
     calls = []
 
@@ -184,24 +195,28 @@ def interrupted(trained, tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         return usual(*arguments, **options)
 
-    out = tmp_path / "out"
+    out = trained / "interrupted"
     arguments = ["model", "--recipe", "int8-weights", "neurons-67", "--seed", "3", "--out", str(out)]
-    with monkeypatch.context() as patch:
+    printed, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(errors):
         patch.chdir(trained)  # only there is the path of the model right
         patch.setattr(command, "compress", compress)
-        capsys.readouterr()
         assert main(["compress", *arguments]) == 130
-    printed = capsys.readouterr()
-    assert printed.out == "" and printed.err.endswith(f"Resume with\ntinyslm compress --out {out} --resume\n")
+    assert printed.getvalue() == ""
+    assert errors.getvalue().endswith(f"Resume with\ntinyslm compress --out {out} --resume\n")
     return out
 
 
-def test_an_interrupted_run_is_resumed(trained, interrupted, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def interrupted(interrupted_once, tmp_path):
+    """A copy of the interrupted run."""
+    return shutil.copytree(interrupted_once, tmp_path / "out")
+
+
+def test_an_interrupted_run_is_resumed(trained, whole, interrupted, monkeypatch, capsys):
     """The finished rows and models are kept; the result is that of an uninterrupted run."""
-    rows, whole, out = interrupted / "rows.jsonl", tmp_path / "whole", str(interrupted)
+    rows, out = interrupted / "rows.jsonl", str(interrupted)
     assert len(rows.read_bytes().splitlines()) == 3  # the run, and two rows
-    names = ["--recipe", "int8-weights", "neurons-67"]
-    assert main(["compress", str(trained / "model"), *names, "--seed", "3", "--out", str(whole)]) == 0
     assert main(["compress", str(trained / "model"), "--out", out]) == 2
     assert "an unfinished run; resume it with --resume, or remove it" in capsys.readouterr().err
     before = (interrupted / "dense" / "model.safetensors").stat().st_mtime_ns
@@ -220,7 +235,7 @@ def test_an_interrupted_run_is_resumed(trained, interrupted, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("damage", ["no row", "no weights", "other weights", "half a line"])
-def test_what_is_not_complete_is_measured_again(trained, interrupted, tmp_path, damage):
+def test_what_is_not_complete_is_measured_again(whole, interrupted, damage):
     rows, weights = interrupted / "rows.jsonl", interrupted / "neurons-67" / "model.safetensors"
     lines = rows.read_bytes().splitlines(keepends=True)
     if damage == "no row":  # killed between saving the model and recording its row
@@ -232,9 +247,7 @@ def test_what_is_not_complete_is_measured_again(trained, interrupted, tmp_path, 
     else:
         weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     assert main(["compress", "--out", str(interrupted), "--resume"]) == 0
-    names = ["--recipe", "int8-weights", "neurons-67", "--seed", "3", "--out", str(tmp_path / "whole")]
-    assert main(["compress", str(trained / "model"), *names]) == 0
-    assert files_of(interrupted) == files_of(tmp_path / "whole")
+    assert files_of(interrupted) == files_of(whole)
 
 
 def test_the_same_options_may_be_repeated(trained, interrupted):

@@ -156,24 +156,40 @@ def states_of(model, pieces):
     return model.hidden_states(np.array([[WORDS.index(piece) for piece in ["[CLS]", *pieces, "[SEP]"]]]))[0]
 
 
+def mean(states):
+    """(T, C) -> (C,)"""
+    return states.mean(axis=0)
+
+
+def first(states):
+    """(T, C) -> (C,)"""
+    return states[0]
+
+
+def largest(states):
+    """(T, C) -> (C,)"""
+    return states.max(axis=0)
+
+
 @pytest.mark.parametrize("modules", [None, ["Pooling"], ["Pooling", "Normalize"]])
 @pytest.mark.parametrize(
-    ("pooling", "first"),
+    ("pooling", "pool"),
     [
-        (MEAN | {"pooling_mode_cls_token": False, "word_embedding_dimension": 12}, False),
-        ({"pooling_mode": "mean"}, False),
-        ({"pooling_mode": "cls", "include_prompt": True}, True),
-        (CLS, True),
-        (None, False),
+        (MEAN | {"pooling_mode_cls_token": False, "word_embedding_dimension": 12}, mean),
+        ({"pooling_mode": "mean"}, mean),
+        ({"pooling_mode": "cls", "include_prompt": True}, first),
+        (CLS, first),
+        ({"pooling_mode": "max"}, largest),
+        ({"pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True}, largest),
     ],
 )
-def test_the_pooling_and_the_normalization_of_the_files(tmp_path, capsys, pooling, first, modules):
+def test_the_pooling_and_the_normalization_of_the_files(tmp_path, capsys, pooling, pool, modules):
     """Both are those of sentence-transformers; a directory without modules.json gives vectors of length 1."""
     model, directory = save_encoder(tmp_path / "model")
     save_settings(directory, pooling, modules)
     vectors = vectors_of(directory, tmp_path)
     states = [states_of(model, pieces) for pieces in PIECES[:2]]
-    wanted = np.array([state[0] if first else state.mean(axis=0) for state in states])
+    wanted = np.array([pool(state) for state in states])
     is_unit = modules != ["Pooling"]
     if is_unit:
         wanted /= np.linalg.norm(wanted, axis=-1, keepdims=True)
@@ -221,13 +237,18 @@ def test_lower_case_and_the_default_prompt(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        ({"pooling": {"pooling_mode": "max"}}, ["pooling_mode is 'max'", "first token (cls)"]),
-        ({"pooling": MEAN | {"pooling_mode_max_tokens": True}}, ["pooling_mode_max_tokens is True", "(cls)"]),
+        ({"pooling": {"pooling_mode": "lasttoken"}}, ["pooling_mode is 'lasttoken'", "first token (cls)"]),
+        ({"pooling": {"pooling_mode_weightedmean_tokens": True}}, ["_weightedmean_tokens is True", "(cls)"]),
+        ({"pooling": MEAN | {"pooling_mode_max_tokens": True}}, ["expected one pooling"]),
         ({"pooling": {"pooling_mode_cls_token": 1}}, ["pooling_mode_cls_token is 1"]),
         ({"pooling": {"pooling_mode_mean_tokens": False}}, ["every pooling_mode is false"]),
         ({"pooling": MEAN | {"pooling_mode_cls_token": True}}, ["expected one pooling"]),
         ({"pooling": MEAN | {"include_prompt": False}}, ["include_prompt is false"]),
-        ({"modules": ["Pooling", "Dense"]}, ["a layer after the encoder"]),
+        (
+            {"pooling": MEAN, "modules": ["Pooling", "Dense"]},
+            ["Dense layer after the pooling ('2_Dense')", "; use"],
+        ),
+        ({"modules": ["Pooling"]}, ["1_Pooling/config.json", "no such file"]),
         ({"modules": ["Pooling", "LayerNorm"]}, ["'LayerNorm'", "expected Transformer, Pooling"]),
         ({"modules": []}, ["modules.json", "expected Transformer, Pooling"]),
         ({"sentence_bert_config": {"max_seq_length": "8"}}, ["sentence_bert_config.json: max_seq_length is '8'"]),

@@ -102,6 +102,20 @@ def test_a_doubled_first_token_is_reported(directory, capsys):
     assert TOKENIZER.decode(written(TOKENIZER.encode(prompt).ids)) in captured.out
 
 
+def test_a_token_that_the_text_itself_repeats_is_not_reported(tmp_path, capsys):
+    """A tokenizer that adds nothing, or a token after the text."""
+    from tokenizers.processors import TemplateProcessing
+
+    for single in ("$A", "$A <|end|>"):
+        directory = save_chat_model(tmp_path / f"model{len(single)}")
+        tokenizer = TOKENIZER.from_str(TOKENIZER.to_str())
+        tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=[("<|end|>", END)])
+        tokenizer.save(str(directory / "tokenizer.json"))
+        prompt = "<|user|><|user|>The"
+        assert tokenizer.encode(prompt).ids[0] == tokenizer.encode(prompt).ids[1]
+        assert output(capsys, prompt, "--model", directory, "--tokens", 1).startswith(prompt)
+
+
 def table(text):
     """The cells of a printed table, without its last line, and that line."""
     *lines, last = text.rstrip("\n").split("\n")

@@ -208,4 +208,4 @@ def test_bad_directories(capsys, tmp_path):
     assert_one_line(capsys.readouterr(), "config.json: no such file")
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
     assert run("inspect", tmp_path) == 2
-    assert_one_line(capsys.readouterr(), "model_type is 'mamba'")
+    assert_one_line(capsys.readouterr(), "model_type 'mamba' is not supported: it needs state-space layers")

@@ -47,8 +47,9 @@ def test_an_encoder(tmp_path, capsys, recwarn, value):
     tokenizer.add_special_tokens(["[MASK]"])
     model.layers[1].attention.query.weight[0, 0] = value
     save(tmp_path / "model", model, tokenizer)
-    for command in ("fill", "trace"):
-        assert run(command, tmp_path / "model", "The [MASK] cat") == 2
+    text = write_text(tmp_path, "The cat\nA dog")
+    for command, argument in (("fill", "The [MASK] cat"), ("trace", "The [MASK] cat"), ("embed", text)):
+        assert run(command, tmp_path / "model", argument) == 2
         assert_one_line(capsys.readouterr(), "encoder.layer.1.attention.self.query.weight holds nan or infinity")
     assert not recwarn.list
 

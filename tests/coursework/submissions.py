@@ -1,5 +1,9 @@
 """Submissions that several tests of grading use."""
 
+from pathlib import Path
+
+SOLUTIONS = sorted((Path(__file__).parent / "solutions").glob("*.py"))  # right, and written differently
+
 RIGHT = """
 def warmup_cosine(step, steps, warmup_steps, final=0.1):
     import math

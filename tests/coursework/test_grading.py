@@ -12,14 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.coursework.submissions import RIGHT
+from tests.coursework.submissions import RIGHT, SOLUTIONS
 from tests.processes import start_with_ctrl_c
 from tinyslm.cli import main
 from tinyslm.coursework import exercises
 from tinyslm.coursework.grading import as_text, exercises_in, grade, run_pytest
 from tinyslm.errors import ConfigError
-
-SOLUTIONS = sorted((Path(__file__).parent / "solutions").glob("*.py"))
 
 WRONG = RIGHT.replace("(step + 1) / warmup_steps", "step / warmup_steps")
 SLOW = "def warmup_cosine(step, steps, warmup_steps, final=0.1):\n    while True:\n        pass\n"

@@ -1,5 +1,6 @@
 """Log-probabilities of continuations are those of whole passes, however the passes are cut and shared."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -57,6 +58,19 @@ def test_pairs_score_as_in_one_pass_however_they_are_cut(monkeypatch, rows, cach
     rng = np.random.default_rng(0)
     context = rng.integers(0, 23, 5).tolist()
     assert_scores(MODEL, [(context, rng.integers(0, 23, n).tolist()) for n in (1, 7, 3, 8, 2)])
+
+
+@pytest.mark.parametrize("scaling", ["longrope", "dynamic"])
+@pytest.mark.parametrize("lengths", [(1, 2, 3), (1, 5, 9), (7, 7), (6, 6)])
+def test_rotations_that_depend_on_the_length_of_a_text(scaling, lengths):
+    """Below 8 inputs, around them and above: contexts of three and four tokens, and continuations of these lengths."""
+    factors = {"short_factors": (1.0, 1.5, 2.0), "long_factors": (2.0, 3.0, 5.0)} if scaling == "longrope" else {}
+    rope = Rope(100.0, 6, scaling, factor=3.0, original_length=8, **factors)
+    model = generic_model(replace(CONFIG, ropes=(rope,) * 2))
+    rng = np.random.default_rng(0)
+    assert_scores(
+        model, [(context, rng.integers(0, 23, n).tolist()) for context in ([1, 2, 3], [1, 2, 3, 4]) for n in lengths]
+    )
 
 
 def test_greedy_continuations_are_known():

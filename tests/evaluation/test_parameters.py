@@ -28,9 +28,8 @@ def test_the_parts_are_the_whole_and_each_holds_what_its_name_says(config):
     assert sum(parts.values()) == count_parameters(model) == sum(a.size for a in named_arrays(model).values())
     layers = config.num_hidden_layers + config.num_decoder_layers
     attentions = layers + config.num_decoder_layers
-    C, F, H, G, D = (
+    C, H, G, D = (
         config.hidden_size,
-        config.intermediate_size,
         config.num_attention_heads,
         config.num_key_value_heads,
         config.head_dim,
@@ -40,9 +39,14 @@ def test_the_parts_are_the_whole_and_each_holds_what_its_name_says(config):
     stacks = 2 if config.num_decoder_layers else 1
     tables = stacks * getattr(config, "relative_attention_num_buckets", 0) * H
     assert parts["attention"] == attentions * one + tables
-    experts = getattr(config, "num_experts", 0)
-    one = (2 + config.gated) * C * F + ((1 + config.gated) * F + C) * config.feed_forward_bias
-    assert parts["feed-forward"] == layers * (max(1, experts) * one + experts * C)
+
+    def feed_forward(F):
+        return (2 + config.gated) * C * F + ((1 + config.gated) * F + C) * config.feed_forward_bias
+
+    mixtures = layers - sum(getattr(config, "dense_layers", ())) if config.num_experts else 0
+    F = getattr(config, "expert_intermediate_size", None) or config.intermediate_size
+    of_mixtures = mixtures * config.num_experts * (feed_forward(F) + C)
+    assert parts["feed-forward"] == (layers - mixtures) * feed_forward(config.intermediate_size) + of_mixtures
 
 
 @given(config=decoder_configs(num_experts=3, experts_per_token=2))

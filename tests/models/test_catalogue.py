@@ -21,7 +21,10 @@ PUBLISHED = {
     "smollm2-360m": 361_821_120,
     "smollm2-1.7b": 1_711_376_384,
     "smollm3-3b": 3_075_098_624,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen2.5-1.5b": 1_543_714_304,
     "qwen3-0.6b": 596_049_920,
+    "qwen3-30b-a3b": 30_532_122_624,
     "olmo-2-1b": 1_484_916_736,
     "granite-3.1-2b": 2_533_531_648,
     "stablelm-2-1.6b": 1_644_515_328,
@@ -36,6 +39,7 @@ PUBLISHED = {
     "mistral-7b-v0.1": 7_241_732_096,
     "mistral-7b-v0.3": 7_248_023_552,
     "ministral-8b": 8_019_808_256,
+    "ministral-3-3b": 3_429_006_336,
     "mixtral-8x7b": 46_702_792_704,
     "bert-base": 109_514_298,
     "distilbert": 66_985_530,
@@ -67,6 +71,12 @@ def test_every_model_has_a_published_total():
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_parameters_are_the_published_ones(name):
     assert count_parameters(shape_model(CATALOGUE[name])) == PUBLISHED[name]
+
+
+def test_qwen3_30b_uses_3_3_of_30_5_billions():
+    unused = 48 * (128 - 8) * 3 * 2048 * 768
+    used = active_parameters(shape_model(CATALOGUE["qwen3-30b-a3b"]))
+    assert used == PUBLISHED["qwen3-30b-a3b"] - unused == 3_353_032_704
 
 
 def test_mixtral_uses_12_9_of_46_7_billions():
@@ -118,7 +128,10 @@ def test_eps(name):
         "gemma-2-2b",
         "gemma-3-1b",
         "smollm3-3b",
+        "qwen2.5-0.5b",
+        "qwen2.5-1.5b",
         "qwen3-0.6b",
+        "qwen3-30b-a3b",
         "olmo-2-1b",
         "t5-small",
         "flan-t5-small",

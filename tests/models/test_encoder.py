@@ -263,18 +263,31 @@ def test_the_first_token_and_vectors_that_are_not_normalized(B, T, seed):
     first = [next(state for state, real in zip(*row, strict=True) if real) for row in zip(states, mask, strict=True)]
     np.testing.assert_array_equal(sentence_embeddings(states, mask, "cls", normalize=False), first)
     np.testing.assert_array_equal(sentence_embeddings(states, pooling="cls", normalize=False), states[:, 0])
-    for pooling in ("mean", "cls"):
+    for pooling in ("mean", "cls", "max"):
         vectors = sentence_embeddings(states, mask, pooling, normalize=False)
         unit = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
         np.testing.assert_array_equal(sentence_embeddings(states, mask, pooling), unit)
 
 
 def test_an_unknown_pooling_is_refused():
-    with pytest.raises(ConfigError, match="pooling is 'max', expected one of mean, cls"):
-        sentence_embeddings(np.ones((1, 2, 3)), pooling="max")
+    with pytest.raises(ConfigError, match="pooling is 'last', expected one of mean, cls, max"):
+        sentence_embeddings(np.ones((1, 2, 3)), pooling="last")
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@given(st.integers(1, 4), st.integers(1, 6), seeds, st.sampled_from([np.float32, np.float64]))
+def test_the_maximum_of_each_channel_over_the_tokens(B, T, seed, dtype):
+    """Padding counts for nothing, whatever its states are. All states can be negative."""
+    rng = np.random.default_rng(seed)
+    states, mask = rng.standard_normal((B, T, 5)).astype(dtype) - 2, rng.integers(0, 2, (B, T))
+    mask[:, -1] = 1
+    wanted = [row[real != 0].max(axis=0) for row, real in zip(states, mask, strict=True)]
+    states[mask == 0] = np.nan
+    found = sentence_embeddings(states, mask, "max", normalize=False)
+    np.testing.assert_array_equal(found, wanted)
+    assert found.dtype == dtype
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
 def test_a_text_without_tokens_has_a_finite_embedding(pooling):
     states = np.ones((2, 3, 4), np.float32)
     with np.errstate(all="raise"):

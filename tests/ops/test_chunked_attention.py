@@ -174,7 +174,7 @@ def peak_bytes(T, **options):
     return np.array(peaks)
 
 
-LOCAL = {"causal": False, "window": 250, "lookahead": 249}
+LOCAL = {"causal": False, "window": 150, "lookahead": 149}
 
 
 @pytest.mark.parametrize("options", [{}, {"window": 700}, {"softcap": 2.0}, {"causal": False}, LOCAL])

@@ -26,8 +26,8 @@ from tinyslm.errors import ConfigError
 from tinyslm.models import shape_model
 from tinyslm.modules import Attention, Block, CrossAttention, FeedForward, RMSNorm
 from tinyslm.recipes import DropLayers, KeepLayers, SliceChannels, SliceGroups, SliceHeads, SliceNeurons
-from tinyslm.recipes.pruning.channels import CHANNEL_METHODS, channel_axes, channel_scores
-from tinyslm.recipes.pruning.heads import HEAD_METHODS
+from tinyslm.recipes.pruning.channels import CHANNEL_METHODS, channel_axes, channel_scores, first_readers
+from tinyslm.recipes.pruning.heads import HEAD_METHODS, group_parts
 from tinyslm.recipes.pruning.layers import LAYER_METHODS, layer_scores, layer_states
 from tinyslm.recipes.pruning.neurons import NEURON_METHODS, neuron_scores
 from tinyslm.recipes.statistics import input_grams, mean_gradients
@@ -153,6 +153,31 @@ def test_the_axes_of_channels_are_all_axes_of_this_width(case):
     arrays = named_arrays(shape_model(config))
     for path, axes in channel_axes(config).items():
         assert axes == tuple(i for i, size in enumerate(arrays[path].shape) if size == 997)
+
+
+@pytest.mark.parametrize(
+    ("family", "readers"),
+    [
+        ("llama", ("attention.query", "feed_forward.up")),
+        ("gpt_neox", ("attention.query", "feed_forward.up")),
+        ("phi", ("attention.query",)),
+        ("mixtral", ("attention.query", "feed_forward.router")),
+    ],
+)
+def test_every_norm_of_a_block_counts_once_for_channels(family, readers):
+    expected = [f"layers.{i}.{name}" for i in range(2) for name in readers]
+    assert first_readers(small_model(family)) == expected
+
+
+@pytest.mark.parametrize("family", ["llama", "olmo2", "phi"])
+def test_groups_of_heads_together_are_all_of_attention(family):
+    """But the bias of the output, and norms that all heads share."""
+    attention = small_model(family).layers[0].attention
+    parts = group_parts(attention.query.out_features // 2, attention.head_dim)(attention)
+    shared = ("output.bias",) if attention.joint_norms else ("output.bias", "query_norm", "key_norm")
+    arrays = {path: array for path, array in named_arrays(attention).items() if not path.startswith(shared)}
+    assert sum(part.size for part in parts) == sum(array.size for array in arrays.values())
+    assert {len(part) for part in parts} == {2}
 
 
 @given(drawn(), st.sampled_from(NEURON_METHODS), ratios, st.booleans())

@@ -139,6 +139,17 @@ def test_the_token_that_ends_an_answer(tokenizer, rendered, template, ends):
     assert [tokenizer.id_to_token(token) for token in end_of_turn(tokenizer, template)] == ends
 
 
+ENDS = {"chatml": "<|im_end|>", "gemma": "<end_of_turn>", "llama3": "<|eot_id|>", "mistral": "</s>", "phi3": "<|end|>"}
+ENDS |= {"qwen2": "<|im_end|>", "qwen3": "<|im_end|>", "smollm3": "<|im_end|>", "tinyllama": "</s>", "zephyr": "</s>"}
+
+
+@pytest.mark.parametrize(("name", "end"), ENDS.items())
+def test_the_token_that_ends_an_answer_of_each_kind(tokenizer, rendered, name, end):
+    tokenizer.add_special_tokens(sorted({*ENDS.values(), "<|im_start|>"}))
+    tokenizer.special_tokens = EXPECTED["special_tokens"]
+    assert end_of_turn(tokenizer, (TEMPLATES / f"{name}.jinja").read_text()) == (tokenizer.token_to_id(end),)
+
+
 @pytest.mark.parametrize(
     "messages",
     [

@@ -1,25 +1,30 @@
 """The tokenizer of a GGUF file encodes as the tokenizer.json from which the file was made."""
 
-import json
 from itertools import pairwise
 
 import gguf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 import tinyslm
 from tests.checkpoints.gguf_files import add_value, wide_model, write_gguf
+from tests.text.gguf_metadata import (
+    BYTE,
+    BYTE_LEVEL,
+    CONTROL,
+    NORMAL,
+    TRAINING,
+    UNKNOWN,
+    USER_DEFINED,
+    byte_level_metadata,
+    byte_level_tokenizer,
+    metadata_of,
+)
 from tinyslm.errors import CheckpointWarning, DataError
 from tinyslm.text.gguf_pre_tokenizers import PRE_TOKENIZERS
 from tinyslm.text.gguf_tokenizer import UnsupportedTokenizer, load_gguf_tokenizer
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
-TRAINING = [
-    "The cat sat on the mat, 1234 times; don't you THINK it's 12345678?",
-    "naïve café\n\n\tCamelCase x_y  é e\u0301",
-]
 TEXTS = [
     *TRAINING,
     "",
@@ -38,73 +43,6 @@ TEXTS += [
     " ",
     "\t \n x",
 ]
-SPECIAL = ["<|end|>", "<|begin|>"]
-
-
-def split(pattern):
-    """A pre-tokenizer with the regular expression of a tokenizer.json."""
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"), byte_level])
-
-
-GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
-LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-LLAMA3 += r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-QWEN2 = LLAMA3.replace("{1,3}", "")
-TEKKEN = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}"
-    r"\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-GPT4O = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-    r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-DIGITS = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), GPT2])
-BYTE_LEVEL = {  # {tokenizer.ggml.pre: (pre-tokenizer, whether whole words are kept, normalizer)}
-    "gpt-2": (GPT2, False, None),
-    "smollm": (DIGITS, False, None),
-    "llama-bpe": (split(LLAMA3), True, None),
-    "qwen2": (split(QWEN2), False, normalizers.NFC()),
-    "tekken": (split(TEKKEN), True, None),
-    "gpt-4o": (split(GPT4O), False, None),
-}
-
-
-def byte_level_tokenizer(pre_tokenizer, whole_words, normalizer):
-    """A byte-level BPE trained on a few texts. A token that no merges make is kept only as a whole word."""
-    tokenizer = Tokenizer(models.BPE(ignore_merges=whole_words))
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizer, decoders.ByteLevel()
-    if normalizer is not None:
-        tokenizer.normalizer = normalizer
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=330, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(TRAINING * 3, trainer)
-    values = json.loads(tokenizer.to_str())
-    values["model"]["vocab"]["Ġok"] = len(values["model"]["vocab"])
-    tokenizer = Tokenizer.from_str(json.dumps(values))
-    tokenizer.add_tokens([AddedToken("user/v2", normalized=False)])
-    return tokenizer
-
-
-def metadata_of(tokenizer, **changes):
-    """The metadata of a byte-level tokenizer."""
-    merges = [" ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
-    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-    types = dict.fromkeys(SPECIAL, CONTROL) | {"user/v2": USER_DEFINED}
-    values = {
-        "model": "gpt2",
-        "pre": "gpt-2",
-        "tokens": [token for token, _ in vocabulary],
-        "token_type": [types.get(token, NORMAL) for token, _ in vocabulary],
-        "merges": merges,
-        "bos_token_id": 1,
-        "eos_token_id": 0,
-        "add_bos_token": False,
-    }
-    return {f"tokenizer.ggml.{key}": value for key, value in (values | changes).items() if value is not None}
 
 
 def read(tmp_path, metadata, architecture="llama"):
@@ -175,7 +113,7 @@ def test_other_names_of_a_kind():
     ],
 )
 def test_tokens_before_and_after_a_text(tmp_path, changes, begin, end):
-    tokenizer = read(tmp_path, metadata_of(byte_level_tokenizer(*BYTE_LEVEL["gpt-2"]), **changes))
+    tokenizer = read(tmp_path, byte_level_metadata(**changes))
     assert tokenizer.encode("cat").ids == [*begin, *ids(tokenizer, "cat"), *end]
 
 
@@ -252,6 +190,8 @@ def test_sentence_piece(sentence_piece_tokenizer, text):
 def test_tokens_that_users_define_are_found_first(sentence_piece_tokenizer):
     encoding = sentence_piece_tokenizer.encode("cat  cat[USER]", add_special_tokens=False)
     assert encoding.tokens == ["▁cat", "  ", "▁cat", "[USER]"]
+    assert ids(sentence_piece_tokenizer, "<unk></s>") == [0, 2]
+    assert sentence_piece_tokenizer.decode([0, 2, 259]) == "[USER]"  # the others are special
 
 
 def test_no_space_before_a_text(tmp_path):
@@ -259,14 +199,6 @@ def test_no_space_before_a_text(tmp_path):
     tokenizer = read(tmp_path, SENTENCE_PIECE | {"tokenizer.ggml.add_space_prefix": False})
     assert tokenizer.encode("cat cat", add_special_tokens=False).tokens == ["cat", "▁cat"]
     assert tokenizer.decode(ids(tokenizer, " cat")) == " cat"
-
-
-def changed(**changes):
-    """The metadata of a small tokenizer with other values; None removes a key."""
-    values = metadata_of(byte_level_tokenizer(*BYTE_LEVEL["gpt-2"])) | {
-        f"tokenizer.ggml.{key}": value for key, value in changes.items()
-    }
-    return {key: value for key, value in values.items() if value is not None}
 
 
 @pytest.mark.parametrize(
@@ -281,14 +213,14 @@ def changed(**changes):
 def test_unknown_kinds(tmp_path, changes, message):
     """The model is loaded without a tokenizer."""
     with pytest.raises(UnsupportedTokenizer, match=f"tokenizer.gguf: {message}"):
-        read(tmp_path, changed(**changes))
-    write_gguf(tmp_path / "model.gguf", wide_model("llama"), metadata=changed(**changes))
+        read(tmp_path, byte_level_metadata(**changes))
+    write_gguf(tmp_path / "model.gguf", wide_model("llama"), metadata=byte_level_metadata(**changes))
     with pytest.warns(CheckpointWarning, match=f"model.gguf: {message}.*; the model is loaded without its tokenizer"):
         assert tinyslm.load(tmp_path / "model.gguf")[1] is None
 
 
 def test_files_of_gpt2_need_no_kind(tmp_path):
-    tokenizer = read(tmp_path, changed(pre=None), architecture="gpt2")
+    tokenizer = read(tmp_path, byte_level_metadata(pre=None), architecture="gpt2")
     assert ids(tokenizer, TEXTS[0]) == ids(byte_level_tokenizer(*BYTE_LEVEL["gpt-2"]), TEXTS[0])
 
 
@@ -309,7 +241,7 @@ def test_files_of_gpt2_need_no_kind(tmp_path):
 )
 def test_damaged_tokenizers(tmp_path, changes, message):
     with pytest.raises(DataError, match=f"tokenizer.gguf: .*{message}"):
-        read(tmp_path, changed(**changes))
+        read(tmp_path, byte_level_metadata(**changes))
 
 
 def test_the_work_for_merges_is_bounded(tmp_path):

@@ -195,7 +195,7 @@ def test_a_file_without_questions(tmp_path, name, content):
 
 @pytest.mark.parametrize("name", ["quiz.csv", "quiz.jsonl"])
 def test_what_is_not_text(tmp_path, name):
-    with pytest.raises(DataError, match=rf"{name}: not UTF-8 text \(byte 3\); convert it first"):
+    with pytest.raises(DataError, match=rf"{name}, line 1: not UTF-8 text \(byte 3\); convert the file first"):
         read(tmp_path, "caf\xe9".encode("latin-1"), name)
     with pytest.raises(DataError, match=r"none\.csv: cannot be read \(No such file"):
         read_questions(tmp_path / "none.csv")
@@ -213,10 +213,10 @@ def test_other_files_are_refused(tmp_path):
 def test_size_is_bounded(tmp_path, monkeypatch, name):
     monkeypatch.setattr(module, "LONGEST_LINE", 100)
     content = json_lines(ICE) + "\n" if name.endswith("l") else "question,options,answer\n"
-    with pytest.raises(DataError, match=f"{name}, line 2: has more than 100 characters"):
+    with pytest.raises(DataError, match=f"{name}, line 2: has more than 100 bytes"):
         read(tmp_path, content + "," * 101, name)
     monkeypatch.setattr(module, "LARGEST_FILE", 100)
-    with pytest.raises(DataError, match=rf"{name}: has 1\d\d bytes, expected at most 100; use a part of the questions"):
+    with pytest.raises(DataError, match=rf"{name}: has 1\d\d bytes, expected at most 100; use a part of it"):
         read(tmp_path, content + "," * 80, name)
 
 

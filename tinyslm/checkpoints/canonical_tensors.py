@@ -5,6 +5,8 @@ fields of `Family` list the variations. tensors is {name: StoredTensor or Encode
 read only where two tensors are compared.
 """
 
+import warnings
+
 import numpy as np
 
 from tinyslm.checkpoints.encoded_tensor import EncodedTensor
@@ -14,7 +16,7 @@ from tinyslm.checkpoints.safetensors import StoredTensor
 from tinyslm.checkpoints.tensor_mapping import tensor_mappings
 from tinyslm.checkpoints.unread_tensors import is_task_head
 from tinyslm.checkpoints.upcasting import row_slices
-from tinyslm.errors import CheckpointError
+from tinyslm.errors import CheckpointError, CheckpointWarning
 
 Tensors = dict[str, StoredTensor | EncodedTensor]
 
@@ -34,6 +36,28 @@ def with_current_names(tensors: Tensors, family: Family) -> Tensors:
             raise CheckpointError(f"{tensor.file}: tensor {shown(name)} is also stored as {shown(renamed(name))}")
         found[renamed(name)] = tensor
     return found
+
+
+def without_repeated_prefix(tensors: Tensors, family: Family) -> Tensors:
+    """The tensors with the prefix of the family once, where their names have it twice, as transformers reads them.
+
+    Warns where it does so: the files come from a model that was saved from inside of another one.
+    """
+    twice = 2 * family.base
+    if not family.base or not any(name.startswith(twice) for name in tensors):
+        return tensors
+    first = next(name for name in tensors if name.startswith(twice))
+    warnings.warn(
+        f"{tensors[first].file}: tensor names have the prefix {shown(family.base)} twice, such as {shown(first)}; they "
+        "are read with one",
+        CheckpointWarning,
+        stacklevel=2,
+    )
+    once = {name: name.removeprefix(family.base) if name.startswith(twice) else name for name in tensors}
+    repeated = next((name for name, new in once.items() if new != name and new in tensors), None)
+    if repeated is not None:
+        raise CheckpointError(f"{tensors[repeated].file}: tensor {shown(repeated)} is also stored with one prefix")
+    return {once[name]: tensor for name, tensor in tensors.items()}
 
 
 def without_copies(tensors: Tensors, family: Family) -> Tensors:

@@ -10,7 +10,6 @@ from tinyslm.errors import CheckpointError
 
 MOST_ENTRIES = 10_000  # of a directory that are looked at
 ADAPTER = "adapter_config.json"
-POINTER = b"version https://git-lfs.github.com/spec/"  # the first bytes of a Git LFS pointer
 SAVE_AGAIN = "load the model with the library that wrote it, and save it as safetensors"
 OTHER_FORMATS = {  # ending of a file name: what it is, and what to do
     ".bin": ("pickled PyTorch weights, which can execute code when they are read", SAVE_AGAIN),
@@ -94,9 +93,3 @@ def snapshot_of(directory: Path) -> Path:
             f"among its {len(found)} snapshots; {advice}"
         )
     return snapshot
-
-
-def check_not_pointer(path: str | Path, start: bytes) -> None:
-    """Raise CheckpointError if a file that begins with `start` is a Git LFS pointer, a text in place of the file."""
-    if start.startswith(POINTER):
-        raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")

@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from tinyslm.checkpoints.carried_files import CARRIED
 from tinyslm.checkpoints.directory_contents import file_names, instead_of_model
+from tinyslm.checkpoints.gguf.finding import find_gguf
 from tinyslm.checkpoints.json_files import read_json, shown
 from tinyslm.errors import CheckpointError, ConfigError
 
@@ -98,6 +98,8 @@ def _instead(hub, model):
     if revisions:
         wanted = shown(model.revision or "main")
         return f"the cache of the hub does not have its revision {wanted}, only {_listed(revisions)}; get it with {GET}"
+    if (cache / _entry(model.id)).is_dir():
+        return f"the cache of the hub has only the beginning of a download of it; complete it with {GET}"
     ids = [entry[8:].replace("--", "/") for entry in file_names(cache) if entry.startswith("models--")]
     found = f"has {_listed(ids)}" if ids else "has no model"
     return f"no such model in the cache of the hub ({cache} {found}); get it with {GET}"
@@ -131,6 +133,8 @@ def _missing_files(snapshot, model):
         return [] if (snapshot / model.file).is_file() else [model.file]
     names = file_names(snapshot)
     missing = [name for name in names if _is_needed(name) and not (snapshot / name).exists()]
+    if not missing and find_gguf(snapshot):
+        return []
     has_index = INDEX in names and WEIGHTS not in names
     if missing or (not has_index and WEIGHTS not in names and instead_of_model(snapshot)):
         return missing  # none for another format, which `load_model` names
@@ -176,7 +180,7 @@ def _download(hub, model):
     raise CheckpointError(f"{model.name}: {problem}")
 
 
-def _check_offered(names: list[str], model: Any):
+def _check_offered(names: list[str], model: HubModel):
     """Raise CheckpointError if the files of a model at the hub are not those that are needed."""
     gguf = sorted(name for name in names if name.endswith(".gguf"))
     if model.file is not None:

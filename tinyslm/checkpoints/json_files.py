@@ -14,6 +14,8 @@ _SHORT.maxstring = _SHORT.maxother = 120
 _SHORT.maxlevel = 3
 LONGEST_SHOWN = 200  # characters
 
+POINTER = b"version https://git-lfs.github.com/spec/"  # the first bytes of a Git LFS pointer
+LINK = b"../../blobs/"  # the first bytes of a link in a cache of the hub, where a copy stored the link as a text
 LARGEST_JSON = 100_000_000  # bytes; the limit of the safetensors library for its header
 
 
@@ -58,9 +60,11 @@ def _read(path, kind):
     if path.stat().st_size > LARGEST_JSON:
         raise CheckpointError(f"{path}: has {path.stat().st_size} bytes, expected at most {LARGEST_JSON}")
     try:
-        return parse_json(path.read_bytes(), path, unique=False, kind=kind)
+        text = path.read_bytes()
     except OSError as problem:
         raise CheckpointError(f"{path}: cannot be read ({problem.strerror})") from problem
+    check_not_pointer(path, text)
+    return parse_json(text, path, unique=False, kind=kind)
 
 
 def shown(value) -> str:
@@ -75,3 +79,13 @@ def check_file(path: str | Path) -> None:
         raise CheckpointError(f"{path}: is a directory, expected a file")
     if not os.path.isfile(path):
         raise CheckpointError(f"{path}: no such file")
+
+
+def check_not_pointer(path: str | Path, start: bytes) -> None:
+    """Raise CheckpointError if a file that begins with `start` is a text in place of the file: a pointer, or a link."""
+    if start.startswith(POINTER):
+        raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
+    if start.startswith(LINK):
+        raise CheckpointError(
+            f"{path}: is the text of a link in a cache of the hub, not the file itself; copy the cache with its links"
+        )

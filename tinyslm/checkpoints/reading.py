@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinyslm.checkpoints.alternating_rows import AlternatingRows
 from tinyslm.checkpoints.canonical_tensors import (
     is_tied,
     optional_parts,
@@ -14,6 +15,7 @@ from tinyslm.checkpoints.canonical_tensors import (
     with_head_bias,
     without_copies,
     without_head,
+    without_repeated_prefix,
 )
 from tinyslm.checkpoints.compressed_modules import SECTION, restore, weight_shape
 from tinyslm.checkpoints.directory_contents import instead_of_model
@@ -86,6 +88,7 @@ def _read(path, make_module=None):
     stored = with_quantized(stored_tensors(directory), whole, where)
     if values is not whole:
         stored = language_model_tensors(stored, _architecture(whole))
+    stored = without_repeated_prefix(stored, family)
     tensors = without_copies(with_current_names(stored, family), family)
     _check_counts(config, tensors, where)
 
@@ -247,12 +250,12 @@ def _modules_in_format(make_module, outline, stored):
 
 def _warn_of_dequantized(modules, tensors):
     """Warn about quantized weights that no layer holds. tensors: {path of a module: {name of an array: tensor}}."""
-    encoded = {
-        path: tensor
-        for path, found in tensors.items()
-        for tensor in found.values()
-        if isinstance(tensor, EncodedTensor)
-    }
+    encoded = {}
+    for path, found in tensors.items():
+        for part in found.values():
+            tensor = part.tensor if isinstance(part, AlternatingRows) else part
+            if isinstance(tensor, EncodedTensor):
+                encoded[path] = tensor
     dense = [path for path in encoded if isinstance(modules[path], Linear | Embedding)]
     if dense:
         first = encoded[dense[0]]

@@ -19,9 +19,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinyslm.checkpoints.atomic_write import atomic_file
-from tinyslm.checkpoints.directory_contents import check_not_pointer
 from tinyslm.checkpoints.encoded_tensor import Storage
-from tinyslm.checkpoints.json_files import LARGEST_JSON, check_file, parse_json, shown
+from tinyslm.checkpoints.json_files import LARGEST_JSON, check_file, check_not_pointer, parse_json, shown
 from tinyslm.checkpoints.upcasting import TILE_BYTES, row_slices, upcast, upcast_tiles
 from tinyslm.errors import CheckpointError
 

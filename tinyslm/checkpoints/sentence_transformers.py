@@ -16,15 +16,19 @@ from tinyslm.errors import ConfigError
 
 MODULES, POOLING = "modules.json", "1_Pooling"
 LENGTHS = {"sentence_bert_config.json": "max_seq_length", "tokenizer_config.json": "model_max_length"}
-POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}  # key of a file: pooling
-SUPPORTED = "only the mean over all tokens and the first token (cls) are supported"
+POOLINGS = {  # key of a file: pooling
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+}
+SUPPORTED = "only mean, max and the first token (cls) are supported"
 
 
 @dataclass(frozen=True)
 class SentenceSettings:
     """Settings of sentence embeddings. Without modules.json: the mean of the hidden states, of length 1."""
 
-    pooling: str = "mean"  # or "cls"
+    pooling: str = "mean"  # or "cls", "max"
     normalize: bool = True  # vectors are divided by their L2 norm
     max_length: int | None = None  # tokens of a text, special tokens included; None: the context of the model
     length_from: str = ""  # the key and file of `max_length`
@@ -39,9 +43,13 @@ def read_sentence_settings(directory: str | Path) -> SentenceSettings:
     """
     directory = Path(directory)
     modules = _read_modules(directory)
-    if any(directory.glob("*_Dense")) or "Dense" in modules:
-        raise ConfigError(f"{directory}: has a layer after the encoder (Dense), which is not supported")
-    pooling = _read_pooling(directory / modules.get("Pooling", POOLING) / "config.json")
+    dense = modules.get("Dense") or next((path.name for path in directory.glob("*_Dense")), None)
+    if dense:
+        raise ConfigError(
+            f"{directory}: has a Dense layer after the pooling ({shown(dense)}), which is not supported; use the "
+            "library sentence-transformers"
+        )
+    pooling = _read_pooling(directory / modules.get("Pooling", POOLING) / "config.json", is_needed="Pooling" in modules)
     length, length_from = _read_length(directory)
     return SentenceSettings(
         pooling=pooling,
@@ -79,9 +87,9 @@ def _read_modules(directory):
     return modules
 
 
-def _read_pooling(where):
-    """ "mean" or "cls"."""
-    values = _read_if_there(where)
+def _read_pooling(where, is_needed):
+    """ "mean", "cls" or "max"."""
+    values = read_json(where) if is_needed else _read_if_there(where)
     mode = values.get("pooling_mode")
     chosen = [] if mode is None else [("pooling_mode", mode)]
     chosen += [(key, value) for key, value in values.items() if key.startswith("pooling_mode_") and value is not False]

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from tinyslm.commands.chat_options import add_chat_options, chat_template, with_end_of_turn
+from tinyslm.commands.chat_options import add_chat_options, chat_template
 from tinyslm.commands.generation_options import add_sampling_options, checked_stop_texts, generation_settings
 from tinyslm.commands.loading import load_with_tokenizer
 from tinyslm.commands.parser import check_minimum
@@ -18,6 +18,7 @@ from tinyslm.generation.sampling import check_draw
 from tinyslm.models import Decoder
 from tinyslm.reporting.terminal_table import fitted
 from tinyslm.text import chat_prompt
+from tinyslm.text.chat_template import end_of_turn
 
 RESET, EXIT = "/reset", "/exit"
 INTRODUCTION = f"{RESET} begins a new conversation, {EXIT} or Ctrl-D ends, Ctrl-C stops an answer."
@@ -25,7 +26,7 @@ INTRODUCTION = f"{RESET} begins a new conversation, {EXIT} or Ctrl-D ends, Ctrl-
 
 def add_arguments(parser):
     """The options of the command."""
-    parser.argument("model", "directory, or id in the local cache of the Hugging Face hub, of a chat model")
+    parser.argument("model", "directory, GGUF file, or id in the local cache of the Hugging Face hub, of a chat model")
     add_chat_options(parser)
     parser.option("--tokens", 512, "maximum number of tokens of an answer", "N")
     add_sampling_options(parser)
@@ -63,7 +64,6 @@ def run(arguments) -> int:
             except KeyboardInterrupt:
                 if not is_terminal:
                     raise
-                print()
     return 0
 
 
@@ -75,7 +75,7 @@ class Chat:
         self.template, self.settings = chat_template(arguments), generation_settings(arguments, model.config)
         check_draw(arguments.seed, None, None)
         self.sampling, self.generator = Sampling(**self.settings.sampling), np.random.default_rng(arguments.seed)
-        self.end_tokens = with_end_of_turn(self.settings.end_tokens, tokenizer, arguments)
+        self.end_tokens = (*self.settings.end_tokens, *end_of_turn(tokenizer, self.template))
         self.reset()
 
     def reset(self):
@@ -87,10 +87,29 @@ class Chat:
     def answer(self, text):
         """Print the answer to a message token by token.
 
-        KeyboardInterrupt: what was written of the answer stays in the conversation; without an answer the message is
-        forgotten, as after an Error.
+        After KeyboardInterrupt, what was written of the answer stays in the conversation. Without an answer the
+        message is forgotten, as after an Error.
         """
         messages = [*self.messages, {"role": "user", "content": text}]
+        written = TextStream(self.tokenizer, stop_texts=self.settings.stop_texts)
+        self.why_cut = ""
+        try:
+            for token in self._answer_tokens(messages):
+                print(written.add(token), end="", flush=True)
+                if written.is_stopped:
+                    break
+        except KeyboardInterrupt:
+            print(written.rest())
+            if written.text:
+                self.messages = [*messages, {"role": "assistant", "content": written.text}]
+            raise
+        print(written.rest(), flush=True)
+        self.messages = [*messages, {"role": "assistant", "content": written.text}]
+        if self.why_cut:
+            _notice(self.why_cut)
+
+    def _answer_tokens(self, messages):
+        """Yield the tokens of the answer, without the one that ends it. `why_cut`: why none ended it."""
         token_ids = chat_prompt(self.tokenizer, messages, template=self.template)  # (1, T)
         context, length = self.model.config.max_position_embeddings, token_ids.shape[1]
         if length > context:
@@ -99,33 +118,15 @@ class Chat:
                 "new one"
             )
         most = min(self.arguments.tokens, context - length + 1)  # the last new token is not an input
-        state, written = (
-            self.conversation.start(token_ids, most),
-            TextStream(self.tokenizer, (), (), self.settings.stop_texts),
-        )
-        steps = decoding_steps(state, most, self.sampling, self.generator, self.end_tokens)
-        has_ended = False
-        try:
-            for step in steps:
-                token = int(step.tokens[0])
-                has_ended = token in self.end_tokens
-                if not has_ended:
-                    print(written.add(token), end="", flush=True)
-                if has_ended or written.is_stopped:
-                    break
-        except KeyboardInterrupt:
-            if not written.text:
-                raise
-            has_ended = True
-        print(written.rest(), end="\n", flush=True)
-        self.messages = [*messages, {"role": "assistant", "content": written.text}]
-        if not has_ended and not written.is_stopped:
-            is_full = most < self.arguments.tokens
-            _notice(
-                f"the model's context of {context} tokens is full; {RESET} begins a new conversation"
-                if is_full
-                else f"the answer ends after --tokens {most}"
-            )
+        state = self.conversation.start(token_ids, most)
+        for step in decoding_steps(state, most, self.sampling, self.generator, self.end_tokens):
+            token = int(step.tokens[0])
+            if token in self.end_tokens:
+                return
+            yield token
+        self.why_cut = f"the answer ends after --tokens {most}"
+        if most < self.arguments.tokens:
+            self.why_cut = f"the model's context of {context} tokens is full; {RESET} begins a new conversation"
 
 
 def _typed_messages():

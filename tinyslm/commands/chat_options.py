@@ -1,6 +1,5 @@
 """Options of the commands that talk to a model with a chat template."""
 
-from tinyslm.text.chat_template import end_of_turn
 from tinyslm.text.files import read_prompt
 
 
@@ -14,8 +13,3 @@ def add_chat_options(parser, when=""):
 def chat_template(arguments) -> str | None:
     """The chat template of --template, or None."""
     return None if arguments.template is None else read_prompt(arguments.template)
-
-
-def with_end_of_turn(end_tokens, tokenizer, arguments) -> tuple[int, ...]:
-    """The end tokens, and the token that the chat template puts after an answer."""
-    return (*end_tokens, *end_of_turn(tokenizer, chat_template(arguments)))

@@ -159,8 +159,9 @@ def _last_inputs(options, files):
 def digest_of_files(options: CompressionOptions) -> str:
     """SHA-256 of the options, and of the names and contents of their files."""
     content = hashlib.sha256(repr(options).encode())
-    directory = find_directory(options.model)
-    for path in [*sorted(path for path in directory.iterdir() if path.is_file()), *map(Path, options.text.files)]:
+    location = find_directory(options.model)
+    files = [location] if location.is_file() else sorted(path for path in location.iterdir() if path.is_file())
+    for path in [*files, *map(Path, options.text.files)]:
         content.update(f"{path.name}\0".encode())
         with open(path, "rb") as file:
             content.update(hashlib.file_digest(file, "sha256").digest())

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyslm.checkpoints import atomic_file
+from tinyslm.checkpoints.not_finite import describe_not_finite, overflow_names_tensor
 from tinyslm.checkpoints.sentence_transformers import SentenceSettings, read_sentence_settings
 from tinyslm.commands.loading import load_with_tokenizer
 from tinyslm.commands.parser import check_minimum
@@ -109,8 +110,12 @@ def embed(model, token_ids, texts_per_batch=32, settings=DEFAULT):
         mask = labels != IGNORED
         return sentence_embeddings(model.hidden_states(rows, mask), mask, settings.pooling, settings.normalize)
 
-    vectors = np.concatenate(map_in_threads(vectors_of, batches))
-    return vectors[np.argsort(order)]
+    with overflow_names_tensor(model):
+        vectors = np.concatenate(map_in_threads(vectors_of, batches))[np.argsort(order)]
+    is_finite = np.isfinite(vectors).all(axis=-1)  # (N,)
+    if not is_finite.all():
+        raise DataError(describe_not_finite(model, [token_ids[np.argmin(is_finite)]]))
+    return vectors
 
 
 def _check_writable(out):

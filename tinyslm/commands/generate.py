@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 from tinyslm.checkpoints.json_files import shown
-from tinyslm.commands.chat_options import add_chat_options, chat_template, with_end_of_turn
+from tinyslm.commands.chat_options import add_chat_options, chat_template
 from tinyslm.commands.generation_options import add_sampling_options, checked_stop_texts, generation_settings
 from tinyslm.commands.loading import load_with_tokenizer
 from tinyslm.commands.text_stream import TextStream, continuation
@@ -16,6 +16,7 @@ from tinyslm.generation.stop_texts import before_stop
 from tinyslm.models import Decoder, EncoderDecoder
 from tinyslm.reporting.token_table import format_token_table
 from tinyslm.text import chat_prompt, encode
+from tinyslm.text.chat_template import end_of_turn
 from tinyslm.text.files import read_prompt
 
 
@@ -44,9 +45,12 @@ def run(arguments) -> int:
     model, tokenizer = load_with_tokenizer(arguments.model, kinds, purpose, arguments.weights)
     settings = generation_settings(arguments, model.config)
     ends, stop_texts = settings.end_tokens, settings.stop_texts
-    prompts = _encode_prompts(arguments, texts, tokenizer, model.config.vocab_size)
     if arguments.chat:
-        ends = with_end_of_turn(ends, tokenizer, arguments)
+        template = chat_template(arguments)
+        prompts = _conversations(texts, arguments.system, tokenizer, template)
+        ends = (*ends, *end_of_turn(tokenizer, template))
+    else:
+        prompts = _encode_prompts(texts, tokenizer, model.config.vocab_size, not arguments.no_special_tokens)
     token_ids, mask = _pad_left(prompts)
     most = arguments.tokens
     if not isinstance(model, EncoderDecoder):
@@ -96,17 +100,19 @@ def _read_prompts(arguments):
     return [read_prompt(text) if text == "-" else text for text in arguments.prompts]
 
 
-def _encode_prompts(arguments, texts, tokenizer, vocab_size):
+def _conversations(texts, system, tokenizer, template):
+    """The token ids of a conversation for each message of a user. system: the message before it, or None."""
+    before = [] if system is None else [{"role": "system", "content": system}]
+    conversations = [[*before, {"role": "user", "content": text}] for text in texts]
+    return [chat_prompt(tokenizer, messages, template=template)[0].tolist() for messages in conversations]
+
+
+def _encode_prompts(texts, tokenizer, vocab_size, add_special_tokens):
     """The token ids of each prompt. Prints a line if the tokenizer repeats the first token of a text."""
-    if arguments.chat:
-        system = [{"role": "system", "content": arguments.system}] if arguments.system is not None else []
-        conversations = [[*system, {"role": "user", "content": text}] for text in texts]
-        template = chat_template(arguments)
-        return [chat_prompt(tokenizer, messages, template=template)[0].tolist() for messages in conversations]
-    add = not arguments.no_special_tokens
-    prompts = [encode(tokenizer, text, add_special_tokens=add, vocab_size=vocab_size) for text in texts]
+    prompts = [encode(tokenizer, text, add_special_tokens=add_special_tokens, vocab_size=vocab_size) for text in texts]
     for text, prompt in zip(texts, prompts, strict=True):
-        if add and prompt[0:1] == prompt[1:2] == tokenizer.encode(text, add_special_tokens=False).ids[:1]:
+        plain = encode(tokenizer, text, add_special_tokens=False, allow_empty=True)
+        if plain and prompt[: len(plain) + 1] == plain[:1] + plain:
             token = shown(tokenizer.id_to_token(prompt[0]))
             print(
                 f"tinyslm: the prompt begins with {token}, and the tokenizer adds another one; --no-special-tokens "

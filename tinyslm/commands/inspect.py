@@ -21,8 +21,8 @@ DEFAULT_CONTEXT = 512  # tokens, for a model without max_position_embeddings
 def add_arguments(parser):
     """The options of the command."""
     models = (
-        "model directory, id in the local cache of the Hugging Face hub, built-in model or published shape; without "
-        "MODEL, a list of the last two"
+        "model directory, GGUF file, id in the local cache of the Hugging Face hub, built-in model or published shape; "
+        "without MODEL, a list of the last two"
     )
     parser.argument("models", models, nargs="*", metavar="MODEL")
     parser.download()

@@ -10,7 +10,7 @@ from tinyslm.errors import ConfigError
 from tinyslm.text.files import DOCUMENT_KINDS
 from tinyslm.text.text_source import TOWN
 
-MODEL_HELP = "model directory, id in the local cache of the Hugging Face hub, or built-in model"
+MODEL_HELP = "model directory, GGUF file, id in the local cache of the Hugging Face hub, or built-in model"
 
 
 class WordFormatter(argparse.HelpFormatter):
@@ -69,8 +69,9 @@ class Parser(argparse.ArgumentParser):
         """--weights, for models that do not fit in memory as float32."""
         text = (
             "weights in memory: float32 is exact and fast; int8 needs a quarter of the memory; mapped reads them from "
+            "the file when needed, exact and slow; stored keeps quantized weights of the file as they are"
         )
-        self.option("--weights", "float32", text + "the file when needed, exact and slow", choices=FORMS)
+        self.option("--weights", "float32", text, "FORM", choices=FORMS)
 
 
 def check_minimum(arguments, **minimum):

@@ -3,12 +3,14 @@
 from tinyslm.generation.stop_texts import before_stop, without_begun_stop
 from tinyslm.text import decode
 
+TOKENS_BEFORE = 16  # of the prompt that are decoded with its continuation: more change nothing, and cost time
+
 
 def continuation(prompt, tokens, tokenizer, ends):
     """The text of new tokens, with an empty line between documents.
 
-    Some tokenizers decode the first token of a text without its space. So the first document is decoded after the
-    prompt, whose text is removed.
+    Some tokenizers decode the first token of a text without its space. So the first document is decoded after the end
+    of the prompt, whose text is removed.
     """
     documents = [[]]
     for token in tokens:
@@ -18,7 +20,8 @@ def continuation(prompt, tokens, tokenizer, ends):
             documents[-1].append(token)
     while len(documents) > 1 and not documents[-1]:
         documents.pop()
-    first = decode(tokenizer, prompt + documents[0])[len(decode(tokenizer, prompt)) :]
+    before = list(prompt[-TOKENS_BEFORE:])
+    first = decode(tokenizer, before + documents[0])[len(decode(tokenizer, before)) :]
     return "\n\n".join([first, *(decode(tokenizer, document) for document in documents[1:])])
 
 

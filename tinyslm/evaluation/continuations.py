@@ -111,23 +111,28 @@ def score_pairs(
     contexts begin, such as those of solved examples, are computed once. progress: called after each context.
     Raises DataError for a continuation longer than the model's context, or if a logit is not finite.
     """
-    longest = model.config.max_position_embeddings
-    groups = []  # (context, continuations, whether they fit)
+    longest, ropes = model.config.max_position_embeddings, model.config.ropes
+    groups, sizes = [], []  # (context, continuations, whether they share passes); numbers of inputs of those that do
     for context, group in groupby(pairs, key=lambda pair: list(pair[0])):
         continuations = [continuation for _, continuation in group]
         most = max(map(len, continuations))
         if most > longest:
             raise DataError(f"a continuation of {most} tokens does not fit in the model's context of {longest}")
-        if len(context) + most - 1 <= longest:  # the last token is not an input
+        inputs = [len(context) + len(continuation) - 1 for continuation in continuations]  # without the last token
+        if max(inputs) <= longest and _rotate_alike(ropes, inputs):
             groups.append((context, continuations, True))
+            sizes += inputs
         else:
             groups += [(context, [continuation], False) for continuation in continuations]
     with overflow_names_tensor(model):
-        begun = _read_beginning(model, [context for context, _, fits in groups if fits])
+        contexts = [context for context, _, is_shared in groups if is_shared]
+        begun = _read_beginning(model, contexts, max(sizes)) if sizes and _rotate_alike(ropes, sizes) else None
 
         def scores_of(group):
-            context, continuations, fits = group
-            sums, is_greedy = continuation_log_probabilities(model, context, continuations, begun if fits else None)
+            context, continuations, is_shared = group
+            sums, is_greedy = continuation_log_probabilities(
+                model, context, continuations, begun if is_shared else None
+            )
             if not np.isfinite(sums).all():
                 text = [*context, *continuations[np.argmin(np.isfinite(sums))]]
                 raise DataError(describe_not_finite(model, [text[-longest:]]))
@@ -137,20 +142,28 @@ def score_pairs(
         return [score for scores in map_in_threads(scores_of, groups) for score in scores]
 
 
-def _read_beginning(model, contexts):
+def _rotate_alike(ropes, lengths):
+    """Whether texts of these lengths rotate keys by the same angles, so that one cache serves all."""
+    shortest, longest = min(lengths), max(lengths)
+    return shortest == longest or all(
+        longest <= rope.original_length or (rope.scaling == "longrope" and shortest > rope.original_length)
+        for rope in ropes
+        if rope and rope.scaling in ("longrope", "dynamic")
+    )
+
+
+def _read_beginning(model, contexts, length):
     """A cache with the tokens with which all contexts begin, without the last token of any. None if there are none.
 
-    longrope and dynamic rope rotate keys by angles that depend on the length of the text, so no text shares them.
+    length: as of `_logits`.
     """
-    if len(contexts) < 2 or any(rope and rope.scaling in ("longrope", "dynamic") for rope in model.config.ropes):
-        return None
     shared = 0
     for tokens in zip(*(context[:-1] for context in contexts), strict=False):
         if len(set(tokens)) > 1:
             break
         shared += 1
-    if not shared:
+    if len(contexts) < 2 or not shared:
         return None
     cache = KeyValueCache(shared)
-    _read(model, contexts[0][:shared], cache, shared)
+    _read(model, contexts[0][:shared], cache, length)
     return cache

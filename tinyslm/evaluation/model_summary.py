@@ -13,7 +13,7 @@ from tinyslm.evaluation.parameters import (
     parameters_by_part,
     replaced_layers,
 )
-from tinyslm.modules import Attention, RelativePositions
+from tinyslm.modules import Attention, FeedForward, RelativePositions
 from tinyslm.tree import named_arrays, named_modules
 
 
@@ -33,6 +33,7 @@ def inspect_model(model, context: int) -> dict:
         "decoder_layers": config.num_decoder_layers,
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
+        "feed_forward_sizes": sorted({layer.down.in_features for layer in named_modules(model, FeedForward).values()}),
         "vocab_size": config.vocab_size,
         "heads": config.num_attention_heads,
         "key_value_heads": config.num_key_value_heads,

@@ -1,5 +1,7 @@
 """Parameter counts by part of a model, and memory by dtype. Computed from shapes."""
 
+from collections import Counter
+
 from tinyslm.errors import ConfigError
 from tinyslm.modules import Embedding, Linear, MixtureOfExperts, WeightLayer
 from tinyslm.tree import Array, named_arrays, named_modules
@@ -61,10 +63,12 @@ def active_parameters(model) -> int:
 
 def sum_per_token(model, counts: dict[str, int]) -> int:
     """The sum of counts by path, where experts that a token does not use are left out."""
-    total = sum(counts.values())
+    total, of_experts = sum(counts.values()), Counter[str]()  # {path of a mixture: sum of its experts}
+    for name, count in counts.items():
+        path, separator, _ = name.partition(".experts.")
+        of_experts[path] += count if separator else 0
     for path, mixture in named_modules(model, MixtureOfExperts).items():
-        experts = sum(count for name, count in counts.items() if name.startswith(f"{path}.experts."))
-        total -= experts * (len(mixture.experts) - mixture.experts_per_token) // len(mixture.experts)
+        total -= of_experts[path] * (len(mixture.experts) - mixture.experts_per_token) // len(mixture.experts)
     return total
 
 

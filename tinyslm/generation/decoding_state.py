@@ -67,10 +67,11 @@ class DecoderState:
 
 
 def _rotation_changes(config, length):
-    """Whether the rotation angles of keys differ between sequences of `length` and length - 1 tokens.
+    """Whether the cached keys must be rotated again before the token `length` of a sequence is read.
 
     longrope changes its factors once, for all positions (Ding et al. 2024). The length of this change is the same as in
-    Hugging Face transformers.
+    Hugging Face transformers. Dynamic rope changes its angles with every token beyond its original length; as there,
+    cached keys keep the angles of the pass that computed them.
     """
     return any(rope and rope.scaling == "longrope" and length == rope.original_length + 1 for rope in config.ropes)
 

@@ -62,6 +62,12 @@ def ministral(*sizes):
     return mistral(*sizes, theta=1e8, family="ministral", windows=(None, 32768, 32768, 32768))
 
 
+def ministral3(*sizes):
+    """Llama with yarn for contexts over 16,384 tokens, and queries that grow with their position."""
+    rope = {"theta": 1e6, "scaling": "yarn", "factor": 16.0, "original_length": 16384, "query_scale_beta": 0.1}
+    return decoder("ministral3", *sizes, ropes=(rope,), norm_eps=1e-5)
+
+
 def mixtral(*sizes):
     """Mistral with a mixture of experts: 8 experts per feed-forward layer; each token uses 2 of them."""
     return mistral(*sizes, theta=1e6, family="mixtral", num_experts=8, experts_per_token=2)
@@ -112,9 +118,23 @@ def gemma3(*sizes):
     )
 
 
-def qwen3(*sizes):
+def qwen2(*sizes):
+    """Llama with biases of the query, key and value projections."""
+    return decoder("qwen2", *sizes, ropes=({"theta": 1e6},), attention_bias=True)
+
+
+def qwen3(*sizes, family="qwen3", **choices):
     """Llama with an RMS norm on each query and key head (QK norm)."""
-    return decoder("qwen3", *sizes, ropes=({"theta": 1e6},), query_key_norm=True)
+    return decoder(family, *sizes, ropes=({"theta": 1e6},), query_key_norm=True, **choices)
+
+
+def qwen3_moe(*sizes):
+    """Qwen3 with an untied head and a mixture of experts: 128 experts of 768 neurons; each token uses 8 of them.
+
+    F is the size of the feed-forward layers without experts, which the published models do not have.
+    """
+    experts = {"num_experts": 128, "experts_per_token": 8, "expert_intermediate_size": 768}
+    return qwen3(*sizes, family="qwen3_moe", tie_word_embeddings=False, **experts)
 
 
 def olmo2(*sizes):
@@ -222,7 +242,10 @@ CATALOGUE = {
     "smollm2-360m":    llama(     49152,   960,  2560,  32,   15,  5,  64,   8192, theta=1e5),
     "smollm2-1.7b":    llama(     49152,  2048,  8192,  24,   32, 32,  64,   8192, theta=1.3e5),
     "smollm3-3b":      smollm3(  128256,  2048, 11008,  36,   16,  4, 128,  65536),
+    "qwen2.5-0.5b":    qwen2(    151936,   896,  4864,  24,   14,  2,  64,  32768),
+    "qwen2.5-1.5b":    qwen2(    151936,  1536,  8960,  28,   12,  2, 128,  32768),
     "qwen3-0.6b":      qwen3(    151936,  1024,  3072,  28,   16,  8, 128,  40960),
+    "qwen3-30b-a3b":   qwen3_moe(151936,  2048,  6144,  48,   32,  4, 128,  40960),
     "olmo-2-1b":       olmo2(    100352,  2048,  8192,  16,   16, 16, 128,   4096),
     "granite-3.1-2b":  granite(   49155,  2048,  8192,  40,   32,  8,  64, 131072),
     "stablelm-2-1.6b": stablelm( 100352,  2048,  5632,  24,   32, 32,  64,   4096),
@@ -237,6 +260,7 @@ CATALOGUE = {
     "mistral-7b-v0.1": mistral(   32000,  4096, 14336,  32,   32,  8, 128,  32768, theta=1e4, windows=(4096,)),
     "mistral-7b-v0.3": mistral(   32768,  4096, 14336,  32,   32,  8, 128,  32768, theta=1e6),
     "ministral-8b":    ministral(131072,  4096, 12288,  36,   32,  8, 128,  32768),
+    "ministral-3-3b": ministral3(131072,  3072,  9216,  26,   32,  8, 128, 262144),
     "mixtral-8x7b":    mixtral(   32000,  4096, 14336,  32,   32,  8, 128,  32768),
     # encoders                        V      C      F  layers  H    D  context
     "bert-base":       bert(      30522,   768,  3072,  12,   12,  64,    512),

@@ -1,4 +1,4 @@
-"""Sentence embeddings: one vector per text, by mean pooling or the first token's state (CLS pooling)."""
+"""Sentence embeddings: one vector per text, by mean pooling, max pooling or the first token's state (CLS pooling)."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -7,13 +7,13 @@ from tinyslm.errors import ConfigError, DataError
 from tinyslm.models.input_checks import check_mask
 from tinyslm.tree import Array
 
-POOLINGS = ("mean", "cls")
+POOLINGS = ("mean", "cls", "max")
 
 
 def sentence_embeddings(
     states: Array, attention_mask: ArrayLike | None = None, pooling: str = "mean", normalize: bool = True
 ) -> Array:
-    """Mean of each text's hidden states over its real tokens, or the state of its first token, divided by its L2 norm.
+    """Mean or maximum of each text's hidden states over its real tokens, or its first state, divided by its L2 norm.
 
     The dot product of two such vectors is the cosine similarity of their texts.
 
@@ -23,8 +23,8 @@ def sentence_embeddings(
         Final hidden states of an encoder.
     attention_mask : array_like, shape (B, T), optional
         1 for tokens, 0 for padding. All positions are tokens if None.
-    pooling : {"mean", "cls"}
-        Mean over all tokens, or the state of the first token.
+    pooling : {"mean", "cls", "max"}
+        Mean over all tokens, the state of the first token, or the maximum of each channel over all tokens.
     normalize : bool
         Whether vectors are divided by their L2 norm.
 
@@ -42,7 +42,7 @@ def sentence_embeddings(
 
     References
     ----------
-    Reimers & Gurevych 2019, "Sentence-BERT" (arXiv 1908.10084), section 3 (MEAN and CLS pooling).
+    Reimers & Gurevych 2019, "Sentence-BERT" (arXiv 1908.10084), section 3 (MEAN, CLS and MAX pooling).
 
     Examples
     --------
@@ -57,13 +57,25 @@ def sentence_embeddings(
         raise DataError(f"states must be (B, T, C) floating-point numbers, found {states.dtype}{states.shape}")
     mask = check_mask(attention_mask, states.shape[:2])
     mask = np.ones(states.shape[:2]) if mask is None else mask
-    weights = mask.astype(states.dtype)  # (B, T)
-    if pooling == "cls":
-        first = np.argmax(weights != 0, axis=-1)  # (B,)
-        weights = weights * (np.arange(states.shape[1]) == first[:, None])  # (B, T), one token each
-    sums = (weights[:, None] @ states)[:, 0]  # (B, C)
-    vectors = sums / np.maximum(weights.sum(axis=-1, keepdims=True), 1)
+    vectors = _largest(states, mask) if pooling == "max" else _mean(states, mask, only_first=pooling == "cls")  # (B, C)
     if not normalize:
         return vectors
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)  # (B, 1)
     return vectors / np.maximum(norms, np.finfo(states.dtype).tiny)
+
+
+def _mean(states, mask, only_first):
+    """Mean of the hidden states (B, T, C) of the tokens of each text, or of its first token: (B, C)."""
+    weights = mask.astype(states.dtype)  # (B, T)
+    if only_first:
+        first = np.argmax(weights != 0, axis=-1)  # (B,)
+        weights = weights * (np.arange(states.shape[1]) == first[:, None])  # (B, T), one token each
+    sums = (weights[:, None] @ states)[:, 0]  # (B, C)
+    return sums / np.maximum(weights.sum(axis=-1, keepdims=True), 1)
+
+
+def _largest(states, mask):
+    """Maximum of each channel of the hidden states (B, T, C) over the tokens of each text: (B, C)."""
+    is_token = mask[..., None] != 0  # (B, T, 1)
+    largest = np.max(states, axis=1, where=is_token, initial=-np.inf)  # (B, C)
+    return np.where(is_token.any(axis=1), largest, 0)

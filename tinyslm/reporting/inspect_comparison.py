@@ -46,6 +46,11 @@ def _count(key):
     return lambda found: f"{found[key]:,}" if found[key] else number_format.DASH
 
 
+def _feed_forward_sizes(found):
+    """Sizes of all feed-forward layers and experts."""
+    return "/".join(f"{size:,}" for size in found["feed_forward_sizes"])
+
+
 def _share(part):
     return lambda found: number_format.percent(found["parts"][part] / found["parameters"], 1)
 
@@ -71,7 +76,7 @@ ROWS = {
     "hidden size": _count("hidden_size"),
     "heads / key-value heads": _heads,
     "head size": _count("head_dim"),
-    "feed-forward size": _count("intermediate_size"),
+    "feed-forward size": _feed_forward_sizes,
     "vocabulary": _count("vocab_size"),
     "output head": lambda found: (
         "tied" if found["tied_head"] else "separate" if found["parts"]["head"] else number_format.DASH

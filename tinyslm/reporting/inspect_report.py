@@ -70,15 +70,18 @@ def format_costs(found, stored=None) -> list[str]:
 
 def format_stored(forms) -> list[str]:
     """How the tensors are stored in the files. forms: entry "forms" of the result of `inspect_stored`."""
-    rows: list[tuple[str, ...]] = [("stored as", "bits", "one scale per", "zero points", "tensors", "bytes", "names")]
-    for form in forms:
-        zero_points = {None: "", True: "no", False: "yes"}[form["symmetric"]]
-        counts = (f"{form['tensors']:,}", number_format.size(form["bytes"]))
-        row = (form["format"], str(form["bits"]), form["scales"], zero_points, *counts, ", ".join(form["names"]))
-        rows.append(row)
-    if not any(form["scales"] for form in forms):
-        rows = [(*row[:2], *row[4:]) for row in rows]
-    return table_lines(rows, right=(len(rows[0]) - 3, len(rows[0]) - 2))
+    columns = {
+        "stored as": [form["format"] for form in forms],
+        "bits": [str(form["bits"]) for form in forms],
+        "one scale per": [form["scales"] for form in forms],
+        "zero points": [{None: "", True: "no", False: "yes"}[form["symmetric"]] for form in forms],
+        "tensors": [f"{form['tensors']:,}" for form in forms],
+        "bytes": [number_format.size(form["bytes"]) for form in forms],
+        "names": [", ".join(form["names"]) for form in forms],
+    }
+    shown = {heading: cells for heading, cells in columns.items() if any(cells)}
+    right = [index for index, heading in enumerate(shown) if heading in ("bits", "tensors", "bytes")]
+    return table_lines([tuple(shown), *zip(*shown.values(), strict=True)], right)
 
 
 def format_attention(found) -> list[str]:

@@ -152,11 +152,11 @@ def _pre_tokenizer(keys):
 
 
 def _pair(keys, merge):
-    """The two tokens of a merge, which a space separates. The first can begin with a space."""
-    space = merge.find(" ", 1)
-    if space < 0:
+    """The two tokens of a merge, which a space separates."""
+    left, space, right = merge.partition(" ")
+    if not space:
         raise DataError(f"{keys.where}: tokenizer.ggml.merges holds {shown(merge)}, expected two tokens")
-    return merge[:space], merge[space + 1 :]
+    return left, right
 
 
 def _sentence_piece(keys):

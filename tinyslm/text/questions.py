@@ -13,10 +13,11 @@ always that of a column.
 """
 
 import csv
-import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from string import ascii_uppercase as LETTERS
 from typing import Any
@@ -25,7 +26,7 @@ from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError, DataError
 
 LARGEST_FILE = 100_000_000  # bytes
-LONGEST_LINE = 1_000_000  # characters of a question with its options
+LONGEST_LINE = 1_000_000  # bytes
 OPTION_LISTS = ("options", "choices")
 JSON_SUFFIXES = (".jsonl", ".json")
 
@@ -52,42 +53,37 @@ def read_questions(path: str | Path) -> list[WrittenQuestion]:
     suffix = path.suffix.lower()
     if suffix not in (*JSON_SUFFIXES, ".csv"):
         raise ConfigError(f"{path}: expected a file with questions named .jsonl, .json or .csv")
-    text = _read(path)
-    questions = list(_csv_questions(path, text) if suffix == ".csv" else _json_questions(path, text))
+    questions = list(_csv_questions(path) if suffix == ".csv" else _json_questions(path))
     if not questions:
         raise DataError(f"{path}: contains no questions")
     return questions
 
 
-def _read(path):
-    """The text of a file without its byte order mark."""
+def _lines(path) -> Iterator[str]:
+    """The lines of a file, without its byte order mark. Raises DataError for a line that is too long, or not UTF-8."""
     try:
-        size = path.stat().st_size
-        if not path.is_file():
+        if path.exists() and not path.is_file():
             raise DataError(f"{path}: is not a regular file")
-        if size > LARGEST_FILE:
-            raise DataError(
-                f"{path}: has {size:,} bytes, expected at most {LARGEST_FILE:,}; use a part of the questions"
-            )
-        return path.read_bytes().decode("utf-8-sig")
+        with open(path, "rb") as file:
+            if (size := os.fstat(file.fileno()).st_size) > LARGEST_FILE:
+                raise DataError(f"{path}: has {size:,} bytes, expected at most {LARGEST_FILE:,}; use a part of it")
+            for number in count(1):
+                line = file.readline(LONGEST_LINE + 1)
+                if len(line) > LONGEST_LINE:
+                    raise DataError(f"{path}, line {number}: has more than {LONGEST_LINE:,} bytes")
+                if not line:
+                    return
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from None
+        raise DataError(f"{path}, line {number}: not UTF-8 text (byte {error.start}); convert the file first") from None
 
 
-def _lines(path, text, newline) -> Iterator[str]:
-    """The lines of a text. newline: as of `io.StringIO`. Raises DataError for a line that is too long."""
-    for number, line in enumerate(io.StringIO(text, newline=newline), 1):
-        if len(line) > LONGEST_LINE:
-            raise DataError(f"{path}, line {number}: has more than {LONGEST_LINE:,} characters")
-        yield line
-
-
-def _json_questions(path, text) -> Iterator[WrittenQuestion]:
-    """The question of every line that is not empty. Only newlines end a line."""
+def _json_questions(path) -> Iterator[WrittenQuestion]:
+    """The question of every line that is not empty."""
     first = None  # (number, form)
-    for number, line in enumerate(_lines(path, text, "\n"), 1):
+    for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -110,10 +106,10 @@ def _form(record):
     return f"{keys[0]} and a {'number' if type(record['answer']) is int else 'text'} as answer"
 
 
-def _csv_questions(path, text) -> Iterator[WrittenQuestion]:
+def _csv_questions(path) -> Iterator[WrittenQuestion]:
     """The question of every row that is not empty, named by its first line."""
     columns, width, number = None, 0, 1
-    reader = csv.reader(_lines(path, text, ""), skipinitialspace=True, strict=True)
+    reader = csv.reader(_lines(path), skipinitialspace=True, strict=True)
     try:
         for row in reader:
             number, where = reader.line_num + 1, f"{path}, line {number}"

@@ -132,12 +132,11 @@ def answer_to(request):
 def main():
     """Answer one request."""
     try:
-        from importlib.metadata import version
-
-        numbers = version("jinja2").split(".")[:3]
+        import jinja2
     except ImportError:
         return NO_JINJA
-    if tuple(int(number) for number in numbers if number.isdecimal()) < OLDEST_JINJA:
+    numbers = getattr(jinja2, "__version__", "").split(".")  # versions of the future may have none
+    if tuple(int(number) for number in numbers if number.isdecimal()) < OLDEST_JINJA and numbers != [""]:
         return NO_JINJA
     request = json.load(sys.stdin)
     make_environment()  # imports what it needs

@@ -36,10 +36,7 @@ def language_model_values(values: dict[str, Any], where) -> dict[str, Any]:
         raise ConfigError(
             f"{where}: text_config: model_type is {shown(text['model_type'])}, expected {' or '.join(families)}"
         )
-    return text | {
-        "tie_word_embeddings": values.get("tie_word_embeddings", True),
-        "quantization_config": values.get("quantization_config"),
-    }
+    return text | {"tie_word_embeddings": values.get("tie_word_embeddings", True)}
 
 
 def language_model_name(name: str) -> str | None:

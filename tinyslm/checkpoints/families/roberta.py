@@ -1,7 +1,8 @@
 """RoBERTa: BERT with other positions and another masked-LM head.
 
-Positions count the tokens that are not padding and begin after the padding token's id: the position table has
-`pad_token_id` + 1 rows that no token uses. The transform of the masked-LM head always has the activation "gelu".
+Positions count the tokens that are not padding, and the first one is row `pad_token_id` + 1 of the position table. So
+"max_position_embeddings", the number of rows, is larger than the context. The transform of the masked-LM head always
+has the activation "gelu".
 """
 
 from tinyslm.checkpoints.families import bert
@@ -34,7 +35,7 @@ def read(keys: ConfigReader) -> dict:
 
 
 def read_positions(keys: ConfigReader, padding_idx: int) -> dict:
-    """The positions of a table that begins with `padding_idx` + 1 rows that no token uses."""
+    """The context and the padding token, from the number of rows of the position table."""
     rows = keys.count(CONTEXT)
     if rows <= padding_idx + 1:
         keys.refuse(CONTEXT, f"more than {padding_idx + 1}: positions begin after the padding token {padding_idx}")

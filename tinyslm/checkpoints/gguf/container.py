@@ -25,8 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyslm.checkpoints.directory_contents import check_not_pointer
-from tinyslm.checkpoints.json_files import check_file, shown
+from tinyslm.checkpoints.json_files import check_file, check_not_pointer, shown
 from tinyslm.errors import CheckpointError
 
 MAGIC = b"GGUF"
@@ -231,12 +230,10 @@ def _located(path, table, data, alignment):
             )
         entries[name] = Entry(name, kind, shape, data[offset:end])
     position, before = 0, ""
-    for offset, end, name in sorted(
-        (table[name][2], table[name][2] + len(entries[name].content), name) for name in table
-    ):
+    for offset, name in sorted((offset, name) for name, (_, _, offset) in table.items()):
         if offset < position:
             raise CheckpointError(f"{path}: tensor {shown(name)} overlaps the tensor {shown(before)}")
-        position, before = end, name
+        position, before = offset + len(entries[name].content), name
     return entries
 
 

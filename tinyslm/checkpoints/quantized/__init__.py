@@ -50,11 +50,10 @@ def _settings(values, where):
     for key in KEYS:
         found = whole.section(key)
         if found is not None:
-            found = found.section("quantization_config") or found  # nested in files of older versions
             sparsity = found.section("sparsity_config")
             if sparsity is not None:
                 sparsity.choice("format", ("dense",), "dense", compressed_tensors.ADVICE)
-            return found
+            return found.section("quantization_config") or found  # one inside the other in files of older versions
     return None
 
 

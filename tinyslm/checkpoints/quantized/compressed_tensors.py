@@ -9,6 +9,7 @@
     input_scale, input_zero_point                 fixed range of the inputs, if they are quantized statically
 
 The key quantization_config.config_groups says bits, groups and the quantization of the inputs.
+Dynamic inputs have the scale max(abs(x)) / 127 here, and max(abs(x)) / 127.5 in the library.
 Source: https://github.com/neuralmagic/compressed-tensors.
 """
 
@@ -85,7 +86,7 @@ def _scheme(groups, name):
     inputs = group.section("input_activations")
     return Scheme(
         is_float,
-        weights.integer("num_bits", 8 if is_float else 2, 8, 8),
+        weights.choice("num_bits", (8,), 8, ADVICE) if is_float else weights.integer("num_bits", 2, 8, 8),
         weights.choice("symmetric", (True, False), True),
         strategy,
         weights.group_size() if strategy == "group" else None,
@@ -111,9 +112,13 @@ def _is_dynamic_int8(inputs):
 
 
 def _encode(parts: Parts, scheme):
-    if scheme.is_float:
-        return _encode_float(parts, scheme)
-    return _encode_packed(parts, scheme) if "weight_packed" in parts else _encode_int(parts, scheme)
+    if "weight_packed" in parts and not scheme.is_float:
+        return _encode_packed(parts, scheme)
+    if "weight_g_idx" in parts:
+        raise CheckpointError(
+            f"{parts.file}: {shown(parts.module)} has weight_g_idx beside numbers that are not packed{ADVICE}"
+        )
+    return _encode_float(parts, scheme) if scheme.is_float else _encode_int(parts, scheme)
 
 
 def _encode_float(parts, scheme):

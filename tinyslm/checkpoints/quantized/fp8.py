@@ -4,8 +4,8 @@
     weight_scale_inv   (ceil(out / 128), ceil(in / 128))  scale of each block, as in DeepSeek V3 and Qwen3-FP8; or
     weight_scale       () or (1,), or (out, 1)            scale of the matrix, or of each row
 
-Despite the name, numbers are multiplied by weight_scale_inv. Scales of the inputs (input_scale) are left out: the
-weights are exact, and the activations are not quantized.
+Despite the name, numbers are multiplied by weight_scale_inv. Scales of the inputs (input_scale, activation_scale)
+are left out: the weights are exact, and the activations are not quantized.
 Source: https://github.com/huggingface/transformers (integrations/finegrained_fp8.py) and
 https://github.com/vllm-project/vllm (model_executor/layers/quantization/fp8.py).
 """
@@ -19,7 +19,7 @@ from tinyslm.checkpoints.quantized.scaled_floats import DTYPES, ScaledFloatEncod
 from tinyslm.checkpoints.safetensors import StoredTensor
 from tinyslm.errors import ConfigError
 
-FIELDS = ("weight_scale_inv", "weight_scale", "input_scale", "input_scale_ub")
+FIELDS = ("weight_scale_inv", "weight_scale", "input_scale", "input_scale_ub", "activation_scale")
 
 
 def read(tensors: dict[str, StoredTensor], settings: Settings) -> dict[str, Any]:

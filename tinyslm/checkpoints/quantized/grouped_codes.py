@@ -26,11 +26,13 @@ class Groups(NamedTuple):
 class GroupedEncoding(AffineEncoding):
     """Base class of encodings with a scale per row and group of inputs.
 
-    bits: per code;  group_of_input: tensor of (in,) integers, or None if the groups are neighbouring inputs.
+    bits: per code;  group_of_input: tensor of (in,) integers, or None if the groups are neighbouring inputs;
+    num_groups: of a row.
     """
 
     bits: int
     group_of_input: StoredTensor | None
+    num_groups: int
 
     @abstractmethod
     def groups(self, rows: slice) -> Groups:
@@ -44,12 +46,10 @@ class GroupedEncoding(AffineEncoding):
 
     def dequantize(self, rows):
         """scale (code - zero point) in float32, with the scale and zero point of the group of each input."""
-        if self.has_neighbouring_groups():
+        index = self._group_index()
+        if index is None:
             return self.codes(rows).dequantize()
         codes, scale, zero_point = self.groups(rows)
-        assert self.group_of_input is not None
-        index = self.group_of_input.read()  # (in,)
-        _check_range(self.group_of_input, index, scale.shape[1])
         steps = codes.astype(np.float32)  # (n, in)
         if zero_point is not None:
             steps -= zero_point[:, index]
@@ -58,26 +58,21 @@ class GroupedEncoding(AffineEncoding):
 
     def layer(self, rows, bias):
         """As of `AffineEncoding`; None if the groups are not neighbouring inputs."""
-        return super().layer(rows, bias) if self.has_neighbouring_groups() else None
+        return super().layer(rows, bias) if self._group_index() is None else None
 
-    def has_neighbouring_groups(self) -> bool:
-        """Whether the inputs of each group are neighbours, and the groups are in order."""
-        if self.group_of_input is None:
-            return True
-        index = self.group_of_input.read()
-        size = len(index) // self.num_groups
-        return np.array_equal(index, np.arange(len(index)) // size)
-
-    num_groups: int
-
-
-def _check_range(tensor, index, count):
-    """Raise CheckpointError if a group does not exist."""
-    if np.any((index < 0) | (index >= count)):
-        raise CheckpointError(
-            f"{tensor.file}: tensor {shown(tensor.name)} holds {np.min(index)} to {np.max(index)}, expected groups "
-            f"from 0 to {count - 1}"
-        )
+    def _group_index(self):
+        """The group of every input, (in,), or None if the groups are neighbouring inputs in order."""
+        tensor, count = self.group_of_input, self.num_groups
+        if tensor is None:
+            return None
+        index = tensor.read()
+        if np.any((index < 0) | (index >= count)):
+            raise CheckpointError(
+                f"{tensor.file}: tensor {shown(tensor.name)} holds {np.min(index)} to {np.max(index)}, expected groups "
+                f"from 0 to {count - 1}"
+            )
+        size = len(index) // count
+        return None if np.array_equal(index, np.arange(len(index)) // size) else index
 
 
 def unpack_words(words: Array, bits: int, count: int) -> Array:
