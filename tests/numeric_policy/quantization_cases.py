@@ -56,6 +56,11 @@ def quantized(rng, **settings):
     )
 
 
+def two_of_four(rng):
+    weight = rng.standard_normal((OUT, IN)) * (np.arange(IN) % 4 < 2)
+    return quantization.linear_from_codes(quantization.quantize(weight, bits=4, axis=0), rng.standard_normal(OUT))
+
+
 def outliers(rng):
     return quantization.OutlierLinear.from_linear(linear(rng), np.where(np.arange(IN) == 2, 9.0, 1.0))
 
@@ -175,6 +180,7 @@ CASES = {
         lambda rng: quantization.QuantizedLinear.from_linear(linear(rng), dynamic_activations=True)
     ),
     "PackedLinear": layer_case(lambda rng: quantized(rng, bits=4, group_size=4, symmetric=False)),
+    "PackedNMLinear": layer_case(lambda rng: quantization.PackedNMLinear.from_codes(two_of_four(rng), "2:4")),
     "CodebookLinear": layer_case(
         lambda rng: quantization.CodebookLinear.from_linear(
             linear(rng), quantization.normal_float4_levels(), block_size=4
