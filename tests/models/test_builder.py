@@ -57,7 +57,8 @@ def linear(path, outputs, inputs, bias):
 
 def norm(path, config, size):
     """{path: shape} of a norm."""
-    return {f"{path}.weight": (size,)} | ({f"{path}.bias": (size,)} if config.norm == "layer" else {})
+    has_bias = config.norm == "layer" and getattr(config, "norm_bias", True)
+    return {f"{path}.weight": (size,)} | ({f"{path}.bias": (size,)} if has_bias else {})
 
 
 def feed_forward(path, config, size=None):
@@ -110,11 +111,17 @@ def shapes_of(config):
                 config.num_attention_heads,
             )
         return shapes
-    if isinstance(config, EncoderConfig) or config.learned_positions:
+    if config.learned_positions:
         shapes["position_embedding.table"] = (config.max_position_embeddings, C)
     if isinstance(config, EncoderConfig):
         shapes |= {} if config.type_vocab_size is None else {"token_type_embedding.table": (config.type_vocab_size, C)}
-        return shapes | norm("embedding_norm", config, C) | blocks("", config, config.num_hidden_layers, norms)
+        if config.relative_attention_num_buckets:
+            shapes["relative_positions.table"] = (config.relative_attention_num_buckets, config.num_attention_heads)
+        shapes |= norm("embedding_norm", config, C) | blocks("", config, config.num_hidden_layers, norms)
+        if config.pre_norm:  # the first block reads the normalized embeddings
+            first = [path for path in shapes if path.startswith("layers.0.attention_norm.")]
+            shapes = {path: shape for path, shape in shapes.items() if path not in first} | norm("norm", config, C)
+        return shapes
     norms = norms[: 0 if not config.pre_norm else 1 if config.shared_norm else 2]
     if config.sublayer_output_norm:
         norms += ["attention_output_norm", "feed_forward_output_norm"]
@@ -132,8 +139,10 @@ def test_a_model_has_the_arrays_of_its_configuration_and_no_others(config):
     if isinstance(config, EncoderConfig):
         V, C = config.vocab_size, config.hidden_size
         if config.masked_head:
-            wanted |= linear("masked_lm_head.transform", C, C, True) | norm("masked_lm_head.norm", config, C)
-            wanted["masked_lm_head.bias" if config.tie_word_embeddings else "head.bias"] = (V,)
+            wanted |= linear("masked_lm_head.transform", C, C, config.transform_bias)
+            wanted |= norm("masked_lm_head.norm", config, C)
+            if config.decoder_bias:
+                wanted["masked_lm_head.bias" if config.tie_word_embeddings else "head.bias"] = (V,)
         if config.pooler:
             wanted |= linear("pooler", C, C, True)
     assert {path: array.shape for path, array in named_arrays(shape_model(config)).items()} == wanted
