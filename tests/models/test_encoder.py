@@ -393,3 +393,10 @@ def test_what_an_encoder_has_not_is_named():
 def test_bad_configurations(changes, message):
     with pytest.raises(ConfigError, match=f"configuration of a test model: {message}"):
         replace(CONFIG, **changes)
+
+
+def test_another_number_of_layers_needs_no_other_settings_without_windows_and_rotation():
+    longer = replace(CONFIG, num_hidden_layers=5)
+    assert longer.ropes == longer.windows == (None,) * 5
+    with pytest.raises(ConfigError, match="windows has 2 entries for 5 layers"):
+        replace(replace(CONFIG, windows=(None, 3)), num_hidden_layers=5)

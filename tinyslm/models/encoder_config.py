@@ -60,7 +60,9 @@ class EncoderConfig:
         check_common(self, not_sizes=("relative_attention_num_buckets",))
         object.__setattr__(self, "tie_word_embeddings", self.tie_word_embeddings or not self.masked_head)
         for name in ("ropes", "windows"):
-            entries = getattr(self, name) or (None,) * self.num_hidden_layers
+            entries = getattr(self, name)
+            if not any(entries):  # none in any layer, also for another number of layers than before
+                entries = (None,) * self.num_hidden_layers
             object.__setattr__(self, name, tuple(entries))
             require(
                 self,
