@@ -61,7 +61,7 @@ class EncoderConfig:
         object.__setattr__(self, "tie_word_embeddings", self.tie_word_embeddings or not self.masked_head)
         for name in ("ropes", "windows"):
             entries = getattr(self, name)
-            if not any(entries):  # none in any layer, also for another number of layers than before
+            if all(entry is None for entry in entries):  # also for another number of layers than before
                 entries = (None,) * self.num_hidden_layers
             object.__setattr__(self, name, tuple(entries))
             require(
