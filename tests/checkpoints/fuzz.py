@@ -221,10 +221,10 @@ def try_template(rng, place):
     size = write_templates(rng, path)
     tokenizer, messages = load_tokenizer(path / "tokenizer.json"), conversation(rng)
     named = path if messages in CONVERSATIONS else ""  # the messages are looked at first, or the files
-    seconds, _ = usage_of_children()
+    before = usage_of_children()
     found = []
     error = yield size + MEMORY_OF_TOKENS, named, lambda: found.append(chat_prompt(tokenizer, messages))
-    check_usage(seconds)
+    check_usage(before)
     if error is None:
         check_tokens(found[0], tokenizer)
 

@@ -162,6 +162,7 @@ def test_which_layers_have_experts():
     some = config(num_experts=3, experts_per_token=2, dense_layers=(True, False))
     assert [some.has_experts(layer) for layer in range(2)] == [False, True]
     assert not config().has_experts(0)
+    assert replace(config(), num_hidden_layers=3, ropes=(), windows=()).dense_layers == (False,) * 3
 
 
 def test_the_scale_is_one_over_the_root_of_the_head_size_unless_given():

@@ -90,8 +90,10 @@ class DecoderConfig:
                 len(entries) == self.num_hidden_layers,
                 f"{name} has {len(entries)} entries for {self.num_hidden_layers} layers",
             )
-        object.__setattr__(self, "dense_layers", tuple(self.dense_layers) or (False,) * self.num_hidden_layers)
-        dense = len(self.dense_layers)
+        has_any = any(self.dense_layers)  # otherwise they can be those of another number of layers
+        dense_layers = tuple(self.dense_layers) if has_any else (False,) * self.num_hidden_layers
+        object.__setattr__(self, "dense_layers", dense_layers)
+        dense = len(dense_layers)
         check(dense == self.num_hidden_layers, f"dense_layers has {dense} entries for {self.num_hidden_layers} layers")
         check(self.num_experts > 0 or not any(self.dense_layers), "dense_layers is only for models with experts")
         for window in self.windows:
