@@ -82,6 +82,7 @@ def save_model(
     _check_shapes(arrays, named_arrays(outline), compressed)
     mappings = tensor_mappings(family, arrays, model.config.without_prefix, compressed)
     dense = {name: mapping.join(arrays) for name, mapping in mappings.items() if not mapping.compressed}
+    dense |= {copy: dense[name] for copy, name in family.written_copies.items() if name in dense}
     stored_as = _stored_dtypes(dense, dtype, model.config.source)
     values["dtype"] = next((name for name in STORED_AS if STORED_AS[name] in stored_as.values()), "float32")
     tensors, modules, entries = dict(dense), named_modules(model), {}

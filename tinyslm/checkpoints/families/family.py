@@ -47,6 +47,7 @@ class Family:
     tied: dict[str, str] = field(default_factory=lambda: {"head.weight": "embedding.table"})  # {array: its copy}
     renamed: dict[str, str] = field(default_factory=dict)  # {ending of names in old files: in current files}
     copies: dict[str, str] = field(default_factory=dict)  # {duplicate in old files: original}
+    written_copies: dict[str, str] = field(default_factory=dict)  # {duplicate that transformers expects: original}
     endings: dict[str, str] = field(default_factory=dict)  # the reverse of `renamed`, for files in the old form
     ungated: dict[str, str] = field(default_factory=dict)  # replaces entries of `tensors` in ungated models
 

@@ -54,4 +54,5 @@ FAMILY = Family(
     fixed={"relative_attention_num_buckets": BUCKETS},
     optional={"masked_head": ("lm_head.", "masked_lm_head."), "pooler": ("mpnet.pooler.", "pooler.")},
     tied=bert.FAMILY.tied,
+    written_copies={"lm_head.bias": "lm_head.decoder.bias"},
 )

@@ -63,4 +63,5 @@ FAMILY = Family(
     fixed=bert.FAMILY.fixed,
     optional={"masked_head": ("lm_head.", "masked_lm_head."), "pooler": ("roberta.pooler.", "pooler.")},
     tied=bert.FAMILY.tied,
+    written_copies={"lm_head.bias": "lm_head.decoder.bias"},
 )
