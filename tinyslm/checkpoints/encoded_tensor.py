@@ -21,7 +21,7 @@ TILE_BYTES = 2**21  # of float32 numbers
 
 
 class Storage(NamedTuple):
-    """How the numbers of a tensor are stored, for a report."""
+    """Number format of a stored tensor: its name, bits, scales and zero points."""
 
     format: str  # such as "GPTQ" or "float16"
     bits: int  # per number
@@ -108,7 +108,7 @@ class EncodedTensor:
 
     @property
     def storage(self) -> Storage:
-        """How the numbers are stored."""
+        """Number format in the file."""
         return self.encoding.storage
 
     @property

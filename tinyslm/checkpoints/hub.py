@@ -92,7 +92,7 @@ def _cached_snapshot(hub, model):
 
 
 def _instead(hub, model):
-    """What is in the cache instead of a model, and what to do."""
+    """Message for a model that is not in the cache: its contents, and what to do."""
     cache = Path(hub.constants.HF_HUB_CACHE)
     revisions = file_names(cache / _entry(model.id) / "snapshots")
     if revisions:

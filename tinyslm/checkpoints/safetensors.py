@@ -67,7 +67,7 @@ class StoredTensor:
 
     @property
     def storage(self) -> Storage:
-        """How the numbers are stored: in their dtype."""
+        """Number format in the file: the dtype."""
         return Storage(self.dtype, 8 * self.bits.dtype.itemsize)
 
     def part(self, rows: slice) -> "StoredTensor":

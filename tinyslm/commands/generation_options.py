@@ -18,7 +18,7 @@ FROM_THE_MODEL = (
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """What a command generates with. sampling: arguments of `Sampling`;  end_tokens: token ids that end a text."""
+    """Settings of a generation. sampling: arguments of `Sampling`;  end_tokens: token ids that end a text."""
 
     sampling: dict
     end_tokens: tuple[int, ...]

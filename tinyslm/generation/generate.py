@@ -90,46 +90,6 @@ def generate(
     >>> generate(random_model(config), np.array([[1, 2, 3]]), 4).shape
     (1, 4)
     """
-    steps = list(
-        stream(
-            model,
-            token_ids,
-            max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            attention_mask=attention_mask,
-            stop_tokens=stop_tokens,
-            cache=cache,
-        )
-    )
-    steps += steps[-1:] * (max_new_tokens - len(steps))  # all rows stopped early: repeat their stop tokens
-    release_after_long_pass(np.shape(token_ids)[1])  # the cache
-    return np.stack(steps, axis=1)
-
-
-def stream(
-    model: Module,
-    token_ids: Array,
-    max_new_tokens: int,
-    *,
-    temperature: float | None = 0.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    repetition_penalty: float | None = None,
-    seed: int | None = None,
-    attention_mask: Array | None = None,
-    stop_tokens: Iterable[int] | int | None = (),
-    cache: str = "exact",
-) -> Iterator[Array]:
-    """Yield the tokens of one step at a time, (B,) integers, at most max_new_tokens times.
-
-    Arguments and errors as in `generate`. The errors are raised when the first step is requested.
-    """
     steps = generation_steps(
         model,
         token_ids,
@@ -144,7 +104,18 @@ def stream(
         stop_tokens=stop_tokens,
         cache=cache,
     )
-    for step in steps:
+    tokens = [step.tokens for step in steps]  # of each step, (B,)
+    tokens += tokens[-1:] * (max_new_tokens - len(tokens))  # all rows stopped early: repeat their stop tokens
+    release_after_long_pass(np.shape(token_ids)[1])  # the cache
+    return np.stack(tokens, axis=1)
+
+
+def stream(model: Module, token_ids: Array, max_new_tokens: int, **options: Any) -> Iterator[Array]:
+    """Yield the tokens of one step at a time, (B,) integers, at most max_new_tokens times.
+
+    Options and errors as of `generate`. The errors are raised when the first step is requested.
+    """
+    for step in generation_steps(model, token_ids, max_new_tokens, **options):
         yield step.tokens
 
 
@@ -159,7 +130,7 @@ def generation_steps(
     cache: str = "exact",
     **sampling: Any,
 ) -> Iterator[Step]:
-    """Yield one `Step` at a time, at most max_new_tokens. Arguments and errors as of `stream`."""
+    """Yield one `Step` at a time, at most max_new_tokens. Arguments and errors as of `generate`."""
     if not (isinstance(max_new_tokens, int | np.integer) and max_new_tokens >= 1):
         raise ConfigError(f"max_new_tokens is {max_new_tokens}, expected an integer of at least 1")
     if sampling.get("temperature") is None:

@@ -69,7 +69,7 @@ def format_costs(found, stored=None) -> list[str]:
 
 
 def format_stored(forms) -> list[str]:
-    """How the tensors are stored in the files. forms: entry "forms" of the result of `inspect_stored`."""
+    """Table of the number formats in the files. forms: entry "forms" of the result of `inspect_stored`."""
     columns = {
         "stored as": [form["format"] for form in forms],
         "bits": [str(form["bits"]) for form in forms],

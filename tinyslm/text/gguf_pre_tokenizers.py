@@ -14,7 +14,7 @@ CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 
 
 class PreTokenizer(NamedTuple):
-    """How one kind of byte-level BPE encodes.
+    """Pre-tokenizer of one kind of byte-level BPE, with its settings.
 
     pattern: a regular expression of the pieces of a text; "": that of GPT-2.  digits: separate the digits of numbers
     first.  whole_words: a piece that is a token is not split by merges.  begins: texts begin with BOS, unless the file

@@ -29,5 +29,5 @@ def prompt_of(question: WrittenQuestion, style: str = "text", examples: Sequence
 
 
 def continuations_of(question: WrittenQuestion, style: str = "text") -> tuple[str, ...]:
-    """What stands for each option after the prompt and a space: its text or its letter. style: one of FORMATS."""
+    """Continuation of the prompt and a space for each option: its text or its letter. style: one of FORMATS."""
     return tuple(LETTERS[: len(question.options)]) if style == "letters" else question.options

@@ -46,7 +46,7 @@ FIELDS = llama.FIELDS | {
 
 
 def read_dense_layers(keys: ConfigReader) -> dict:
-    """Which layers have one feed-forward layer in place of a mixture."""
+    """Dense layers: for each layer, whether it has one feed-forward layer in place of a mixture."""
     layers, step = keys.layers("num_hidden_layers"), keys.count("decoder_sparse_step")
     named = [] if keys.get("mlp_only_layers") is None else keys.get("mlp_only_layers")
     if not isinstance(named, list) or any(type(layer) is not int for layer in named):

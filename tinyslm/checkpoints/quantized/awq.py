@@ -46,11 +46,6 @@ def _encode(parts: Parts, group_size, symmetric):
 class AwqEncoding(GroupedEncoding):
     """One matrix."""
 
-    shape: tuple[int, int]
-    storage: Storage
-    bits: int
-    group_of_input: StoredTensor | None
-    num_groups: int
     qweight: StoredTensor
     qzeros: StoredTensor
     scales: StoredTensor

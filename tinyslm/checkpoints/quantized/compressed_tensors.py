@@ -232,11 +232,6 @@ def _encode_packed(parts, scheme):
 class PackedEncoding(GroupedEncoding):
     """One matrix with packed codes."""
 
-    shape: tuple[int, int]
-    storage: Storage
-    bits: int
-    group_of_input: StoredTensor | None
-    num_groups: int
     packed: StoredTensor
     scale: StoredTensor
     zero_point: StoredTensor | None

@@ -51,11 +51,6 @@ def _encode(parts: Parts, bits, group_size, symmetric, offset):
 class GptqEncoding(GroupedEncoding):
     """One matrix. offset: what is added to the stored zero points."""
 
-    shape: tuple[int, int]
-    storage: Storage
-    bits: int
-    group_of_input: StoredTensor | None
-    num_groups: int
     qweight: StoredTensor
     qzeros: StoredTensor
     scales: StoredTensor

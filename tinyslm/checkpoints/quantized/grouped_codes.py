@@ -1,11 +1,12 @@
 """Encodings with integer codes whose scales belong to groups of inputs, and the unpacking of 32-bit words."""
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from tinyslm.checkpoints.encoded_tensor import AffineEncoding
+from tinyslm.checkpoints.encoded_tensor import AffineEncoding, Storage
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.safetensors import StoredTensor
 from tinyslm.compression.quantization import QuantizedArray, packed_length, unpack_codes
@@ -23,6 +24,7 @@ class Groups(NamedTuple):
     zero_point: Array | None  # (n, groups) int32
 
 
+@dataclass(frozen=True)
 class GroupedEncoding(AffineEncoding):
     """Base class of encodings with a scale per row and group of inputs.
 
@@ -30,6 +32,8 @@ class GroupedEncoding(AffineEncoding):
     num_groups: of a row.
     """
 
+    shape: tuple[int, int]
+    storage: Storage
     bits: int
     group_of_input: StoredTensor | None
     num_groups: int

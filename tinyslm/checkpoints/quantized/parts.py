@@ -162,5 +162,5 @@ def groups_of(parts: Parts, columns: int, group_size: int | None) -> int:
 
 
 def scales_named(group_size: int | None) -> str:
-    """Which numbers share a scale, for a report."""
+    """Name of the set of numbers that share a scale: a row, or groups of some size."""
     return "row" if group_size is None else f"groups of {group_size}"

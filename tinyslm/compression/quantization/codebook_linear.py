@@ -94,10 +94,9 @@ class CodebookLinear(LinearLayer):
         """
         weight = linear.dense_weight()
         found = quantize_to_levels(weight, levels, block_size)
-        codes = pack_codes((found.codes.astype(np.int16) - 2 ** (BITS - 1)).astype(np.int8), BITS)
         scales = double_quantize(found.absmax, SCALES_PER_STEP)
         steps = scales.differences
-        levels = np.pad(levels.astype(weight.dtype), (0, 2**BITS - len(levels)), mode="edge")  # (16,)
+        codes, levels = _packed_indices(found.codes), _all_levels(levels, weight.dtype)
         return cls(codes, levels, steps.codes, steps.scale, scales.mean, linear.bias, weight.shape[1], block_size)
 
     def scales(self) -> Array:
@@ -108,7 +107,7 @@ class CodebookLinear(LinearLayer):
 
     def dense_weight(self) -> Array:
         """The dequantized weight (out, in)."""
-        codes = unpack_codes(self.codes, BITS, self.in_features).astype(np.int16) + 2 ** (BITS - 1)  # (out, in)
+        codes = _indices(self.codes, self.in_features)
         return BlockCodes(codes, self.scales(), self.block_size).dequantize(self.levels)
 
 
@@ -169,14 +168,28 @@ class AbsmaxCodebookLinear(LinearLayer):
         """The layer with every weight rounded to the nearest level. levels: at most 16, ascending from -1 to 1."""
         weight = linear.dense_weight()
         found = quantize_to_levels(weight, levels, block_size)
-        codes = pack_codes((found.codes.astype(np.int16) - 2 ** (BITS - 1)).astype(np.int8), BITS)
-        levels = np.pad(levels.astype(weight.dtype), (0, 2**BITS - len(levels)), mode="edge")  # (16,)
+        codes, levels = _packed_indices(found.codes), _all_levels(levels, weight.dtype)
         return cls(codes, levels, found.absmax, linear.bias, weight.shape[1], block_size)
 
     def dense_weight(self) -> Array:
         """The dequantized weight (out, in)."""
-        codes = unpack_codes(self.codes, BITS, self.in_features).astype(np.int16) + 2 ** (BITS - 1)  # (out, in)
+        codes = _indices(self.codes, self.in_features)
         return BlockCodes(codes, self.absmax, self.block_size).dequantize(self.levels)
+
+
+def _packed_indices(indices):
+    """Indices of levels (out, in), each less 8, packed by `pack_codes`: (out, ceil(in / 2)) uint8."""
+    return pack_codes((indices.astype(np.int16) - 2 ** (BITS - 1)).astype(np.int8), BITS)
+
+
+def _indices(packed, columns):
+    """Indices of levels (out, in), the inverse of `_packed_indices`."""
+    return unpack_codes(packed, BITS, columns).astype(np.int16) + 2 ** (BITS - 1)
+
+
+def _all_levels(levels, dtype):
+    """16 levels: the last one is repeated if the format has fewer."""
+    return np.pad(levels.astype(dtype), (0, 2**BITS - len(levels)), mode="edge")
 
 
 def _blocks_per_row(columns, block_size):
