@@ -13,7 +13,7 @@ def layer_stacks(model: Module) -> dict[str, Module]:
 
 def with_layers(model: Module, layers: dict[str, list]) -> Module:
     """The model with other blocks. layers: {path of a stack: its blocks}."""
-    if isinstance(model, EncoderDecoder):
-        stacks = {"encoder": model.encoder, "decoder": model.decoder}
-        return model.replace(**{path: stacks[path].replace(layers=blocks) for path, blocks in layers.items()})
-    return model.replace(layers=layers[""])
+    stacks = layer_stacks(model)
+    if "" in stacks:
+        return model.replace(layers=layers[""])
+    return model.replace(**{path: stacks[path].replace(layers=blocks) for path, blocks in layers.items()})

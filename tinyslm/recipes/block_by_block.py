@@ -78,7 +78,6 @@ def _passes(model, name, tasks, finished) -> list[DocumentPass]:
 
     finished: of each document, the final hidden states of the earlier stacks, which are not computed again.
     """
-    stacks = layer_stacks(model)
 
     def enter(task, finished):
         def stop(x, context):
@@ -86,9 +85,9 @@ def _passes(model, name, tasks, finished) -> list[DocumentPass]:
             return x
 
         caught = []
-        others = {other: [lambda x, context, other=other: finished[other]] if other in finished else []
-                  for other in stacks}  # fmt: skip
-        with_layers(model, others | {name: [stop]}).hidden_states(**task.inputs)
+        blocks = {stack: [] for stack in layer_stacks(model)}  # of later stacks: none
+        blocks |= {stack: [lambda x, context, states=states: states] for stack, states in finished.items()}
+        with_layers(model, blocks | {name: [stop]}).hidden_states(**task.inputs)
         return caught[0]
 
     passes = [enter(*pair) for pair in zip(tasks, finished, strict=True)]
