@@ -1,0 +1,22 @@
+"""tinyslm export: write a model in a form that other programs read."""
+
+from tinyslm.commands import export_gguf
+from tinyslm.commands.parser import MODEL_HELP
+
+TARGETS = {"gguf": export_gguf}  # {--to: module with DTYPES, {--dtype: stored dtype}, and `run(arguments)`}
+
+
+def add_arguments(parser):
+    """The options of the command."""
+    parser.argument("model", MODEL_HELP)
+    parser.argument("out", "the new file, of gguf, or directory")
+    targets = "gguf: one file for llama.cpp and programs built on it, with the tokenizer"
+    parser.option("--to", None, targets, choices=TARGETS, required=True)
+    dtype = "; ".join(f"of {name}: {', '.join(target.DTYPES)}" for name, target in TARGETS.items())
+    parser.option("--dtype", None, f"type of the weights; {dtype} (default: as the model stores them)", "TYPE")
+    parser.download()
+
+
+def run(arguments) -> int:
+    """Write the model and print what was written; returns the exit status."""
+    return TARGETS[arguments.to].run(arguments)
