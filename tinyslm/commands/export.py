@@ -14,6 +14,7 @@ def add_arguments(parser):
     parser.option("--to", None, targets, choices=TARGETS, required=True)
     dtype = "; ".join(f"of {name}: {', '.join(target.DTYPES)}" for name, target in TARGETS.items())
     parser.option("--dtype", None, f"type of the weights; {dtype} (default: as the model stores them)", "TYPE")
+    parser.flag("--no-tokenizer", "of gguf: write a model without a tokenizer, or with one that GGUF cannot hold")
     parser.download()
 
 
