@@ -44,15 +44,12 @@ def load_gguf_tokenizer(path: str | Path) -> Any:
 
 def gguf_tokenizer(metadata: dict[str, Any], where: Path) -> Any:
     """The tokenizer of the metadata of the file `where`. Raises UnsupportedTokenizer or DataError."""
-    keys = _Keys(metadata, where)
-    model = keys.get("model")
-    if model == "gpt2":
-        tokenizer, begins = _byte_level(keys)
-    elif model == "llama":
-        tokenizer, begins = _sentence_piece(keys), True
-    else:
+    model = metadata.get("tokenizer.ggml.model")
+    if not isinstance(model, str) or model not in ("gpt2", "llama"):
         found = "missing" if model is None else shown(model)
         raise UnsupportedTokenizer(f"{where}: tokenizer.ggml.model is {found}, expected gpt2 or llama")
+    keys = _Keys(metadata, where)
+    tokenizer, begins = _byte_level(keys) if model == "gpt2" else (_sentence_piece(keys), True)
     _add_tokens(tokenizer, keys)
     _add_marks(tokenizer, keys, begins)
     return tokenizer

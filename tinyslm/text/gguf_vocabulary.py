@@ -33,7 +33,7 @@ TOKEN_KEYS = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "p
 FURTHER_ENDS = ("eot", "eom")  # end of a turn, of a message
 PROBES = (  # texts that the tokenizer of the file must encode as the original
     "The cat sat on the mat, 1234 times; don't you THINK it's 12345678?",
-    "  naïve café\n\n\tCamelCase x_y  é e\u0301 //path/to, Привет 你好 👍🏽\r\n ",
+    "naïve  café\n\n\tCamelCase x_y  é e\u0301 //path/to, Привет 你好 👍🏽\r\n ",
     "",
 )
 Metadata = dict[str, Any]
@@ -50,14 +50,21 @@ def vocabulary_metadata(
     the model.
     """
     values = json.loads(tokenizer.to_str())
+    if (kind := values["model"]["type"]) != "BPE":
+        raise UnsupportedTokenizer(f"the tokenizer is {kind}, but GGUF files of decoders hold BPE only")
     tokens, types = _tokens(tokenizer, values, vocab_size)
     is_sentence_piece = values["model"].get("byte_fallback")
     metadata = _sentence_piece(values, tokens, types) if is_sentence_piece else _byte_level(values)
     metadata |= {"tokens": tokens, "token_type": types}
     metadata |= _special(tokenizer, list(end_tokens), bos, tokens)
     metadata = {f"tokenizer.ggml.{key}": value for key, value in metadata.items()}
-    _check_read_back(tokenizer, metadata)
+    again = _read_back(metadata)
+    for text in PROBES:
+        if tokenizer.encode(text).ids != again.encode(text).ids:
+            raise UnsupportedTokenizer(f"a GGUF file of this tokenizer would encode {text!r} as other tokens")
     losses = _losses(values, tokens, types, list(end_tokens), metadata)
+    if tokenizer.encode(" a").ids != again.encode(" a").ids:
+        losses.append("a text that begins with a space gets one more")
     try:
         template = find_chat_template(tokenizer)
     except ConfigError:  # there is none
@@ -102,8 +109,6 @@ def _pairs(model):
 def _byte_level(values):
     """The metadata of byte-level BPE."""
     model = values["model"]
-    if model["type"] != "BPE":
-        raise UnsupportedTokenizer(f"the tokenizer is {model['type']}, but GGUF files of decoders hold BPE only")
     splits = _steps(values["pre_tokenizer"])
     normalizers = [step["type"] for step in _steps(values["normalizer"])]
     has_affixes = model.get("continuing_subword_prefix") or model.get("end_of_word_suffix")
@@ -176,8 +181,8 @@ def _marks(tokenizer):
     return marked[:start], marked[start + len(plain) :]
 
 
-def _check_read_back(tokenizer, metadata):
-    """Raise UnsupportedTokenizer unless the tokenizer of the metadata encodes texts in the same way."""
+def _read_back(metadata):
+    """The tokenizer that is read from the metadata."""
     arrays = dict(metadata)
     for name in ("tokens", "merges"):
         if (key := f"tokenizer.ggml.{name}") in arrays:
@@ -185,10 +190,7 @@ def _check_read_back(tokenizer, metadata):
     for name in ("token_type", "scores"):
         if (key := f"tokenizer.ggml.{name}") in arrays:
             arrays[key] = np.array(arrays[key])
-    again = gguf_tokenizer(arrays, Path("the new file"))
-    for text in PROBES:
-        if tokenizer.encode(text).ids != again.encode(text).ids:
-            raise UnsupportedTokenizer(f"a GGUF file of this tokenizer would encode {text!r} as other tokens")
+    return gguf_tokenizer(arrays, Path("the new file"))
 
 
 def _text_array(texts):

@@ -281,7 +281,7 @@ def _notes(config, modules, plans, dtype):
                 continue
             entry = layers.setdefault((type(module).__name__, plan.type, plan.codes), [0, 0, 0])
             shape = (module.shapes()[0][0], plan.shape[1])
-            for i, number in enumerate((1, module.num_bits() // 8, stored_bytes(shape, plan.type))):
+            for i, number in enumerate((1, _matrix_bytes(module), stored_bytes(shape, plan.type))):
                 entry[i] += number
             rounds_inputs += isinstance(module, StaticQuantizedLinear) or getattr(module, "dynamic_activations", False)
             if plan.codes:
@@ -294,6 +294,12 @@ def _notes(config, modules, plans, dtype):
     if rounds_inputs:
         notes.append(f"{_count(rounds_inputs, 'layer', 'layers')} no longer round their inputs to 8 bits")
     return notes
+
+
+def _matrix_bytes(module):
+    """Bytes of the stored form of a layer's matrix."""
+    bias = getattr(module, "bias", None)
+    return module.num_bits() // 8 - (0 if bias is None else bias.nbytes)
 
 
 def _count(number, one, many):
