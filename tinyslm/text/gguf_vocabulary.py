@@ -53,16 +53,17 @@ def vocabulary_metadata(
     if (kind := values["model"]["type"]) != "BPE":
         raise UnsupportedTokenizer(f"the tokenizer is {kind}, but GGUF files of decoders hold BPE only")
     tokens, types = _tokens(tokenizer, values, vocab_size)
+    ends = [index for index in end_tokens if index < vocab_size]  # configurations can name tokens that do not exist
     is_sentence_piece = values["model"].get("byte_fallback")
     metadata = _sentence_piece(values, tokens, types) if is_sentence_piece else _byte_level(values)
     metadata |= {"tokens": tokens, "token_type": types}
-    metadata |= _special(tokenizer, list(end_tokens), bos, tokens)
+    metadata |= _special(tokenizer, ends, bos, tokens)
     metadata = {f"tokenizer.ggml.{key}": value for key, value in metadata.items()}
     again = _read_back(metadata)
     for text in PROBES:
         if tokenizer.encode(text).ids != again.encode(text).ids:
             raise UnsupportedTokenizer(f"a GGUF file of this tokenizer would encode {text!r} as other tokens")
-    losses = _losses(values, tokens, types, list(end_tokens), metadata)
+    losses = _losses(values, tokens, types, ends, metadata)
     if tokenizer.encode(" a").ids != again.encode(" a").ids:
         losses.append("a text that begins with a space gets one more")
     try:
@@ -158,10 +159,10 @@ def _special(tokenizer, end_tokens, bos, tokens):
     """The ids of special tokens, and which of them surround each text."""
     named = {TOKEN_KEYS[name]: text for name, text in special_tokens(tokenizer).items() if name in TOKEN_KEYS}
     ids = {name: tokens.index(text) for name, text in named.items() if text in tokens}
-    if bos is not None:
+    if bos is not None and bos < len(tokens):
         ids.setdefault("bos", bos)
-    if "eos" not in ids or (end_tokens and ids["eos"] not in end_tokens):
-        ids |= dict(zip(["eos"], end_tokens, strict=False))
+    if end_tokens and ids.get("eos") not in end_tokens:
+        ids["eos"] = end_tokens[0]
     others = [index for index in dict.fromkeys(end_tokens) if index != ids["eos"]]
     ids |= dict(zip(FURTHER_ENDS, others, strict=False))
     before, after = _marks(tokenizer)
