@@ -69,7 +69,7 @@ def test_ends_of_texts():
     """The token that tokenizer_config.json names is the end of a text, others those of a turn and a message."""
     tokenizer = byte_level_tokenizer(*BYTE_LEVEL["gpt-2"])
     tokenizer.special_tokens = {"eos_token": SPECIAL[1], "pad_token": SPECIAL[0], "unk_token": "none"}
-    found, losses = vocabulary_metadata(tokenizer, 400, [5, 0, 1, 7, 8, 400], 400)
+    found, losses = vocabulary_metadata(tokenizer, 400, [5, 0, 1, 7, 8, 400], 400, 2)
     ids = {key.removeprefix("tokenizer.ggml."): value for key, value in found.items() if key.endswith("_token_id")}
     assert ids == {"eos_token_id": 1, "eot_token_id": 5, "eom_token_id": 0, "padding_token_id": 0}
     tokens = found["tokenizer.ggml.tokens"]
@@ -78,6 +78,13 @@ def test_ends_of_texts():
         f"{unused} ids without a token get unused ones, such as [PAD{400 - unused}]",
         f"{tokens[7]}, {tokens[8]} no longer ends a text",
     ]
+
+
+def test_tokens_that_the_model_names():
+    tokenizer = byte_level_tokenizer(*BYTE_LEVEL["gpt-2"])
+    found, _ = vocabulary_metadata(tokenizer, 400, [], bos=1, pad=0)
+    assert (found["tokenizer.ggml.bos_token_id"], found["tokenizer.ggml.padding_token_id"]) == (1, 0)
+    assert "tokenizer.ggml.eos_token_id" not in found
 
 
 def test_marks_around_a_text():

@@ -52,10 +52,11 @@ def _vocabulary(name, directory, model, tokenizer):
     otherwise = "; with --no-tokenizer the file holds none, and programs take token ids only"
     if tokenizer is None:
         raise ConfigError(f"{name}: has no tokenizer{otherwise}")
-    own = model.config.eos_token_id
+    config = model.config
+    own = config.eos_token_id
     ends = [] if own is None else [own] if isinstance(own, int) else list(own)
     ends = list(dict.fromkeys([*read_generation_config(directory).end_tokens, *ends]))
     try:
-        return vocabulary_metadata(tokenizer, model.config.vocab_size, ends, model.config.bos_token_id)
+        return vocabulary_metadata(tokenizer, config.vocab_size, ends, config.bos_token_id, config.pad_token_id)
     except UnsupportedTokenizer as problem:
         raise ConfigError(f"{name}: {problem}{otherwise}") from None

@@ -40,12 +40,16 @@ Metadata = dict[str, Any]
 
 
 def vocabulary_metadata(
-    tokenizer: Any, vocab_size: int, end_tokens: Iterable[int] = (), bos: int | None = None
+    tokenizer: Any,
+    vocab_size: int,
+    end_tokens: Iterable[int] = (),
+    bos: int | None = None,
+    pad: int | None = None,
 ) -> tuple[Metadata, list[str]]:
     """(metadata of a tokenizer with its chat template, sentences about what they do not hold).
 
     vocab_size: rows of the embedding; ids without a token get an unused one.  end_tokens: ids of the tokens that end a
-    text, the main one first.  bos: id of the token before texts, where the tokenizer names none.
+    text, the main one first.  bos, pad: ids of the tokens before texts and of padding, where the tokenizer names none.
     Raises UnsupportedTokenizer for a tokenizer that llama.cpp does not have, DataError for one with more tokens than
     the model.
     """
@@ -57,7 +61,7 @@ def vocabulary_metadata(
     is_sentence_piece = values["model"].get("byte_fallback")
     metadata = _sentence_piece(values, tokens, types) if is_sentence_piece else _byte_level(values)
     metadata |= {"tokens": tokens, "token_type": types}
-    metadata |= _special(tokenizer, ends, bos, tokens)
+    metadata |= _special(tokenizer, ends, {"bos": bos, "padding": pad}, tokens)
     metadata = {f"tokenizer.ggml.{key}": value for key, value in metadata.items()}
     again = _read_back(metadata)
     for text in PROBES:
@@ -155,12 +159,12 @@ def _begins_with_space(values):
     raise UnsupportedTokenizer("the tokenizer changes texts, before it encodes them, as llama.cpp does not")
 
 
-def _special(tokenizer, end_tokens, bos, tokens):
+def _special(tokenizer, end_tokens, otherwise, tokens):
     """The ids of special tokens, and which of them surround each text."""
     named = {TOKEN_KEYS[name]: text for name, text in special_tokens(tokenizer).items() if name in TOKEN_KEYS}
     ids = {name: tokens.index(text) for name, text in named.items() if text in tokens}
-    if bos is not None and bos < len(tokens):
-        ids.setdefault("bos", bos)
+    known = {name: index for name, index in otherwise.items() if index is not None and index < len(tokens)}
+    ids = known | ids
     if end_tokens and ids.get("eos") not in end_tokens:
         ids["eos"] = end_tokens[0]
     others = [index for index in dict.fromkeys(end_tokens) if index != ids["eos"]]
