@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -102,6 +103,26 @@ def test_recipes_of_ones_own(trained):
     assert main(["compress", model, "--text", text, "--out", str(out), "--recipe", *names]) == 0
     rows = json.loads((out / "results.json").read_text("utf-8"))["rows"]
     assert [row["name"] for row in rows] == ["dense", "INT8 weights", "tiny"]
+
+
+@dataclass(frozen=True)
+class Unsavable:
+    """A step after which no file of the family can hold the model."""
+
+    def __call__(self, model, calibration=None, progress=None):
+        return model.replace(config=replace(model.config, logit_softcap=3.0))
+
+
+def test_a_recipe_whose_model_cannot_be_saved_ends_before_its_training(trained, capsys, monkeypatch):
+    monkeypatch.setitem(command.STEPS, "Unsavable", Unsavable)
+    recipe = '[[recipe]]\nname = "own"\nstep = [{use = "Unsavable"}, {use = "Distill", steps = 1000000}]\n'
+    (trained / "unsavable.toml").write_text(recipe, encoding="utf-8")
+    model, text, out = str(trained / "model"), str(trained / "text.txt"), trained / "unsavable"
+    names = [str(trained / "unsavable.toml")]
+    capsys.readouterr()
+    assert main(["compress", model, "--text", text, "--out", str(out), "--recipe", *names]) == 2
+    assert_one_line(capsys.readouterr(), "logit_softcap is 3.0, but a llama checkpoint can only hold None")
+    assert (out / "dense").is_dir() and not (out / "own").exists()
 
 
 def test_the_table_and_the_page(trained, capsys):

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import tinyslm
-from tinyslm.checkpoints import output_lock, remove_directory, save_model
+from tinyslm.checkpoints import check_savable, output_lock, remove_directory, save_model
 from tinyslm.commands.compression_inputs import (
     QUESTIONS_PER_SUBJECT,
     TRAINING_DOCUMENTS,
@@ -176,7 +176,7 @@ def complete(out, details, inputs, recipes, finished, began) -> int:
 
         if rows and dense_nats is None:  # the first recipe is the dense model
             dense_nats = document_nats(load(out / rows[0]["directory"])[0], inputs.corpus.validation)[0]
-        compressed, steps = compress(inputs.model, recipe, calibration, progress=show)
+        compressed, steps = compress(inputs.model, recipe, calibration, progress=show, check=check_savable)
         measured, nats = inputs.measure(compressed, dense_nats, show)
         dense_nats = nats if dense_nats is None else dense_nats
         out.mkdir(parents=True, exist_ok=True)
