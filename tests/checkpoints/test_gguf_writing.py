@@ -131,7 +131,7 @@ def test_codes_are_kept(tmp_path, bits, group_size):
     model = with_layers(wide_model("llama", intermediate_size=128), make)
     export = save_gguf(tmp_path / "model.gguf", model, "Q4_0")
     kind = "Q4_0" if bits <= 4 else "Q8_0"
-    assert any(f"with their codes in {kind}" in note for note in export.notes)
+    assert any(f"codes kept in {kind}" in note for note in export.notes)
     found = named_modules(load_model(tmp_path, weights="stored"), PackedLinear)
     assert len(found) == 15
     for path, layer in found.items():
@@ -150,7 +150,7 @@ def test_codes_with_zero_points(tmp_path):
         own = named_modules(model)[path]
         np.testing.assert_allclose(layer.weight, own.dense_weight(), rtol=0, atol=16 * own.scale.max() * 2**-10)
     export = save_gguf(tmp_path / "eight.gguf", with_layers(wide_model("llama"), grouped(8, symmetric=False)))
-    assert export.types.keys() == {"F32"} and "15 PackedLinear as dense matrices in F32" in export.notes[0]
+    assert export.types.keys() == {"F32"} and "15 PackedLinear: dense matrices in F32" in export.notes[0]
 
 
 def test_codes_as_numbers(tmp_path):
@@ -191,8 +191,8 @@ def test_other_layers(tmp_path):
     np.testing.assert_allclose(found.layers[0].feed_forward.up.weight, static.dense_weight(), rtol=1e-3)
     np.testing.assert_allclose(found.embedding.table, model.embedding.table, rtol=1e-3)
     notes = "\n".join(export.notes)
-    assert f"1 {type(low_rank).__name__} as dense matrices in F32: 0.00205 MB in the model, 0.0164 MB here" in notes
-    assert "1 PackedNMLinear with their codes in Q4_0" in notes and "1 QuantizedEmbedding with their codes" in notes
+    assert f"1 {type(low_rank).__name__}: dense matrices in F32, 0.00205 MB in the model, 0.0164 MB here" in notes
+    assert "1 PackedNMLinear: codes kept in Q4_0" in notes and "1 QuantizedEmbedding: codes kept in Q8_0" in notes
     assert "1 layer no longer round their inputs to 8 bits" in notes
 
 

@@ -58,7 +58,7 @@ def test_a_quantized_model(directory, tmp_path, capsys):
     tinyslm.save(tmp_path / "small", map_modules(make, model, Linear), tokenizer)
     assert run("export", tmp_path / "small", "--to", "gguf", "--dtype", "Q8_0", tmp_path / "a.gguf") == 0
     printed = capsys.readouterr().out
-    assert "- 15 PackedLinear with their codes in Q4_0" in printed and "- scales are rounded to float16" in printed
+    assert "- 15 PackedLinear: codes kept in Q4_0" in printed and "- scales are rounded to float16" in printed
     assert run("export", tmp_path / "a.gguf", "--to", "gguf", tmp_path / "b.gguf") == 0
     token_ids = np.array([tokenizer.encode(TEXT).ids])
     first, second = (tinyslm.load(tmp_path / name)[0](token_ids) for name in ("a.gguf", "b.gguf"))

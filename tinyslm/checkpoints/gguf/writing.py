@@ -287,8 +287,8 @@ def _notes(config, modules, plans, dtype):
             if plan.codes:
                 change = max(change, largest_change(_codes(module).scale))
     for (name, kind, has_codes), (count, before, after) in layers.items():
-        form = f"with their codes in {kind}" if has_codes else f"as dense matrices in {kind}"
-        notes.append(f"{_count(count, name, name)} {form}: {megabytes(before)} in the model, {megabytes(after)} here")
+        form = f"codes kept in {kind}" if has_codes else f"dense matrices in {kind}"
+        notes.append(f"{count} {name}: {form}, {megabytes(before)} in the model, {megabytes(after)} here")
     if change:
         notes.append(f"scales are rounded to float16: by at most {change:.2g} of their size")
     if rounds_inputs:
