@@ -17,6 +17,16 @@ WITHOUT_HEAD_DIM = (  # a config.json of these families has no key for the head 
 )
 NOT_LOADED = (*WITHOUT_HEAD_DIM, "phi", "phi3")  # transformers derives sizes of their other parts from hidden_size
 NOT_LOADED_UNEVEN = ("gemma2", "gemma3_text", "llama")
+WHOLE_LONGROPE = {  # of heads of ten dimensions, as in Phi-3-mini-128k
+    "rope_type": "longrope",
+    "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4],
+    "long_factor": [1, 2, 3, 4, 5],
+    "original_max_position_embeddings": 6,
+}
+LOADED_AS_MISTRAL = {  # {family: (name of a recipe, values of its config.json)}
+    "llama": ("uneven channels", {"attention_bias": False, "mlp_bias": False}),
+    "phi3": ("groups", {"rope_parameters": WHOLE_LONGROPE, "sliding_window": 5}),
+}
 
 
 def is_loaded(family, name):
@@ -34,7 +44,7 @@ def sliced_cases():
     return cases
 
 
-def sliced_model(family, name):
-    """The small model of a family after a recipe."""
-    model = small_model(family)
+def sliced_model(family, name, **values):
+    """The small model of a family after a recipe. values: of its config.json."""
+    model = small_model(family, **values)
     return compress(model, RECIPES[name], calibrated(model))[0]

@@ -9,13 +9,22 @@ import numpy as np
 import pytest
 
 from tests.checkpoints.models import assert_same_model, change_config, small_model
-from tests.checkpoints.sliced_models import NOT_LOADED, WITHOUT_HEAD_DIM, is_loaded, sliced_cases, sliced_model
+from tests.checkpoints.sliced_models import (
+    LOADED_AS_MISTRAL,
+    NOT_LOADED,
+    WITHOUT_HEAD_DIM,
+    is_loaded,
+    sliced_cases,
+    sliced_model,
+)
 from tests.recipes.families import calibrated, outputs
 from tinyslm.checkpoints import check_savable, load_model, outline_model, save_model
 from tinyslm.checkpoints.families import FAMILIES
 from tinyslm.errors import CheckpointError, CheckpointWarning, ConfigError
 from tinyslm.recipes import Quantize, compress
 from tinyslm.tree import map_arrays
+
+TOKENS = np.array([[3, 1, 4, 1, 5, 9, 2, 6, 5, 3]])
 
 
 def save(path, model):
@@ -67,6 +76,18 @@ def test_a_model_that_transformers_loads_has_no_warning_and_no_section(tmp_path,
 def test_the_warning_says_why(tmp_path, family, recipe, message):
     (found,) = save(tmp_path / "saved", sliced_model(family, recipe))
     assert found == f"{tmp_path / 'saved'}: transformers does not load this model, tinyslm does: {message}"
+
+
+@pytest.mark.parametrize("family", LOADED_AS_MISTRAL)
+def test_the_warning_names_a_family_that_is_loaded(tmp_path, family):
+    recipe, values = LOADED_AS_MISTRAL[family]
+    model = sliced_model(family, recipe, **values)
+    (message,) = save(tmp_path / "saved", model)
+    assert message.endswith("; it does if `family` of the configuration is 'mistral'")
+    other = model.replace(config=replace(model.config, family="mistral"))
+    assert save(tmp_path / "other", other) == []
+    assert_same_model(load_model(tmp_path / "other"), other)
+    np.testing.assert_array_equal(other(TOKENS), model(TOKENS))
 
 
 def test_phi_and_phi3_without_these_parts_are_loaded(tmp_path):

@@ -2,12 +2,13 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.checkpoints.models import CHOICES, small_model
-from tests.checkpoints.sliced_models import is_loaded, sliced_cases, sliced_model
+from tests.checkpoints.sliced_models import LOADED_AS_MISTRAL, is_loaded, sliced_cases, sliced_model
 from tinyslm.checkpoints import save_model
 from tinyslm.checkpoints.families import FAMILIES, family_of
 from tinyslm.errors import CheckpointWarning
@@ -49,6 +50,15 @@ def test_a_sliced_model_computes_the_same_there_or_is_refused(tmp_path, family, 
             CLASSES[type(model.config)].from_pretrained(tmp_path / "saved", attn_implementation="eager")
     else:
         check_same_there(tmp_path / "saved", model, tied=True)
+
+
+@pytest.mark.parametrize("family", LOADED_AS_MISTRAL)
+def test_a_sliced_model_that_is_refused_may_be_loaded_as_a_mistral(tmp_path, family):
+    recipe, values = LOADED_AS_MISTRAL[family]
+    model = sliced_model(family, recipe, **values)
+    model = model.replace(config=replace(model.config, family="mistral"))
+    save_model(tmp_path / "saved", model)
+    check_same_there(tmp_path / "saved", model, tied=True)
 
 
 def check_same_there(path, model, tied):

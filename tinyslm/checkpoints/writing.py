@@ -11,7 +11,7 @@ import numpy as np
 from tinyslm.checkpoints.atomic_write import atomic_directory, flush_to_disk
 from tinyslm.checkpoints.carried_files import carry_files
 from tinyslm.checkpoints.compressed_modules import describe
-from tinyslm.checkpoints.families import find_family
+from tinyslm.checkpoints.families import FAMILIES, find_family
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.checkpoints.own_section import REPLACED, SECTION
@@ -127,7 +127,20 @@ def _contents(model):
     own_paths = [mapping.paths[0] for mapping in mappings.values() if mapping.compressed]
     modules = named_modules(model)
     described = {path: describe(path, modules[path]) for path in sorted({p.rpartition(".")[0] for p in own_paths})}
-    return values, mappings, described, family.refusal(outline.config)
+    return values, mappings, described, _refusal(family, outline.config)
+
+
+def _refusal(family, config):
+    """Why transformers does not load the configuration, and whether it does as a Mistral, or "".
+
+    The layout of Mistral holds many configurations of the Llama kind, and transformers does not check its sizes.
+    """
+    reason, other = family.refusal(config), "mistral"
+    try:
+        FAMILIES[other].write_config(replace(config, family=other))
+    except ConfigError:
+        return reason
+    return reason and f"{reason}; it does if `family` of the configuration is {other!r}"
 
 
 def _stored_dtypes(arrays, dtype, source):
