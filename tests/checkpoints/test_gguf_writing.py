@@ -38,7 +38,7 @@ def writable(family, is_tied=True):
     """A small model of a family with settings that its GGUF files can hold."""
     values = CHOICES.get(family, {}) | {"tie_word_embeddings": is_tied}
     if family == "gemma3_text":
-        values["num_hidden_layers"] = 7  # the sixth has full attention
+        values |= {"num_hidden_layers": 7, "rope_local_base_freq": 500.0}  # the sixth layer has full attention
     return small_model(family, **values)
 
 
@@ -86,6 +86,9 @@ def test_scalings_of_rotary_positions(tmp_path, family, rope):
     save_gguf(tmp_path / "model.gguf", model)
     token_ids = np.arange(48)[None] % 50
     np.testing.assert_allclose(load_model(tmp_path)(token_ids), model(token_ids), rtol=1e-4, atol=1e-5)
+    if rope["rope_type"] == "yarn":
+        metadata = read_container(tmp_path / "model.gguf").metadata
+        assert metadata["qwen2.rope.scaling.original_context_length"] == 16
 
 
 def test_a_window_becomes_the_longest_context(tmp_path):
@@ -194,6 +197,12 @@ def test_other_layers(tmp_path):
     assert f"1 {type(low_rank).__name__}: dense matrices in F32, 0.00205 MB in the model, 0.0164 MB here" in notes
     assert "1 PackedNMLinear: codes kept in Q4_0" in notes and "1 QuantizedEmbedding: codes kept in Q8_0" in notes
     assert "1 layer no longer round their inputs to 8 bits" in notes
+
+
+def test_learned_positions_are_float32(tmp_path):
+    model = wide_model("gpt2", tie_word_embeddings=True)
+    assert save_gguf(tmp_path / "model.gguf", model, "Q8_0").types.keys() == {"Q8_0", "F32"}
+    np.testing.assert_array_equal(load_model(tmp_path).position_embedding.table, model.position_embedding.table)
 
 
 def test_a_sliced_model(tmp_path):
