@@ -12,12 +12,14 @@ Source: https://github.com/ggml-org/ggml, src/ggml-common.h.
 import numpy as np
 
 from tinyslm.checkpoints.gguf.container import TYPE_NUMBERS, TYPES
-from tinyslm.checkpoints.safetensors import round_to_bfloat16
+from tinyslm.checkpoints.safetensors import is_exact, round_to_bfloat16
 from tinyslm.compression.quantization import QuantizedArray
 from tinyslm.errors import CheckpointError
+from tinyslm.ops.tiles import row_slices
 from tinyslm.tree import Array
 
 BLOCK = 32  # numbers with a common scale
+TILE_BYTES = 2**23  # of float32 numbers
 
 
 def type_of_codes(weight: QuantizedArray) -> str | None:
@@ -74,19 +76,33 @@ def stored_bytes(shape: tuple[int, ...], type_name: str) -> int:
     return int(np.prod(shape)) // kind.block * kind.size
 
 
+def holds_exactly(numbers: Array, type_name: str) -> bool:
+    """Whether a floating-point type holds every number of a matrix."""
+    tiles = row_slices(len(numbers), numbers.nbytes // len(numbers), TILE_BYTES)
+    return all(is_exact(numbers[rows], type_name) for rows in tiles)
+
+
 def encode_numbers(numbers: Array, type_name: str, where: str) -> Array:
-    """Numbers as a type stores them, rounded to the nearest.
+    """Numbers as a type stores them, rounded to the nearest, a tile of rows at a time.
 
     Raises CheckpointError, naming `where`, for numbers that are not finite or too large for float16.
     """
-    numbers = np.asarray(numbers, np.float32)
+    row_bytes = numbers.nbytes // len(numbers)
+    return np.concatenate(
+        [_encode(numbers[rows], type_name, where) for rows in row_slices(len(numbers), row_bytes, TILE_BYTES)]
+    )
+
+
+def _encode(numbers, type_name, where):
+    """As `encode_numbers`, in one piece."""
+    numbers = np.ascontiguousarray(numbers, np.float32)
     if not np.isfinite(numbers).all():
         raise CheckpointError(f"{where}: holds numbers that are not finite; the model is damaged")
     if type_name == "BF16":
         return round_to_bfloat16(numbers)
     if type_name in ("F32", "F16"):
         with np.errstate(over="ignore"):
-            stored = np.ascontiguousarray(numbers, "<f4" if type_name == "F32" else "<f2")
+            stored = numbers.astype("<f4" if type_name == "F32" else "<f2")
         if np.isinf(stored).any():
             raise CheckpointError(
                 f"{where}: holds {np.max(np.abs(numbers)):.4g}, too large for F16; export it as BF16 or F32"
@@ -95,4 +111,4 @@ def encode_numbers(numbers: Array, type_name: str, where: str) -> Array:
     from gguf.constants import GGMLQuantizationType
     from gguf.quants import quantize
 
-    return quantize(np.ascontiguousarray(numbers), GGMLQuantizationType(TYPE_NUMBERS[type_name]))
+    return quantize(numbers, GGMLQuantizationType(TYPE_NUMBERS[type_name]))

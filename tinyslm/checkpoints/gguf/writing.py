@@ -24,13 +24,14 @@ from tinyslm.checkpoints.gguf.quantization import (
     BLOCK,
     blocks_of_codes,
     encode_numbers,
+    holds_exactly,
     largest_change,
     stored_bytes,
     type_of_codes,
 )
 from tinyslm.checkpoints.gguf.tensor_names import REORDERED, REORDERED_FAMILIES, row_order, with_gguf_names
 from tinyslm.checkpoints.mapped_layers import MappedLayer
-from tinyslm.checkpoints.safetensors import STORED_AS, is_exact
+from tinyslm.checkpoints.safetensors import STORED_AS
 from tinyslm.checkpoints.tensor_mapping import tensor_mappings
 from tinyslm.compression.quantization import QuantizedArray, QuantizedEmbedding, StaticQuantizedLinear
 from tinyslm.errors import CheckpointError, ConfigError, Error
@@ -179,7 +180,7 @@ def _kept_type(plan, modules, config):
     if kept == "F32":
         return kept
     owners = (modules[path.rpartition(".")[0]] for path in plan.paths)
-    return kept if all(is_exact(owner.dense_weight(), kept) for owner in owners) else "F32"
+    return kept if all(holds_exactly(owner.dense_weight(), kept) for owner in owners) else "F32"
 
 
 def _codes(module):
