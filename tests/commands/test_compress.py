@@ -15,6 +15,7 @@ from tinyslm.checkpoints import output_lock
 from tinyslm.checkpoints import save_model as save
 from tinyslm.cli import main
 from tinyslm.commands import compress as command
+from tinyslm.commands import compression_plan
 from tinyslm.errors import DataError
 from tinyslm.load_save import load
 from tinyslm.text import town
@@ -434,12 +435,15 @@ def test_a_dense_model_that_fails_ends_the_run(trained, tmp_path, monkeypatch, c
 def test_the_plan_is_printed_first(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "compress", lambda *arguments, **options: pytest.fail("after the plan"))
     model, text, out = str(trained / "model"), str(trained / "text.txt"), tmp_path / "out"
+    monkeypatch.setattr(compression_plan, "available_memory", lambda: 2_340_000_000)
     with pytest.raises(pytest.fail.Exception):
         main(["compress", model, "--text", text, "--out", str(out), "--recipe", "no-training"])
     plan = capsys.readouterr().err.splitlines()
     assert plan[0].startswith("model: ") and "parameters; loss measured on" in plan[0]
     assert plan[1].startswith("recipes: dense; INT8 weights; ")
-    assert re.fullmatch(r"expected: about \d+ (seconds?|minutes|hours), \d+ MB of memory", plan[-1])
+    assert re.fullmatch(
+        r"expected: about \d+ (seconds?|minutes|hours), \d+ MB of memory; 2\.34 GB are available", plan[-1]
+    )
     assert max(map(len, plan)) <= 80
 
 

@@ -1,11 +1,13 @@
 """What `tinyslm compress` is going to do, about how long it takes, and about how much memory it needs.
 
 Time is counted in tokens: the cost of a forward pass of one token, which is measured on some documents. The factors are
-those of multiply-adds, so the time is right within about a factor of two.
+estimates from the multiply-adds of each technique, so the time is approximate.
 """
 
+import re
 import textwrap
 from dataclasses import dataclass
+from pathlib import Path
 
 from tinyslm.commands.training_progress import format_duration, seconds_of
 from tinyslm.evaluation.loss import document_nats
@@ -102,4 +104,14 @@ def describe_plan(plan, inputs, recipes) -> str:
         f"model: {scaled(parameters)} parameters; loss measured on {tokens:,} tokens\n"
         f"recipes: {names}\n"
         f"expected: about {format_duration(plan.total())}, {size(plan.memory)} of memory"
+        + (f"; {size(available)} are available" if (available := available_memory()) else "")
     )
+
+
+def available_memory() -> int | None:
+    """Bytes that a process can use without swapping, where Linux states them; otherwise None."""
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return 1024 * int(found[1]) if found else None
