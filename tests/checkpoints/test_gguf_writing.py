@@ -104,6 +104,16 @@ def test_a_window_becomes_the_longest_context(tmp_path):
 FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q4_0": 2, "Q4_1": 3}
 
 
+def test_what_llama_cpp_does_otherwise_with_phi3(tmp_path):
+    """It ignores windows, and chooses between short and long factors by the context that it is given."""
+    values = {"sliding_window": 16, "max_position_embeddings": 64}
+    first, second = save_gguf(tmp_path / "a.gguf", small_model("phi3", **values)).notes
+    assert first == "llama.cpp ignores the sliding window of this family: texts of over 16 tokens differ there"
+    assert second.startswith("llama.cpp uses the frequencies for long texts if it is started with a context of over 6")
+    plain = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}, "sliding_window": 64}
+    assert not save_gguf(tmp_path / "b.gguf", small_model("phi3", **plain)).notes
+
+
 @pytest.mark.parametrize("dtype", FILE_TYPES)
 def test_every_type(tmp_path, dtype):
     """Matrices as the package `gguf` rounds them; norms in float32; the matrix of the logits has at least 8 bits."""

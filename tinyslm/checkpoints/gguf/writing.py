@@ -262,11 +262,19 @@ def _sizes(plans):
 def _notes(config, modules, plans, dtype):
     """What differs from the model, in sentences."""
     notes = []
-    longest = config.max_position_embeddings
-    if config.family not in WITH_WINDOWS and any(config.windows):
+    window, longest = min(filter(None, config.windows), default=None), config.max_position_embeddings
+    if window is not None and config.family not in WITH_WINDOWS:
         notes.append(
-            f"the longest context is {min(longest, *filter(None, config.windows))} tokens, that of the sliding window: "
-            "the architecture has no windows"
+            f"the longest context is {min(longest, window)} tokens, that of the sliding window: the architecture has "
+            "no windows"
+        )
+    if window is not None and config.family == "phi3" and window < longest:
+        notes.append(f"llama.cpp ignores the sliding window of this family: texts of over {window} tokens differ there")
+    original = next((rope.original_length for rope in config.ropes if rope and rope.scaling == "longrope"), longest)
+    if config.family == "phi3" and original < longest:
+        notes.append(
+            f"llama.cpp uses the frequencies for long texts if it is started with a context of over {original} tokens, "
+            "also for short texts"
         )
     if fallen := [plan for plan in plans if plan.type == FALLBACK and dtype in BLOCK_TYPES]:
         notes.append(
