@@ -1,6 +1,7 @@
 """Export for other programs: the codes and the numbers that are read back are those of the model."""
 
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from tests.checkpoints.models import small_model
 from tinyslm.checkpoints import load_model, read_safetensors, save_model
 from tinyslm.checkpoints.quantized.compressed_tensors_export import export_compressed_tensors
 from tinyslm.checkpoints.transformers_export import export_transformers
-from tinyslm.compression.factorization import factorize_linear
+from tinyslm.compression.factorization import LowRankLinear, factorize_linear
 from tinyslm.compression.pruning import CsrLinear, MaskedLinear, n_m_mask
 from tinyslm.compression.quantization import (
     PackedLinear,
@@ -352,3 +353,30 @@ def test_sparse_layers_with_a_pattern_are_dense_with_zeros(tmp_path):
     assert [folded.kind for folded in exported.folded] == ["NMLinear"]
     found = load_model(tmp_path / "new")
     np.testing.assert_array_equal(found.layers[0].attention.query.weight, pruned.layers[0].attention.query.weight)
+
+
+def test_one_folded_matrix_is_in_memory_at_a_time(tmp_path, monkeypatch):
+    alive, most = [], []
+    product = LowRankLinear.dense_weight
+
+    def counted(layer):
+        most.append(sum(reference() is not None for reference in alive))
+        weight = product(layer)
+        alive.append(weakref.ref(weight))
+        return weight
+
+    monkeypatch.setattr(LowRankLinear, "dense_weight", counted)
+    save_model(tmp_path / "a", Factorize(0.5)(small_model("llama")))  # as it is, and with the dtype of a file
+    for i, model in enumerate((Factorize(0.5)(small_model("llama")), load_model(tmp_path / "a"))):
+        export_transformers(tmp_path / str(i), model)
+    assert len(most) >= 28 and max(most) == 0
+
+
+def test_mixed_forms_of_families_whose_classes_need_the_weights(tmp_path):
+    """Their codes are not packed."""
+    model = with_layers(small_model("t5"), codes(4), ending="query")
+    model = with_layers(model, lambda layer: codes(8)(layer) if isinstance(layer, Linear) else layer)
+    export_compressed_tensors(tmp_path / "new", model)
+    groups = settings(tmp_path / "new")["config_groups"].values()
+    assert [group["format"] for group in groups] == ["naive-quantized"] * 2
+    assert_same_layers(load_model(tmp_path / "new", "stored"), model)

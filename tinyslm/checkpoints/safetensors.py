@@ -254,11 +254,16 @@ def write_tensors(path: str | Path, tensors: dict[str, PendingTensor]) -> None:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for name in order:
-            where, written = f"{path}: tensor {name!r}", 0
-            for part in tensors[name].parts():
-                written += file.write(_bytes(part, tensors[name].dtype, where))
-            if written != tensors[name].nbytes:
-                raise CheckpointError(f"{where}: has {written} bytes, expected {tensors[name].nbytes}")
+            _write(file, tensors[name], f"{path}: tensor {name!r}")
+
+
+def _write(file, tensor, where):
+    """Append the numbers of a tensor to an open file. Keeps no part of it in memory."""
+    written = 0
+    for part in tensor.parts():
+        written += file.write(_bytes(part, tensor.dtype, where))
+    if written != tensor.nbytes:
+        raise CheckpointError(f"{where}: has {written} bytes, expected {tensor.nbytes}")
 
 
 def is_exact(array: np.ndarray, dtype: str) -> bool:

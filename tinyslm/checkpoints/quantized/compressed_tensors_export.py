@@ -33,6 +33,7 @@ from tinyslm.tree import Array, Module, named_modules
 WITH_CODES = (PackedLinear, PackedNMLinear, QuantizedLinear, StaticQuantizedLinear)
 EXPERT = re.compile(r"\.experts\.\d+\.")
 EXPERTS_TARGET = r"re:.*\.experts\..*"
+NEEDS_WEIGHTS = ("modernbert", "t5")  # whose classes in transformers initialize the weight of every Linear by name
 NOT_REPRESENTED = "compressed-tensors has no such form"
 
 
@@ -158,25 +159,27 @@ def _codes(layout: Layout) -> tuple[dict[str, Codes], dict[str, str]]:
             codes[name] = _joined(layout.layers(name))
         except Unsupported as problem:
             reasons |= {path: str(problem) for path in paths if path in layout.compressed}
-    codes = _with_few_schemes(codes)
+    codes = _with_few_schemes(codes, layout.family.model_type)
     _check_experts(layout, codes)
     return codes, reasons
 
 
-def _with_few_schemes(codes: dict[str, Codes]) -> dict[str, Codes]:
+def _with_few_schemes(codes: dict[str, Codes], model_type: str) -> dict[str, Codes]:
     """The codes with schemes that transformers reads.
 
-    If some tensors of one form have zero points, all get them. transformers reads packed zero points only if the model
-    has one scheme; otherwise these codes have one byte each.
+    If some tensors of one form have zero points, all get them. A model with one scheme is dequantized when it is
+    loaded. With several, transformers reads no packed zero points, and no packed codes of the families NEEDS_WEIGHTS:
+    they have one byte each.
     """
     with_points = {found.scheme._replace(symmetric=True) for found in codes.values() if not found.scheme.symmetric}
     for name, found in codes.items():
         if found.scheme in with_points:
             zero_point = np.zeros(found.scale.shape, np.int32)
             codes[name] = found._replace(scheme=found.scheme._replace(symmetric=False), zero_point=zero_point)
+    is_packed = model_type not in NEEDS_WEIGHTS
     if len({found.scheme for found in codes.values()}) > 1:
         for name, found in codes.items():
-            codes[name] = found._replace(scheme=found.scheme._replace(packed=found.scheme.symmetric))
+            codes[name] = found._replace(scheme=found.scheme._replace(packed=is_packed and found.scheme.symmetric))
     return codes
 
 
