@@ -11,7 +11,7 @@ from tests.checkpoints.gguf_files import CHOICES, FAMILIES, wide_model, write_gg
 from tests.checkpoints.models import small_model
 from tinyslm.checkpoints import load_model, save_model, stored_tensors
 from tinyslm.checkpoints.gguf.container import read_container
-from tinyslm.checkpoints.gguf.writing import save_gguf
+from tinyslm.checkpoints.gguf.writing import Layers, save_gguf
 from tinyslm.compression.factorization import factorize_linear
 from tinyslm.compression.quantization import (
     PackedLinear,
@@ -144,7 +144,7 @@ def test_codes_are_kept(tmp_path, bits, group_size):
     model = with_layers(wide_model("llama", intermediate_size=128), make)
     export = save_gguf(tmp_path / "model.gguf", model, "Q4_0")
     kind = "Q4_0" if bits <= 4 else "Q8_0"
-    assert any(f"codes kept in {kind}" in note for note in export.notes)
+    assert [(layers.type, layers.codes, layers.count) for layers in export.layers] == [(kind, True, 15)]
     found = named_modules(load_model(tmp_path, weights="stored"), PackedLinear)
     assert len(found) == 15
     for path, layer in found.items():
@@ -152,18 +152,19 @@ def test_codes_are_kept(tmp_path, bits, group_size):
         np.testing.assert_array_equal(codes.codes, kept.codes, err_msg=path)
         scale = np.repeat(codes.scale, kept.scale.shape[1] // codes.scale.shape[1], axis=1)
         np.testing.assert_array_equal(scale.astype(np.float16), kept.scale, err_msg=path)
-    assert any("scales are rounded to float16: by at most 0.000" in note for note in export.notes)
+    assert any("scales are rounded to float16, by at most 0.000" in note for note in export.notes)
 
 
 def test_codes_with_zero_points(tmp_path):
     """4 bits fit in Q4_1 up to the rounding of its two numbers in float16; 8 bits are written as numbers."""
     model = with_layers(wide_model("llama"), grouped(4, symmetric=False))
-    save_gguf(tmp_path / "model.gguf", model)
+    export = save_gguf(tmp_path / "model.gguf", model)
+    assert export.notes[0].endswith(", and so are the minima of Q4_1")
     for path, layer in named_modules(load_model(tmp_path), Linear).items():
         own = named_modules(model)[path]
         np.testing.assert_allclose(layer.weight, own.dense_weight(), rtol=0, atol=16 * own.scale.max() * 2**-10)
     export = save_gguf(tmp_path / "eight.gguf", with_layers(wide_model("llama"), grouped(8, symmetric=False)))
-    assert export.types.keys() == {"F32"} and "15 PackedLinear: dense matrices in F32" in export.notes[0]
+    assert export.types.keys() == {"F32"} and export.layers[0].codes is False
 
 
 def test_codes_as_numbers(tmp_path):
@@ -203,10 +204,11 @@ def test_other_layers(tmp_path):
     np.testing.assert_allclose(found.layers[0].attention.value.weight, sparse.dense_weight(), rtol=1e-3)
     np.testing.assert_allclose(found.layers[0].feed_forward.up.weight, static.dense_weight(), rtol=1e-3)
     np.testing.assert_allclose(found.embedding.table, model.embedding.table, rtol=1e-3)
-    notes = "\n".join(export.notes)
-    assert f"1 {type(low_rank).__name__}: dense matrices in F32, 0.00205 MB in the model, 0.0164 MB here" in notes
-    assert "1 PackedNMLinear: codes kept in Q4_0" in notes and "1 QuantizedEmbedding: codes kept in Q8_0" in notes
-    assert "1 layer no longer round their inputs to 8 bits" in notes
+    assert Layers("LowRankLinear", "F32", False, 1, 4 * 4 * 128, 4 * 64 * 64) in export.layers
+    assert Layers("PackedNMLinear", "Q4_0", True, 1, sparse.num_bits() // 8 - 4 * 32, 32 * 2 * 18) in export.layers
+    assert Layers("QuantizedEmbedding", "Q8_0", True, 1, 64 * 64 + 4 * 64, 64 * 2 * 34) in export.layers
+    assert len(export.layers) == 4
+    assert export.notes[-1] == "1 layer no longer round their inputs to 8 bits"
 
 
 def test_learned_positions_are_float32(tmp_path):

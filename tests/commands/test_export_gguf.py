@@ -14,6 +14,7 @@ from tinyslm.checkpoints import save_model
 from tinyslm.checkpoints.generation_config import read_generation_config
 from tinyslm.compression.quantization import linear_from_codes, quantize
 from tinyslm.modules import Linear
+from tinyslm.reporting.number_format import size
 from tinyslm.tree import map_modules
 
 TEXT = "The cat THINKs 12345"
@@ -36,7 +37,7 @@ def test_the_file_is_the_model(directory, tmp_path, capsys):
     out = tmp_path / "new" / "model.gguf"
     assert run("export", directory, "--to", "gguf", out) == 0
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[0] == f"{out}: GGUF, architecture qwen2, {os.path.getsize(out) / 1e6:.3g} MB"
+    assert printed.out.splitlines()[0] == f"{out}: GGUF, architecture qwen2, {size(os.path.getsize(out))}"
     assert "  BF16     16 tensors" in printed.out and "  F32" in printed.out and printed.err == ""
     model, tokenizer = tinyslm.load(directory)
     found, again = tinyslm.load(out)
@@ -58,7 +59,10 @@ def test_a_quantized_model(directory, tmp_path, capsys):
     tinyslm.save(tmp_path / "small", map_modules(make, model, Linear), tokenizer)
     assert run("export", tmp_path / "small", "--to", "gguf", "--dtype", "Q8_0", tmp_path / "a.gguf") == 0
     printed = capsys.readouterr().out
-    assert "- 15 PackedLinear: codes kept in Q4_0" in printed and "- scales are rounded to float16" in printed
+    assert (
+        "- 15 PackedLinear: codes kept in Q4_0, 46.8 kB in place of" in printed
+        and "- scales are rounded to float16" in printed
+    )
     assert run("export", tmp_path / "a.gguf", "--to", "gguf", tmp_path / "b.gguf") == 0
     token_ids = np.array([tokenizer.encode(TEXT).ids])
     first, second = (tinyslm.load(tmp_path / name)[0](token_ids) for name in ("a.gguf", "b.gguf"))

@@ -8,12 +8,14 @@ from tinyslm.checkpoints import weight_tensors
 from tinyslm.checkpoints.encoded_tensor import EncodedTensor
 from tinyslm.checkpoints.generation_config import read_generation_config
 from tinyslm.checkpoints.gguf.metadata import exported_config
-from tinyslm.checkpoints.gguf.writing import check_new_file, megabytes, save_gguf
+from tinyslm.checkpoints.gguf.writing import check_new_file, save_gguf
 from tinyslm.commands.loading import require_kind
 from tinyslm.errors import ConfigError
 from tinyslm.load_save import find_directory, load
 from tinyslm.models import Decoder
+from tinyslm.reporting.number_format import size
 from tinyslm.reporting.plain_text import one_line
+from tinyslm.reporting.terminal_table import wrapped
 from tinyslm.text.gguf_tokenizer import UnsupportedTokenizer
 from tinyslm.text.gguf_vocabulary import vocabulary_metadata
 
@@ -39,12 +41,18 @@ def run(arguments) -> int:
         return tqdm(plans, unit="tensor", disable=None, leave=False)
 
     export = save_gguf(out, model, dtype and DTYPES[dtype], vocabulary, progress)
-    print(f"{one_line(str(out))}: GGUF, architecture {export.architecture}, {megabytes(out.stat().st_size)}")
-    for name, (count, size) in export.types.items():
-        print(f"  {name:<5} {count:>5} tensors  {megabytes(size):>8}")
-    for note in [*export.notes, *losses]:
-        print(f"- {note}")
+    print(f"{one_line(str(out))}: GGUF, architecture {export.architecture}, {size(out.stat().st_size)}")
+    for name, (count, number) in export.types.items():
+        print(f"  {name:<5} {count:>5} tensors  {size(number):>8}")
+    for note in [*map(_sentence, export.layers), *export.notes, *losses]:
+        print("\n".join(wrapped(note, indent="- ")))
     return 0
+
+
+def _sentence(layers):
+    """How compressed layers are written."""
+    form = f"codes kept in {layers.type}" if layers.codes else f"dense matrices in {layers.type}"
+    return f"{layers.count} {layers.kind}: {form}, {size(layers.written_bytes)} in place of {size(layers.own_bytes)}"
 
 
 def _vocabulary(name, directory, model, tokenizer):

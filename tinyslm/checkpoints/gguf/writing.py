@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,12 +58,24 @@ class Plan(NamedTuple):
 
 
 @dataclass
-class Export:
+class Layers:
+    """Compressed layers of one kind. The sizes are bytes of their matrices in the model, and in the file."""
+
+    kind: str
+    type: str
+    codes: bool  # whether their codes are kept; otherwise their matrices are dense in the file
+    count: int = 0
+    own_bytes: int = 0
+    written_bytes: int = 0
+
+
+class Export(NamedTuple):
     """What was written. types: {type: (tensors, bytes)};  notes: sentences about what differs from the model."""
 
     architecture: str
-    types: dict[str, tuple[int, int]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    types: dict[str, tuple[int, int]]
+    layers: list[Layers]
+    notes: list[str]
 
 
 def check_new_file(path: str | Path) -> None:
@@ -99,7 +111,8 @@ def save_gguf(
     plans, modules = _plans(config, model, dtype, path), named_modules(model)
     metadata = settings_metadata(config) | (vocabulary or {"tokenizer.ggml.model": "no_vocab"})
     check_settings(config, metadata, {plan.name: plan.shape for plan in plans}, path)
-    export = Export(ARCHITECTURES[config.family][0], _sizes(plans), _notes(model.config, modules, plans, dtype))
+    notes = [*_notes(model.config, plans, dtype), *_rounding_notes(modules, plans)]
+    export = Export(ARCHITECTURES[config.family][0], _sizes(plans), _layers(modules, plans), notes)
     most = max(export.types, key=lambda name: export.types[name][1])
     metadata |= {"general.file_type": FILE_TYPES[most], "general.quantization_version": 2}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -259,7 +272,7 @@ def _sizes(plans):
     return {name: (counts[name], size) for name, size in sizes.most_common()}
 
 
-def _notes(config, modules, plans, dtype):
+def _notes(config, plans, dtype):
     """What differs from the model, in sentences."""
     notes = []
     window, longest = min(filter(None, config.windows), default=None), config.max_position_embeddings
@@ -281,27 +294,43 @@ def _notes(config, modules, plans, dtype):
             f"{_count(len(fallen), 'matrix', 'matrices')} in {FALLBACK}, such as {fallen[0].name}: rows of "
             f"{fallen[0].shape[1]} numbers are not whole blocks of {BLOCK}"
         )
-    layers = {}  # {(kind of layer, type, whether codes are kept): [number, bytes in the model, bytes in the file]}
-    change, rounds_inputs = 0.0, 0
+    return notes
+
+
+def _compressed(modules, plans):
+    """Yield (plan, module) of the matrices of compressed layers."""
     for plan in plans:
-        owners = [modules[path.rpartition(".")[0]] for path in plan.paths] if len(plan.shape) == 2 else []
-        for module in owners:
-            if isinstance(module, PLAIN):
-                continue
-            entry = layers.setdefault((type(module).__name__, plan.type, plan.codes), [0, 0, 0])
-            shape = (module.shapes()[0][0], plan.shape[1])
-            for i, number in enumerate((1, _matrix_bytes(module), stored_bytes(shape, plan.type))):
-                entry[i] += number
-            rounds_inputs += isinstance(module, StaticQuantizedLinear) or getattr(module, "dynamic_activations", False)
-            if plan.codes:
-                change = max(change, largest_change(_codes(module).scale))
-    for (name, kind, has_codes), (count, before, after) in layers.items():
-        form = f"codes kept in {kind}" if has_codes else f"dense matrices in {kind}"
-        notes.append(f"{count} {name}: {form}, {megabytes(before)} in the model, {megabytes(after)} here")
+        for path in plan.paths if len(plan.shape) == 2 else ():
+            module = modules[path.rpartition(".")[0]]
+            if not isinstance(module, PLAIN):
+                yield plan, module
+
+
+def _layers(modules, plans):
+    """Compressed layers, those of one kind and type together."""
+    found: dict[tuple, Layers] = {}
+    for plan, module in _compressed(modules, plans):
+        key = type(module).__name__, plan.type, plan.codes
+        layers = found.setdefault(key, Layers(*key))
+        layers.count += 1
+        layers.own_bytes += _matrix_bytes(module)
+        layers.written_bytes += stored_bytes((module.shapes()[0][0], plan.shape[1]), plan.type)
+    return list(found.values())
+
+
+def _rounding_notes(modules, plans):
+    """What is rounded in the file, or no longer rounded by llama.cpp, in sentences."""
+    notes, compressed = [], list(_compressed(modules, plans))
+    change = max((largest_change(_codes(module).scale) for plan, module in compressed if plan.codes), default=0)
     if change:
-        notes.append(f"scales are rounded to float16: by at most {change:.2g} of their size")
-    if rounds_inputs:
-        notes.append(f"{_count(rounds_inputs, 'layer', 'layers')} no longer round their inputs to 8 bits")
+        minima = ", and so are the minima of Q4_1" if any(plan.type == "Q4_1" for plan, _ in compressed) else ""
+        notes.append(f"scales are rounded to float16, by at most {change:.2g} of their size{minima}")
+    rounding = sum(
+        isinstance(module, StaticQuantizedLinear) or getattr(module, "dynamic_activations", False)
+        for _, module in compressed
+    )
+    if rounding:
+        notes.append(f"{_count(rounding, 'layer', 'layers')} no longer round their inputs to 8 bits")
     return notes
 
 
@@ -314,8 +343,3 @@ def _matrix_bytes(module):
 def _count(number, one, many):
     """ "1 matrix", "2 matrices"."""
     return f"{number} {one if number == 1 else many}"
-
-
-def megabytes(size: int) -> str:
-    """Bytes as text, such as "1.25 MB"."""
-    return f"{size / 1e6:.3g} MB" if size < 1e9 else f"{size / 1e9:.3g} GB"
