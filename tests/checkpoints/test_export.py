@@ -2,6 +2,7 @@
 
 import json
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -380,3 +381,18 @@ def test_mixed_forms_of_families_whose_classes_need_the_weights(tmp_path):
     groups = settings(tmp_path / "new")["config_groups"].values()
     assert [group["format"] for group in groups] == ["naive-quantized"] * 2
     assert_same_layers(load_model(tmp_path / "new", "stored"), model)
+
+
+def test_names_are_those_of_the_modules_in_transformers(tmp_path):
+    """The head of GPT-NeoX has another name there than in files; models without a head have no prefix."""
+    export_compressed_tensors(tmp_path / "a", with_layers(small_model("gpt_neox"), codes(4)))
+    assert settings(tmp_path / "a")["ignore"] == ["embed_out", "lm_head"]
+    encoder = with_layers(load_model(GOLDEN.parent / "bert_encoder"), codes(4))
+    export_compressed_tensors(tmp_path / "b", encoder)
+    tensors = read_safetensors(tmp_path / "b" / "model.safetensors")
+    assert "encoder.layer.0.output.dense.weight_packed" in tensors
+    assert settings(tmp_path / "b")["ignore"] == ["pooler.dense", "cls.predictions.decoder", "lm_head"]
+    short = small_model("llama")
+    short = short.replace(config=replace(short.config, without_prefix=True))
+    export_compressed_tensors(tmp_path / "c", with_layers(short, codes(4)))
+    assert "model.layers.0.mlp.up_proj.weight_packed" in read_safetensors(tmp_path / "c" / "model.safetensors")

@@ -9,6 +9,7 @@ from tinyslm.errors import ConfigError
 from tinyslm.load_save import find_directory, load
 from tinyslm.reporting.number_format import size
 from tinyslm.reporting.plain_text import one_line
+from tinyslm.reporting.terminal_table import wrapped
 
 DTYPES = STORED_AS
 EXPORTS = {"compressed-tensors": export_compressed_tensors, "transformers": export_transformers}
@@ -31,13 +32,13 @@ def run(arguments) -> int:
     exported = EXPORTS[arguments.to](arguments.out, model, tokenizer, arguments.dtype)
     written = sum(tensor.nbytes for tensor in stored_tensors(arguments.out).values())
     own = sum(tensor.nbytes for tensor in tensors)
-    print(f"{one_line(arguments.out)}: {arguments.to}, {size(written)}; {one_line(arguments.model)}: {size(own)}")
+    sizes = f"{arguments.to}, {size(written)}; {one_line(arguments.model)}: {size(own)}"
+    lines = wrapped(f"{one_line(arguments.out)}: {sizes}")
     for form, count in exported.forms.items():
-        print(f"  {count:>5} matrices  {form}")
-    for layers in exported.folded:
-        print(f"- {_sentence(layers)}")
-    for note in exported.notes:
-        print(f"- {note}")
+        lines += wrapped(form, indent=f"  {count:>5} matrices  ")
+    for note in [*map(_sentence, exported.folded), *exported.notes]:
+        lines += wrapped(note, indent="- ")
+    print("\n".join(lines))
     return 0
 
 
