@@ -55,7 +55,7 @@ def test_quantized_layers_keep_their_codes(directory, tmp_path, capsys):
     assert forms == "     14 matrices  4 bits, groups of 32"
     assert (
         notes[0].startswith("- 1 QuantizedEmbedding (embedding) is a dense matrix, ")
-        and "expect embeddings" in notes[0]
+        and "outside the blocks" in notes[0]
     )
     assert printed.err == "" and os.listdir(out.parent) == ["out"]
     found, tokenizer = tinyslm.load(out, "stored")

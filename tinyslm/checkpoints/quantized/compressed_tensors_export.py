@@ -3,9 +3,9 @@
 The tensors are those of `compressed_tensors`, which reads them back. Weights alone have the format "pack-quantized",
 weights with quantized inputs "int-quantized". The scales are those of the layers: one per row, or one per group.
 
-Dense are: embeddings and the head (other programs expect them so); layers in forms that the library does not have,
-such as low-rank; layers that are no `Linear` in transformers, such as those of GPT-2. Versions of the library after
-0.14 read no sparse format, so a pattern such as 2:4 is kept as zeros.
+Dense are: embeddings, the head and a pooler (other programs expect them so); layers in forms that the library does not
+have, such as low-rank; layers that are no `Linear` in transformers, such as those of GPT-2. Versions of the library
+after 0.14 read no sparse format, so a pattern such as 2:4 is kept as zeros.
 """
 
 import re
@@ -155,7 +155,7 @@ def _codes(layout: Layout) -> tuple[dict[str, Codes], dict[str, str]]:
             if mapping.transposed:
                 raise Unsupported(f"transformers has no Linear in {layout.family.model_type}")
             if any("layers" not in path.split(".") for path in paths):
-                raise Unsupported("other programs expect embeddings and the head to be dense")
+                raise Unsupported("other programs expect what is outside the blocks to be dense")
             codes[name] = _joined(layout.layers(name))
         except Unsupported as problem:
             reasons |= {path: str(problem) for path in paths if path in layout.compressed}
