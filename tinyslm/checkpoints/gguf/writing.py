@@ -115,8 +115,8 @@ def save_gguf(
     export = Export(ARCHITECTURES[config.family][0], _sizes(plans), _layers(modules, plans), notes)
     most = max(export.types, key=lambda name: export.types[name][1])
     metadata |= {"general.file_type": FILE_TYPES[most], "general.quantization_version": 2}
-    path.parent.mkdir(parents=True, exist_ok=True)
     writer_class = _gguf_writer()
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file:
         writer = writer_class(file.name, metadata.pop("general.architecture"))
         try:
@@ -156,7 +156,7 @@ def _check_shapes(model, modules, expected):
         owner, _, name = path.rpartition(".")
         is_matrix = isinstance(modules[owner], WeightLayer) and name != "bias"
         if not is_matrix and path not in expected:
-            raise CheckpointError(f"{path} is {modules[owner]!r}, but the model's configuration has no such array")
+            raise CheckpointError(f"{path}: a GGUF file of a model of this configuration has no such array")
     for path, wanted in expected.items():
         owner, _, name = path.rpartition(".")
         found = _shape(modules.get(owner), name)
