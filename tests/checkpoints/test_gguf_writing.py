@@ -28,6 +28,7 @@ from tinyslm.tree import map_modules, named_arrays, named_modules
 TOKENS = np.array([[3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]])
 KINDS = gguf.GGMLQuantizationType
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 3.0}
 SCALINGS = {  # {family: scalings of rotary positions}
     "llama": [LLAMA3 | {"original_max_position_embeddings": 32}, {"rope_type": "linear", "factor": 4.0}],
     "qwen2": [{"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}],
@@ -260,7 +261,8 @@ def test_what_cannot_be_written(tmp_path):
         (small_model("phi"), None, "family phi cannot be written as GGUF, expected one of gemma, "),
         (small_model("bert"), None, "family bert cannot be written as GGUF"),
         (small_model("gemma", head_dim=10, attention_bias=True), None, "this gemma model has biases, which llama.cpp"),
-        (small_model("smollm3", attention_bias=False, mlp_bias=False), None, "rotary positions of layer"),
+        (small_model("smollm3", attention_bias=False, mlp_bias=False), None, "positions of layer . with"),
+        (small_model("llama", rope_parameters=DYNAMIC), None, "of layer 0 with scaling='dynamic', factor=3.0, orig"),
         (
             wide_model("llama", hidden_act="gelu"),
             None,

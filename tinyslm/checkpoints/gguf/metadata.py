@@ -185,9 +185,17 @@ def check_settings(
     for layer, (rope, kept) in enumerate(zip(config.ropes, found.ropes, strict=True)):
         if not _are_equal(rope, kept, config.max_position_embeddings):
             raise ConfigError(
-                f"{where}: the rotary positions of layer {layer} are {rope}, but a GGUF file of the architecture "
-                f"{metadata['general.architecture']} can only hold {kept}"
+                f"{where}: rotary positions of layer {layer} with {_different(rope, kept)}, but a GGUF file of the "
+                f"architecture {metadata['general.architecture']} can only hold {_different(kept, rope)}"
             )
+
+
+def _different(rope, other):
+    """The settings of a rotation that another one does not have, as text."""
+    if rope is None or other is None:
+        return "no rotation" if rope is None else f"theta={rope.theta}"
+    pairs = {field.name: getattr(rope, field.name) for field in fields(rope)}
+    return ", ".join(f"{name}={value!r}" for name, value in pairs.items() if value != getattr(other, name))
 
 
 def _in_float32(value):
