@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from tinyslm.commands import compress as command
 from tinyslm.commands import compression_plan
 from tinyslm.errors import DataError
 from tinyslm.load_save import load
+from tinyslm.recipes.default_recipes import presets
 from tinyslm.text import town
 from tinyslm.tree import named_arrays
 
@@ -430,6 +432,22 @@ def test_a_dense_model_that_fails_ends_the_run(trained, tmp_path, monkeypatch, c
     assert main(["compress", model, "--text", text, "--out", str(out), "--recipe", "int8-weights"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "tinyslm: it failed"
     assert not (out / "results.json").exists()
+
+
+@pytest.mark.parametrize(("limit", "name", "rounds"), [(10**6, "training", 9), (1000, "no-training", 3)])
+def test_a_large_model_gets_recipes_without_training_and_fewer_rounds(
+    trained, tmp_path, monkeypatch, capsys, limit, name, rounds
+):
+    def make_plan(inputs, calibration, recipes, finished, number):
+        assert recipes == presets(inputs.model)[name] and number == rounds
+        raise DataError("as expected")
+
+    monkeypatch.setattr(sys.modules[presets.__module__], "LARGE_MODEL", limit)
+    monkeypatch.setattr(command, "make_plan", make_plan)
+    model, text, out = str(trained / "model"), str(trained / "text.txt"), tmp_path / "out"
+    capsys.readouterr()
+    assert main(["compress", model, "--text", text, "--out", str(out)]) == 2
+    assert_one_line(capsys.readouterr(), "as expected")
 
 
 def test_the_plan_is_printed_first(trained, tmp_path, monkeypatch, capsys):

@@ -36,7 +36,7 @@ def test_the_time_of_steps():
     assert plans.tokens_of_step(Quantize(), MODEL, CALIBRATION) == 0
     assert plans.tokens_of_step(FoldMasks(), MODEL, CALIBRATION) == 0
     assert plans.tokens_of_step(PruneWanda(0.5), MODEL, CALIBRATION) == 2 * sample
-    assert plans.tokens_of_step(QuantizeGPTQ(), MODEL, CALIBRATION) == 2 * sample + 10 * MODEL.config.hidden_size
+    assert plans.tokens_of_step(QuantizeGPTQ(), MODEL, CALIBRATION) == 2 * sample + 50 * MODEL.config.hidden_size
     fewer = replace(CALIBRATION, statistics_documents=1)
     assert plans.tokens_of_step(PruneWanda(0.5), MODEL, fewer) < 2 * sample
     tokens = np.mean([len(document) for document in CALIBRATION.documents])

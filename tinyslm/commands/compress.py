@@ -185,7 +185,7 @@ def complete(out, details, inputs, recipes, finished, began) -> int:
         (out / ROWS).unlink(missing_ok=True)
     if missing:
         print(f"tinyslm: {out}: removed while the command ran: {', '.join(missing)}; run it again", file=sys.stderr)
-    elif failed:
+    if failed:
         print(f"tinyslm: failed: {', '.join(failed)}. Try again with\n{_resume_command(out)}", file=sys.stderr)
     return 1 if missing or failed else 0
 

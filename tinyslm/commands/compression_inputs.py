@@ -32,7 +32,7 @@ from tinyslm.tree import map_modules, named_arrays
 TRAINING_DOCUMENTS = 1_500  # of the town, for calibration and training
 VALIDATION_DOCUMENTS = 300
 QUESTIONS_PER_SUBJECT = 40
-LARGE_MODEL_VALIDATION = 8_000  # tokens of the user's text, for a large model
+LARGE_MODEL_VALIDATION = 5_000  # tokens of the user's text, for a large model
 LARGE_MODEL_STATISTICS = 32  # calibration documents for the statistics of a large model
 TOWN_PROMPT = "It was a sunny Monday morning."
 

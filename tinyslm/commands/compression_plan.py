@@ -22,7 +22,8 @@ PROCESS_BYTES = 150_000_000  # Python and the libraries
 SAMPLE, SPEED_RUN, QUESTION = 500, 500, 150  # tokens that cost as much as a text sample, a speed run, a question
 TRAINING = 4  # tokens that a trained token costs: forward, backward (two), and the teacher
 STATISTICS = 2  # a pass of the calibration documents, and their X^T X or the pass of the compressed block
-SOLVE = {"QuantizeGPTQ": 10, "PruneSparseGPT": 10, "Factorize": 40, "LearnRanks": 40}  # times the width, in tokens
+# tokens per unit of the width, for steps that solve for weights; measured on the shape of SmolLM2-135M
+SOLVE = {"QuantizeGPTQ": 50, "PruneSparseGPT": 50, "SliceNeurons": 40, "Factorize": 40, "LearnRanks": 40}
 WITHOUT_STATISTICS = {"FoldMasks", "KeepLayers", "Quantize", "PruneMagnitude", "StoreSparse"}
 
 
