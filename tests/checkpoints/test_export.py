@@ -396,3 +396,64 @@ def test_names_are_those_of_the_modules_in_transformers(tmp_path):
     short = short.replace(config=replace(short.config, without_prefix=True))
     export_compressed_tensors(tmp_path / "c", with_layers(short, codes(4)))
     assert "model.layers.0.mlp.up_proj.weight_packed" in read_safetensors(tmp_path / "c" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (codes(4, True, 8), "the layers of one tensor have different forms"),
+        (codes(4, dynamic_activations=True), "the layers of one tensor have different forms"),
+        (
+            lambda layer: StaticQuantizedLinear.from_linear(layer, -1, 1),
+            "the layers of one tensor have different forms",
+        ),
+        (lambda layer: beyond(codes(4, False)(layer)), "a zero point is beyond the codes"),
+    ],
+)
+def test_a_layer_that_does_not_fit_into_a_fused_tensor(tmp_path, make, reason):
+    model = with_layers(with_layers(small_model("phi3"), make, ending="1.attention.key"), folded_codes)
+    exported = export_compressed_tensors(tmp_path / "new", model)
+    assert {(path, folded.reason) for folded in exported.folded for path in folded.paths} == {
+        (f"layers.1.{path}", reason) for path in LAYERS[:3]
+    }
+    dense = load_model(tmp_path / "new")
+    np.testing.assert_array_equal(dense.layers[1].attention.key.weight, model.layers[1].attention.key.dense_weight())
+
+
+def folded_codes(layer):
+    """4-bit codes of a layer that is still dense."""
+    return codes(4)(layer) if isinstance(layer, Linear) else layer
+
+
+def beyond(layer):
+    """The layer with zero points beyond its codes, as some programs write them."""
+    return layer.replace(zero_point=np.full_like(layer.zero_point, 8))
+
+
+def test_fused_layers_with_different_ranges_of_inputs_are_dense(tmp_path):
+    model = with_layers(small_model("phi3"), static)
+    other = StaticQuantizedLinear.from_linear(small_model("phi3").layers[0].attention.key, -9, 9)
+    exported = export_compressed_tensors(tmp_path / "new", replace_layers(model, {"layers.0.attention.key": other}))
+    (folded,) = exported.folded
+    assert folded.paths == tuple("layers.0." + path for path in LAYERS[:3])
+    assert folded.reason == "the layers of one tensor have different ranges of the inputs"
+
+
+def test_mapped_matrices_of_several_tiles_are_transposed_whole(tmp_path):
+    model = small_model("gpt2", n_embd=192, n_layer=1)
+    save_model(tmp_path / "a", model, dtype="bfloat16")
+    export_transformers(tmp_path / "b", load_model(tmp_path / "a", "mapped"))
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+
+
+def test_arrays_of_the_wrong_shape_are_named(tmp_path):
+    model = small_model("llama")
+    wide = with_layers(model, lambda layer: layer.replace(weight=layer.weight[:, 1:]), ending="0.attention.query")
+    with pytest.raises(
+        CheckpointError, match=r"layers.0.attention.query.weight is \(24, 23\), but .* requires \(24, 24\)"
+    ):
+        export_transformers(tmp_path / "new", wide)
+    norm = model.replace(norm=model.norm.replace(weight=model.norm.weight[1:]))
+    with pytest.raises(CheckpointError, match=r"norm.weight is \(23,\), but .* requires \(24,\)"):
+        export_transformers(tmp_path / "new", norm)
+    assert list(tmp_path.iterdir()) == []
