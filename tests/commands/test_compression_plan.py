@@ -24,7 +24,7 @@ def plan(monkeypatch, recipes, validation=(11,), questions=0, finished=0, rounds
 
 def test_the_time_of_measuring(monkeypatch):
     dense = [Recipe("dense", ())]
-    measured = 10 + plans.SAMPLE
+    measured = 10 + plans.SAVING
     assert plan(monkeypatch, dense).seconds == {"dense": 0.5 * measured}
     assert plan(monkeypatch, dense, (11, 5), 3).seconds["dense"] == 0.5 * (measured + 4 + 3 * plans.QUESTION)
     assert plan(monkeypatch, dense, finished=2).speed_seconds == 0.5 * plans.SPEED_RUN * 4 * 3
