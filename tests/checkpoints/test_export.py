@@ -453,6 +453,15 @@ def test_arrays_of_the_wrong_shape_are_named(tmp_path):
         CheckpointError, match=r"layers.0.attention.query.weight is \(24, 23\), but .* requires \(24, 24\)"
     ):
         export_transformers(tmp_path / "new", wide)
+    quantized = with_layers(small_model("llama", attention_bias=False), codes(4))
+    for extra in (quantized, small_model("llama", attention_bias=False)):
+        biased = with_layers(
+            extra, lambda layer: layer.replace(bias=np.ones(24, np.float32)), ending="0.attention.query"
+        )
+        with pytest.raises(CheckpointError, match=r"layers.0.attention.query.bias is an array, but .* requires none"):
+            export_transformers(tmp_path / "new", biased)
+    with pytest.raises(CheckpointError, match=r"norm.weight is missing, but .* requires \(24,\)"):
+        export_transformers(tmp_path / "new", model.replace(norm=model.norm.replace(weight=None)))
     norm = model.replace(norm=model.norm.replace(weight=model.norm.weight[1:]))
     with pytest.raises(CheckpointError, match=r"norm.weight is \(23,\), but .* requires \(24,\)"):
         export_transformers(tmp_path / "new", norm)

@@ -16,7 +16,7 @@ from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.checkpoints.own_section import SECTION
 from tinyslm.checkpoints.safetensors import STORED_AS, PendingTensor, is_exact
-from tinyslm.checkpoints.tensor_mapping import REPLACEABLE, TensorMapping, compressed_modules, tensor_mappings
+from tinyslm.checkpoints.tensor_mapping import TensorMapping, compressed_modules, tensor_mappings
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import shape_model
 from tinyslm.ops.tiles import row_slices
@@ -55,7 +55,6 @@ class Layout:
     mappings: dict[str, TensorMapping]  # {tensor name: its arrays}
     compressed: dict[str, Any]  # {path: layer} of the layers that are not dense
     modules: dict[str, Module]  # {path: module} of the model
-    arrays: dict[str, Array]  # {path: array} of the model
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor in the file."""
@@ -95,16 +94,14 @@ def dense_layout(model: Module, without_prefix: bool | None = None) -> Layout:
     compressed = {
         path: layer for path, layer in compressed_modules(model, outline).items() if not isinstance(layer, MappedLayer)
     }
-    arrays, replaced = named_arrays(model), named_modules(outline, REPLACEABLE)
-    for path in shapes.keys() | arrays.keys():
-        found, wanted = (
-            arrays[path].shape if path in arrays else "nothing",
-            shapes.get(path, "nothing"),
-        )
-        if path.rpartition(".")[0] not in replaced and found != wanted:
+    arrays = named_arrays(model)
+    for path in shapes.keys() ^ arrays.keys():
+        module, _, name = path.rpartition(".")
+        if module not in compressed or name == "bias":
+            found, wanted = ("an array", "none") if path in arrays else ("missing", shapes[path])
             raise CheckpointError(f"{path} is {found}, but the model's configuration requires {wanted}")
     mappings = tensor_mappings(family, shapes, config.without_prefix)
-    return Layout(model, outline, family, values, shapes, mappings, compressed, named_modules(model), arrays)
+    return Layout(model, outline, family, values, shapes, mappings, compressed, named_modules(model))
 
 
 def _parts(layout, mapping) -> Iterator[Array]:
