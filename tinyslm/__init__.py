@@ -14,7 +14,7 @@ generate_with_log_probabilities(model, token_ids, max_new_tokens, **options)
 chat_prompt(tokenizer, messages, *, template=None,
             add_generation_prompt=True, **variables)
     tokens of a conversation up to the next answer, by the chat template
-compress(model, recipe, calibration=None, *, progress)
+compress(model, recipe, calibration=None, *, progress, check)
     apply steps of `tinyslm.recipes`: the new model, and a record per step
 footprint(model)
     parameters, bits, bytes and multiply-adds

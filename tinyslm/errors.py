@@ -63,7 +63,9 @@ class ConfigError(Error):
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint was read without some of its tensors. The command line prints the message in one line.
+    """A checkpoint was read without some of its tensors, or was written in a form that transformers does not load.
+
+    The command line prints the message in one line.
 
     Examples
     --------

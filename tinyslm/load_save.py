@@ -107,8 +107,9 @@ def _load_tokenizer(location):
 def save(path: str | Path, model: Module, tokenizer: Any = None, dtype: str | None = None) -> None:
     """Write a directory with config.json, model.safetensors and tokenizer.json, completely or not at all.
 
-    Hugging Face transformers loads the directory of a dense model. `load` reads every model back bit for bit, unless
-    `dtype` rounds it. A model that was loaded, or made from a loaded one, remembers its directory
+    Hugging Face transformers loads the directory of a dense model. A CheckpointWarning names the exceptions: sliced
+    models of families that derive the head size from other sizes, such as GPT-2. `load` reads every model back bit for
+    bit, unless `dtype` rounds it. A model that was loaded, or made from a loaded one, remembers its directory
     (`model.config.source`): the files there for the tokenizer, generation, chat and sentence-transformers are copied.
     The language model of a multimodal checkpoint is saved as its text family, such as gemma3_text.
 

@@ -51,6 +51,8 @@ def valid_config(rng):
         values |= {"head_dim": 6, "rope_parameters": None, "original_max_position_embeddings": None} | rng.choice(ROPES)
     if family == "gemma3_text" and rng.random() < 0.5:
         values["rope_parameters"] = GEMMA3_ROPES
+    if "head_dim" not in FAMILIES[family].fields and rng.random() < 0.4:
+        values["tinyslm"] = {"head_dim": rng.choice([2, 6, 8])}
     others = sorted(defaults.keys() - values.keys())
     values |= {key: defaults[key] for key in rng.sample(others, rng.randrange(len(others) + 1))}
     return pairs_of({"model_type": family} | values)

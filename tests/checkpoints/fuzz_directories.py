@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,12 +18,15 @@ import numpy as np
 from tests.checkpoints.fuzz_files import damaged_content, damaged_file, parsed_file
 from tests.checkpoints.fuzz_json import Pairs, Raw, damage_value, json_bytes, odd_value, pairs_of
 from tests.checkpoints.models import FAMILY_NAMES, UNTIED_FAMILIES, small_model
+from tests.strategies import generic_model
 from tinyslm.checkpoints import save_model
+from tinyslm.checkpoints.families import FAMILIES
 from tinyslm.checkpoints.reading import CONFIG, INDEX, WEIGHTS
 from tinyslm.compression.factorization.low_rank_linear import factorize_linear
 from tinyslm.compression.pruning.masked_linear import MaskedLinear
 from tinyslm.compression.quantization.quantized_embedding import QuantizedEmbedding
 from tinyslm.compression.quantization.quantized_linear import QuantizedLinear
+from tinyslm.errors import CheckpointWarning
 from tinyslm.models import Decoder
 from tinyslm.modules import Embedding, Linear
 from tinyslm.tree import map_modules
@@ -42,7 +46,7 @@ OTHER_KEYS = {
     "tie_word_embeddings": [True, False],
     "sliding_window": [1, 4, None],
     "attention_bias": [True, False],
-    "tinyslm": [{}, {"replaced": {}}],
+    "tinyslm": [{}, {"replaced": {}}, {"head_dim": 6}, {"head_dim": 2**29}, {"head_dim": 6, "replaced": {}}],
 }
 SIZES = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "head_dim"]
 SIZES += ["num_key_value_heads", "max_position_embeddings", "num_local_experts", "num_experts_per_tok"]
@@ -90,7 +94,8 @@ def _compress(model):
 
 
 def _files(model):
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
+        warnings.simplefilter("ignore", CheckpointWarning)
         save_model(Path(place) / "saved", model)
         return {name: (Path(place) / "saved" / name).read_bytes() for name in (CONFIG, WEIGHTS)}
 
@@ -103,10 +108,13 @@ def decoder_families():
 
 @cache
 def valid_directories(family):
-    """A family as it is, compressed and tied, each in one file and in two shards."""
+    """A family as it is, compressed, tied and with larger heads, each in one file and in two shards."""
     model = small_model(family, vocab_size=12)
     tied = model if family in UNTIED_FAMILIES else replace(model, head=None)
     found = [_files(each) for each in (model, _compress(model), tied)]
+    if "head_dim" not in FAMILIES[family].fields:
+        wider = generic_model(replace(model.config, head_dim=model.config.head_dim + 2), dtype=np.float32)
+        found.append(_files(wider))
     return found + [_sharded(files) for files in found]
 
 

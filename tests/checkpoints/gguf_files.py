@@ -9,6 +9,15 @@ from tinyslm.checkpoints.families import gpt2
 
 ARCHITECTURES = {"gemma3_text": "gemma3"}  # where it is not the family's name
 FAMILIES = ("gemma", "gemma2", "gemma3_text", "gpt2", "granite", "llama", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
+CHOICES = {  # what GGUF files of an architecture cannot say
+    "gemma": {"attention_bias": False},
+    "gemma2": {"attention_bias": False, "query_pre_attn_scalar": 10, "num_hidden_layers": 2},
+    "gemma3_text": {"query_pre_attn_scalar": 10, "sliding_window_pattern": 6, "final_logit_softcapping": None},
+    "granite": {"mlp_bias": False},
+    "smollm3": {"attention_bias": False, "mlp_bias": False, "no_rope_layers": None, "num_hidden_layers": 5},
+    "qwen2": {"use_sliding_window": False},
+    "qwen3": {"use_sliding_window": False},
+}
 INTERLEAVED = ("granite", "llama", "smollm3")  # rotary pairs are neighbours
 NORMS_AFTER = ("gemma2", "gemma3_text", "olmo2")
 LLAMA_NAMES = {

@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 import pytest
 
-from tests.checkpoints.gguf_files import FAMILIES, gguf_tensors, wide_model, write_gguf
+from tests.checkpoints.gguf_files import CHOICES, FAMILIES, gguf_tensors, wide_model, write_gguf
 from tests.checkpoints.models import small_model
 from tinyslm.checkpoints import load_model, outline_model, save_model, stored_tensors
 from tinyslm.checkpoints.generation_config import read_generation_config
@@ -22,15 +22,6 @@ from tinyslm.tree import named_arrays, named_modules
 
 TOKENS = np.array([[3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]])
 KINDS = gguf.GGMLQuantizationType
-CHOICES = {  # what GGUF files of an architecture cannot say
-    "gemma": {"attention_bias": False},
-    "gemma2": {"attention_bias": False, "query_pre_attn_scalar": 10, "num_hidden_layers": 2},
-    "gemma3_text": {"query_pre_attn_scalar": 10, "sliding_window_pattern": 6, "final_logit_softcapping": None},
-    "granite": {"mlp_bias": False},
-    "smollm3": {"attention_bias": False, "mlp_bias": False, "no_rope_layers": None, "num_hidden_layers": 5},
-    "qwen2": {"use_sliding_window": False},
-    "qwen3": {"use_sliding_window": False},
-}
 
 
 @pytest.mark.parametrize("is_tied", [True, False])

@@ -614,3 +614,32 @@ def test_fp8_with_a_scale_per_row(tmp_path):
     tensor = with_quantized(stored, config, "config.json")["m.weight"]
     np.testing.assert_array_equal(tensor.read(), stored["m.weight"].read() * scale)
     np.testing.assert_array_equal(tensor.part(slice(2, 5)).read(), (stored["m.weight"].read() * scale)[2:5])
+
+
+def test_a_scheme_with_the_name_of_a_module_is_its_own(tmp_path):
+    """Also if it comes after others that fit the tensors."""
+    groups = json.loads((GOLDEN / "w8a8_dynamic" / "config.json").read_text())["quantization_config"]["config_groups"]
+    dynamic, name = groups["group_0"], "model.layers.0.self_attn.k_proj"
+    weights_only = dynamic | {"input_activations": None}
+    for first, second, wanted in (
+        (dynamic, weights_only | {"targets": [name]}, {"key": False, "query": True}),
+        (weights_only | {"targets": [name]}, dynamic, {"key": False, "query": True}),
+        (dynamic | {"targets": [name]}, weights_only | {"targets": ["re:.*"]}, {"key": True, "query": False}),
+        (dynamic | {"targets": ["other.name"]}, weights_only | {"targets": ["another.name"]}, {"key": True}),
+    ):
+        path = changed(tmp_path, "w8a8_dynamic", quantization={"config_groups": {"a": first, "b": second}})
+        attention = quietly(path).layers[0].attention
+        assert {key: getattr(attention, key).dynamic_activations for key in wanted} == wanted
+        shutil.rmtree(path)
+
+
+def test_zero_points_belong_to_an_asymmetric_scheme(tmp_path):
+    """Of several schemes for the same modules, the first that fits the tensors."""
+    groups = json.loads((GOLDEN / "int4_asymmetric" / "config.json").read_text())["quantization_config"][
+        "config_groups"
+    ]
+    own = groups["group_0"]
+    symmetric = own | {"weights": own["weights"] | {"symmetric": True}}
+    wanted = load_model(GOLDEN / "int4_asymmetric").layers[0].attention.key.weight
+    path = changed(tmp_path, "int4_asymmetric", quantization={"config_groups": {"a": symmetric, "b": own}})
+    np.testing.assert_array_equal(load_model(path).layers[0].attention.key.weight, wanted)

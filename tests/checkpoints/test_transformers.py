@@ -1,18 +1,23 @@
 """What is saved loads in Hugging Face transformers and computes the same, for every family; where it is installed."""
 
 import json
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.checkpoints.models import CHOICES, small_model
+from tests.checkpoints.sliced_models import LOADED_AS_MISTRAL, is_loaded, sliced_cases, sliced_model
 from tinyslm.checkpoints import save_model
 from tinyslm.checkpoints.families import FAMILIES, family_of
+from tinyslm.errors import CheckpointWarning
 from tinyslm.models import DecoderConfig, EncoderConfig, EncoderDecoderConfig
 from tinyslm.recipes import KeepLayers, compress
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+huggingface_hub = pytest.importorskip("huggingface_hub")
 
 TOKENS = np.array([[3, 1, 4, 1, 5, 9, 2, 6, 5, 3], [2, 7, 1, 8, 2, 8, 1, 8, 2, 8]])
 
@@ -29,8 +34,37 @@ CLASSES = {
 def test_a_saved_model_computes_the_same_there(tmp_path, family, tied):
     model = small_model(family, tie_word_embeddings=tied)
     save_model(tmp_path / "saved", model)
+    check_same_there(tmp_path / "saved", model, tied)
+
+
+@pytest.mark.parametrize(("family", "recipe"), sliced_cases())
+def test_a_sliced_model_computes_the_same_there_or_is_refused(tmp_path, family, recipe):
+    if family in ("mixtral", "qwen3_moe") and recipe == "uneven channels":
+        pytest.skip("products of experts in torch need rows of a multiple of 16 bytes")
+    model = sliced_model(family, recipe)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CheckpointWarning)
+        save_model(tmp_path / "saved", model)
+    if not is_loaded(family, recipe):
+        with pytest.raises((RuntimeError, ValueError, huggingface_hub.errors.StrictDataclassClassValidationError)):
+            CLASSES[type(model.config)].from_pretrained(tmp_path / "saved", attn_implementation="eager")
+    else:
+        check_same_there(tmp_path / "saved", model, tied=True)
+
+
+@pytest.mark.parametrize("family", LOADED_AS_MISTRAL)
+def test_a_sliced_model_that_is_refused_may_be_loaded_as_a_mistral(tmp_path, family):
+    recipe, values = LOADED_AS_MISTRAL[family]
+    model = sliced_model(family, recipe, **values)
+    model = model.replace(config=replace(model.config, family="mistral"))
+    save_model(tmp_path / "saved", model)
+    check_same_there(tmp_path / "saved", model, tied=True)
+
+
+def check_same_there(path, model, tied):
+    """Raise AssertionError unless transformers loads the directory and computes the logits of the model."""
     theirs, info = CLASSES[type(model.config)].from_pretrained(
-        tmp_path / "saved", attn_implementation="eager", output_loading_info=True
+        path, attn_implementation="eager", output_loading_info=True
     )
     if not tied:
         info["missing_keys"] -= {"cls.predictions.bias"}  # which BERT then has and does not use

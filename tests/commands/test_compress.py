@@ -2,8 +2,11 @@
 
 import io
 import json
+import re
 import shutil
+import sys
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -13,7 +16,10 @@ from tinyslm.checkpoints import output_lock
 from tinyslm.checkpoints import save_model as save
 from tinyslm.cli import main
 from tinyslm.commands import compress as command
+from tinyslm.commands import compression_plan
+from tinyslm.errors import DataError
 from tinyslm.load_save import load
+from tinyslm.recipes.default_recipes import presets
 from tinyslm.text import town
 from tinyslm.tree import named_arrays
 
@@ -102,6 +108,26 @@ def test_recipes_of_ones_own(trained):
     assert main(["compress", model, "--text", text, "--out", str(out), "--recipe", *names]) == 0
     rows = json.loads((out / "results.json").read_text("utf-8"))["rows"]
     assert [row["name"] for row in rows] == ["dense", "INT8 weights", "tiny"]
+
+
+@dataclass(frozen=True)
+class Unsavable:
+    """A step after which no file of the family can hold the model."""
+
+    def __call__(self, model, calibration=None, progress=None):
+        return model.replace(config=replace(model.config, logit_softcap=3.0))
+
+
+def test_a_recipe_whose_model_cannot_be_saved_ends_before_its_training(trained, capsys, monkeypatch):
+    monkeypatch.setitem(command.STEPS, "Unsavable", Unsavable)
+    recipe = '[[recipe]]\nname = "own"\nstep = [{use = "Unsavable"}, {use = "Distill", steps = 1000000}]\n'
+    (trained / "unsavable.toml").write_text(recipe, encoding="utf-8")
+    model, text, out = str(trained / "model"), str(trained / "text.txt"), trained / "unsavable"
+    names = [str(trained / "unsavable.toml")]
+    capsys.readouterr()
+    assert main(["compress", model, "--text", text, "--out", str(out), "--recipe", *names]) == 1
+    assert "tinyslm: own: logit_softcap is 3.0, but a llama checkpoint can only hold None" in capsys.readouterr().err
+    assert (out / "dense").is_dir() and not (out / "own").exists()
 
 
 def test_the_table_and_the_page(trained, capsys):
@@ -360,6 +386,83 @@ def test_models_removed_while_it_runs_are_missed(trained, tmp_path, monkeypatch,
     printed = capsys.readouterr()
     assert "INT8 weights" in printed.out
     assert printed.err.splitlines()[-1] == f"tinyslm: {out}: removed while the command ran: {missing}; run it again"
+
+
+def test_a_recipe_that_fails_keeps_the_others_and_is_tried_again(trained, tmp_path, monkeypatch, capsys):
+    """Exit status 1, the table and the page of the finished rows, and one line that names the recipe."""
+    out, usual = tmp_path / "out", command.compress
+
+    def failing(failure):
+        def compress(model, recipe, *arguments, **options):
+            if recipe.name == "INT8 weights":
+                raise failure
+            return usual(model, recipe, *arguments, **options)
+
+        return compress
+
+    names = ["--text", str(trained / "text.txt"), "--recipe", "int8-weights", "int8-products", "--out", str(out)]
+    for failure, message in ((DataError("it failed"), "it failed"), (MemoryError(), "MemoryError")):
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(command, "compress", failing(failure))
+            resumed = ["--resume"] if out.exists() else [str(trained / "model"), *names[:-2]]
+            assert main(["compress", *resumed, "--out", str(out)]) == 1
+        printed = capsys.readouterr()
+        lines = printed.err.splitlines()
+        assert f"tinyslm: INT8 weights: {message}" in lines
+        assert lines[-2:] == [
+            "tinyslm: failed: INT8 weights. Try again with",
+            f"tinyslm compress --out {out} --resume",
+        ]
+        assert "INT8 products" in printed.out and "INT8 weights" not in printed.out
+        rows = json.loads((out / "results.json").read_text("utf-8"))["rows"]
+        assert [row["name"] for row in rows] == ["dense", "INT8 products"]
+        assert "INT8 products" in (out / "report.html").read_text("utf-8")
+    assert main(["compress", "--out", str(out), "--resume"]) == 0
+    assert main(["compress", str(trained / "model"), *names[:-1], str(tmp_path / "whole")]) == 0
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
+def test_a_dense_model_that_fails_ends_the_run(trained, tmp_path, monkeypatch, capsys):
+    def fail(*arguments, **options):
+        raise DataError("it failed")
+
+    monkeypatch.setattr(command, "compress", fail)
+    model, text, out = str(trained / "model"), str(trained / "text.txt"), tmp_path / "out"
+    assert main(["compress", model, "--text", text, "--out", str(out), "--recipe", "int8-weights"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "tinyslm: it failed"
+    assert not (out / "results.json").exists()
+
+
+@pytest.mark.parametrize(("limit", "name", "rounds"), [(10**6, "training", 9), (1000, "no-training", 3)])
+def test_a_large_model_gets_recipes_without_training_and_fewer_rounds(
+    trained, tmp_path, monkeypatch, capsys, limit, name, rounds
+):
+    def make_plan(inputs, calibration, recipes, finished, number):
+        assert recipes == presets(inputs.model)[name] and number == rounds
+        raise DataError("as expected")
+
+    monkeypatch.setattr(sys.modules[presets.__module__], "LARGE_MODEL", limit)
+    monkeypatch.setattr(command, "make_plan", make_plan)
+    model, text, out = str(trained / "model"), str(trained / "text.txt"), tmp_path / "out"
+    capsys.readouterr()
+    assert main(["compress", model, "--text", text, "--out", str(out)]) == 2
+    assert_one_line(capsys.readouterr(), "as expected")
+
+
+def test_the_plan_is_printed_first(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "compress", lambda *arguments, **options: pytest.fail("after the plan"))
+    model, text, out = str(trained / "model"), str(trained / "text.txt"), tmp_path / "out"
+    monkeypatch.setattr(compression_plan, "available_memory", lambda: 2_340_000_000)
+    with pytest.raises(pytest.fail.Exception):
+        main(["compress", model, "--text", text, "--out", str(out), "--recipe", "no-training"])
+    plan = capsys.readouterr().err.splitlines()
+    assert plan[0].startswith("model: ") and "parameters; loss measured on" in plan[0]
+    assert plan[1].startswith("recipes: dense; INT8 weights; ")
+    assert re.fullmatch(
+        r"expected: about \d+ (seconds?|minutes|hours), \d+ MB of memory; 2\.34 GB are available", plan[-1]
+    )
+    assert max(map(len, plan)) <= 80
 
 
 @pytest.mark.parametrize("damage", ["removed", "shorter", "no configuration", "no tokenizer"])

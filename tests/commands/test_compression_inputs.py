@@ -5,6 +5,7 @@ import platform
 import pytest
 
 from tests.commands.files import TEXT, write_text
+from tinyslm.commands import compression_inputs
 from tinyslm.commands.compression_inputs import CompressionInputs, CompressionOptions, whole_words
 from tinyslm.text.text_source import source_of_files
 
@@ -35,3 +36,16 @@ def test_the_prompt_of_the_text_of_a_user_and_the_record(tmp_path):
     assert set(inputs.prompt.split()) <= set(" ".join(documents).split())
     record = inputs.record()
     assert record["machine"] == platform.machine() and record["processor"] and record["blas"] and record["threads"]
+
+
+def test_a_large_model_is_calibrated_and_measured_on_less_text(tmp_path, monkeypatch):
+    path = write_text(tmp_path, "\n\n".join(f"{TEXT} {n}" for n in range(40)))
+    options = CompressionOptions("teacher", source_of_files([path]))
+    small = CompressionInputs(options)
+    monkeypatch.setattr(compression_inputs, "is_large", lambda model: True)
+    monkeypatch.setattr(compression_inputs, "LARGE_MODEL_VALIDATION", 300)
+    large = CompressionInputs(options)
+    assert small.calibration(0).statistics_documents == 64 and large.calibration(0).statistics_documents == 32
+    tokens = [sum(len(document) - 1 for document in inputs.corpus.validation) for inputs in (small, large)]
+    assert tokens[1] <= 600 < tokens[0]
+    assert len(small.corpus.training) == len(large.corpus.training)

@@ -79,6 +79,12 @@ def test_every_recipe_with_every_seed(swept, place, capsys):
     assert "<svg" in (place / "threads" / "sweep.html").read_text("utf-8")
 
 
+def test_the_time_left_is_that_of_the_points_of_this_run():
+    assert command.time_left({3: 50.0}, 10) == ""
+    assert command.time_left({3: 50.0, 4: 80.0, 5: 90.0}, 10) == "about 2 minutes left"
+    assert command.time_left({0: 50.0, 10: 60.0}, 10) == "about 1 second left"
+
+
 def results_of(found):
     """What does not depend on the time that it took, or on who did it."""
     return {name: [point["measured"], point["recipe"], point["record"]] for name, point in found.items()}

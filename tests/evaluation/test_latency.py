@@ -1,5 +1,7 @@
 """What is timed is what is said: one prompt, then one token per pass through the cache. No real time is tested."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,28 @@ def test_the_work_that_is_timed(monkeypatch, asked, expected):
     run = [(0, (1, length))] + [(length + i, (1, 1)) for i in range(new)]
     assert counting.read == 3 * 2 * run  # three rounds, the first to warm up, in which the two take turns
     assert speeds == 2 * [(Speed(1.0, 1.0, 1.0), Speed(0.25, 0.25, 0.25))]
+
+
+def test_models_that_are_loaded_in_turn_are_in_memory_one_at_a_time():
+    class Loading:
+        """Loads two models per round, and notes all of them."""
+
+        def __init__(self):
+            self.loaded = []
+
+        def __iter__(self):
+            for _ in range(2):
+                assert all(reference() is None for reference in self.loaded)
+                yield self.load()
+
+        def load(self):
+            model = Counting()
+            self.loaded.append(weakref.ref(model))
+            return model
+
+    loading = Loading()
+    assert len(measure_speeds(loading, prompt_length=3, new_tokens=2, rounds=3)) == 2
+    assert len(loading.loaded) == 2 * (3 + 1)
 
 
 def test_the_median_and_the_quartiles():

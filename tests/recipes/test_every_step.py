@@ -1,7 +1,7 @@
 """What holds for every step of a recipe: it repeats bit for bit, sees no token before its time, says how large its
 result is in a file, can be recovered from, and at a level of nothing changes nothing."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tests.checkpoints.models import FAMILY_NAMES
 from tests.recipes.families import apply, assert_outputs, calibrated, drawn
 from tests.recipes.models import tiny_calibration, tiny_model
 from tests.strategies import generic_model
-from tinyslm.checkpoints import save_model
+from tinyslm.checkpoints import check_savable, save_model
 from tinyslm.compression.distillation import soft_target_loss
 from tinyslm.errors import ConfigError
 from tinyslm.evaluation import footprint
@@ -114,11 +114,38 @@ def test_without_calibration_the_result_is_the_same_or_the_step_is_named(name):
 
 @every_step
 def test_the_bits_that_are_counted_are_those_of_the_file(tmp_path, name):
-    smaller, records = compress(tiny_model(), STEPS[name], tiny_calibration(tiny_model()))
+    smaller, records = compress(tiny_model(), STEPS[name], tiny_calibration(tiny_model()), check=check_savable)
     save_model(tmp_path / "model", smaller)
     content = (tmp_path / "model" / "model.safetensors").read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
     assert 8 * (len(content) - header) == footprint(smaller).bits == records[-1]["bits"]
+
+
+@dataclass(frozen=True)
+class Unsavable:
+    """A step after which no file of the family can hold the model."""
+
+    def __call__(self, model, calibration=None, progress=None):
+        return model.replace(config=replace(model.config, logit_softcap=3.0))
+
+
+def test_a_model_that_cannot_be_saved_is_refused_before_the_next_step():
+    model, begun = tiny_model(), []
+
+    def run(model, *steps):
+        begun.clear()
+        compress(model, steps, tiny_calibration(model), progress=begun.append, check=check_savable)
+
+    training = Distill(steps=10**6)
+    for start, steps, names in (
+        (model, [PruneMagnitude(0.5), Unsavable(), training], ["PruneMagnitude", "Unsavable"]),
+        (model, [Unsavable()], ["Unsavable"]),
+        (Unsavable()(model), [training], []),
+    ):
+        with pytest.raises(ConfigError, match=r"logit_softcap is 3.0, but a llama checkpoint can only hold None"):
+            run(start, *steps)
+        assert begun == names
+    compress(model, [Unsavable()])  # a model that is not saved may have any form
 
 
 def has_units(config, name):

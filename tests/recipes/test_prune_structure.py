@@ -307,8 +307,6 @@ def test_all_heads_kept_is_the_identity_bit_for_bit(family, step):
     assert_outputs(found, wanted, rtol=0, atol=0)
 
 
-FIXED_HEAD_SIZE = ("gpt2", "bert", "distilbert", "modernbert")  # hidden_size divided by the number of heads
-HOLDS_ANY_SIZE = tuple(family for family in ALL_FAMILIES if family not in (*FIXED_HEAD_SIZE, "phi3"))
 STEPS = {
     "channels": SliceChannels(0.6),
     "groups": SliceGroups(0.5),
@@ -317,7 +315,8 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("family", HOLDS_ANY_SIZE)
+@pytest.mark.filterwarnings("ignore::tinyslm.errors.CheckpointWarning")
+@pytest.mark.parametrize("family", ALL_FAMILIES)
 @pytest.mark.parametrize("name", STEPS)
 def test_a_saved_model_is_loaded_bit_for_bit(family, name):
     model = small_model(family)
@@ -329,13 +328,6 @@ def test_a_saved_model_is_loaded_bit_for_bit(family, name):
         again = load_model(Path(directory) / "saved")
     assert_same_model(again, smaller)
     assert_outputs(outputs(again, calibrated(model)), wanted, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("family", (*FIXED_HEAD_SIZE, "gpt_neox", "stablelm"))
-def test_a_family_whose_files_cannot_state_the_head_size_refuses_to_be_saved(family):
-    smaller, _, _ = apply(small_model(family), SliceGroups(0.5))
-    with tempfile.TemporaryDirectory() as directory, pytest.raises(ConfigError, match=r"another family|multiple"):
-        save_model(Path(directory) / "saved", smaller)
 
 
 def test_ratios_that_remove_nothing_are_refused():

@@ -1,5 +1,6 @@
 """Recipes as text: what is read is what was meant, what is recorded can be run again, and mistakes get one sentence."""
 
+import itertools
 import json
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from tinyslm.recipes import (
     compress,
     default_recipes,
 )
+from tinyslm.recipes.default_recipes import presets
 from tinyslm.recipes.recipe_files import make_step, read_recipes, recipe_entry
 
 GRID = """
@@ -102,8 +104,8 @@ def test_what_is_recorded_is_what_is_read(step):
     assert make_step(entry["step"][0], {"Every": Every}, "here") == step
 
 
-def test_every_default_recipe_can_be_recorded():
-    for recipe in default_recipes(tiny_model()):
+def test_every_built_in_recipe_can_be_recorded():
+    for recipe in itertools.chain(*presets(tiny_model()).values()):
         entry = json.loads(json.dumps(recipe_entry(recipe)))
         assert tuple(make_step(step, STEPS, "here") for step in entry["step"]) == recipe.steps
 

@@ -1,5 +1,6 @@
 """Recipes on tiny models: what a step changes, what it leaves alone, and that a level of nothing is the identity."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +26,7 @@ from tinyslm.recipes import (
     compress,
     default_recipes,
 )
-from tinyslm.recipes.default_recipes import select_recipes
+from tinyslm.recipes.default_recipes import presets, select_recipes
 from tinyslm.tree import map_modules, named_arrays, named_modules
 
 token_ids = np.random.default_rng(5).integers(0, 31, (2, 12))
@@ -174,14 +175,34 @@ def test_recovery_on_labels_alone_does_not_depend_on_the_teacher():
         np.testing.assert_array_equal(array, named_arrays(second)[path])
 
 
-def test_default_recipes_have_names_that_can_be_chosen():
-    recipes = default_recipes(tiny_model())
-    assert len({recipe.directory for recipe in recipes}) == len(recipes)
-    assert recipes[0].steps == ()
-    chosen = select_recipes(recipes, ["int8-weights", "SVD 0.7"])
-    assert [recipe.name for recipe in chosen] == ["dense", "INT8 weights", "SVD 0.7"]
-    with pytest.raises(ConfigError, match="'INT9' is not one of dense"):
-        select_recipes(recipes, ["INT9"])
+def test_built_in_recipes_have_names_that_can_be_chosen():
+    lists = presets(tiny_model())
+    recipes = [recipe for recipes in lists.values() for recipe in recipes]
+    assert len({recipe.directory for recipe in recipes}) == len(set(recipes)) > len(lists["training"])
+    assert all(recipes[0].steps == () for recipes in lists.values())
+    chosen = select_recipes(["int8-weights", "Wanda 2:4", "SVD 0.7"], lists)
+    assert [recipe.name for recipe in chosen] == ["dense", "INT8 weights", "SVD 0.7", "Wanda 2:4"]
+    own = Recipe("own", (FoldMasks(),))
+    assert select_recipes(["no-training", "gptq-4-bits"], lists, [own])[-1] == own
+    for name, recipes in lists.items():
+        assert {*select_recipes([name], lists)} == {*recipes}
+    with pytest.raises(ConfigError, match=r"'INT9' is not one of dense, .*, default, training, no-training"):
+        select_recipes(["INT9"], lists)
+    with pytest.raises(ConfigError, match="two recipes are called 'int8-weights'"):
+        select_recipes(["training"], lists, [Recipe("INT8 weights", ())])
+
+
+def test_large_models_get_the_recipes_without_training(monkeypatch):
+    model = tiny_model()
+    size = footprint(model).parameters
+    for limit, name in ((size, "training"), (size - 1, "no-training")):
+        monkeypatch.setattr(sys.modules[presets.__module__], "LARGE_MODEL", limit)
+        assert default_recipes(model) == presets(model)["default"] == presets(model)[name]
+    trains = [[hasattr(step, "learning_rate") for recipe in recipes for step in recipe.steps]
+              for recipes in (presets(model)["no-training"], presets(model)["training"])]  # fmt: skip
+    assert not any(trains[0]) and any(trains[1])
+    for recipe in presets(model)["no-training"]:
+        compress(model, recipe, tiny_calibration(model))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from tests.properties.documents import predictions
 from tinyslm.errors import DataError
 from tinyslm.text import town, train_tokenizer
-from tinyslm.text.corpus import text_corpus, town_corpus
+from tinyslm.text.corpus import text_corpus, thin, town_corpus
 from tinyslm.text.document_marks import DocumentMarks
 
 TOKENIZER = train_tokenizer(["some text"], 257)
@@ -22,6 +22,28 @@ def test_the_floor_is_minus_the_log_probability_per_token_of_the_validation_docu
     texts = [TOKENIZER.decode(document.tolist()) for document in corpus.training]
     assert texts == [text for _, text, _ in town.documents("train", 0, 3)]
     assert len(corpus.questions) == len(town.FAMILIES)
+
+
+@pytest.mark.parametrize("tokens", [[20] * 400, [3000] * 3, [5, 900] * 30, [7]])
+@pytest.mark.parametrize("most", [1, 50, 700, 10_000])
+def test_a_thinner_text_has_about_the_wanted_tokens(tokens, most):
+    documents = [np.arange(n + 1) for n in tokens]
+    thinned = thin(documents, most)
+    found = sum(len(document) - 1 for document in thinned)
+    if sum(tokens) <= most:
+        assert thinned is documents
+    else:
+        assert len(thinned) <= found <= max(2 * most, len(tokens))
+        assert found >= most / 4
+    assert all(document[0] == 0 for document in thinned)
+
+
+def test_validation_bytes_are_those_of_the_thinner_text():
+    texts = ["one two three four five six"] * 400
+    whole, thinned = (text_corpus(TOKENIZER, END, texts, most_validation=most) for most in (None, 200))
+    assert len(thinned.validation) < len(whole.validation) and len(thinned.training) == len(whole.training)
+    share = len(thinned.validation) / len(whole.validation)
+    assert thinned.validation_bytes == pytest.approx(share * whole.validation_bytes)
 
 
 def test_the_first_validation_documents_have_their_own_floor():

@@ -10,13 +10,14 @@ from tinyslm.checkpoints.atomic_write import (
 from tinyslm.checkpoints.output_lock import output_lock
 from tinyslm.checkpoints.reading import load_model, outline_model, stored_tensors, weight_tensors
 from tinyslm.checkpoints.safetensors import StoredTensor, read_safetensors, write_safetensors
-from tinyslm.checkpoints.writing import checkpoint_tensors, save_model
+from tinyslm.checkpoints.writing import check_savable, checkpoint_tensors, save_model
 
 __all__ = [
     "StoredTensor",
     "atomic_directory",
     "atomic_file",
     "check_new_directory",
+    "check_savable",
     "checkpoint_tensors",
     "load_model",
     "outline_model",

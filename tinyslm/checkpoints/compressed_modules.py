@@ -13,6 +13,7 @@ import numpy as np
 
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.mask_packing import pack_mask, unpack_mask
+from tinyslm.checkpoints.own_section import SECTION
 from tinyslm.compression.factorization.low_rank_linear import LowRankLinear
 from tinyslm.compression.pruning.masked_linear import MaskedLinear
 from tinyslm.compression.pruning.sparse_linear import BitmapLinear, CsrLinear, NMLinear
@@ -28,7 +29,6 @@ from tinyslm.former_names import rename_hint
 from tinyslm.modules import Embedding, Linear
 from tinyslm.tree import is_array, named_arrays
 
-SECTION = "tinyslm"
 SETTINGS = (bool, int, float, str)  # types of the fields that config.json holds; all other fields are arrays
 KINDS = {
     kind.__name__: kind

@@ -17,7 +17,7 @@ from tinyslm.checkpoints.canonical_tensors import (
     without_head,
     without_repeated_prefix,
 )
-from tinyslm.checkpoints.compressed_modules import SECTION, restore, weight_shape
+from tinyslm.checkpoints.compressed_modules import restore, weight_shape
 from tinyslm.checkpoints.directory_contents import instead_of_model
 from tinyslm.checkpoints.encoded_tensor import EncodedTensor
 from tinyslm.checkpoints.families import family_of
@@ -26,6 +26,7 @@ from tinyslm.checkpoints.gguf.finding import find_gguf
 from tinyslm.checkpoints.gguf.model_file import read_model_file
 from tinyslm.checkpoints.json_files import read_json, shown
 from tinyslm.checkpoints.mask_packing import unpack_outline
+from tinyslm.checkpoints.own_section import REPLACED, SECTION, own_section
 from tinyslm.checkpoints.quantized import with_quantized
 from tinyslm.checkpoints.safetensors import FLOATING, STORED_AS, StoredTensor, read_safetensors
 from tinyslm.checkpoints.tensor_mapping import REPLACEABLE, tensor_mappings
@@ -84,7 +85,7 @@ def _read(path, make_module=None):
     family = family_of(values, where)
     config = family.read_config(values, where)
     family = family.for_config(config)
-    compressed = _compressed_entries(values, where)
+    compressed = own_section(values, where).get(REPLACED, {})  # {path: entry of a compressed module}
     stored = with_quantized(stored_tensors(directory), whole, where)
     if values is not whole:
         stored = language_model_tensors(stored, _architecture(whole))
@@ -158,15 +159,6 @@ def stored_tensors(directory: str | Path) -> dict[str, StoredTensor | EncodedTen
             raise CheckpointError(f"{directory / name}: tensor {shown(twice)} is also in {tensors[twice].file.name}")
         tensors |= shard
     return tensors
-
-
-def _compressed_entries(values, where):
-    """{path: entry} of the compressed modules in config.json."""
-    section = values.get(SECTION, {})
-    entries = section.get("replaced", {}) if isinstance(section, dict) else None
-    if not isinstance(entries, dict):
-        raise ConfigError(f"{where}: {SECTION} is {shown(section)}, expected an object with the object 'replaced'")
-    return entries
 
 
 def _check_counts(config, tensors, where):

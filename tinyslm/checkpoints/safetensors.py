@@ -11,7 +11,7 @@ when it is read. bfloat16 is the upper half of a float32 and is read as float32.
 import functools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -213,14 +213,40 @@ def write_safetensors(
         if own is None:
             raise CheckpointError(f"{path}: tensor {name!r}: dtype {array.dtype} cannot be stored")
         stored_as.setdefault(name, own)
+    write_tensors(path, {name: _in_memory(array, stored_as[name]) for name, array in arrays.items()})
+
+
+@dataclass(frozen=True)
+class PendingTensor:
+    """A tensor that is computed while it is written.
+
+    parts: returns arrays that together have the rows of the tensor, in order. Each is used before the next is computed.
+    """
+
+    dtype: str  # of the format
+    shape: tuple[int, ...]
+    parts: Callable[[], Iterable[np.ndarray]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return math.prod(self.shape) * np.dtype(DTYPES[self.dtype]).itemsize
+
+
+def _in_memory(array, dtype):
+    return PendingTensor(dtype, array.shape, lambda: [array])
+
+
+def write_tensors(path: str | Path, tensors: dict[str, PendingTensor]) -> None:
+    """Write {name: tensor} atomically, one tensor after the other. Raises the errors of `write_safetensors`."""
     # Larger dtypes first: every tensor then begins at a multiple of its item size.
-    order = sorted(arrays, key=lambda name: (-np.dtype(DTYPES[stored_as[name]]).itemsize, name))
+    order = sorted(tensors, key=lambda name: (-np.dtype(DTYPES[tensors[name].dtype]).itemsize, name))
     header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
     position = 0
     for name in order:
-        end = position + arrays[name].size * np.dtype(DTYPES[stored_as[name]]).itemsize
-        shape = list(arrays[name].shape)
-        header[name] = {"dtype": stored_as[name], "shape": shape, "data_offsets": [position, end]}
+        tensor = tensors[name]
+        end = position + tensor.nbytes
+        header[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [position, end]}
         position = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8
@@ -228,7 +254,16 @@ def write_safetensors(
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for name in order:
-            file.write(_bytes(arrays[name], stored_as[name], f"{path}: tensor {name!r}"))
+            _write(file, tensors[name], f"{path}: tensor {name!r}")
+
+
+def _write(file, tensor, where):
+    """Append the numbers of a tensor to an open file. Keeps no part of it in memory."""
+    written = 0
+    for part in tensor.parts():
+        written += file.write(_bytes(part, tensor.dtype, where))
+    if written != tensor.nbytes:
+        raise CheckpointError(f"{where}: has {written} bytes, expected {tensor.nbytes}")
 
 
 def is_exact(array: np.ndarray, dtype: str) -> bool:

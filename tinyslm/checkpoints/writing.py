@@ -1,6 +1,7 @@
 """Writing of a model as a directory that transformers loads. Compressed models are read back by `load_model` only."""
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,15 @@ import numpy as np
 
 from tinyslm.checkpoints.atomic_write import atomic_directory, flush_to_disk
 from tinyslm.checkpoints.carried_files import carry_files
-from tinyslm.checkpoints.compressed_modules import SECTION, describe
-from tinyslm.checkpoints.families import find_family
+from tinyslm.checkpoints.compressed_modules import describe
+from tinyslm.checkpoints.families import FAMILIES, find_family
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.mapped_layers import MappedLayer
+from tinyslm.checkpoints.own_section import REPLACED, SECTION
 from tinyslm.checkpoints.reading import CONFIG, WEIGHTS
 from tinyslm.checkpoints.safetensors import STORED_AS, is_exact, write_safetensors
 from tinyslm.checkpoints.tensor_mapping import compressed_modules, tensor_mappings
-from tinyslm.errors import CheckpointError, ConfigError
+from tinyslm.errors import CheckpointError, CheckpointWarning, ConfigError
 from tinyslm.models import shape_model
 from tinyslm.tree import Array, Module, named_arrays, named_modules
 
@@ -65,7 +67,8 @@ def save_model(
 ) -> None:
     """Write a directory with config.json, model.safetensors and tokenizer.json, completely or not at all.
 
-    The files of CARRIED that are in the directory from which the model was loaded are copied.
+    The files of CARRIED that are in the directory from which the model was loaded are copied. Warns (CheckpointWarning)
+    if transformers does not load a model with this configuration; `load_model` does.
 
     dtype: dtype of the stored weights: "float32", "float16" or "bfloat16"; compressed modules keep their own dtypes.
     None: for a loaded model the dtype of its file, for each tensor of which this dtype holds every number; otherwise
@@ -76,22 +79,17 @@ def save_model(
     """
     if dtype is not None and dtype not in STORED_AS:
         raise ConfigError(f"dtype is {shown(dtype)}, expected one of {', '.join(STORED_AS)}, or None")
-    family, outline = _family_and_outline(model)
-    values = family.write_config(outline.config)
-    arrays, compressed = named_arrays(model), compressed_modules(model, outline)
-    _check_shapes(arrays, named_arrays(outline), compressed)
-    mappings = tensor_mappings(family, arrays, model.config.without_prefix, compressed)
+    values, mappings, compressed, refusal = _contents(model)
+    arrays = named_arrays(model)
     dense = {name: mapping.join(arrays) for name, mapping in mappings.items() if not mapping.compressed}
-    dense |= {copy: dense[name] for copy, name in family.written_copies.items() if name in dense}
     stored_as = _stored_dtypes(dense, dtype, model.config.source)
     values["dtype"] = next((name for name in STORED_AS if STORED_AS[name] in stored_as.values()), "float32")
-    tensors, modules, entries = dict(dense), named_modules(model), {}
-    own_paths = [mapping.paths[0] for mapping in mappings.values() if mapping.compressed]
-    for module in sorted({own_path.rpartition(".")[0] for own_path in own_paths}):
-        entries[module], fields = describe(module, modules[module])
+    tensors = dict(dense)
+    for module, (_, fields) in compressed.items():
         tensors |= {f"{module}.{field}": array for field, array in fields.items()}
-    if entries:
-        values[SECTION] = {"replaced": entries}
+    if compressed:
+        entries = {module: entry for module, (entry, _) in compressed.items()}
+        values[SECTION] = values.get(SECTION, {}) | {REPLACED: entries}
 
     with atomic_directory(path) as directory:
         if model.config.source is not None:
@@ -103,6 +101,47 @@ def save_model(
             flush_to_disk(directory / "tokenizer.json")
         for name, value in (records or {}).items():
             _write_json(directory / name, value, indent=1)
+    if refusal:
+        warnings.warn(
+            f"{path}: transformers does not load this model, tinyslm does: {refusal}", CheckpointWarning, stacklevel=2
+        )
+
+
+def check_savable(model: Module) -> None:
+    """Raise the error of `save_model` for a model that the files of its family cannot hold. Writes nothing."""
+    _contents(model)
+
+
+def _contents(model):
+    """What `save_model` writes, as far as the form of the model determines it.
+
+    Returns config.json, {tensor name: mapping}, {path of a compressed module: (entry, arrays)}, and the reason why
+    transformers does not load it, or "".
+    Raises ConfigError or CheckpointError for a model that the files of its family cannot hold.
+    """
+    family, outline = _family_and_outline(model)
+    values = family.write_config(outline.config)
+    arrays, compressed = named_arrays(model), compressed_modules(model, outline)
+    _check_shapes(arrays, named_arrays(outline), compressed)
+    mappings = tensor_mappings(family, arrays, model.config.without_prefix, compressed)
+    mappings |= {copy: mappings[name] for copy, name in family.written_copies.items() if name in mappings}
+    own_paths = [mapping.paths[0] for mapping in mappings.values() if mapping.compressed]
+    modules = named_modules(model)
+    described = {path: describe(path, modules[path]) for path in sorted({p.rpartition(".")[0] for p in own_paths})}
+    return values, mappings, described, _refusal(family, outline.config)
+
+
+def _refusal(family, config):
+    """Why transformers does not load the configuration, and whether it does as a Mistral, or "".
+
+    The layout of Mistral holds many configurations of the Llama kind, and transformers does not check its sizes.
+    """
+    reason, other = family.refusal(config), "mistral"
+    try:
+        FAMILIES[other].write_config(replace(config, family=other))
+    except ConfigError:
+        return reason
+    return reason and f"{reason}; it does if `family` of the configuration is {other!r}"
 
 
 def _stored_dtypes(arrays, dtype, source):

@@ -8,10 +8,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
 import tinyslm
-from tinyslm.checkpoints import output_lock, remove_directory, save_model
+from tinyslm.checkpoints import check_savable, output_lock, remove_directory, save_model
 from tinyslm.commands.compression_inputs import (
     QUESTIONS_PER_SUBJECT,
     TRAINING_DOCUMENTS,
@@ -19,21 +17,25 @@ from tinyslm.commands.compression_inputs import (
     CompressionOptions,
     digest_of_files,
 )
+from tinyslm.commands.compression_plan import describe_plan, make_plan
 from tinyslm.commands.parser import MODEL_HELP, check_minimum, write_text
+from tinyslm.commands.progress import Progress
 from tinyslm.commands.text_options import choose_text
+from tinyslm.commands.training_inputs import say
 from tinyslm.commands.unfinished_run import ROWS, add_row, begin, check_free, read_run
-from tinyslm.errors import ConfigError, DataError
+from tinyslm.errors import ConfigError, DataError, Error
 from tinyslm.evaluation import measure_speeds
 from tinyslm.evaluation.loss import document_nats
 from tinyslm.load_save import BUILT_IN, load
-from tinyslm.recipes import STEPS, Recipe, compress, default_recipes
-from tinyslm.recipes.default_recipes import select_recipes
+from tinyslm.recipes import STEPS, Recipe, compress
+from tinyslm.recipes.default_recipes import LARGE_MODEL, presets, select_recipes
 from tinyslm.recipes.recipe_files import is_recipe_file, make_step, read_recipes, recipe_entry
 from tinyslm.reporting import format_table, render_page
 from tinyslm.reporting.html_template import write_page
 from tinyslm.text.text_source import source_of_files, source_of_record
 
 MODEL, SEED = "teacher", 0
+ROUNDS, LARGE_MODEL_ROUNDS = 9, 3  # of the speed measurement
 
 
 def add_arguments(parser):
@@ -42,8 +44,9 @@ def add_arguments(parser):
     parser.download()
     parser.text("for calibration and validation")
     recipes = (
-        "recipes to apply: names of built-in recipes, recipe files (.toml), or the results.json of another run "
-        "(default: all built-in recipes)"
+        "recipes to apply: names of built-in recipes, recipe files (.toml), the results.json of another run, or the "
+        "built-in lists training and no-training (default: training for up to "
+        f"{LARGE_MODEL // 1_000_000} million parameters, otherwise no-training)"
     )
     parser.option("--recipe", None, recipes, "NAME", nargs="+")
     parser.option("--out", "compressed", "output directory for models and report", "DIR")
@@ -55,7 +58,7 @@ def add_arguments(parser):
 def run(arguments) -> int:
     """Compress and measure, print the table, and write the models, results.json and report.html.
 
-    Returns the exit status: 1 if files were removed from DIR while the command ran.
+    Returns the exit status: 1 if a recipe failed, or files were removed from DIR while the command ran.
     """
     check_minimum(arguments, seed=0)
     out = Path(arguments.out)
@@ -65,8 +68,8 @@ def run(arguments) -> int:
         except KeyboardInterrupt:
             if not (out / ROWS).exists():
                 raise
-            command = shlex.join(["tinyslm", "compress", "--out", str(out), "--resume"])
-            print(f"tinyslm: interrupted; the finished models are kept. Resume with\n{command}", file=sys.stderr)
+            resume_with = f"Resume with\n{_resume_command(out)}"
+            print(f"tinyslm: interrupted; the finished models are kept. {resume_with}", file=sys.stderr)
             return 130
 
 
@@ -140,9 +143,9 @@ def compression_options(model, text, thorough) -> CompressionOptions:
 
 
 def choose_recipes(names, read, model, thorough) -> list[Recipe]:
-    """The recipes of --recipe, by default the built-in ones. read: those of the recipe files among the names."""
-    recipes = default_recipes(model, thorough=thorough)
-    return select_recipes(recipes, [name for name in names if not is_recipe_file(name)], read) if names else recipes
+    """The recipes of --recipe, or the default ones. read: those of the recipe files among the names."""
+    lists = presets(model, thorough)
+    return select_recipes([name for name in names or ["default"] if not is_recipe_file(name)], lists, read)
 
 
 def _absolute(model):
@@ -164,46 +167,101 @@ def complete(out, details, inputs, recipes, finished, began) -> int:
     finished: {directory: line} as of `read_run`.
     """
     calibration = inputs.calibration(details["seed"])
-    rows, made, dense_nats = [], {}, None
-    bar = tqdm(recipes, unit="model", disable=None, bar_format="{n_fmt}/{total_fmt} |{bar:20}| {elapsed} {desc}")
-    for recipe in bar:
+    left = [recipe for recipe in recipes if recipe.directory not in finished]
+    rounds = LARGE_MODEL_ROUNDS if inputs.is_large else ROUNDS
+    say(describe_plan(make_plan(inputs, calibration, left, len(finished), rounds), inputs, left))
+    with Progress(len(recipes), "model") as progress:
+        rows, failed = _make_rows(out, inputs, calibration, recipes, finished, began, progress)
+        are_measured = _measure_speeds(out, rows, rounds, lambda text: progress.show(len(rows), text))
+    results = _results(details, inputs, rows, time.perf_counter() - began)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
+    print(format_table(results))
+    if are_measured:
+        print("", write_page(out / "report.html", render_page, results), sep="\n")
+    missing = [row["directory"] for row in rows if not _is_complete(out / row["directory"], row)]
+    missing += ["results.json"] * (not (out / "results.json").is_file())
+    if not failed:
+        (out / ROWS).unlink(missing_ok=True)
+    if missing:
+        print(f"tinyslm: {out}: removed while the command ran: {', '.join(missing)}; run it again", file=sys.stderr)
+    if failed:
+        print(f"tinyslm: failed: {', '.join(failed)}. Try again with\n{_resume_command(out)}", file=sys.stderr)
+    return 1 if missing or failed else 0
+
+
+def _make_rows(out, inputs, calibration, recipes, finished, began, progress):
+    """(rows, names of the recipes that failed). The first recipe is the dense model, without which there is no table.
+
+    finished, began: as of `complete`.
+    """
+    rows, failed, dense_nats = [], [], None
+    for number, recipe in enumerate(recipes):
         if recipe.directory in finished:
             rows.append(finished[recipe.directory]["row"])
             continue
 
-        def show(text, name=recipe.name):
-            bar.set_description_str(f"{name}: {text}")
+        def show(text, number=number, name=recipe.name):
+            progress.show(number, f"{name}: {text}")
 
-        if rows and dense_nats is None:  # the first recipe is the dense model
+        if rows and dense_nats is None:
             dense_nats = document_nats(load(out / rows[0]["directory"])[0], inputs.corpus.validation)[0]
-        compressed, steps = compress(inputs.model, recipe, calibration, progress=show)
-        measured, nats = inputs.measure(compressed, dense_nats, show)
+        try:
+            row, nats = _make_row(out, inputs, calibration, recipe, dense_nats, show)
+        except (Error, MemoryError) as problem:
+            if not rows:
+                raise
+            progress.write(f"tinyslm: {recipe.name}: {str(problem) or type(problem).__name__}")
+            failed.append(recipe.name)
+            continue
         dense_nats = nats if dense_nats is None else dense_nats
-        out.mkdir(parents=True, exist_ok=True)
-        if (out / recipe.directory).exists():  # of a run that was killed before it recorded the row
-            remove_directory(out / recipe.directory)
-        dtype = "float32" if inputs.options.model in BUILT_IN else None  # the published table compares float32 files
-        save_model(out / recipe.directory, compressed, inputs.tokenizer, dtype, inputs.records)
-        row = {"name": recipe.name, "directory": recipe.directory, "description": recipe.description, "steps": steps}
-        size = (out / recipe.directory / "model.safetensors").stat().st_size
-        row = json.loads(json.dumps(row | measured | {"disk_bytes": size}))  # as it is read again: lists for tuples
         add_row(out, row, time.perf_counter() - began)
         rows.append(row)
-        made[recipe.directory] = compressed
-    models = [made.get(row["directory"]) or load(out / row["directory"])[0] for row in rows]
-    for row, speeds in zip(rows, measure_speeds(models, progress=bar.set_description_str), strict=True):
-        row["prompt_speed"], row["generation_speed"] = map(asdict, speeds)
-    bar.close()
-    results = _results(details, inputs, rows, time.perf_counter() - began)
+    return rows, failed
+
+
+def _make_row(out, inputs, calibration, recipe, dense_nats, show):
+    """Compress, measure and save one model. Returns its row, and its nats on each validation document."""
+    compressed, steps = compress(inputs.model, recipe, calibration, progress=show, check=check_savable)
+    measured, nats = inputs.measure(compressed, dense_nats, show)
+    directory = out / recipe.directory
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
-    print(format_table(results), write_page(out / "report.html", render_page, results), sep="\n\n")
-    (out / ROWS).unlink(missing_ok=True)
-    missing = [row["directory"] for row in rows if not _is_complete(out / row["directory"], row)]
-    missing += ["results.json"] * (not (out / "results.json").is_file())
-    if missing:
-        print(f"tinyslm: {out}: removed while the command ran: {', '.join(missing)}; run it again", file=sys.stderr)
-    return 1 if missing else 0
+    if directory.exists():  # of a run that was killed before it recorded the row
+        remove_directory(directory)
+    dtype = "float32" if inputs.options.model in BUILT_IN else None  # the published table compares float32 files
+    save_model(directory, compressed, inputs.tokenizer, dtype, inputs.records)
+    row = {"name": recipe.name, "directory": recipe.directory, "description": recipe.description, "steps": steps}
+    size = (directory / "model.safetensors").stat().st_size
+    row = json.loads(json.dumps(row | measured | {"disk_bytes": size}))  # as it is read again: lists for tuples
+    return row, nats
+
+
+class _SavedModels:
+    """The models of the rows, each loaded when it is reached and not kept."""
+
+    def __init__(self, out, rows):
+        self.directories = [out / row["directory"] for row in rows]
+
+    def __iter__(self):
+        for directory in self.directories:
+            yield load(directory)[0]
+
+
+def _measure_speeds(out, rows, rounds, show) -> bool:
+    """Add the speeds to the rows. False, and no speeds, if models were removed while the command ran."""
+    try:
+        measured = measure_speeds(_SavedModels(out, rows), rounds=rounds, progress=show)
+    except (Error, OSError):
+        if all(_is_complete(out / row["directory"], row) for row in rows):
+            raise
+        return False
+    for row, speeds in zip(rows, measured, strict=True):
+        row["prompt_speed"], row["generation_speed"] = map(asdict, speeds)
+    return True
+
+
+def _resume_command(out):
+    return shlex.join(["tinyslm", "compress", "--out", str(out), "--resume"])
 
 
 def _is_complete(directory, row):

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import platform
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from tinyslm.load_save import find_directory
 from tinyslm.models import Decoder
 from tinyslm.modules import Embedding, Linear, LinearLayer, WeightLayer
 from tinyslm.recipes import Calibration, measure
+from tinyslm.recipes.default_recipes import is_large
 from tinyslm.text import decode
 from tinyslm.text.corpus import text_corpus, town_corpus
 from tinyslm.text.document_marks import DocumentMarks, document_marks
@@ -31,6 +32,8 @@ from tinyslm.tree import map_modules, named_arrays
 TRAINING_DOCUMENTS = 1_500  # of the town, for calibration and training
 VALIDATION_DOCUMENTS = 300
 QUESTIONS_PER_SUBJECT = 40
+LARGE_MODEL_VALIDATION = 5_000  # tokens of the user's text, for a large model
+LARGE_MODEL_STATISTICS = 32  # calibration documents for the statistics of a large model
 TOWN_PROMPT = "It was a sunny Monday morning."
 
 
@@ -56,12 +59,14 @@ class CompressionInputs:
         self.options = options
         model, self.tokenizer = load_with_tokenizer(options.model, Decoder, "compressing and measuring on text")
         self.model = upcast(model)
+        self.is_large = is_large(self.model)
         self.marks = marks_of_model(options.model, model.config, self.tokenizer)
 
     @functools.cached_property
     def corpus(self):
         """The documents, and the exam."""
-        return open_corpus(self.tokenizer, self.marks, self.options, self.model.config.vocab_size)
+        most = LARGE_MODEL_VALIDATION if self.is_large else None
+        return open_corpus(self.tokenizer, self.marks, self.options, self.model.config.vocab_size, most)
 
     @property
     def records(self) -> dict:
@@ -79,7 +84,8 @@ class CompressionInputs:
 
     def calibration(self, seed: int) -> Calibration:
         """The training documents in an order determined by the seed, and the model as the teacher."""
-        return Calibration(self.corpus.training, self.model, seed)
+        calibration = Calibration(self.corpus.training, self.model, seed)
+        return replace(calibration, statistics_documents=LARGE_MODEL_STATISTICS) if self.is_large else calibration
 
     @functools.cached_property
     def dense_nats(self):
@@ -120,11 +126,15 @@ def whole_words(start: str, text: str) -> str:
     return words[0] if is_cut and len(words) > 1 else start
 
 
-def open_corpus(tokenizer, marks, options, vocab_size):
-    """The corpus of the options. marks: of documents;  vocab_size: number of tokens of the model."""
+def open_corpus(tokenizer, marks, options, vocab_size, most_validation=None):
+    """The corpus of the options. marks: of documents;  vocab_size: number of tokens of the model.
+
+    most_validation: as of `text_corpus`, for the user's text.
+    """
     text = options.text
     if not text.is_town:
-        return text_corpus(tokenizer, marks, text.texts(), vocab_size, pack_length=text.pack_length)
+        sizes = {"pack_length": text.pack_length, "most_validation": most_validation}
+        return text_corpus(tokenizer, marks, text.texts(), vocab_size, **sizes)
     return town_corpus(
         tokenizer,
         marks,

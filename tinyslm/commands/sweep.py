@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
 from tinyslm.checkpoints import output_lock
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.commands.compression_inputs import (
@@ -23,7 +21,9 @@ from tinyslm.commands.compression_inputs import (
 )
 from tinyslm.commands.numeric_warnings import ignore_numeric_warnings
 from tinyslm.commands.parser import check_minimum
+from tinyslm.commands.progress import Progress
 from tinyslm.commands.text_options import choose_text
+from tinyslm.commands.training_progress import format_duration
 from tinyslm.errors import ConfigError
 from tinyslm.recipes import STEPS, Recipe, compress
 from tinyslm.recipes.recipe_files import make_step, read_recipes, recipe_entry
@@ -83,11 +83,12 @@ def run(arguments) -> int:
 def _run_locked(arguments, jobs, out):
     """Measure the jobs, print and write. The process holds the lock of `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(jobs), unit="point", disable=None) as bar:
+    with Progress(len(jobs), "point") as progress:
+        times = {}  # {number of finished points: the time}
 
         def show(finished, total):
-            bar.n = finished
-            bar.refresh()
+            times[finished] = time.perf_counter()
+            progress.show(finished, time_left(times, total))
 
         points = sweep(jobs, measure_point, executor_factory(arguments), out / POINTS, show, check_point)
     for name, point in points.items():
@@ -99,6 +100,18 @@ def _run_locked(arguments, jobs, out):
     print(format_frontier(measured), write_page(out / "sweep.html", render_frontier, measured), sep="\n\n")
     print(f"{out / POINTS}: the measurements of every point")
     return 0
+
+
+def time_left(times, total) -> str:
+    """About how long a sweep still takes, as text; "" before the first point.
+
+    times: {number of finished points: the time}, those of earlier runs first.
+    """
+    before, finished = min(times), max(times)
+    if finished == before:
+        return ""
+    seconds = (times[finished] - times[before]) / (finished - before)  # per point
+    return f"about {format_duration(seconds * (total - finished))} left"
 
 
 def make_jobs(recipes, seeds, options, threads) -> dict:

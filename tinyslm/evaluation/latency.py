@@ -1,7 +1,8 @@
 """Speed in tokens per second of prompt processing and of generation: median and quartiles."""
 
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ class Speed:
 
 
 def measure_speeds(
-    models: list,
+    models: Iterable,
     *,
     prompt_length: int = 128,
     new_tokens: int = 32,
@@ -38,14 +39,15 @@ def measure_speeds(
 
     Each round runs every model once, so that other load of the machine affects all models alike. Prompt and new tokens
     are cut to the context of each model. The first round is a warm-up and is not counted.
+    models: iterated once per round. An iterable that loads each model when it is reached keeps one of them in memory.
     """
-    rates = [[] for _ in models]
+    run = functools.partial(_run, prompt_length=prompt_length, new_tokens=new_tokens, seed=seed)
+    runs = []
     for number in range(rounds + 1):
         progress(f"measuring speed, round {number} of {rounds}")
-        for model, found in zip(models, rates, strict=True):
-            found.append(_run(model, prompt_length, new_tokens, seed))
-    columns = [zip(*found[1:], strict=True) for found in rates]
-    return [(Speed.of(prompt), Speed.of(generation)) for prompt, generation in columns]
+        runs.append(list(map(run, models)))  # while the next model is loaded, `map` keeps none; a loop would keep one
+    rates = [zip(*found, strict=True) for found in zip(*runs[1:], strict=True)]  # of each model
+    return [(Speed.of(prompt), Speed.of(generation)) for prompt, generation in rates]
 
 
 def _run(model, prompt_length, new_tokens, seed):

@@ -1,23 +1,49 @@
-"""The built-in recipes of `tinyslm compress`: every technique with usual settings, and one combination."""
+"""The built-in recipes of `tinyslm compress`: techniques with usual settings, with and without training."""
 
 from typing import Any
 
 from tinyslm.compression.distillation import layer_map
 from tinyslm.errors import ConfigError
+from tinyslm.evaluation.parameters import count_parameters
 from tinyslm.recipes.distillation import Distill, KeepLayers
 from tinyslm.recipes.factorization import Factorize, LearnRanks
-from tinyslm.recipes.pruning import FoldMasks, PruneSparseGPT, SliceNeurons
+from tinyslm.recipes.pruning import FoldMasks, PruneSparseGPT, PruneWanda, SliceNeurons
 from tinyslm.recipes.quantization import Quantize, QuantizeGPTQ
 from tinyslm.recipes.recipe import Recipe
 
+LARGE_MODEL = 30_000_000  # parameters; a model with more takes hours to train on a processor
+
+DENSE = Recipe("dense", (), "the model without compression, in 32-bit floating point")
+ROUNDED = [
+    Recipe("INT8 weights", (Quantize(),), "weights rounded to 8-bit integers, one scale per row; no training"),
+    Recipe(
+        "INT8 products",
+        (Quantize(dynamic_activations=True),),
+        "weights and activations rounded to 8-bit integers, multiplied as integers (W8A8); no training",
+    ),
+    Recipe(
+        "GPTQ 4 bits",
+        (QuantizeGPTQ(bits=4),),
+        "weights rounded to 4-bit integers, later columns updated to compensate each rounding error; no training",
+    ),
+]
+
+
+def is_large(model: Any) -> bool:
+    """Whether a model has more than LARGE_MODEL parameters."""
+    return count_parameters(model) > LARGE_MODEL
+
 
 def default_recipes(model: Any, *, thorough: bool = False) -> list[Recipe]:
-    """The built-in recipes: every technique with usual settings, and one combination.
+    """The recipes that `tinyslm compress` applies by default.
+
+    A model of up to 30 million parameters gets every technique, with a short training where it helps, and one
+    combination. A larger model gets quantization, pruning and factorization without training.
 
     Parameters
     ----------
     model : Decoder, Encoder or EncoderDecoder
-        Its number of layers determines the layers of the distilled student.
+        Its size selects the recipes, and its number of layers determines the layers of the distilled student.
     thorough : bool
         Whether to train ten times as many steps.
 
@@ -34,12 +60,52 @@ def default_recipes(model: Any, *, thorough: bool = False) -> list[Recipe]:
     >>> recipes[0].name, recipes[1].steps[0]
     ('dense', KeepLayers(layers=(0, 3), decoder_layers=None))
     """
+    return presets(model, thorough)["default"]
+
+
+def presets(model, thorough=False) -> dict[str, list[Recipe]]:
+    """{name: recipes} of the lists that `--recipe` accepts. Arguments as of `default_recipes`."""
+    lists = {"training": _with_training(model, thorough), "no-training": _without_training()}
+    return {"default": lists["no-training" if is_large(model) else "training"], **lists}
+
+
+def _without_training():
+    """Recipes that only read calibration documents, or nothing."""
+    return [
+        DENSE,
+        *ROUNDED,
+        Recipe(
+            "SparseGPT 2:4",
+            (PruneSparseGPT(sparsity=0.5, pattern="2:4"), FoldMasks()),
+            "two of every four weights set to zero, the others updated to compensate; no training",
+        ),
+        Recipe(
+            "Wanda 2:4",
+            (PruneWanda(sparsity=0.5, pattern="2:4"), FoldMasks()),
+            "two of every four weights set to zero, by magnitude times input norm; no training",
+        ),
+        Recipe(
+            "neurons 80 %, refit",
+            (SliceNeurons(ratio=0.8, refit=True),),
+            "a fifth of the neurons of every feed-forward layer removed, the rest refit by least squares; no training",
+        ),
+        Recipe(
+            "SVD-LLM 0.8",
+            (Factorize(ratio=0.8, weighting="whitened"),),
+            "every linear layer replaced by two low-rank factors with 80 % of its parameters, which minimize the error "
+            "of its outputs; no training",
+        ),
+    ]
+
+
+def _with_training(model, thorough):
+    """Every technique, with a short training where it helps, and one combination."""
     longer = 10 if thorough else 1
     distill = Distill(steps=40 * longer, learning_rate=5e-4)
     layers = len(model.layers)
     half = layer_map("spread", max(1, layers // 2), layers)
     return [
-        Recipe("dense", (), "the model without compression, in 32-bit floating point"),
+        DENSE,
         Recipe(
             "distilled student",
             (KeepLayers(half), Distill(steps=90 * longer, learning_rate=1e-3)),
@@ -55,17 +121,7 @@ def default_recipes(model: Any, *, thorough: bool = False) -> list[Recipe]:
             (SliceNeurons(ratio=2 / 3), distill),
             "a third of the neurons of every feed-forward layer removed; short training",
         ),
-        Recipe("INT8 weights", (Quantize(),), "weights rounded to 8-bit integers, one scale per row; no training"),
-        Recipe(
-            "INT8 products",
-            (Quantize(dynamic_activations=True),),
-            "weights and activations rounded to 8-bit integers, multiplied as integers (W8A8); no training",
-        ),
-        Recipe(
-            "GPTQ 4 bits",
-            (QuantizeGPTQ(bits=4),),
-            "weights rounded to 4-bit integers, later columns updated to compensate each rounding error; no training",
-        ),
+        *ROUNDED,
         Recipe(
             "SVD 0.7",
             (Factorize(ratio=0.7), distill),
@@ -84,16 +140,19 @@ def default_recipes(model: Any, *, thorough: bool = False) -> list[Recipe]:
     ]
 
 
-def select_recipes(recipes, names, others=()) -> list[Recipe]:
-    """The dense model, the recipes with these names (or directories), and the recipes in `others`.
+def select_recipes(names, lists, others=()) -> list[Recipe]:
+    """The dense model, the recipes with these names, and the recipes in `others`.
 
+    names: of recipes or their directories, or of whole lists;  lists: as of `presets`.
     Raises ConfigError for an unknown name, and for two recipes with the same directory.
     """
-    known = {name: recipe for recipe in recipes for name in (recipe.name, recipe.directory)}
+    recipes = list({recipe.directory: recipe for recipes in lists.values() for recipe in recipes}.values())
+    known = {name: [recipe] for recipe in recipes for name in (recipe.name, recipe.directory)} | lists
     for name in names:
         if name not in known:
-            raise ConfigError(f"recipe {name!r} is not one of {', '.join(recipe.directory for recipe in recipes)}")
-    named = [known[name] for name in names]
+            expected = ", ".join([recipe.directory for recipe in recipes] + list(lists))
+            raise ConfigError(f"recipe {name!r} is not one of {expected}")
+    named = [recipe for name in names for recipe in known[name]]
     chosen = [recipe for recipe in recipes if recipe in named or not recipe.steps] + list(others)
     directories = [recipe.directory for recipe in chosen]
     for directory in directories:

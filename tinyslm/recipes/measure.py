@@ -72,8 +72,11 @@ def measure(
     nats, tokens = document_nats(model, corpus.validation)
     loss = estimate_loss(nats, tokens)
     change = estimate_loss(nats - (nats if dense_nats is None else dense_nats), tokens)
-    progress("taking the exam")
-    exam = take_exam(model, tokenizer, corpus.questions, end_id) if corpus.questions else None
+    exam = None
+    if corpus.questions:
+        progress("taking the exam")
+        exam = take_exam(model, tokenizer, corpus.questions, end_id)
+    progress("generating a text sample")
     size, text_bytes = footprint(model), corpus.validation_bytes
     row = {
         "parameters": size.parameters,

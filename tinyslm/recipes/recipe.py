@@ -64,12 +64,17 @@ def steps_of(recipe: Recipe | Step | Sequence[Step]) -> list[Any]:
     return list(steps)
 
 
+def accept_any(model: Module) -> None:
+    """A check that accepts every model."""
+
+
 def compress(
     model: Module,
     recipe: Recipe | Step | Sequence[Step],
     calibration: Calibration | None = None,
     *,
     progress: Callable[[str], None] = ignore_progress,
+    check: Callable[[Module], None] = accept_any,
 ) -> tuple[Module, list[dict]]:
     """Apply the steps of a recipe to a model, which itself is not changed.
 
@@ -81,6 +86,9 @@ def compress(
         Documents and teacher. Steps that read neither, such as `Quantize`, need none.
     progress : callable
         Called with a short description of the current work.
+    check : callable
+        Called with the model before the first step and after each step. What it raises ends the recipe there, before
+        the next step begins. For example, `checkpoints.check_savable` refuses a model that cannot be saved.
 
     Returns
     -------
@@ -131,11 +139,13 @@ def compress(
     True
     """
     records = []
+    check(model)
     for step in steps_of(recipe):
         began = time.perf_counter()
         progress(type(step).__name__)
         given = calibration or MissingCalibration(type(step).__name__)
         model = in_rows(step(model, given, progress))
+        check(model)
         size = footprint(model)
         records.append(
             {

@@ -91,6 +91,7 @@ def text_corpus(
     vocab_size: int | None = None,
     *,
     pack_length: int | None = None,
+    most_validation: int | None = None,
 ) -> Corpus:
     """The user's documents, divided into training and validation.
 
@@ -104,6 +105,7 @@ def text_corpus(
     al. 2020, appendix B, do the same). Joined documents have their marks between them, or an empty line if they have no
     end mark. Raises DataError if a text cannot be encoded, or if a third of the text has fewer than
     LEAST_VALIDATION_TOKENS tokens.
+    most_validation: None, or about the largest number of tokens for validation, see `thin`.
     """
     marks = DocumentMarks.of(end_id)
     separator = None if marks.end else _separator(tokenizer, vocab_size)
@@ -123,12 +125,24 @@ def text_corpus(
             validation = split_long([join_documents(validation, marks, separator)], min(pack_length, longest))
         elif len(validation) < FEWEST_PIECES:
             validation = split_long(validation, longest)
+    if most_validation is not None:
+        validation = thin(validation, most_validation)
     return Corpus(
         training=[document[:, 0].copy() for document in training],
         validation=[document[:, 0].copy() for document in validation],
         name="text",
         validation_bytes=sum(int(document[1:, 1].sum()) for document in validation),
     )
+
+
+def thin(documents: list, most: int) -> list:
+    """About `most` predicted tokens of the documents: every k-th document, or the start of each one if they are few."""
+    every = -(-sum(len(document) - 1 for document in documents) // most)  # rounded up
+    if every <= 1:
+        return documents
+    if len(documents) >= every * FEWEST_PIECES:
+        return documents[::every]
+    return [document[: 1 + max(1, (len(document) - 1) // every)] for document in documents]
 
 
 def _separator(tokenizer, vocab_size):

@@ -15,7 +15,7 @@ from tinyslm.checkpoints.gguf.container import TextArray, read_container
 from tinyslm.checkpoints.gguf.side_files import chat_template, special_tokens
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import DataError
-from tinyslm.text.gguf_pre_tokenizers import GPT2, PRE_TOKENIZERS
+from tinyslm.text.gguf_pre_tokenizers import GPT2, PRE_TOKENIZERS, PreTokenizer
 from tinyslm.text.tokenizer import LARGEST_VOCABULARY
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4  # types of tokens
@@ -44,15 +44,12 @@ def load_gguf_tokenizer(path: str | Path) -> Any:
 
 def gguf_tokenizer(metadata: dict[str, Any], where: Path) -> Any:
     """The tokenizer of the metadata of the file `where`. Raises UnsupportedTokenizer or DataError."""
-    keys = _Keys(metadata, where)
-    model = keys.get("model")
-    if model == "gpt2":
-        tokenizer, begins = _byte_level(keys)
-    elif model == "llama":
-        tokenizer, begins = _sentence_piece(keys), True
-    else:
+    model = metadata.get("tokenizer.ggml.model")
+    if not isinstance(model, str) or model not in ("gpt2", "llama"):
         found = "missing" if model is None else shown(model)
         raise UnsupportedTokenizer(f"{where}: tokenizer.ggml.model is {found}, expected gpt2 or llama")
+    keys = _Keys(metadata, where)
+    tokenizer, begins = _byte_level(keys) if model == "gpt2" else (_sentence_piece(keys), True)
     _add_tokens(tokenizer, keys)
     _add_marks(tokenizer, keys, begins)
     return tokenizer
@@ -122,20 +119,27 @@ class _Keys:
 
 def _byte_level(keys):
     """(tokenizer, whether texts begin with BOS by default) of byte-level BPE."""
-    from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import decoders, models, normalizers
 
     kind = _pre_tokenizer(keys)
     merges = [_pair(keys, merge) for merge in keys.texts("merges")]
     tokenizer = _tokenizer(keys, models.BPE, keys.ids, merges, ignore_merges=kind.whole_words)
-    parts = [pre_tokenizers.Digits(individual_digits=True)] if kind.digits else []
-    if kind.pattern:
-        parts.append(pre_tokenizers.Split(Regex(kind.pattern), behavior="isolated"))
-    parts.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not kind.pattern))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    tokenizer.pre_tokenizer = byte_level_pre_tokenizer(kind)
     tokenizer.decoder = decoders.ByteLevel()
     if kind.nfc:
         tokenizer.normalizer = normalizers.NFC()
     return tokenizer, kind.begins
+
+
+def byte_level_pre_tokenizer(kind: PreTokenizer) -> Any:
+    """How a kind splits texts, as an object of the `tokenizers` library."""
+    from tokenizers import Regex, pre_tokenizers
+
+    parts: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if kind.digits else []
+    if kind.pattern:
+        parts.append(pre_tokenizers.Split(Regex(kind.pattern), behavior="isolated"))
+    parts.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not kind.pattern))
+    return pre_tokenizers.Sequence(parts)
 
 
 def _pre_tokenizer(keys):

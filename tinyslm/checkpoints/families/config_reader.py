@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tinyslm.checkpoints.json_files import shown
+from tinyslm.checkpoints.own_section import HEAD_DIM, SECTION, own_section
 from tinyslm.errors import ConfigError
 from tinyslm.models.config_checks import EPS, FACTOR, FRACTION, LAYER_COUNT, SIZE, THETA, Range
 from tinyslm.ops import ACTIVATIONS
@@ -101,7 +102,10 @@ class ConfigReader:
         return other_name or self.choice(key, ACTIVATIONS)
 
     def head_dim(self, width_key, heads_key):
-        """The size of a head: the width divided by the number of heads."""
+        """The size of a head: that of the library's own section, otherwise the width divided by the number of heads."""
+        section = own_section(self.values, self.where)
+        if HEAD_DIM in section:
+            return ConfigReader(section, {}, f"{self.where}: {SECTION}").count(HEAD_DIM)
         width, heads = self.count(width_key), self.count(heads_key)
         if width % heads:
             self.refuse(width_key, f"a multiple of {heads_key}, which is {heads}")

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tinyslm.checkpoints.families.config_reader import ConfigReader, FieldTable, read_fields, write_fields
+from tinyslm.checkpoints.families.refusals import REFUSALS
 from tinyslm.checkpoints.families.rope import CONTEXT, context_of, written_context
 from tinyslm.checkpoints.json_files import shown
+from tinyslm.checkpoints.own_section import HEAD_DIM, SECTION, own_section
 from tinyslm.errors import ConfigError
 from tinyslm.models import DecoderConfig
 
@@ -61,6 +63,9 @@ class Family:
         for key, supported in self.fixed.items():
             if keys.values.get(key, supported) != supported:
                 keys.refuse(key, f"{supported!r} (nothing else is supported)")
+        if HEAD_DIM in self.fields and HEAD_DIM in own_section(values, where):
+            key, *_ = self.fields[HEAD_DIM]
+            raise ConfigError(f"{where}: {SECTION} has {HEAD_DIM}, but in this family it is the key {key}")
         settings = read_fields(keys, self.fields) | self.read(keys)
         if "ropes" in settings:
             settings[CONTEXT] = context_of(settings["ropes"], settings[CONTEXT])
@@ -75,6 +80,17 @@ class Family:
         endings = {current: old for old, current in self.renamed.items()} if config.gamma_beta_names else {}
         return replace(self, tensors=tensors, endings=endings, head_dim=config.head_dim)
 
+    def has_own_head_dim(self, config) -> bool:
+        """Whether head_dim is in the library's own section: no key of this family holds it."""
+        return HEAD_DIM not in self.fields and config.num_attention_heads * config.head_dim != config.hidden_size
+
+    def refusal(self, config) -> str:
+        """Why transformers does not load a file with this configuration; "" if it does."""
+        if self.has_own_head_dim(config):
+            C, H = config.hidden_size, config.num_attention_heads
+            return f"heads of a {self.model_type} model have the size {C} / {H} there, but {config.head_dim} here"
+        return REFUSALS[self.model_type](config) if self.model_type in REFUSALS else ""
+
     def write_config(self, config) -> dict:
         """config.json in the current layout. Raises ConfigError for a field that this family cannot store."""
         if not isinstance(config, self.config):
@@ -85,6 +101,8 @@ class Family:
         values |= write_fields(config, self.fields) | self.write(config)
         if hasattr(config, "ropes") and CONTEXT in values:
             values[CONTEXT] = written_context(config.ropes, values[CONTEXT])
+        if self.has_own_head_dim(config):
+            values[SECTION] = {HEAD_DIM: config.head_dim}
         again = self.read_config(values, f"configuration of a {self.model_type} model")
         for entry in dataclasses.fields(config):
             wanted, kept = getattr(config, entry.name), getattr(again, entry.name)

@@ -51,7 +51,6 @@ def read(keys: ConfigReader) -> dict:
 
 def write(config: DecoderConfig) -> dict:
     """The keys of config.json that are not in FIELDS."""
-    llama.require_derived_head_dim(config)
     return llama.write_ropes(config, partial=True) | {"attention_bias": config.attention_bias}
 
 

@@ -3,7 +3,6 @@
 from tinyslm.checkpoints.families.config_reader import ConfigReader
 from tinyslm.checkpoints.families.family import Family
 from tinyslm.checkpoints.families.rope import read_rope, write_rope
-from tinyslm.errors import ConfigError
 from tinyslm.models import DecoderConfig
 
 OUTSIDE = {
@@ -35,16 +34,6 @@ def read_key_value_heads(keys: ConfigReader, key: str) -> int:
 def read_head_dim(keys: ConfigReader, key: str = "head_dim") -> int:
     """D, hidden_size / num_attention_heads by default."""
     return keys.optional_count(key) or keys.head_dim("hidden_size", "num_attention_heads")
-
-
-def require_derived_head_dim(config: DecoderConfig) -> None:
-    """Raise ConfigError unless D is hidden_size / num_attention_heads, for families that do not store it."""
-    C, H = config.hidden_size, config.num_attention_heads
-    if H * config.head_dim != C:
-        raise ConfigError(
-            f"head_dim is {config.head_dim}, but a {config.family} checkpoint can only hold hidden_size / "
-            f"num_attention_heads, which is {C} / {H}; the model must be saved as another family"
-        )
 
 
 FIELDS = {

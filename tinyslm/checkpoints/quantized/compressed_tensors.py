@@ -46,6 +46,7 @@ class Scheme:
     group_size: int | None
     block: list[int] | None
     dynamic_activations: bool  # inputs are quantized to 8-bit integers per token
+    targets: tuple[str, ...] = ()  # names of modules, patterns of names, or classes such as "Linear"
 
 
 def read(tensors: dict[str, StoredTensor], settings: Settings) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def read(tensors: dict[str, StoredTensor], settings: Settings) -> dict[str, Any]
 
     def encode(parts):
         problems = []
-        for scheme in schemes:
+        for scheme in _candidates(schemes, parts):
             try:
                 return _encode(parts, scheme)
             except CheckpointError as problem:
@@ -67,6 +68,22 @@ def read(tensors: dict[str, StoredTensor], settings: Settings) -> dict[str, Any]
         raise problems[0]
 
     return with_encoded(tensors, (*WEIGHT_FIELDS, *INPUT_FIELDS), ("I8", *FLOAT8), encode)
+
+
+def _candidates(schemes, parts):
+    """The schemes that can be those of a module, first those that fit its tensors.
+
+    They have its name, otherwise a class or a pattern, otherwise any target: names in a file can differ from those of
+    the configuration. Patterns are not matched: one in a file can take any time.
+    """
+    named = [scheme for scheme in schemes if parts.module in scheme.targets]
+    general = [scheme for scheme in schemes if any(map(_is_general, scheme.targets))]
+    return sorted(named or general or schemes, key=lambda scheme: scheme.symmetric == ("weight_zero_point" in parts))
+
+
+def _is_general(target):
+    """Whether a target is a pattern of names or the name of a class."""
+    return target.startswith("re:") or "." not in target
 
 
 def _scheme(groups, name):
@@ -92,7 +109,14 @@ def _scheme(groups, name):
         weights.group_size() if strategy == "group" else None,
         block,
         inputs is not None and not is_float and _is_dynamic_int8(inputs),
+        tuple(target for target in _targets(group) if isinstance(target, str)),
     )
+
+
+def _targets(group):
+    """The list "targets" of an entry of config_groups; empty if it is no list."""
+    targets = group.values.get("targets")
+    return targets if isinstance(targets, list) else []
 
 
 def _strategy(weights):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from tinyslm.compression.distillation import layer_map
 from tinyslm.errors import ConfigError
 from tinyslm.models import Decoder, EncoderDecoder, layer_stacks, random_model
+from tinyslm.models.width_scales import width_scales
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.tree import Module
@@ -64,7 +65,8 @@ class FreshStudent:
     """A new model of the same kind with random weights, fewer layers, and other sizes where given.
 
     Each layer has the settings (rotary embedding, attention window) of its teacher layer in the "uniform" `layer_map`.
-    Some checkpoint formats require hidden_size = num_attention_heads * head_dim.
+    The head size is the teacher's. transformers does not load every family with another one than hidden_size /
+    num_attention_heads; `save` warns then.
 
     Parameters
     ----------
@@ -105,6 +107,8 @@ class FreshStudent:
             raise ConfigError(f"num_key_value_heads is only for decoders, found a {type(model).__name__}")
         stacks = layer_stacks(model).items()
         layers = {path: layer_map("uniform", self.layers, len(stack.layers)) for path, stack in stacks}
+        if self.hidden_size is not None:
+            sizes |= width_scales(model.config, self.hidden_size)
         return random_model(replace(_config_of_layers(model, layers), **sizes), seed=self.seed)
 
 

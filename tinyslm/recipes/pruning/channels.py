@@ -10,6 +10,7 @@ import numpy as np
 from tinyslm.compression.argument_checks import require_choice
 from tinyslm.compression.pruning import most_important, slice_channels, slice_rms_norm
 from tinyslm.models import shape_model
+from tinyslm.models.width_scales import width_scales
 from tinyslm.modules import Attention, FeedForward, LinearLayer, MixtureOfExperts, ParallelBlock, RMSNorm
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
@@ -128,19 +129,17 @@ def derive_scales(model, before):
     A Gemma multiplies its embedding by sqrt(C), a T5 its final hidden states by 1 / sqrt(C). The new C changes these
     numbers; the embedding table or the gain of the last norm compensates.  before: the configuration before slicing.
     """
-    config = model.config
-    root, wider = config.hidden_size**0.5, (before.hidden_size / config.hidden_size) ** 0.5
-    if getattr(before, "embedding_scale", 1.0) == before.hidden_size**0.5:
+    scales = width_scales(before, model.config.hidden_size)
+    config, wider = replace(model.config, **scales), (before.hidden_size / model.config.hidden_size) ** 0.5
+    if "embedding_scale" in scales:
         table = model.embedding.table * model.embedding.table.dtype.type(wider)
         model = model.replace(
             embedding=model.embedding.replace(table=table),
             norm=_scaled(model.norm, 1 / wider) if model.head is None else model.norm,
-            config=replace(config, embedding_scale=root),
         )
-    if getattr(before, "output_scale", 1.0) == before.hidden_size**-0.5:
-        decoder = model.decoder.replace(norm=_scaled(model.decoder.norm, 1 / wider))
-        model = model.replace(decoder=decoder, config=replace(config, output_scale=config.hidden_size**-0.5))
-    return model
+    if "output_scale" in scales:
+        model = model.replace(decoder=model.decoder.replace(norm=_scaled(model.decoder.norm, 1 / wider)))
+    return model.replace(config=config)
 
 
 def _scaled(norm, factor):

@@ -1,0 +1,118 @@
+"""What `tinyslm compress` is going to do, about how long it takes, and about how much memory it needs.
+
+Time is counted in tokens: the cost of a forward pass of one token, which is measured on some documents. The factors are
+estimates from the multiply-adds of each technique, so the time is approximate.
+"""
+
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyslm.commands.training_progress import format_duration, seconds_of
+from tinyslm.evaluation.loss import document_nats
+from tinyslm.evaluation.parameters import count_parameters
+from tinyslm.reporting.number_format import scaled, size
+from tinyslm.runtime import default_threads
+
+TIMED_TOKENS = 512  # of the documents that the cost of a token is measured on
+WARM_SECONDS = 1  # a shorter pass is measured again: its first run starts threads
+TOKENS_PER_BATCH = 2048  # of `document_nats`, per thread
+PROCESS_BYTES = 150_000_000  # Python and the libraries
+SAVING, SPEED_RUN, QUESTION = 3000, 1000, 150  # tokens that cost as much: a sample and a file, a speed run, a question
+TRAINING = 4  # tokens that a trained token costs: forward, backward (two), and the teacher
+STATISTICS = 2  # a pass of the calibration documents, and their X^T X or the pass of the compressed block
+# tokens per unit of the width, for steps that solve for weights; measured on the shape of SmolLM2-135M
+SOLVE = {"QuantizeGPTQ": 50, "PruneSparseGPT": 50, "SliceNeurons": 40, "Factorize": 40, "LearnRanks": 40}
+WITHOUT_STATISTICS = {"FoldMasks", "KeepLayers", "Quantize", "PruneMagnitude", "StoreSparse"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """seconds: of each recipe, {directory: seconds};  speed_seconds: of the speed measurement;  memory: in bytes."""
+
+    seconds: dict
+    speed_seconds: float
+    memory: int
+
+    def total(self) -> float:
+        """Seconds of the whole run."""
+        return sum(self.seconds.values()) + self.speed_seconds
+
+
+def make_plan(inputs, calibration, recipes, finished, rounds) -> Plan:
+    """The plan of a run.  finished: number of models that exist already;  rounds: of the speed measurement."""
+    seconds = seconds_per_token(inputs.model, inputs.corpus.validation)
+    measured = sum(len(document) - 1 for document in inputs.corpus.validation)
+    measured += SAVING + QUESTION * len(inputs.corpus.questions)
+    costs = {
+        recipe.directory: measured + sum(tokens_of_step(step, inputs.model, calibration) for step in recipe.steps)
+        for recipe in recipes
+    }
+    return Plan(
+        {directory: tokens * seconds for directory, tokens in costs.items()},
+        SPEED_RUN * (rounds + 1) * (finished + len(recipes)) * seconds,
+        expected_memory(inputs.model, recipes),
+    )
+
+
+def seconds_per_token(model, documents) -> float:
+    """Seconds of a forward pass per token, on all threads. Raises DataError if a loss is not finite."""
+    chosen, tokens = [], 0
+    for document in documents:
+        chosen.append(document[: 1 + TIMED_TOKENS - tokens])
+        tokens += len(chosen[-1]) - 1
+        if tokens >= TIMED_TOKENS:
+            break
+
+    def measure():
+        document_nats(model, chosen, tokens_per_batch=-(-tokens // default_threads()))
+
+    seconds = seconds_of(measure)
+    if seconds < WARM_SECONDS:
+        seconds = seconds_of(measure)
+    return seconds / tokens
+
+
+def tokens_of_step(step, model, calibration) -> float:
+    """Tokens of a forward pass that cost as much as a step."""
+    name = type(step).__name__
+    if name in WITHOUT_STATISTICS:
+        return 0
+    if hasattr(step, "steps") and hasattr(step, "batch_size"):
+        rows, _ = calibration.rows()
+        documents = [min(len(document), rows.shape[1]) for document in calibration.documents]
+        return TRAINING * step.steps * step.batch_size * sum(documents) / len(documents)
+    sample = sum(task.inputs["token_ids"].size for task in calibration.sample())
+    return STATISTICS * sample + SOLVE.get(name, 0) * model.config.hidden_size
+
+
+def expected_memory(model, recipes) -> int:
+    """Bytes: the dense model, a compressed one, and the larger of the logits and the state of a training."""
+    weights = 4 * count_parameters(model)
+    logits = 3 * 4 * default_threads() * TOKENS_PER_BATCH * model.config.vocab_size  # and their log-probabilities
+    trains = any(hasattr(step, "learning_rate") for recipe in recipes for step in recipe.steps)
+    training = 3 * weights + 2 * logits if trains else 0  # gradients, two moments
+    return PROCESS_BYTES + 2 * weights + max(logits, training)
+
+
+def describe_plan(plan, inputs, recipes) -> str:
+    """The plan as lines of text."""
+    names = textwrap.fill("; ".join(recipe.name for recipe in recipes), 69, subsequent_indent=" " * 9)
+    corpus, parameters = inputs.corpus, count_parameters(inputs.model)
+    tokens = sum(len(document) - 1 for document in corpus.validation)
+    return (
+        f"model: {scaled(parameters)} parameters; loss measured on {tokens:,} tokens\n"
+        f"recipes: {names}\n"
+        f"expected: about {format_duration(plan.total())}, {size(plan.memory)} of memory"
+        + (f"; {size(available)} are available" if (available := available_memory()) else "")
+    )
+
+
+def available_memory() -> int | None:
+    """Bytes that a process can use without swapping, where Linux states them; otherwise None."""
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return 1024 * int(found[1]) if found else None
