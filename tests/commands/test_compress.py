@@ -414,11 +414,14 @@ def test_a_recipe_that_fails_keeps_the_others_and_is_tried_again(trained, tmp_pa
             "tinyslm: failed: INT8 weights. Try again with",
             f"tinyslm compress --out {out} --resume",
         ]
-        assert "INT8 products" in printed.out and "INT8 weights" not in printed.out
-        rows = json.loads((out / "results.json").read_text("utf-8"))["rows"]
-        assert [row["name"] for row in rows] == ["dense", "INT8 products"]
-        assert "INT8 products" in (out / "report.html").read_text("utf-8")
+        assert "INT8 products" in printed.out and f"\nINT8 weights failed: {message}\n" in printed.out
+        results = json.loads((out / "results.json").read_text("utf-8"))
+        assert [row["name"] for row in results["rows"]] == ["dense", "INT8 products"]
+        assert results["failed"] == [{"name": "INT8 weights", "error": message}]
+        page = (out / "report.html").read_text("utf-8")
+        assert "INT8 products" in page and f"INT8 weights failed: {message}" in page
     assert main(["compress", "--out", str(out), "--resume"]) == 0
+    assert json.loads((out / "results.json").read_text("utf-8"))["failed"] == []
     assert main(["compress", str(trained / "model"), *names[:-1], str(tmp_path / "whole")]) == 0
     assert files_of(out) == files_of(tmp_path / "whole")
 

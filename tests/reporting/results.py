@@ -151,7 +151,13 @@ def many_rows():
     return results
 
 
-ALL = {"plausible": plausible, "one row": one_row, "own text": own_text,
+def failed():
+    """Recipes that failed: one as usual, and one with a hostile name and error."""
+    entries = (("GPTQ 4 bits", "layers.0.attention.query: not positive definite"), ("<b>" * 20, "<script>\x1b\nline"))
+    return plausible() | {"failed": [{"name": name, "error": error} for name, error in entries]}
+
+
+ALL = {"plausible": plausible, "one row": one_row, "own text": own_text, "failed": failed,
        "one document": one_document, "hostile": hostile, "worthless": worthless, "many rows": many_rows}  # fmt: skip
 
 

@@ -143,6 +143,14 @@ def test_the_verdict_and_the_first_figure_come_first():
     assert len(shown) < 700  # letters above the figure, with the heading and the links
 
 
+def test_failed_recipes_are_named_below_the_table():
+    page = rendered("failed")
+    note = '<p class="note">GPTQ 4 bits failed: layers.0.attention.query: not positive definite</p>'
+    assert note in page[page.index("</tbody></table>") : page.index('id="figures"')]
+    assert "&lt;script&gt;\ufffd line" in page and "<script" not in page
+    assert "failed:" not in rendered("plausible")
+
+
 def test_a_phone_has_its_own_figure():
     page = rendered("plausible")
     wide, narrow = (page[page.index(f'class="card {name}"') :] for name in ("wide", "narrow"))

@@ -173,7 +173,7 @@ def complete(out, details, inputs, recipes, finished, began) -> int:
     with Progress(len(recipes), "model") as progress:
         rows, failed = _make_rows(out, inputs, calibration, recipes, finished, began, progress)
         are_measured = _measure_speeds(out, rows, rounds, lambda text: progress.show(len(rows), text))
-    results = _results(details, inputs, rows, time.perf_counter() - began)
+    results = _results(details, inputs, rows, failed, time.perf_counter() - began)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
     print(format_table(results))
@@ -186,12 +186,13 @@ def complete(out, details, inputs, recipes, finished, began) -> int:
     if missing:
         print(f"tinyslm: {out}: removed while the command ran: {', '.join(missing)}; run it again", file=sys.stderr)
     if failed:
-        print(f"tinyslm: failed: {', '.join(failed)}. Try again with\n{_resume_command(out)}", file=sys.stderr)
+        names = ", ".join(each["name"] for each in failed)
+        print(f"tinyslm: failed: {names}. Try again with\n{_resume_command(out)}", file=sys.stderr)
     return 1 if missing or failed else 0
 
 
 def _make_rows(out, inputs, calibration, recipes, finished, began, progress):
-    """(rows, names of the recipes that failed). The first recipe is the dense model, without which there is no table.
+    """(rows, [{name, error}] of the recipes that failed). Without the first recipe, the dense model, there is no table.
 
     finished, began: as of `complete`.
     """
@@ -211,8 +212,9 @@ def _make_rows(out, inputs, calibration, recipes, finished, began, progress):
         except (Error, MemoryError) as problem:
             if not rows:
                 raise
-            progress.write(f"tinyslm: {recipe.name}: {str(problem) or type(problem).__name__}")
-            failed.append(recipe.name)
+            error = str(problem) or type(problem).__name__
+            progress.write(f"tinyslm: {recipe.name}: {error}")
+            failed.append({"name": recipe.name, "error": error})
             continue
         dense_nats = nats if dense_nats is None else dense_nats
         add_row(out, row, time.perf_counter() - began)
@@ -271,8 +273,8 @@ def _is_complete(directory, row):
     return all(map(Path.is_file, (weights, *others))) and weights.stat().st_size == row["disk_bytes"]
 
 
-def _results(details, inputs, rows, seconds):
-    """The content of results.json."""
+def _results(details, inputs, rows, failed, seconds):
+    """The content of results.json.  failed: as of `_make_rows`."""
     config, corpus = inputs.model.config, inputs.corpus
     shape = ("family", "hidden_size", "intermediate_size", "vocab_size")
     return {
@@ -297,4 +299,5 @@ def _results(details, inputs, rows, seconds):
             "questions": len(corpus.questions),
         },
         "rows": rows,
+        "failed": failed,
     }

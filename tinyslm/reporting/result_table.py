@@ -47,6 +47,13 @@ def measured_columns(rows) -> list[Column]:
     return [column for column in COLUMNS if any(column.cell(row) != DASH for row in rows)]
 
 
+def failure_texts(results: dict) -> list[str]:
+    """A line for each recipe that failed: its name and its error. Results of earlier versions do not name them."""
+    return [
+        f"{shorten(each['name'], LONGEST_NAME)} failed: {one_line(each['error'])}" for each in results.get("failed", ())
+    ]
+
+
 def format_table(results: dict, columns: int | None = None) -> str:
     """The measurements of a run, one row per model, with notes; `columns` wide, by default as wide as the terminal."""
     rows = results["rows"]
@@ -58,7 +65,7 @@ def format_table(results: dict, columns: int | None = None) -> str:
         ["model", *(second for _, _, second in headings)],
         *([shorten(row["name"], name_width), *(column.cell(row) for column in columns_shown)] for row in rows),
     ]
-    notes = _notes(results["corpus"])
+    notes = failure_texts(results) + _notes(results["corpus"])
     if any(DASH in line[1:] for line in table):
         notes.append(f"{DASH}: not measured")
     if rows[0]["loss"]["standard_error"] is None:
