@@ -16,7 +16,7 @@ from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.checkpoints.own_section import SECTION
 from tinyslm.checkpoints.safetensors import STORED_AS, PendingTensor, is_exact
-from tinyslm.checkpoints.tensor_mapping import TensorMapping, compressed_modules, tensor_mappings
+from tinyslm.checkpoints.tensor_mapping import TensorMapping, compressed_modules, written_mappings
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.models import shape_model
 from tinyslm.ops.tiles import row_slices
@@ -100,7 +100,7 @@ def dense_layout(model: Module, without_prefix: bool | None = None) -> Layout:
         if module not in compressed or name == "bias":
             found, wanted = ("an array", "none") if path in arrays else ("missing", shapes[path])
             raise CheckpointError(f"{path} is {found}, but the model's configuration requires {wanted}")
-    mappings = tensor_mappings(family, shapes, config.without_prefix)
+    mappings = written_mappings(family, shapes, config.without_prefix)
     return Layout(model, outline, family, values, shapes, mappings, compressed, named_modules(model))
 
 

@@ -96,6 +96,14 @@ def tensor_mappings(
     return mappings
 
 
+def written_mappings(
+    family: Family, paths: Iterable[str], without_prefix: bool = False, compressed: Iterable[str] = ()
+) -> dict[str, TensorMapping]:
+    """As `tensor_mappings`, with the duplicates of tensors that transformers expects in a file."""
+    mappings = tensor_mappings(family, paths, without_prefix, compressed)
+    return mappings | {copy: mappings[name] for copy, name in family.written_copies.items() if name in mappings}
+
+
 def _as_tuple(modules):
     return (modules,) if isinstance(modules, str) else modules
 

@@ -17,7 +17,7 @@ from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.checkpoints.own_section import REPLACED, SECTION
 from tinyslm.checkpoints.reading import CONFIG, WEIGHTS
 from tinyslm.checkpoints.safetensors import STORED_AS, is_exact, write_safetensors
-from tinyslm.checkpoints.tensor_mapping import compressed_modules, tensor_mappings
+from tinyslm.checkpoints.tensor_mapping import compressed_modules, tensor_mappings, written_mappings
 from tinyslm.errors import CheckpointError, CheckpointWarning, ConfigError
 from tinyslm.models import shape_model
 from tinyslm.tree import Array, Module, named_arrays, named_modules
@@ -123,8 +123,7 @@ def _contents(model):
     values = family.write_config(outline.config)
     arrays, compressed = named_arrays(model), compressed_modules(model, outline)
     _check_shapes(arrays, named_arrays(outline), compressed)
-    mappings = tensor_mappings(family, arrays, model.config.without_prefix, compressed)
-    mappings |= {copy: mappings[name] for copy, name in family.written_copies.items() if name in mappings}
+    mappings = written_mappings(family, arrays, model.config.without_prefix, compressed)
     own_paths = [mapping.paths[0] for mapping in mappings.values() if mapping.compressed]
     modules = named_modules(model)
     described = {path: describe(path, modules[path]) for path in sorted({p.rpartition(".")[0] for p in own_paths})}
