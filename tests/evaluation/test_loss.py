@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,13 +73,35 @@ def test_batches_hold_as_many_tokens_as_allowed():
     """Twelve pieces in order of length: 2 3 4 5, 7 10, 11 12, 12 12, 12 12."""
     shapes = []
 
-    def spying(token_ids):
+    def hidden_states(token_ids):
         shapes.append(token_ids.shape)
-        return MODEL(token_ids)
+        return MODEL.hidden_states(token_ids)
 
-    spying.config = MODEL.config
+    spying = SimpleNamespace(config=MODEL.config, hidden_states=hidden_states, predict=MODEL.predict)
     document_nats(spying, DOCUMENTS, 24)
     assert sorted(shapes) == [(2, 10), (2, 12), (2, 12), (2, 12), (4, 5)]
+
+
+@pytest.mark.parametrize("numbers", [1, 23, 23 * 5, 23 * 24, 23 * 25])
+def test_no_more_logits_are_in_memory_than_allowed(monkeypatch, numbers):
+    """At least those of one position of a batch. The loss does not depend on how many there are."""
+    sizes, shapes = [], []
+
+    def hidden_states(token_ids):
+        shapes.append(token_ids.shape)
+        return MODEL.hidden_states(token_ids)
+
+    def predict(states):
+        sizes.append((states.shape[0] * 23, states.shape[1]))
+        return MODEL.predict(states)
+
+    usual = document_nats(MODEL, DOCUMENTS, 24)[0]
+    monkeypatch.setattr(module, "LOGITS_AT_ONCE", numbers)
+    spying = SimpleNamespace(config=MODEL.config, hidden_states=hidden_states, predict=predict)
+    np.testing.assert_allclose(document_nats(spying, DOCUMENTS, 24)[0], usual, rtol=1e-12)
+    assert all(length == 1 or row * length <= numbers for row, length in sizes)
+    assert sum(row * length for row, length in sizes) == 23 * sum(rows * (length - 1) for rows, length in shapes)
+    assert numbers < 23 * 24 or len(sizes) == len(shapes)
 
 
 def test_the_mean_and_its_error_are_those_of_the_documents():

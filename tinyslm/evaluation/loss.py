@@ -12,6 +12,8 @@ from tinyslm.runtime import release_after_long_pass
 from tinyslm.text.batches import pad_documents, split_long
 from tinyslm.text.loss_estimate import LossEstimate, estimate_loss
 
+LOGITS_AT_ONCE = 2**23  # numbers, in each thread; those of a whole batch and a large vocabulary need gigabytes
+
 
 def document_nats(model, documents, tokens_per_batch: int = 2048) -> tuple[np.ndarray, np.ndarray]:
     """Negative log-probability in nats of each document given its first token, and its number of predicted tokens.
@@ -34,10 +36,16 @@ def document_nats(model, documents, tokens_per_batch: int = 2048) -> tuple[np.nd
 
     def nats_of(batch):
         token_ids, labels = pad_documents([piece for _, piece in batch])
-        log_probabilities = log_softmax(model(token_ids)[:, :-1])  # (B, T - 1, V)
-        following = labels[:, 1:]
-        chosen = np.take_along_axis(log_probabilities, np.maximum(following, 0)[..., None], axis=-1)[..., 0]
-        return -np.sum(np.where(following == IGNORED, 0, chosen), axis=1, dtype=np.float64)  # (B,)
+        states, following = model.hidden_states(token_ids), labels[:, 1:]  # (B, T, C), (B, T - 1)
+        width = max(1, LOGITS_AT_ONCE // (len(batch) * model.config.vocab_size))  # positions at once, t
+        nats = np.zeros(len(batch))
+        for start in range(0, following.shape[1], width):
+            positions = slice(start, min(start + width, following.shape[1]))
+            log_probabilities = log_softmax(model.predict(states[:, positions]))  # (B, t, V)
+            label = following[:, positions]  # (B, t)
+            chosen = np.take_along_axis(log_probabilities, np.maximum(label, 0)[..., None], axis=-1)[..., 0]
+            nats -= np.sum(np.where(label == IGNORED, 0, chosen), axis=1, dtype=np.float64)
+        return nats
 
     totals, tokens = np.zeros(len(documents)), np.zeros(len(documents), int)
     with overflow_names_tensor(model):
