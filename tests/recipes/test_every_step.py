@@ -1,7 +1,7 @@
 """What holds for every step of a recipe: it repeats bit for bit, sees no token before its time, says how large its
 result is in a file, can be recovered from, and at a level of nothing changes nothing."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,33 +121,6 @@ def test_the_bits_that_are_counted_are_those_of_the_file(tmp_path, name):
     assert 8 * (len(content) - header) == footprint(smaller).bits == records[-1]["bits"]
 
 
-@dataclass(frozen=True)
-class Unsavable:
-    """A step after which no file of the family can hold the model."""
-
-    def __call__(self, model, calibration=None, progress=None):
-        return model.replace(config=replace(model.config, logit_softcap=3.0))
-
-
-def test_a_model_that_cannot_be_saved_is_refused_before_the_next_step():
-    model, begun = tiny_model(), []
-
-    def run(model, *steps):
-        begun.clear()
-        compress(model, steps, tiny_calibration(model), progress=begun.append, check=check_savable)
-
-    training = Distill(steps=10**6)
-    for start, steps, names in (
-        (model, [PruneMagnitude(0.5), Unsavable(), training], ["PruneMagnitude", "Unsavable"]),
-        (model, [Unsavable()], ["Unsavable"]),
-        (Unsavable()(model), [training], []),
-    ):
-        with pytest.raises(ConfigError, match=r"logit_softcap is 3.0, but a llama checkpoint can only hold None"):
-            run(start, *steps)
-        assert begun == names
-    compress(model, [Unsavable()])  # a model that is not saved may have any form
-
-
 def has_units(config, name):
     """Whether half of these units can go."""
     repeats = config.num_attention_heads // config.num_key_value_heads
@@ -186,7 +159,7 @@ def test_recovery_brings_the_model_nearer_to_its_teacher(name):
     model = tiny_model()
     calibration = tiny_calibration(model)
     smaller, _ = compress(model, STEPS[name], calibration)
-    recovered, _ = compress(smaller, [Distill(steps=30, learning_rate=1e-3, batch_size=24)], calibration)
+    recovered, _ = compress(smaller, [Distill(steps=10, learning_rate=1e-3, batch_size=24)], calibration)
     token_ids, labels = calibration.rows()
     before, after = (
         soft_target_loss(each(token_ids), model(token_ids), 1.0, mask=labels != IGNORED)

@@ -246,7 +246,7 @@ def test_gradual_pruning_follows_the_schedule_and_masks_are_nested(monkeypatch):
 
     monkeypatch.setattr("tinyslm.recipes.pruning.schedule.tighten", watch)
     step = PruneGradually(0.8, steps=12, every=3, pruned_by=0.75, learning_rate=1e-2)
-    pruned, _ = compress(model, [step], tiny_calibration(model))
+    pruned = step(model, tiny_calibration(model))
     assert [number for number, _ in seen] == [3, 6, 9]
     earlier = None
     for number, masks in seen:
@@ -298,7 +298,7 @@ def test_rounds_prune_the_trained_weights_and_rewind_the_remaining_ones(scope, m
 
     monkeypatch.setattr(Distill, "__call__", noisy)
     step = PruneIteratively(1 - 0.8**3, rounds=3, steps=1, rewind="weights", scope=scope)
-    compress(model, [step], tiny_calibration(model))
+    step(model, tiny_calibration(model))
     assert len(given_models) == 4
     dense, earlier = named_modules(model, Linear), None
     for number, current in enumerate(given_models[1:], 1):

@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
-import numpy as np
-
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.errors import ConfigError
 from tinyslm.evaluation.footprint import footprint
-from tinyslm.recipes.calibration import Calibration, MissingCalibration
-from tinyslm.recipes.step import Step, ignore_progress
-from tinyslm.tree import Module, map_arrays, named_arrays
+from tinyslm.recipes.calibration import Calibration
+from tinyslm.recipes.rehearsal import needs_rehearsal, rehearse
+from tinyslm.recipes.step import Step, apply_step, ignore_progress
+from tinyslm.tree import Module
 
 
 @dataclass(frozen=True)
@@ -45,16 +44,6 @@ class Recipe:
         return "-".join(letters.split())
 
 
-def in_rows(model):
-    """The model with all arrays in C order, as after saving and loading.
-
-    A different memory layout can change the rounding of matrix products.
-    """
-    if all(array.flags.c_contiguous for array in named_arrays(model).values()):
-        return model
-    return map_arrays(lambda path, array: np.asarray(array, order="C"), model)
-
-
 def steps_of(recipe: Recipe | Step | Sequence[Step]) -> list[Any]:
     """The steps of a recipe. Raises ConfigError for anything that is not a step."""
     steps = recipe.steps if isinstance(recipe, Recipe) else [recipe] if is_dataclass(recipe) else recipe
@@ -78,6 +67,9 @@ def compress(
 ) -> tuple[Module, list[dict]]:
     """Apply the steps of a recipe to a model, which itself is not changed.
 
+    Several steps, or training, are first tried on some layers of the model with one training step each. So a step that
+    cannot be applied after the others is refused before the long work begins (see `recipes/rehearsal.py`).
+
     Parameters
     ----------
     model : Decoder, Encoder or EncoderDecoder
@@ -87,8 +79,8 @@ def compress(
     progress : callable
         Called with a short description of the current work.
     check : callable
-        Called with the model before the first step and after each step. What it raises ends the recipe there, before
-        the next step begins. For example, `checkpoints.check_savable` refuses a model that cannot be saved.
+        Called with the model before the first step and after each step, on the layers of the trial too. What it raises
+        ends the recipe there. For example, `checkpoints.check_savable` refuses a model that cannot be saved.
 
     Returns
     -------
@@ -138,14 +130,15 @@ def compress(
     >>> bool(records[-1]["bits"] < records[0]["bits"] / 2)
     True
     """
-    records = []
+    steps, records = steps_of(recipe), []
     check(model)
-    for step in steps_of(recipe):
+    if needs_rehearsal(steps):
+        progress("checking the steps")
+        rehearse(model, steps, calibration, check)
+    for step in steps:
         began = time.perf_counter()
         progress(type(step).__name__)
-        given = calibration or MissingCalibration(type(step).__name__)
-        model = in_rows(step(model, given, progress))
-        check(model)
+        model = apply_step(step, model, calibration, progress, check)
         size = footprint(model)
         records.append(
             {
