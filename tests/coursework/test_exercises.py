@@ -11,7 +11,7 @@ from tinyslm.cli import main
 from tinyslm.coursework.exercises import exercises, find_exercise, module_path, split_name
 from tinyslm.coursework.grading import exercises_in, grade, properties_of
 from tinyslm.coursework.mistakes import mistakes
-from tinyslm.coursework.stubs import stub, write_exercise
+from tinyslm.coursework.stubs import FUTURE, stub, write_exercise
 from tinyslm.errors import ConfigError
 
 WRITTEN = [exercise for exercise in exercises().values() if not exercise.writes_tests]
@@ -61,14 +61,24 @@ def test_a_stub_imports_what_it_needs(exercise):
     assert all(name in namespace for name in exercise.names)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("exercise", WRITTEN, ids=lambda exercise: exercise.name)
-def test_the_bare_stub_scores_nothing(exercise, tmp_path):
+def test_a_stub_defines_the_functions_of_its_exercise(exercise, tmp_path):
     path, _ = write_exercise(exercise, tmp_path)
+    assert exercises_in(path) == [exercise]
+
+
+@pytest.mark.slow
+def test_the_bare_stubs_score_nothing(tmp_path):
+    """All stubs in one file, because starting the judge takes longer than most properties."""
+    path = tmp_path / "stubs.py"
+    path.write_text("\n".join([FUTURE, *(stub(exercise).replace(FUTURE, "") for exercise in WRITTEN)]), "utf-8")
     result = grade(path)
-    assert result["exercises"] == [exercise.name]
-    assert result["score"] == 0 and result["max_score"] == sum(found.marks for found in properties_of(exercise)) > 0
-    assert all("NotImplementedError" in test["output"] for test in result["tests"])
+    assert result["exercises"] == [exercise.name for exercise in WRITTEN]
+    asked = {exercise.name: properties_of(exercise) for exercise in WRITTEN}
+    assert all(sum(found.marks for found in properties) > 0 for properties in asked.values())
+    every = {found for properties in asked.values() for found in properties}
+    assert result["score"] == 0 and result["max_score"] == sum(found.marks for found in every)
+    assert [test["name"] for test in result["tests"] if "NotImplementedError" not in test["output"]] == []
 
 
 @pytest.mark.slow

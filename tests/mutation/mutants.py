@@ -91,22 +91,27 @@ def files() -> list[Path]:
     return [path for path in found if path.name not in TABLES]
 
 
-def mutants_of(path: Path) -> list[Mutant]:
-    """All mutants of a file, in the order of their places. Each differs from the file and can be compiled."""
+def mutants_of(path: Path, lines: set[str] | None = None) -> list[Mutant]:
+    """The mutants of a file, in the order of their places. Each differs from the file and can be compiled.
+
+    lines: only mutants of lines with one of these texts, without indentation; by default all.
+    """
     content = path.read_bytes()
     finder = _Finder(content)
     finder.visit(ast.parse(content))
     found = {}
+    old = content.decode().split("\n")
     for start, end, text, function in finder.changes:
+        line = content.count(b"\n", 0, start)
+        if lines is not None and old[line].strip() not in lines:
+            continue
         changed = content[:start] + text.encode() + content[end:]
         try:
             if ast.dump(ast.parse(changed)) == finder.unchanged:
                 continue
         except SyntaxError:
             continue
-        line = content.count(b"\n", 0, start)
-        old, new = (each.decode().split("\n") for each in (content, changed))
-        shown = (old[line].strip(), new[line].strip())
+        shown = (old[line].strip(), changed.decode().split("\n")[line].strip())
         name = path.relative_to(ROOT).as_posix()
         found[start, end, text] = Mutant(name, function, line + 1, *shown, start, end, text)
     return [found[key] for key in sorted(found)]

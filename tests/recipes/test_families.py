@@ -184,7 +184,7 @@ def test_recovery_trains_every_family_on_its_own_task(family):
     for path, array in named_arrays(same).items():
         np.testing.assert_allclose(array, named_arrays(model)[path], rtol=0, atol=1e-6, err_msg=path)
     sliced, _ = compress(model, [SliceNeurons(0.3)], calibration)
-    step = Distill(steps=40, learning_rate=3e-3, batch_size=12)
+    step = Distill(steps=20, learning_rate=4e-3, batch_size=12)
     trained, _ = compress(sliced, [step], calibration)
     loss = distillation_loss(calibration, step)
     assert loss(trained, *calibration.rows()) < 0.9 * loss(sliced, *calibration.rows())
