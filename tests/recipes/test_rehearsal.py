@@ -44,7 +44,7 @@ from tinyslm.recipes import (
     compress,
 )
 from tinyslm.recipes.recipe import accept_any
-from tinyslm.recipes.rehearsal import first_layers, rehearse
+from tinyslm.recipes.rehearsal import first_layers, rehearse, shortened
 from tinyslm.recipes.step import apply_step, ignore_progress
 
 IMPOSSIBLE = [  # steps, of which the last one fails, and a part of the message
@@ -219,3 +219,8 @@ def test_all_layers_are_used_if_fewer_cannot_be_saved():
     model = tiny_model()
     assert first_layers(model, check) is model
     compress(model, [Distill(steps=1), Quantize()], tiny_calibration(model), check=check)
+
+
+def test_rounds_are_shortened_too():
+    assert shortened(PruneIteratively(0.5, rounds=9, steps=8)) == PruneIteratively(0.5, rounds=1, steps=1)
+    assert shortened(Quantize()) == Quantize()
