@@ -14,6 +14,7 @@ import numpy as np
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.mask_packing import pack_mask, unpack_mask
 from tinyslm.checkpoints.own_section import SECTION
+from tinyslm.checkpoints.safetensors import pending
 from tinyslm.compression.factorization.low_rank_linear import LowRankLinear
 from tinyslm.compression.pruning.masked_linear import MaskedLinear
 from tinyslm.compression.pruning.sparse_linear import BitmapLinear, CsrLinear, NMLinear
@@ -65,7 +66,13 @@ def describe(path, module):
             entry[field.name] = value
         else:
             raise CheckpointError(f"{path}.{field.name} is a {type(value).__name__}, which cannot be stored")
-    return entry, pack_mask(arrays) if kind == "MaskedLinear" else arrays
+    return entry, arrays
+
+
+def pending_tensors(module, arrays, where):
+    """{name: tensor to be written} of the arrays of a compressed module."""
+    tensors = {name: pending(array, f"{where}.{name}") for name, array in arrays.items()}
+    return pack_mask(tensors, module.weight, module.mask) if isinstance(module, MaskedLinear) else tensors
 
 
 def restore(path, entry, arrays, plain, where):

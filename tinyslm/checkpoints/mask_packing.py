@@ -1,24 +1,45 @@
 """Packed storage of a masked layer: one bit per weight for the mask, and only the kept weights."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from tinyslm.checkpoints.safetensors import PendingTensor
+from tinyslm.checkpoints.upcasting import release_pages
 from tinyslm.errors import CheckpointError
 from tinyslm.tree import Array
 
 PACKED = ("kept_weights", "packed_mask")
 
 
-def pack_mask(arrays: dict[str, Array]) -> dict[str, Array]:
+def pack_mask(tensors: dict[str, PendingTensor], weight: Array, mask: Array) -> dict[str, PendingTensor]:
     """Replace weight and mask (out, in) by kept_weights (n,) and packed_mask (ceil(out * in / 8),), 8 weights per byte.
 
-    Arrays in which a removed weight is not exactly +0.0 are returned as they are: packing would lose the weight.
+    Tensors of a layer with a removed weight that is not exactly +0.0 are returned as they are: packing would lose it.
     """
-    weight, mask = arrays["weight"], arrays["mask"]
+    released = (weight, mask)
+    count, is_exact = _reading(released, lambda: (int(np.count_nonzero(mask)), _removed_are_zero(weight, mask)))
+    if not is_exact:
+        return tensors
+    others = {name: tensor for name, tensor in tensors.items() if name not in ("weight", "mask")}
+    kept = replace(tensors["weight"], shape=(count,), parts=lambda: [_reading(released, lambda: weight[mask])])
+    length = -(-mask.size // 8)
+    packed = PendingTensor("U8", (length,), lambda: [_reading(released, lambda: np.packbits(mask))])
+    return others | {"kept_weights": kept, "packed_mask": packed}
+
+
+def _removed_are_zero(weight, mask):
+    """Whether each weight where the mask is False is +0.0."""
     removed = weight[~mask]
-    if np.any(removed) or np.any(np.signbit(removed)):
-        return arrays
-    others = {name: array for name, array in arrays.items() if name not in ("weight", "mask")}
-    return others | {"kept_weights": weight[mask], "packed_mask": np.packbits(mask)}
+    return not (np.any(removed) or np.any(np.signbit(removed)))
+
+
+def _reading(arrays, compute):
+    """compute(), after which the pages of `arrays` that are mapped from a file are released."""
+    result = compute()
+    for array in arrays:
+        release_pages(array)
+    return result
 
 
 def unpack_mask(arrays: dict[str, Array], shape: tuple[int, int], where: str) -> dict[str, Array]:

@@ -21,7 +21,7 @@ import numpy as np
 from tinyslm.checkpoints.atomic_write import atomic_file
 from tinyslm.checkpoints.encoded_tensor import Storage
 from tinyslm.checkpoints.json_files import LARGEST_JSON, check_file, check_not_pointer, parse_json, shown
-from tinyslm.checkpoints.upcasting import TILE_BYTES, row_slices, upcast, upcast_tiles
+from tinyslm.checkpoints.upcasting import TILE_BYTES, release_pages, row_slices, upcast, upcast_tiles
 from tinyslm.errors import CheckpointError
 
 DTYPES = {
@@ -206,14 +206,11 @@ def write_safetensors(
     Raises CheckpointError for a dtype that the format does not have and for numbers too large for the stored dtype,
     Error if the file cannot be written.
     """
-    arrays = {name: np.asarray(array) for name, array in tensors.items()}
-    stored_as = dict(stored_as or {})
-    for name, array in arrays.items():
-        own = NAMES.get(array.dtype.newbyteorder("<") if array.dtype.kind != "b" else array.dtype)
-        if own is None:
-            raise CheckpointError(f"{path}: tensor {name!r}: dtype {array.dtype} cannot be stored")
-        stored_as.setdefault(name, own)
-    write_tensors(path, {name: _in_memory(array, stored_as[name]) for name, array in arrays.items()})
+    stored_as = stored_as or {}
+    pending_tensors = {
+        name: pending(array, f"{path}: tensor {name!r}", stored_as.get(name)) for name, array in tensors.items()
+    }
+    write_tensors(path, pending_tensors)
 
 
 @dataclass(frozen=True)
@@ -233,8 +230,16 @@ class PendingTensor:
         return math.prod(self.shape) * np.dtype(DTYPES[self.dtype]).itemsize
 
 
-def _in_memory(array, dtype):
-    return PendingTensor(dtype, array.shape, lambda: [array])
+def pending(array: np.ndarray, where: str, dtype: str | None = None) -> PendingTensor:
+    """An array that is written in a dtype of the format, by default its own.
+
+    Raises CheckpointError that begins with `where` if the format does not have the dtype of the array.
+    """
+    array = np.asarray(array)
+    own = NAMES.get(array.dtype.newbyteorder("<") if array.dtype.kind != "b" else array.dtype)
+    if own is None:
+        raise CheckpointError(f"{where}: dtype {array.dtype} cannot be stored")
+    return PendingTensor(dtype or own, array.shape, lambda: [array])
 
 
 def write_tensors(path: str | Path, tensors: dict[str, PendingTensor]) -> None:
@@ -262,6 +267,7 @@ def _write(file, tensor, where):
     written = 0
     for part in tensor.parts():
         written += file.write(_bytes(part, tensor.dtype, where))
+        release_pages(part)
     if written != tensor.nbytes:
         raise CheckpointError(f"{where}: has {written} bytes, expected {tensor.nbytes}")
 

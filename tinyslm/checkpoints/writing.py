@@ -10,13 +10,13 @@ import numpy as np
 
 from tinyslm.checkpoints.atomic_write import atomic_directory, flush_to_disk
 from tinyslm.checkpoints.carried_files import carry_files
-from tinyslm.checkpoints.compressed_modules import describe
+from tinyslm.checkpoints.compressed_modules import describe, pending_tensors
 from tinyslm.checkpoints.families import FAMILIES, find_family
-from tinyslm.checkpoints.json_files import shown
+from tinyslm.checkpoints.folding import Layout, config_dtype, require_dtype
 from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.checkpoints.own_section import REPLACED, SECTION
 from tinyslm.checkpoints.reading import CONFIG, WEIGHTS
-from tinyslm.checkpoints.safetensors import STORED_AS, is_exact, write_safetensors
+from tinyslm.checkpoints.safetensors import write_tensors
 from tinyslm.checkpoints.tensor_mapping import compressed_modules, tensor_mappings, written_mappings
 from tinyslm.errors import CheckpointError, CheckpointWarning, ConfigError
 from tinyslm.models import shape_model
@@ -52,6 +52,9 @@ def checkpoint_tensors(tree: Module) -> dict[str, Array]:
     >>> tensors["model.layers.0.self_attn.q_proj.weight"].shape
     (16, 16)
     """
+    for path, module in named_modules(tree, MappedLayer).items():
+        if named_arrays(module):  # a tree of gradients has none
+            raise CheckpointError(f'{path} is memory-mapped: load the model with weights="float32" or "int8"')
     family, outline = _family_and_outline(tree)
     arrays = named_arrays(tree)
     mappings = tensor_mappings(family, arrays, tree.config.without_prefix, compressed_modules(tree, outline))
@@ -77,24 +80,22 @@ def save_model(
     Raises Error if `path` exists and is not empty or cannot be written, ConfigError or CheckpointError for a model that
     the files of its family cannot hold.
     """
-    if dtype is not None and dtype not in STORED_AS:
-        raise ConfigError(f"dtype is {shown(dtype)}, expected one of {', '.join(STORED_AS)}, or None")
-    values, mappings, compressed, refusal = _contents(model)
-    arrays = named_arrays(model)
-    dense = {name: mapping.join(arrays) for name, mapping in mappings.items() if not mapping.compressed}
-    stored_as = _stored_dtypes(dense, dtype, model.config.source)
-    values["dtype"] = next((name for name in STORED_AS if STORED_AS[name] in stored_as.values()), "float32")
-    tensors = dict(dense)
-    for module, (_, fields) in compressed.items():
-        tensors |= {f"{module}.{field}": array for field, array in fields.items()}
-    if compressed:
-        entries = {module: entry for module, (entry, _) in compressed.items()}
+    require_dtype(dtype)
+    layout, refusal = _layout(model)
+    dense = {name: layout.pending(name, dtype) for name, mapping in layout.mappings.items() if not mapping.compressed}
+    entries, tensors = {}, dict(dense)
+    for module, layer in layout.compressed.items():
+        entries[module], arrays = describe(module, layer)
+        fields = pending_tensors(layer, arrays, f"{path}: tensor {module}")
+        tensors |= {f"{module}.{name}": tensor for name, tensor in fields.items()}
+    values = layout.values | {"dtype": config_dtype(dense)}
+    if entries:
         values[SECTION] = values.get(SECTION, {}) | {REPLACED: entries}
 
     with atomic_directory(path) as directory:
         if model.config.source is not None:
             carry_files(model.config.source.directory, directory)
-        write_safetensors(directory / WEIGHTS, tensors, stored_as)
+        write_tensors(directory / WEIGHTS, tensors)
         _write_json(directory / CONFIG, values, indent=2)
         if tokenizer is not None:
             tokenizer.save(str(directory / "tokenizer.json"))
@@ -109,25 +110,36 @@ def save_model(
 
 def check_savable(model: Module) -> None:
     """Raise the error of `save_model` for a model that the files of its family cannot hold. Writes nothing."""
-    _contents(model)
+    _layout(model)
 
 
-def _contents(model):
-    """What `save_model` writes, as far as the form of the model determines it.
+def _layout(model):
+    """The tensors that `save_model` writes, and the reason why transformers does not load the model, or "".
 
-    Returns config.json, {tensor name: mapping}, {path of a compressed module: (entry, arrays)}, and the reason why
-    transformers does not load it, or "".
+    `compressed` of the layout are the modules that are stored in their own form.
     Raises ConfigError or CheckpointError for a model that the files of its family cannot hold.
     """
     family, outline = _family_and_outline(model)
     values = family.write_config(outline.config)
-    arrays, compressed = named_arrays(model), compressed_modules(model, outline)
-    _check_shapes(arrays, named_arrays(outline), compressed)
-    mappings = written_mappings(family, arrays, model.config.without_prefix, compressed)
-    own_paths = [mapping.paths[0] for mapping in mappings.values() if mapping.compressed]
-    modules = named_modules(model)
-    described = {path: describe(path, modules[path]) for path in sorted({p.rpartition(".")[0] for p in own_paths})}
-    return values, mappings, described, _refusal(family, outline.config)
+    modules, arrays, dense_arrays = named_modules(model), named_arrays(model), named_arrays(outline)
+    mapped = {path for path, module in modules.items() if isinstance(module, MappedLayer)}
+    compressed = compressed_modules(model, outline).keys() - mapped
+    _check_shapes(arrays, dense_arrays, compressed | mapped)
+    paths = [path for path in dense_arrays if _module_of(path) not in compressed]
+    paths += [path for path in arrays if _module_of(path) in compressed]
+    mappings = written_mappings(family, paths, model.config.without_prefix, compressed)
+    stored = sorted({_module_of(mapping.paths[0]) for mapping in mappings.values() if mapping.compressed})
+    own_form = {path: modules[path] for path in stored}
+    for path, module in own_form.items():
+        describe(path, module)
+    shapes = {path: array.shape for path, array in dense_arrays.items()}
+    layout = Layout(model, outline, family, values, shapes, mappings, own_form, modules)
+    return layout, _refusal(family, outline.config)
+
+
+def _module_of(path):
+    """Path of the module that has the array at a path."""
+    return path.rpartition(".")[0]
 
 
 def _refusal(family, config):
@@ -143,38 +155,21 @@ def _refusal(family, config):
     return reason and f"{reason}; it does if `family` of the configuration is {other!r}"
 
 
-def _stored_dtypes(arrays, dtype, source):
-    """{name: dtype of the format} of arrays that are not of compressed modules. dtype: as of `save_model`."""
-    if dtype is None and source is not None:
-        kept = STORED_AS[source.dtype]
-        return {name: kept if is_exact(array, kept) else "F32" for name, array in arrays.items()}
-    return dict.fromkeys(arrays, STORED_AS[dtype or "float32"])
-
-
 def _write_json(path, value, indent):
     path.write_text(json.dumps(value, indent=indent) + "\n", encoding="utf-8")
     flush_to_disk(path)
 
 
 def _family_and_outline(tree):
-    """The family of a model or its gradients, and a dense model of the same configuration with shapes only.
-
-    Raises CheckpointError for weights that are mapped from a file.
-    """
-    for path, module in named_modules(tree, MappedLayer).items():
-        if named_arrays(module):  # a tree of gradients has none
-            raise CheckpointError(
-                f"{path} is memory-mapped: copy the directory from which this model was loaded, "
-                'or load it with weights="float32" or "int8"'
-            )
+    """The family of a model or its gradients, and a dense model of the same configuration with shapes only."""
     family = find_family(tree.config.family, "the model's configuration").for_config(tree.config)
     return family, shape_model(replace(tree.config, tie_word_embeddings=tree.head is None))
 
 
-def _check_shapes(arrays, expected, compressed):
-    """Raise CheckpointError where the model's arrays do not have the shapes of its configuration."""
+def _check_shapes(arrays, expected, excluded):
+    """Raise CheckpointError where arrays do not have the shapes of the configuration. excluded: paths of modules."""
     for path in expected.keys() | arrays.keys():
-        if path.rpartition(".")[0] in compressed:
+        if _module_of(path) in excluded:
             continue
         found, wanted = (np.shape(side[path]) if path in side else "nothing" for side in (arrays, expected))
         if found != wanted:

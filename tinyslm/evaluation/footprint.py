@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from tinyslm.checkpoints.upcasting import release_pages
 from tinyslm.evaluation.parameters import count_parameters, other_arrays, replaced_layers, sum_per_token
-from tinyslm.tree import named_modules
+from tinyslm.tree import named_arrays, named_modules
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,22 @@ def footprint(model: Any) -> Footprint:
     """
     others, layers = other_arrays(model).values(), replaced_layers(model).values()
     stored = sum(array.nbytes for array in others)
+    sizes = [_sizes(layer) for layer in layers]
     return Footprint(
         parameters=count_parameters(model),
-        non_zeros=int(sum(map(np.count_nonzero, others)) + sum(layer.num_non_zeros() for layer in layers)),
-        bits=stored * 8 + sum(layer.num_bits() for layer in layers),
-        bytes=stored + sum(layer.num_bytes() for layer in layers),
+        non_zeros=int(sum(map(np.count_nonzero, others))) + sum(non_zeros for non_zeros, _, _ in sizes),
+        bits=stored * 8 + sum(bits for _, bits, _ in sizes),
+        bytes=stored + sum(in_memory for _, _, in_memory in sizes),
         multiply_adds=multiply_adds(model),
     )
+
+
+def _sizes(layer):
+    """(non-zeros, bits, bytes) of a layer. Pages that were read from a file are released."""
+    sizes = layer.num_non_zeros(), layer.num_bits(), layer.num_bytes()
+    for array in named_arrays(layer).values():
+        release_pages(array)
+    return sizes
 
 
 def multiply_adds(model) -> int:

@@ -1,5 +1,7 @@
 """The stacks of transformer blocks of a model, by name."""
 
+from collections.abc import Callable
+
 from tinyslm.models.encoder_decoder import EncoderDecoder
 from tinyslm.tree import Module
 
@@ -17,3 +19,14 @@ def with_layers(model: Module, layers: dict[str, list]) -> Module:
     if "" in stacks:
         return model.replace(layers=layers[""])
     return model.replace(**{path: stacks[path].replace(layers=blocks) for path, blocks in layers.items()})
+
+
+def map_blocks(function: Callable[[str, Module], Module], model: Module) -> Module:
+    """The model with `function(path, block)` in place of each block."""
+    return with_layers(
+        model,
+        {
+            path: [function(f"{path}.layers.{i}".removeprefix("."), block) for i, block in enumerate(stack.layers)]
+            for path, stack in layer_stacks(model).items()
+        },
+    )

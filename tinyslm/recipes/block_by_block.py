@@ -2,22 +2,24 @@
 
 The hidden states of all calibration documents go through the model together, block by block. Each block is computed
 twice per document: as it is, for the statistics of its inputs, and compressed, for the inputs of the next block. So the
-cost is proportional to the number of blocks. Weights that are mapped from a file are read for one block at a time.
+cost is proportional to the number of blocks. Weights that are mapped from a file are read for one block at a time, and
+the compressed block is moved to a temporary file.
 Frantar et al. 2023 (GPTQ), section 5, "Setup", calibrate in this way.
 
 Steps: `PruneWanda`, `PruneSparseGPT`, `QuantizeGPTQ`. Lessons: `lessons/07_pruning_weights.py`,
 `lessons/09_quantization.py`.
 """
 
-import tempfile
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tinyslm.checkpoints.temporary_arrays import empty_in_file
+from tinyslm.checkpoints.upcasting import release_pages
 from tinyslm.models.layer_stacks import layer_stacks, with_layers
 from tinyslm.modules import Context, LinearLayer
 from tinyslm.parallel import map_in_threads
-from tinyslm.recipes.linear_layers import in_memory, is_compressible, naming_layer, replace_layers
+from tinyslm.recipes.linear_layers import dense_in_memory, is_compressible, naming_layer, replace_layers, stored_like
 from tinyslm.recipes.statistics import sum_over_documents
 from tinyslm.tree import map_modules, named_modules
 
@@ -33,7 +35,9 @@ class DocumentPass:
 
     def run(self, block, index, observe=None):
         """Output of the block with this index: (B, T, C)."""
-        return block(self.states, replace(self.context, layer=index, observer=observe))
+        output = block(self.states, replace(self.context, layer=index, observer=observe))
+        release_pages(self.states)
+        return output
 
 
 def compress_block_by_block(model, tasks, statistic, compress_layer, progress):
@@ -52,10 +56,10 @@ def compress_block_by_block(model, tasks, statistic, compress_layer, progress):
         for index, block in enumerate(stack.layers):
             path = f"{name}.layers.{index}".removeprefix(".")
             progress(path)
-            block = map_modules(lambda path, layer: in_memory(layer), block, LinearLayer)
-            block = _compress_block(path, index, block, passes, statistic, compress_layer)
-            _advance(passes, block, index)
-            compressed[name].append(block)
+            in_memory = map_modules(lambda path, layer: dense_in_memory(layer), block, LinearLayer)
+            result = _compress_block(path, index, in_memory, passes, statistic, compress_layer)
+            _advance(passes, result, index)
+            compressed[name].append(stored_like(block, result))
         for states, document in zip(finished, passes, strict=True):
             states[name] = document.states
     return with_layers(model, compressed)
@@ -107,10 +111,8 @@ def _store_together(passes):
 
 def _empty(size, dtype):
     """Array of `size` numbers, in memory or in a temporary file, which the system removes after use."""
-    if size * np.dtype(dtype).itemsize <= STATES_IN_MEMORY:
-        return np.empty(size, dtype)
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype, "w+", shape=size)
+    fits = size * np.dtype(dtype).itemsize <= STATES_IN_MEMORY
+    return np.empty(size, dtype) if fits else empty_in_file((size,), dtype)
 
 
 def _advance(passes, block, index):
@@ -118,5 +120,6 @@ def _advance(passes, block, index):
 
     def advance(document):
         document.states[...] = document.run(block, index)
+        release_pages(document.states)
 
     map_in_threads(advance, passes)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tinyslm.checkpoints.mapped_layers import MappedLayer
+from tinyslm.checkpoints.temporary_arrays import moved_to_file
 from tinyslm.compression.pruning import MaskedLinear
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.modules import Linear, LinearLayer
@@ -38,9 +39,17 @@ def replace_layers(model, layers):
     return map_modules(lambda path, layer: layers.get(path, layer), model, LinearLayer)
 
 
-def in_memory(layer: LinearLayer) -> LinearLayer:
+def dense_in_memory(layer: LinearLayer) -> LinearLayer:
     """The layer with its weight in memory as float32, if it is mapped from a file; otherwise the layer itself."""
     return Linear(layer.dense_weight(), layer.bias) if isinstance(layer, MappedLayer) else layer
+
+
+def stored_like(original, compressed):
+    """The compressed module, with its arrays in a temporary file if the original has weights mapped from a file.
+
+    The result of a model that stays in its file then needs no memory either.
+    """
+    return moved_to_file(compressed) if named_modules(original, MappedLayer) else compressed
 
 
 @contextmanager

@@ -6,14 +6,16 @@ Mathematics: `tinyslm/compression/quantization/affine.py`. Lesson: `lessons/09_q
 from dataclasses import dataclass
 
 from tinyslm.checkpoints.mapped_layers import MappedLayer
+from tinyslm.checkpoints.temporary_arrays import moved_to_file
 from tinyslm.checkpoints.weight_formats import quantized_rows
 from tinyslm.compression.quantization import QuantizedEmbedding, QuantizedLinear, linear_from_codes, quantize
 from tinyslm.errors import ConfigError
+from tinyslm.models.layer_stacks import map_blocks
 from tinyslm.modules import Embedding, Linear, LinearLayer
 from tinyslm.recipes.calibration import Calibration
-from tinyslm.recipes.linear_layers import is_compressible, naming_layer, require_dense
+from tinyslm.recipes.linear_layers import dense_in_memory, is_compressible, naming_layer, require_dense, stored_like
 from tinyslm.recipes.step import Progress, ignore_progress
-from tinyslm.tree import Module, map_modules
+from tinyslm.tree import Module, map_modules, named_modules
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Quantize:
     Quantize(bits=4, symmetric=True, per_channel=True, group_size=32, dynamic_activations=False)
     """
 
+    reads_mapped = True  # see `Step`
+
     bits: int = 8
     symmetric: bool = True
     per_channel: bool = True
@@ -68,8 +72,10 @@ class Quantize:
             raise ConfigError("dynamic activation quantization needs one scale per row: leave out group_size")
 
         def quantize_linear(path, linear):
-            if path.endswith(".router") or not isinstance(linear, LinearLayer):
+            if not isinstance(linear, LinearLayer):  # a mapped embedding
                 return linear
+            if path.endswith(".router"):
+                return dense_in_memory(linear)
             bits, group_size = (self.bits, self.group_size) if is_compressible(path) else (8, None)
             axis = 0 if self.per_channel and not group_size else None
             with naming_layer(path):
@@ -78,7 +84,13 @@ class Quantize:
                 )
             return linear_from_codes(weight, linear.bias, dynamic_activations=self.dynamic_activations)
 
-        return quantize_others(map_modules(quantize_linear, model, Linear | MappedLayer))
+        def quantize_module(path, module):
+            if not named_modules(module, LinearLayer):
+                return module
+            return stored_like(module, map_modules(quantize_linear, module, Linear | MappedLayer, path))
+
+        in_blocks = map_blocks(quantize_module, model)
+        return quantize_others(map_modules(quantize_module, in_blocks, Linear | MappedLayer))
 
 
 def quantize_others(model: Module) -> Module:
@@ -87,8 +99,15 @@ def quantize_others(model: Module) -> Module:
     def quantize_dense(path, layer):
         if isinstance(layer, Embedding):
             return QuantizedEmbedding.from_embedding(layer)
-        if isinstance(layer, MappedLayer) and not isinstance(layer, LinearLayer):
-            return QuantizedEmbedding(*quantized_rows(layer.tiles(), layer.shapes()[0]))
-        return layer if path.endswith(".router") else QuantizedLinear.from_linear(layer)
+        if path.endswith(".router"):
+            return layer
+        if isinstance(layer, MappedLayer):
+            codes, scale = quantized_rows(layer.tiles(), layer.shapes()[0])
+            is_linear = isinstance(layer, LinearLayer)
+            quantized = (
+                QuantizedLinear(codes, scale, bias=layer.bias) if is_linear else QuantizedEmbedding(codes, scale)
+            )
+            return moved_to_file(quantized)
+        return QuantizedLinear.from_linear(layer)
 
     return map_modules(quantize_dense, model, Linear | Embedding | MappedLayer)
