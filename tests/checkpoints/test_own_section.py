@@ -21,6 +21,7 @@ from tests.recipes.families import calibrated, outputs
 from tinyslm.checkpoints import check_savable, load_model, outline_model, save_model
 from tinyslm.checkpoints.families import FAMILIES
 from tinyslm.errors import CheckpointError, CheckpointWarning, ConfigError
+from tinyslm.models import random_model
 from tinyslm.recipes import Quantize, compress
 from tinyslm.tree import map_arrays
 
@@ -138,3 +139,29 @@ def test_what_cannot_be_saved_is_refused_without_a_file(tmp_path):
         with pytest.raises(ConfigError, match="norm is 'rms', but a gpt2 checkpoint can only hold 'layer'"):
             function(model.replace(config=replace(model.config, norm="rms")))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message", "others"),
+    [
+        ("mistral", {"windows": (4, None)}, "windows is .4, None., but a mistral", ["ministral", "smollm3"]),
+        ("mistral", {"attention_bias": True}, "attention_bias is True, but a mistral", ["qwen2"]),
+        ("mistral", {"query_key_norm": True}, "query_key_norm is True, but a mistral", ["qwen3"]),
+        ("llama", {"attention_scale": 0.3}, "attention_scale is 0.3, but a llama", ["granite"]),
+        ("llama", {"logit_softcap": 3.0}, "logit_softcap is 3.0, but a llama", []),
+    ],
+)
+def test_the_refusal_names_the_families_that_hold_the_model(tmp_path, family, changes, message, others):
+    config = replace(small_model(family).config, **changes)
+    model = random_model(config)
+    advice = (
+        f"; set family={' or '.join(map(repr, others))} in the configuration" if others else "; no other family can"
+    )
+    with pytest.raises(ConfigError, match=message + " checkpoint can only hold .*" + re.escape(advice) + "$"):
+        save_model(tmp_path / "saved", model)
+    for other in others:
+        renamed = model.replace(config=replace(config, family=other))
+        assert save(tmp_path / other, renamed) == []
+        again = load_model(tmp_path / other)
+        assert_same_model(again, renamed)
+        np.testing.assert_array_equal(again(TOKENS), model(TOKENS))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyslm.checkpoints.families import Family, find_family
+from tinyslm.checkpoints.families import Family, find_family, written_config
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.checkpoints.own_section import SECTION
@@ -83,7 +83,7 @@ def dense_layout(model: Module, without_prefix: bool | None = None) -> Layout:
     if without_prefix is not None:
         config = replace(config, without_prefix=without_prefix)
     family = find_family(config.family, "the model's configuration").for_config(config)
-    values = family.write_config(config)
+    values = written_config(family, config)
     if refusal := family.refusal(config):
         raise ConfigError(
             f"transformers does not read this model: {refusal}; `tinyslm.save` writes it for this library"

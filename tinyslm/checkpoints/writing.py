@@ -11,7 +11,7 @@ import numpy as np
 from tinyslm.checkpoints.atomic_write import atomic_directory, flush_to_disk
 from tinyslm.checkpoints.carried_files import carry_files
 from tinyslm.checkpoints.compressed_modules import describe, pending_tensors
-from tinyslm.checkpoints.families import FAMILIES, find_family
+from tinyslm.checkpoints.families import FAMILIES, find_family, written_config
 from tinyslm.checkpoints.folding import Layout, config_dtype, require_dtype
 from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.checkpoints.own_section import REPLACED, SECTION
@@ -120,7 +120,7 @@ def _layout(model):
     Raises ConfigError or CheckpointError for a model that the files of its family cannot hold.
     """
     family, outline = _family_and_outline(model)
-    values = family.write_config(outline.config)
+    values = written_config(family, outline.config)
     modules, arrays, dense_arrays = named_modules(model), named_arrays(model), named_arrays(outline)
     mapped = {path for path, module in modules.items() if isinstance(module, MappedLayer)}
     compressed = compressed_modules(model, outline).keys() - mapped

@@ -1,5 +1,7 @@
 """Checkpoint layouts, one file per family: keys of config.json and tensor names, for reading and writing."""
 
+from dataclasses import replace
+
 from tinyslm.checkpoints.families import (
     bert,
     camembert,
@@ -88,4 +90,26 @@ def family_of(values, where) -> Family:
     return find_family(values.get("model_type"), where)
 
 
-__all__ = ["FAMILIES", "Family", "family_of", "find_family"]
+def written_config(family, config) -> dict:
+    """config.json of a configuration in a family. Raises ConfigError, which names the families that can hold it."""
+    try:
+        return family.write_config(config)
+    except ConfigError as problem:
+        others = [name for name in FAMILIES if name != family.model_type and _holds(name, config)]
+        advice = (
+            f"set family={' or '.join(map(repr, others))} in the configuration" if others else "no other family can"
+        )
+        raise ConfigError(f"{problem}; {advice}") from None
+
+
+def _holds(name, config):
+    """Whether a config.json of the family with this name can hold the configuration."""
+    renamed = replace(config, family=name)
+    try:
+        FAMILIES[name].for_config(renamed).write_config(renamed)
+    except ConfigError:
+        return False
+    return True
+
+
+__all__ = ["FAMILIES", "Family", "family_of", "find_family", "written_config"]

@@ -95,7 +95,7 @@ class Family:
         """config.json in the current layout. Raises ConfigError for a field that this family cannot store."""
         if not isinstance(config, self.config):
             kinds = f"a {self.config.__name__}, found a {type(config).__name__}"
-            raise ConfigError(f"a {self.model_type} checkpoint holds {kinds}; it must be saved as another family")
+            raise ConfigError(f"a {self.model_type} checkpoint holds {kinds}")
         architecture = self.architecture if getattr(config, "masked_head", True) else self.headless_architecture
         values: dict[str, Any] = {"model_type": self.model_type, "architectures": [architecture]}
         values |= write_fields(config, self.fields) | self.write(config)
@@ -108,7 +108,6 @@ class Family:
             wanted, kept = getattr(config, entry.name), getattr(again, entry.name)
             if entry.compare and wanted != kept and entry.name not in NOT_IN_CONFIG:
                 raise ConfigError(
-                    f"{entry.name} is {shown(wanted)}, but a {self.model_type} checkpoint can only hold {shown(kept)}; "
-                    "the model must be saved as another family"
+                    f"{entry.name} is {shown(wanted)}, but a {self.model_type} checkpoint can only hold {shown(kept)}"
                 )
         return values
