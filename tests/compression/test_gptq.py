@@ -1,7 +1,5 @@
 """GPTQ: the identity and the bound of its output error, and a plain loop as the oracle."""
 
-import importlib
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +7,6 @@ from hypothesis import strategies as st
 from scipy import linalg
 
 from tests.strategies import generators
-from tinyslm.compression.error_compensation import compensate_columns
 from tinyslm.compression.quantization import encode, gptq, quantize
 from tinyslm.errors import ConfigError, DataError
 
@@ -205,30 +202,26 @@ def test_impossible_arrays():
         gptq(weight[0], hessian)
 
 
-@pytest.mark.parametrize(
-    ("settings", "used"),
-    [
-        ({}, 128),
-        ({"block_size": 7}, 7),
-        ({"block_size": 7, "group_size": 3}, 6),
-        ({"block_size": 2, "group_size": 3}, 3),
-        ({"block_size": 12, "group_size": 3}, 12),
-        ({"block_size": 7, "group_size": 3, "static_groups": True}, 7),
-        ({"block_size": 7, "group_size": 3, "static_groups": True, "act_order": True}, 7),
-    ],
-)
-def test_blocks_hold_whole_groups_if_ranges_move(settings, used, monkeypatch):
-    """A group that began in an earlier block would not have received the updates of its first columns."""
-    found = []
+@given(generators(), st.sampled_from([3, 4, 12]), st.sampled_from([1, 2, 5, 7, 11]), st.booleans())
+def test_groups_may_begin_and_end_within_a_block(rng, group_size, block_size, symmetric):
+    """Their ranges are then those of one large block: the columns of a later block are compensated for them too."""
+    weight, hessian = draw(rng)
+    settings = {"group_size": group_size, "symmetric": symmetric}
+    found, expected = (gptq(weight, hessian, block_size=size, **settings) for size in (block_size, 128))
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    np.testing.assert_array_equal(found.zero_point, expected.zero_point)
+    np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-9)
 
-    def recorded(*arguments, block_size):
-        found.append(block_size)
-        return compensate_columns(*arguments, block_size=block_size)
 
-    module = importlib.import_module("tinyslm.compression.quantization.gptq")  # the package has a function of this name
-    monkeypatch.setattr(module, "compensate_columns", recorded)
-    gptq(*draw(np.random.default_rng(4)), **settings)
-    assert found == [used]
+@given(generators(), st.booleans(), st.sampled_from([None, 4]))
+def test_float32_weights_are_compensated_in_float32(rng, symmetric, group_size):
+    """The errors are those of the dequantized values in the same dtype: the codes of float64 but for ties."""
+    weight, hessian = draw(rng)
+    weight = weight.astype(np.float32)
+    settings = {"group_size": group_size, "symmetric": symmetric}
+    single, double = (gptq(each, hessian, **settings) for each in (weight, weight.astype(np.float64)))
+    assert np.mean(single.codes != double.codes) <= 0.1
+    np.testing.assert_allclose(single.scale[:, :1], double.scale[:, :1], rtol=1e-6)
 
 
 def test_columns_of_equal_diagonal_keep_their_order():

@@ -387,7 +387,7 @@ def test_the_columns_of_the_loop_are_not_changed():
     columns, upper = prepare_columns(WEIGHT, GRAM)
     before = columns.copy(), upper.copy()
     for block_size in (1, 2**31):
-        compensate_columns(columns, upper, lambda j, rest: np.round(rest[:, 0]), block_size=block_size)
+        compensate_columns(columns, upper, lambda j, column, following: np.round(column), block_size=block_size)
     np.testing.assert_array_equal(columns, before[0])
     np.testing.assert_array_equal(upper, before[1])
 

@@ -1,5 +1,7 @@
 """Pruning with compensation (OBS, refit, SparseGPT), compared with the exact least-squares solution."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -192,8 +194,8 @@ def test_the_loop_is_the_surgeon_column_by_column_for_any_block_size(case, block
     mask = rng.random(weight.shape) > sparsity
     targets = np.where(mask, np.nan, rng.standard_normal(weight.shape))  # a number where the column is changed
 
-    def choose(j, rest):
-        return np.where(mask[:, j], rest[:, 0], targets[:, j])
+    def choose(j, column, following):
+        return np.where(mask[:, j], column, targets[:, j])
 
     columns, upper = prepare_columns(weight, gram(inputs), 0)
     new, errors = compensate_columns(columns, upper, choose, block_size=block_size)
@@ -212,11 +214,41 @@ def test_the_loop_is_the_surgeon_column_by_column_for_any_block_size(case, block
     assert np.sum(np.square(errors)) == pytest.approx(error, rel=1e-8, abs=1e-12)
 
 
+@given(layers(), st.sampled_from([1, 2, 3, 128]), st.integers(1, 12))
+def test_the_following_columns_are_those_of_which_only_the_earlier_ones_have_errors(case, block_size, count):
+    """Also beyond the end of the block: W - E U, with the errors of the columns before j only."""
+    weight, inputs, _ = case
+    seen = []
+
+    def choose(j, column, following):
+        seen.append((column, following(count)))
+        return np.round(column)
+
+    columns, upper = prepare_columns(weight, gram(inputs))
+    _, errors = compensate_columns(columns, upper, choose, block_size=block_size)
+    for j, (column, following) in enumerate(seen):
+        expected = (weight - errors[:, :j] @ upper[:j])[:, j : j + count]
+        np.testing.assert_allclose(following, expected, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(column, expected[:, 0], rtol=1e-9, atol=1e-9)
+
+
+def test_the_factor_takes_the_memory_of_one_array_in_float64():
+    """The Cholesky factor and its inverse are computed in place; checks make arrays of booleans, an eighth of it."""
+    rng = np.random.default_rng(0)
+    weight, hessian = np.ones((2, 600), np.float32), gram(rng.standard_normal((900, 600)).astype(np.float32))
+    prepare_columns(weight, hessian)
+    tracemalloc.start()
+    _, upper = prepare_columns(weight, hessian)
+    _, largest = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert upper.dtype == np.float64 and upper.nbytes < largest < 1.4 * upper.nbytes
+
+
 @given(layers())
 def test_unchanged_columns_need_no_compensation(case):
     weight, inputs, _ = case
     columns, upper = prepare_columns(weight, gram(inputs))
-    new, errors = compensate_columns(columns, upper, lambda j, rest: rest[:, 0], block_size=3)
+    new, errors = compensate_columns(columns, upper, lambda j, column, following: column, block_size=3)
     np.testing.assert_array_equal(new, weight)
     assert not np.any(errors)
 
@@ -236,7 +268,7 @@ def test_invalid_hessians_are_refused():
     with pytest.raises(ConfigError, match="damping"):
         prepare_columns(weight, np.eye(3), -0.1)
     with pytest.raises(ConfigError, match="block_size"):
-        compensate_columns(weight, np.eye(3), lambda j, rest: rest[:, 0], block_size=0)
+        compensate_columns(weight, np.eye(3), lambda j, column, following: column, block_size=0)
 
 
 def test_fewer_tokens_than_inputs_need_damping_only():
@@ -246,6 +278,13 @@ def test_fewer_tokens_than_inputs_need_damping_only():
 
 
 # --- SparseGPT
+
+
+def test_the_number_of_removed_weights_is_rounded_once():
+    """0.7 * 45 is below 31.5 in float64, and 0.7 * 5 is 3.5, times 9 exactly 31.5, which rounds to 32."""
+    rng = np.random.default_rng(0)
+    sparse = sparsegpt(rng.standard_normal((5, 9)), gram(rng.standard_normal((30, 9))), 0.7)
+    assert np.count_nonzero(sparse == 0) == 31
 
 
 @given(layers(), st.floats(0, 1), st.sampled_from([1, 3, 4, 128]))

@@ -11,6 +11,8 @@ have the same Hessian:
         e_j = (w_j - q_j) / U_jj
         W[:, j+1:] -= e_j U[j, j+1:]      the optimal change of the later columns
 
+The last line is computed later: column j changes when its turn comes, by w_j -= sum over i < j of e_i U_ij.
+
 Row j of U is, up to a factor, row j of the inverse of the Hessian of the columns j, j+1, ...: the row that the optimal
 brain surgeon needs after the columns before j are fixed.
 Sources: Frantar & Alistarh 2023 (SparseGPT), algorithm 1; Frantar et al. 2023 (GPTQ), algorithm 1.
@@ -20,10 +22,12 @@ Lessons: `lessons/07_pruning_weights.py` and `lessons/09_quantization.py`.
 from collections.abc import Callable
 
 import numpy as np
-import scipy
+from scipy.linalg import lapack
 
 from tinyslm.compression.argument_checks import array, at_least, checked, integer, matrix
 from tinyslm.errors import DataError
+
+ROWS = 64  # of a symmetric matrix that are compared with its columns at a time
 
 
 @checked(weight=matrix("out", "in"), hessian=array("in", "in"))
@@ -32,21 +36,19 @@ def prepare_columns(weight: np.ndarray, hessian: np.ndarray, damping: float = 0.
 
     weight: (out, in);  hessian: (in, in), X^T X or a multiple of it;  damping: see `damped_hessian`.
     A column is dead if its input is 0 for each token (H_jj = 0). Its weights have no effect: they become 0.
-    H^-1 = U^T U with U upper triangular and a positive diagonal. From H = R R^T with R upper triangular (a Cholesky
-    factorization from the last row to the first), U = R^-1. H itself is never inverted.
+    H^-1 = U^T U with U upper triangular and a positive diagonal. Let B be the damped H with rows and columns in reverse
+    order, and B = L L^T its Cholesky factorization. U is L^-1 in reverse order. H itself is never inverted.
+    L and L^-1 replace B in its memory.
     """
-    damped, dead = damped_hessian(hessian, damping)
-    weight = np.where(dead, 0.0, weight)  # (out, in)
-    try:
-        # of H with rows and columns in reverse order
-        reversed_lower = scipy.linalg.cholesky(damped[::-1, ::-1], lower=True)
-    except scipy.linalg.LinAlgError:
+    damped, dead = damped_hessian(hessian[::-1, ::-1], damping)  # B, dead columns in reverse order
+    lower, failed = lapack.dpotrf(damped.T, lower=True, overwrite_a=True)  # L; B is symmetric
+    if failed:
         raise DataError(
             "the hessian is not positive definite: use more calibration tokens, or a damping above "
             f"{damping}, often 0.1 is enough"
-        ) from None
-    R = reversed_lower[::-1, ::-1]  # (in, in) upper triangular
-    return weight, scipy.linalg.lapack.dtrtri(R)[0]  # the inverse of an upper triangular matrix
+        )
+    inverse, _ = lapack.dtrtri(lower, lower=True, overwrite_c=True)  # L^-1
+    return np.where(dead[::-1], 0.0, weight), inverse[::-1, ::-1]
 
 
 @checked(hessian=array("in", "in"), damping=at_least(0))
@@ -57,14 +59,20 @@ def damped_hessian(hessian: np.ndarray, damping: float = 0.01) -> tuple[np.ndarr
 
     damping: fraction of the mean diagonal. Fewer tokens than inputs give a singular H, so it must be above 0 then.
     """
-    hessian = np.array(hessian, np.float64)
+    hessian = np.array(hessian, np.float64, order="C")
     diagonal = np.einsum("jj->j", hessian)  # (in,), a view
-    if np.any(diagonal < 0) or np.max(np.abs(hessian - hessian.T), initial=0) > 1e-6 * np.max(diagonal, initial=0):
+    if np.any(diagonal < 0) or _asymmetry(hessian) > 1e-6 * np.max(diagonal, initial=0):
         raise DataError("hessian must be X^T X: symmetric, without a negative number on the diagonal")
     dead = diagonal == 0
     diagonal[dead] = 1
     diagonal += damping * np.mean(diagonal)
     return hessian, dead
+
+
+def _asymmetry(square):
+    """Largest |H_ij - H_ji|, computed for ROWS rows at a time: without a second array of this size."""
+    parts = [slice(start, start + ROWS) for start in range(0, len(square), ROWS)]
+    return max((np.max(np.abs(square[part] - square[:, part].T)) for part in parts), default=0)
 
 
 @checked(block_size=integer(1, 2**31))
@@ -75,21 +83,28 @@ def compensate_columns(
 
     weight, upper: from `prepare_columns`.
 
-    choose(j, rest) -> (out,): the new column j. rest: (out, k), the current columns from j to the end of j's block,
-    with the compensation of all earlier errors; rest[:, 0] is column j.  block_size: columns after a block change once
-    per block, by one matrix product. The result does not depend on it, unless `choose` uses several columns of rest.
+    choose(j, column, following) -> (out,): the new column j. column: (out,), the current column j, with the
+    compensation of all earlier errors. following(n) -> (out, n): column j and the n - 1 columns after it, or as many as
+    there are, with the compensation of the same errors.
+
+    block_size: when a block of columns is finished, one matrix product compensates all later columns for its errors.
+    The result does not depend on it.
 
     The squared error of the outputs is the squared norm of E: tr((W - Q) H (W - Q)^T) = sum(E^2).
     """
     columns = np.array(weight.T, order="C")  # (in, out): the entries of a column are neighbours in memory
-    errors, upper = np.zeros_like(columns), upper.astype(columns.dtype)
+    errors = np.zeros_like(columns)
+
+    def following(n):
+        """Columns j to j + n - 1, compensated for the errors of their block: (out, n)."""
+        return (columns[j : j + n] - U[: j - start, j : j + n].T @ errors[start:j]).T
+
     for start in range(0, len(columns), block_size):
         stop = min(start + block_size, len(columns))
+        U = upper[start:stop].astype(columns.dtype, order="C")  # (stop - start, in), the rows of this block
         for j in range(start, stop):
-            rest = columns[j:stop]  # (stop - j, out), a view
-            chosen = choose(j, rest.T)  # (out,)
-            errors[j] = (rest[0] - chosen) / upper[j, j]
-            rest -= np.multiply.outer(upper[j, j:stop], errors[j])
-            rest[0] = chosen  # exactly, without rounding
-        columns[stop:] -= upper[start:stop, stop:].T @ errors[start:stop]
-    return np.ascontiguousarray(columns.T), np.ascontiguousarray(errors.T)
+            column = columns[j] - U[: j - start, j] @ errors[start:j]  # (out,)
+            columns[j] = choose(j, column, following)
+            errors[j] = (column - columns[j]) / U[j - start, j]
+        columns[stop:] -= U[:, stop:].T @ errors[start:stop]
+    return columns.T, errors.T

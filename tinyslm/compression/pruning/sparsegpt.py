@@ -42,7 +42,7 @@ def sparsegpt(
     pattern : (int, int), optional
         (n, m): keep n of every m consecutive weights of each row.
     block_size : int
-        Columns per block. With a pattern it is rounded up to a multiple of m.
+        Columns per block. With a pattern it changes the speed only.
     damping : float
         Fraction of the mean diagonal that is added to the diagonal of the Hessian.
 
@@ -75,19 +75,18 @@ def sparsegpt(
     if pattern is not None:
         n, m = pattern
         require_groups(columns.shape[1], n, m)
-        block_size = -(-block_size // m) * m  # whole groups
     width = block_size if pattern is None else m
     kept = np.ones(columns.shape, bool)
 
-    def choose(j, rest):
+    def choose(j, column, following):
         if j % width == 0:  # the mask of the next `width` columns, from their current weights
-            saliency = np.square(rest[:, :width] / np.diagonal(upper)[j : j + width])  # (out, width)
+            saliency = np.square(following(width) / np.diagonal(upper)[j : j + width])  # (out, width)
             require_finite_result("sparsegpt", saliency)
             if pattern is None:
-                before, after = (round(float(sparsity) * rows * end) for end in (j, j + saliency.shape[1]))
+                before, after = (round(float(sparsity) * (rows * end)) for end in (j, j + saliency.shape[1]))
                 kept[:, j : j + width] = magnitude_mask(saliency, (after - before) / saliency.size)
             else:
                 kept[:, j : j + width] = largest_in_rows(saliency, m - n)
-        return np.where(kept[:, j], rest[:, 0], 0.0)
+        return np.where(kept[:, j], column, 0.0)
 
-    return compensate_columns(columns, upper, choose, block_size=block_size)[0].astype(weight.dtype)
+    return compensate_columns(columns, upper, choose, block_size=block_size)[0].astype(weight.dtype, order="C")

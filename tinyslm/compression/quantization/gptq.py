@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyslm.compression.argument_checks import array, checked, integer, matrix
 from tinyslm.compression.error_compensation import compensate_columns, prepare_columns
-from tinyslm.compression.quantization.affine import QuantizedArray, affine_parameters, encode, require_groups
+from tinyslm.compression.quantization.affine import QuantizedArray, affine_parameters, code_range, require_groups
 from tinyslm.errors import ConfigError
 
 
@@ -53,8 +53,7 @@ def gptq(
     group_size : int, optional
         One scale per `group_size` neighbouring columns, which must divide `in`. None: one scale per row.
     block_size : int
-        Columns after a block are updated once per block. Groups that are not static round it to whole groups. It
-        changes the speed only.
+        Columns after a block are updated once per block. It changes the speed only.
     damping : float
         This fraction of the mean of H's diagonal is added to the diagonal.
     act_order : bool
@@ -99,34 +98,38 @@ def gptq(
         raise ConfigError(
             "act_order with group_size needs static_groups=True: the columns of a group are not consecutive"
         )
-    if ranges_move:  # a group must lie within a block, where its columns have been updated already
-        block_size = max(block_size // size, 1) * size
-    order = np.argsort(-np.diag(hessian), kind="stable") if act_order else np.arange(inputs)
     if mask is not None:
         weight = np.where(mask, weight, weight.dtype.type(0))
-    moving, upper = prepare_columns(weight[:, order], hessian[np.ix_(order, order)], damping)
-    rounding = {"bits": bits, "symmetric": symmetric}
+    order = np.arange(inputs)
+    if act_order:
+        order = np.argsort(-np.diag(hessian), kind="stable")
+        hessian = hessian[np.ix_(order, order)]
+    moving, upper = prepare_columns(weight[:, order], hessian, damping)
 
     def range_of(columns):
-        """Scale and zero point, (out, 1), for the range of some columns (out, n)."""
-        lowest, highest = (extreme(columns, axis=1, keepdims=True).astype(weight.dtype) for extreme in (np.min, np.max))
-        return affine_parameters(lowest, highest, **rounding)
+        """Scale and zero point, (out,) in the dtype of the weight, for the range of some columns (out, n)."""
+        lowest, highest = (extreme(columns, axis=1).astype(weight.dtype) for extreme in (np.min, np.max))
+        scale, zero_point = affine_parameters(lowest, highest, bits=bits, symmetric=symmetric)
+        return scale, zero_point.astype(weight.dtype)  # a small integer, exact
 
-    original = moving[:, np.argsort(order)]  # (out, in), with dead columns at 0
-    parameters = [range_of(original[:, start : start + size]) for start in range(0, inputs, size)]
-    codes = np.empty(weight.shape, np.int8)
+    place = np.argsort(order)  # (in,), of each column in the order of the loop
+    parameters = [range_of(moving[:, place[start : start + size]]) for start in range(0, inputs, size)]
+    codes = np.empty((inputs, len(weight)), np.int8)
+    low_code, high_code = code_range(bits, symmetric)
 
-    def round_column(j, rest):
+    def round_column(j, current, following):
         column = order[j]
         group = column // size
         if ranges_move and column % size == 0:
             kept = True if mask is None else mask[:, column : column + size]
-            parameters[group] = range_of(np.where(kept, rest[:, :size], weight.dtype.type(0)))
-        scale, zero_point = parameters[group]
-        rounded = encode(rest[:, :1], scale, zero_point, **rounding)[:, 0]
-        codes[:, column] = rounded if mask is None else np.where(mask[:, column], rounded, zero_point[:, 0])
-        return (scale[:, 0] * (codes[:, column] - zero_point[:, 0])).astype(np.float64)
+            parameters[group] = range_of(np.where(kept, following(size), weight.dtype.type(0)))
+        scale, zero_point = parameters[group]  # (out,)
+        rounded = np.clip(np.round(current / scale) + zero_point, low_code, high_code)  # (out,), whole numbers
+        if mask is not None:
+            rounded = np.where(mask[:, column], rounded, zero_point)
+        codes[column] = rounded
+        return scale * (rounded - zero_point)
 
     compensate_columns(moving, upper, round_column, block_size=block_size)
-    scale, zero_point = (np.concatenate(parts, axis=1) for parts in zip(*parameters, strict=True))  # (out, groups)
-    return QuantizedArray(codes, scale, zero_point, bits, group_size)
+    scale, zero_point = (np.stack(parts, axis=1) for parts in zip(*parameters, strict=True))  # (out, groups)
+    return QuantizedArray(np.ascontiguousarray(codes.T), scale, zero_point.astype(np.int32), bits, group_size)
