@@ -16,7 +16,8 @@ from tinyslm.checkpoints import output_lock
 from tinyslm.checkpoints import save_model as save
 from tinyslm.cli import main
 from tinyslm.commands import compress as command
-from tinyslm.commands import compression_plan
+from tinyslm.commands import compression_inputs, compression_plan
+from tinyslm.commands.compression_inputs import choose_weights, outline_of
 from tinyslm.errors import DataError
 from tinyslm.load_save import load
 from tinyslm.recipes.default_recipes import presets
@@ -287,6 +288,7 @@ def test_the_same_options_may_be_repeated(trained, interrupted):
     [
         (["--seed", "0"], "--seed is 0, but this run began with 3; leave it out with --resume"),
         (["teacher"], "MODEL is teacher, but this run began with "),
+        (["--weights", "mapped"], "--weights is mapped, but this run began with float32"),
         (["--thorough"], "--thorough is True, but this run began with False"),
         (["--recipe", "int8-weights"], "--recipe names other recipes"),
         (["--text", "{other}"], "--text is not the text of this run ("),
@@ -466,6 +468,64 @@ def test_the_plan_is_printed_first(trained, tmp_path, monkeypatch, capsys):
         r"expected: about \d+ (seconds?|minutes|hours), \d+ MB of memory; 2\.34 GB are available", plan[-1]
     )
     assert max(map(len, plan)) <= 80
+
+
+def test_a_model_in_its_file_is_compressed_as_one_in_memory(trained, tmp_path, capsys):
+    """With a step that folds masks. The losses are equal to rounding."""
+    text, names = str(trained / "text.txt"), ["gptq-4-bits", "wanda-2-4"]
+    model, tokenizer = load(trained / "model")
+    save(tmp_path / "half", model, tokenizer, "bfloat16")
+    rows = {}
+    for weights in ("float32", "mapped"):
+        out = tmp_path / weights
+        arguments = [str(tmp_path / "half"), "--text", text, "--recipe", *names, "--weights", weights]
+        capsys.readouterr()
+        assert main(["compress", *arguments, "--out", str(out)]) == 0
+        printed = capsys.readouterr()
+        results = json.loads((out / "results.json").read_text("utf-8"))
+        rows[weights] = results["rows"]
+        assert results["weights"] == weights
+        assert ("parameters in their files;" in printed.err) == ("were read from their files" in printed.out)
+        assert ("were read from their files" in printed.out) == (weights == "mapped")
+    for row, other in zip(*rows.values(), strict=True):
+        assert row["loss"]["nats"] == pytest.approx(other["loss"]["nats"], rel=1e-5)
+        assert row["non_zeros"] == other["non_zeros"]
+        assert row["disk_bytes"] == other["disk_bytes"]
+    assert rows["mapped"][0]["memory_bytes"] < 0.1 * rows["float32"][0]["memory_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "neurons-80-refit"], "--weights mapped: SliceNeurons of the recipe 'neurons 80 %, refit' needs"),
+        (["--weights", "int8"], "argument --weights: invalid choice: 'int8'"),
+    ],
+)
+def test_forms_of_weights_that_recipes_cannot_read_are_refused(
+    trained, tmp_path, capsys, monkeypatch, arguments, message
+):
+    monkeypatch.setattr(command, "CompressionInputs", lambda options: pytest.fail("before the model is loaded"))
+    capsys.readouterr()
+    model, text = str(trained / "model"), ["--text", str(trained / "text.txt"), "--out", str(tmp_path / "out")]
+    assert main(["compress", model, *text, "--weights", "mapped", *arguments]) == 2
+    assert_one_line(capsys.readouterr(), message)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "limit", "weights"),
+    [
+        (["int8-weights"], 1000, "mapped"),
+        (["int8-weights", "svd-0-7"], 1000, "float32"),
+        (["int8-weights"], 10**8, "float32"),
+    ],
+)
+def test_a_large_model_stays_in_its_file_if_all_recipes_can_read_it(trained, monkeypatch, names, limit, weights):
+    monkeypatch.setattr(compression_inputs, "MAPPED_MODEL", limit)
+    outline = outline_of(str(trained / "model"))
+    recipes = command.choose_recipes(names, [], outline, False)
+    assert choose_weights(None, outline, recipes) == weights
+    assert choose_weights("float32", outline, recipes) == "float32"
 
 
 @pytest.mark.parametrize("damage", ["removed", "shorter", "no configuration", "no tokenizer"])

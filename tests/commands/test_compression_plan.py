@@ -8,7 +8,13 @@ import pytest
 
 from tests.recipes.models import tiny_calibration, tiny_model
 from tinyslm.commands import compression_plan as plans
+from tinyslm.evaluation.loss import LOGITS_AT_ONCE
+from tinyslm.evaluation.parameters import count_parameters
+from tinyslm.load_save import load, save
+from tinyslm.modules import Linear
 from tinyslm.recipes import Distill, FoldMasks, PruneWanda, Quantize, QuantizeGPTQ, Recipe
+from tinyslm.runtime import default_threads
+from tinyslm.tree import named_modules
 
 MODEL = tiny_model()
 CALIBRATION = tiny_calibration(MODEL)
@@ -49,6 +55,27 @@ def test_training_needs_more_memory():
         plans.expected_memory(MODEL, [Recipe("x", steps)]) for steps in ((Quantize(),), (Distill(steps=1),))
     )
     assert plans.PROCESS_BYTES < small < large
+
+
+def test_the_logits_of_a_large_vocabulary_do_not_count_in_full():
+    """A batch of 2,048 tokens and 200,000 logits each has 1.6 GB in float32."""
+    model = MODEL.replace(config=replace(MODEL.config, vocab_size=200_000))
+    weights = 4 * count_parameters(MODEL)
+    others = plans.expected_memory(model, []) - plans.PROCESS_BYTES - 3 * weights
+    assert others == 3 * 4 * default_threads() * LOGITS_AT_ONCE
+
+
+def test_a_model_in_its_file_needs_memory_for_a_block(tmp_path):
+    save(tmp_path / "model", MODEL)
+    mapped, _ = load(tmp_path / "model", "mapped")
+    block = MODEL.layers[0]
+    weights = sum(layer.weight.size for layer in named_modules(block, Linear).values())
+    widths = [block.attention.query, block.attention.output, block.feed_forward.up, block.feed_forward.down]
+    products = 4 * 8 * sum(layer.in_features**2 for layer in widths)
+    assert plans.block_memory(mapped, [Recipe("x", (Quantize(), PruneWanda(0.5)))]) == 8 * weights
+    assert plans.block_memory(mapped, [Recipe("x", (QuantizeGPTQ(),))]) == 8 * weights + products
+    many = mapped.replace(layers=50 * mapped.layers)
+    assert plans.expected_memory(many, []) == plans.expected_memory(mapped, []) > plans.PROCESS_BYTES
 
 
 def test_the_cost_of_a_token_is_measured_on_the_first_documents(monkeypatch):

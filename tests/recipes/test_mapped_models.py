@@ -11,10 +11,12 @@ from tests.process_memory import STATUS
 from tests.recipes.models import tiny_calibration, tiny_model
 from tinyslm.checkpoints import load_model, save_model
 from tinyslm.checkpoints.mapped_layers import MappedLayer, MappedLinear
+from tinyslm.checkpoints.upcasting import is_mapped
 from tinyslm.models import random_model
 from tinyslm.models.tiny_shapes import llama_shape
-from tinyslm.modules import LinearLayer
-from tinyslm.recipes import PruneSparseGPT, PruneWanda, Quantize, QuantizeGPTQ, compress
+from tinyslm.modules import Linear, LinearLayer
+from tinyslm.recipes import FoldMasks, PruneSparseGPT, PruneWanda, Quantize, QuantizeGPTQ, compress
+from tinyslm.recipes.linear_layers import compressible_layers
 from tinyslm.tree import named_arrays, named_modules
 
 STEPS = [
@@ -53,6 +55,17 @@ def test_the_result_of_a_mapped_model_is_saved_as_that_of_one_in_memory(step, tm
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "mapped" / name).read_bytes() == (tmp_path / "float32" / name).read_bytes()
     assert not named_modules(load_model(tmp_path / "mapped"), MappedLayer)
+
+
+def test_folded_masks_stay_in_a_file_too(tmp_path):
+    save_model(tmp_path / "model", tiny_model())
+    for weights in ("mapped", "float32"):
+        model = load_model(tmp_path / "model", weights)
+        steps = [PruneWanda(0.5), FoldMasks()]
+        folded, _ = compress(model, steps, tiny_calibration(model))
+        layers = [layer for path, layer in named_modules(folded, Linear).items() if "layers" in path]
+        assert len(layers) == len(compressible_layers(model))
+        assert {is_mapped(layer.weight) for layer in layers} == {weights == "mapped"}
 
 
 @pytest.mark.slow

@@ -157,7 +157,14 @@ def failed():
     return plausible() | {"failed": [{"name": name, "error": error} for name, error in entries]}
 
 
-ALL = {"plausible": plausible, "one row": one_row, "own text": own_text, "failed": failed,
+def mapped():
+    """A model that stayed in its file: its weights need no memory."""
+    results = plausible() | {"weights": "mapped"}
+    results["rows"][0]["memory_bytes"] = 6656
+    return results
+
+
+ALL = {"plausible": plausible, "one row": one_row, "own text": own_text, "failed": failed, "mapped": mapped,
        "one document": one_document, "hostile": hostile, "worthless": worthless, "many rows": many_rows}  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.reporting import results
-from tinyslm.reporting import plain_text, render_page
+from tinyslm.reporting import format_table, plain_text, render_page
 from tinyslm.reporting.html_template import write_page
 from tinyslm.reporting.page import machine_text
 
@@ -149,6 +149,14 @@ def test_failed_recipes_are_named_below_the_table():
     assert note in page[page.index("</tbody></table>") : page.index('id="figures"')]
     assert "&lt;script&gt;\ufffd line" in page and "<script" not in page
     assert "failed:" not in rendered("plausible")
+
+
+def test_the_speed_of_weights_in_their_file_is_explained():
+    note = "weights in 16 or 32 bits were read from their files"
+    assert note in rendered("mapped") and note not in rendered("plausible")
+    assert note in format_table(results.mapped()) and note not in format_table(results.plausible())
+    assert "6.66" in rendered("mapped") and "save neither memory" not in rendered("mapped")
+    assert "save neither memory" in rendered("plausible")
 
 
 def test_a_phone_has_its_own_figure():

@@ -79,12 +79,23 @@ def release_pages(array: np.ndarray) -> None:
     A later read of the array maps the pages again, from the system's file cache if they are still in it. Has no effect
     on arrays that are not mapped, and on systems without `madvise`.
     """
-    whole, owner = array, array.base
-    while isinstance(owner, np.ndarray):
-        whole, owner = owner, owner.base
+    whole, owner = _whole_and_owner(array)
     if not isinstance(owner, mmap.mmap) or not hasattr(owner, "madvise") or not array.size:
         return
     origin = np.lib.array_utils.byte_bounds(whole)[0]  # the file is mapped from its beginning
     first, last = (address - origin for address in np.lib.array_utils.byte_bounds(array))
     start, stop = first // READ_AROUND * READ_AROUND, -(-last // READ_AROUND) * READ_AROUND
     owner.madvise(mmap.MADV_DONTNEED, start, min(stop, len(owner)) - start)
+
+
+def is_mapped(array: np.ndarray) -> bool:
+    """Whether an array is memory-mapped from a file."""
+    return isinstance(_whole_and_owner(array)[1], mmap.mmap)
+
+
+def _whole_and_owner(array):
+    """The array of which `array` is a view, or itself, and the object that has its memory."""
+    whole, owner = array, array.base
+    while isinstance(owner, np.ndarray):
+        whole, owner = owner, owner.base
+    return whole, owner

@@ -11,11 +11,14 @@ from pathlib import Path
 import tinyslm
 from tinyslm.checkpoints import check_savable, output_lock, remove_directory, save_model
 from tinyslm.commands.compression_inputs import (
+    MAPPED_MODEL,
     QUESTIONS_PER_SUBJECT,
     TRAINING_DOCUMENTS,
     CompressionInputs,
     CompressionOptions,
+    choose_weights,
     digest_of_files,
+    outline_of,
 )
 from tinyslm.commands.compression_plan import describe_plan, make_plan
 from tinyslm.commands.parser import MODEL_HELP, check_minimum, write_text
@@ -49,6 +52,11 @@ def add_arguments(parser):
         f"{LARGE_MODEL // 1_000_000} million parameters, otherwise no-training)"
     )
     parser.option("--recipe", None, recipes, "NAME", nargs="+")
+    weights = (
+        "weights of MODEL in memory: float32, or mapped, which reads them from the files a block at a time (default: "
+        f"mapped above {MAPPED_MODEL // 1_000_000} million parameters, if all recipes can read them so)"
+    )
+    parser.option("--weights", None, weights, "FORM", choices=("float32", "mapped"))
     parser.option("--out", "compressed", "output directory for models and report", "DIR")
     parser.flag("--resume", "resume the interrupted run in DIR; finished models are kept")
     parser.flag("--thorough", "ten times the training, five times the exam questions")
@@ -80,13 +88,16 @@ def start(arguments, out) -> int:
     read = [recipe for name in arguments.recipe or () if is_recipe_file(name) for recipe in read_recipes(name, STEPS)]
     check_free(out)
     model, text = _absolute(name), choose_text(arguments, name)
-    inputs = CompressionInputs(compression_options(model, text, arguments.thorough))
-    recipes = choose_recipes(arguments.recipe, read, inputs.model, arguments.thorough)
+    outline = outline_of(model)
+    recipes = choose_recipes(arguments.recipe, read, outline, arguments.thorough)
+    weights = choose_weights(arguments.weights, outline, recipes)
+    inputs = CompressionInputs(compression_options(model, text, arguments.thorough, weights))
     details = {
         "name": name,
         "model": model,
         "seed": SEED if arguments.seed is None else arguments.seed,
         "thorough": arguments.thorough,
+        "weights": weights,
         "text": text.record(),
         "recipes": [recipe_entry(recipe) for recipe in recipes],
         "files": digest_of_files(inputs.options),
@@ -107,6 +118,7 @@ def resume(arguments, out) -> int:
         ("MODEL", arguments.model and _absolute(arguments.model), details["model"]),
         ("--seed", arguments.seed, details["seed"]),
         ("--thorough", arguments.thorough or None, details["thorough"]),
+        ("--weights", arguments.weights, details["weights"]),
     ):
         if value is not None and value != recorded:
             raise ConfigError(f"{option} is {value}, but this run began with {recorded}; leave it out with --resume")
@@ -115,7 +127,7 @@ def resume(arguments, out) -> int:
         raise DataError(f"{out}: the text has changed since this run began; start a new run")
     if (arguments.text or arguments.documents or arguments.pack) and choose_text(arguments, details["model"]) != text:
         raise ConfigError(f"--text is not the text of this run ({text.described()}); leave it out with --resume")
-    options = compression_options(details["model"], text, details["thorough"])
+    options = compression_options(details["model"], text, details["thorough"], details["weights"])
     if digest_of_files(options) != details["files"]:
         raise ConfigError(f"{out}: the model {details['model']} has changed since this run began; start a new run")
     inputs = CompressionInputs(options)
@@ -126,19 +138,20 @@ def resume(arguments, out) -> int:
     ]
     if arguments.recipe:
         read = [recipe for name in arguments.recipe if is_recipe_file(name) for recipe in read_recipes(name, STEPS)]
-        if choose_recipes(arguments.recipe, read, inputs.model, details["thorough"]) != recipes:
+        if choose_recipes(arguments.recipe, read, outline_of(options.model), details["thorough"]) != recipes:
             raise ConfigError("--recipe names other recipes than those of this run; leave it out with --resume")
     earlier = max((line["seconds"] for line in finished.values()), default=0)
     return complete(out, details, inputs, recipes, finished, began - earlier)
 
 
-def compression_options(model, text, thorough) -> CompressionOptions:
+def compression_options(model, text, thorough, weights) -> CompressionOptions:
     """The options of the inputs."""
     return CompressionOptions(
         model,
         text,
         training=TRAINING_DOCUMENTS * (10 if thorough else 1),
         questions=QUESTIONS_PER_SUBJECT * (5 if thorough else 1),
+        weights=weights,
     )
 
 
@@ -172,7 +185,8 @@ def complete(out, details, inputs, recipes, finished, began) -> int:
     say(describe_plan(make_plan(inputs, calibration, left, len(finished), rounds), inputs, left))
     with Progress(len(recipes), "model") as progress:
         rows, failed = _make_rows(out, inputs, calibration, recipes, finished, began, progress)
-        are_measured = _measure_speeds(out, rows, rounds, lambda text: progress.show(len(rows), text))
+        models = _SavedModels(out, rows, details["weights"])
+        are_measured = _measure_speeds(out, rows, models, rounds, lambda text: progress.show(len(rows), text))
     results = _results(details, inputs, rows, failed, time.perf_counter() - began)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
@@ -206,7 +220,7 @@ def _make_rows(out, inputs, calibration, recipes, finished, began, progress):
             progress.show(number, f"{name}: {text}")
 
         if rows and dense_nats is None:
-            dense_nats = document_nats(load(out / rows[0]["directory"])[0], inputs.corpus.validation)[0]
+            dense_nats = _dense_nats(out / rows[0]["directory"], inputs)
         try:
             row, nats = _make_row(out, inputs, calibration, recipe, dense_nats, show)
         except (Error, MemoryError) as problem:
@@ -220,6 +234,12 @@ def _make_rows(out, inputs, calibration, recipes, finished, began, progress):
         add_row(out, row, time.perf_counter() - began)
         rows.append(row)
     return rows, failed
+
+
+def _dense_nats(directory, inputs):
+    """Nats of the saved dense model on each validation document."""
+    model, _ = load(directory, inputs.options.weights)
+    return document_nats(model, inputs.corpus.validation)[0]
 
 
 def _make_row(out, inputs, calibration, recipe, dense_nats, show):
@@ -239,20 +259,20 @@ def _make_row(out, inputs, calibration, recipe, dense_nats, show):
 
 
 class _SavedModels:
-    """The models of the rows, each loaded when it is reached and not kept."""
+    """The models of the rows, each loaded when it is reached and not kept.  weights: as of `load`."""
 
-    def __init__(self, out, rows):
-        self.directories = [out / row["directory"] for row in rows]
+    def __init__(self, out, rows, weights):
+        self.directories, self.weights = [out / row["directory"] for row in rows], weights
 
     def __iter__(self):
         for directory in self.directories:
-            yield load(directory)[0]
+            yield load(directory, self.weights)[0]
 
 
-def _measure_speeds(out, rows, rounds, show) -> bool:
+def _measure_speeds(out, rows, models, rounds, show) -> bool:
     """Add the speeds to the rows. False, and no speeds, if models were removed while the command ran."""
     try:
-        measured = measure_speeds(_SavedModels(out, rows), rounds=rounds, progress=show)
+        measured = measure_speeds(models, rounds=rounds, progress=show)
     except (Error, OSError):
         if all(_is_complete(out / row["directory"], row) for row in rows):
             raise
@@ -281,6 +301,7 @@ def _results(details, inputs, rows, failed, seconds):
         "version": tinyslm.__version__,
         "seed": details["seed"],
         "thorough": details["thorough"],
+        "weights": details["weights"],
         "seconds": round(seconds, 1),
         "record": details["record"],
         "model": {

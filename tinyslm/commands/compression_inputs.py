@@ -12,11 +12,15 @@ import scipy
 import tokenizers
 
 import tinyslm
-from tinyslm.commands.loading import load_with_tokenizer
+from tinyslm.checkpoints import outline_model
+from tinyslm.checkpoints.mapped_layers import MappedLayer
+from tinyslm.checkpoints.upcasting import release_pages
+from tinyslm.commands.loading import load_with_tokenizer, require_kind
 from tinyslm.commands.training_directory import RECORD as TRAINING_RECORD
 from tinyslm.errors import ConfigError
 from tinyslm.evaluation.loss import document_nats
 from tinyslm.evaluation.machine import describe_machine
+from tinyslm.evaluation.parameters import count_parameters
 from tinyslm.generation import end_tokens
 from tinyslm.load_save import find_directory
 from tinyslm.models import Decoder
@@ -34,6 +38,8 @@ VALIDATION_DOCUMENTS = 300
 QUESTIONS_PER_SUBJECT = 40
 LARGE_MODEL_VALIDATION = 5_000  # tokens of the user's text, for a large model
 LARGE_MODEL_STATISTICS = 32  # calibration documents for the statistics of a large model
+MAPPED_MODEL = 500_000_000  # parameters; a larger model is compressed from its files, if the recipes can do it
+PURPOSE = "compressing and measuring on text"
 TOWN_PROMPT = "It was a sunny Monday morning."
 
 
@@ -42,7 +48,7 @@ class CompressionOptions:
     """Names and numbers that define the inputs. A worker on another machine opens the same files there.
 
     model: a built-in name or a directory;  text: the files of the user, or the town;  training, validation, questions:
-    numbers of documents and exam questions of the town.
+    numbers of documents and exam questions of the town;  weights: "float32", or "mapped" to leave them in the files.
     """
 
     model: str
@@ -50,14 +56,15 @@ class CompressionOptions:
     training: int = TRAINING_DOCUMENTS
     validation: int = VALIDATION_DOCUMENTS
     questions: int = QUESTIONS_PER_SUBJECT
+    weights: str = "float32"
 
 
 class CompressionInputs:
-    """The model, upcast to floating point, and the documents, in memory."""
+    """The model, upcast to floating point or mapped from its files, and the documents in memory."""
 
     def __init__(self, options: CompressionOptions):
         self.options = options
-        model, self.tokenizer = load_with_tokenizer(options.model, Decoder, "compressing and measuring on text")
+        model, self.tokenizer = load_with_tokenizer(options.model, Decoder, PURPOSE, options.weights)
         self.model = upcast(model)
         self.is_large = is_large(self.model)
         self.marks = marks_of_model(options.model, model.config, self.tokenizer)
@@ -115,6 +122,31 @@ class CompressionInputs:
             "calibration_digest": digest_of_arrays(dict(enumerate(self.corpus.training))),
             "validation_digest": digest_of_arrays(dict(enumerate(self.corpus.validation))),
         }
+
+
+def outline_of(model: str):
+    """The outline of the model, a built-in name or a directory. Raises ConfigError if it is not a decoder."""
+    outline = outline_model(find_directory(model))
+    require_kind(outline, model, Decoder, PURPOSE)
+    return outline
+
+
+def choose_weights(wanted: str | None, outline, recipes) -> str:
+    """The form of the weights: the wanted one, or by default the form that suits the size of the model and the recipes.
+
+    Raises ConfigError if a step of the recipes cannot read the wanted form.
+    """
+    need_memory = [
+        (recipe, step) for recipe in recipes for step in recipe.steps if not getattr(step, "reads_mapped", False)
+    ]
+    if wanted == "mapped" and need_memory:
+        recipe, step = need_memory[0]
+        raise ConfigError(
+            f"--weights mapped: {type(step).__name__} of the recipe {recipe.name!r} needs the weights in memory; "
+            "choose other recipes, or --weights float32"
+        )
+    is_mapped = count_parameters(outline) > MAPPED_MODEL and not need_memory
+    return wanted or ("mapped" if is_mapped else "float32")
 
 
 def whole_words(start: str, text: str) -> str:
@@ -183,15 +215,19 @@ def digest_of_arrays(arrays) -> str:
     content = hashlib.sha256()
     for name, array in arrays.items():
         content.update(f"{name} {array.dtype} {array.shape}\0".encode())
-        content.update(np.ascontiguousarray(array).tobytes())
+        content.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        release_pages(array)
     return content.hexdigest()
 
 
 def upcast(model):
-    """The model with floating-point matrices in place of compressed ones, so that every recipe applies."""
+    """The model with floating-point matrices in place of compressed ones, so that every recipe applies.
+
+    Layers that are mapped from their files stay as they are.
+    """
 
     def upcast_layer(path, layer):
-        if isinstance(layer, Linear | Embedding):
+        if isinstance(layer, Linear | Embedding | MappedLayer):
             return layer
         weight = layer.dense_weight()
         return Linear(weight, layer.bias) if isinstance(layer, LinearLayer) else Embedding(weight)

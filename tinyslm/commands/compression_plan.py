@@ -9,15 +9,20 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinyslm.checkpoints.mapped_layers import MappedLayer
 from tinyslm.commands.training_progress import format_duration, seconds_of
-from tinyslm.evaluation.loss import document_nats
+from tinyslm.evaluation.loss import LOGITS_AT_ONCE, document_nats
 from tinyslm.evaluation.parameters import count_parameters
+from tinyslm.recipes.linear_layers import compressible_layers, paths_by_block
+from tinyslm.recipes.statistics import SHARDS, observed_input
 from tinyslm.reporting.number_format import scaled, size
-from tinyslm.runtime import default_threads
+from tinyslm.runtime import IDLE_BYTES, default_threads
+from tinyslm.tree import named_modules
 
 TIMED_TOKENS = 512  # of the documents that the cost of a token is measured on
 WARM_SECONDS = 1  # a shorter pass is measured again: its first run starts threads
 TOKENS_PER_BATCH = 2048  # of `document_nats`, per thread
+LOGITS_COPIES = 3  # the logits, their log-probabilities, and exponentials in between
 PROCESS_BYTES = 150_000_000  # Python and the libraries
 SAVING, SPEED_RUN, QUESTION = 3000, 1000, 150  # tokens that cost as much: a sample and a file, a speed run, a question
 TRAINING = 4  # tokens that a trained token costs: forward, backward (two), and the teacher
@@ -88,12 +93,30 @@ def tokens_of_step(step, model, calibration) -> float:
 
 
 def expected_memory(model, recipes) -> int:
-    """Bytes: the dense model, a compressed one, and the larger of the logits and the state of a training."""
+    """Bytes: the dense model, a compressed one, and the larger of the logits and the state of a training.
+
+    Of a model that is mapped from its files, the work on one block takes the place of both models.
+    """
+    numbers = TOKENS_PER_BATCH * model.config.vocab_size
+    logits = LOGITS_COPIES * 4 * default_threads() * min(LOGITS_AT_ONCE, numbers)
+    if named_modules(model, MappedLayer):
+        return PROCESS_BYTES + IDLE_BYTES + max(logits, block_memory(model, recipes))
     weights = 4 * count_parameters(model)
-    logits = 3 * 4 * default_threads() * TOKENS_PER_BATCH * model.config.vocab_size  # and their log-probabilities
     trains = any(hasattr(step, "learning_rate") for recipe in recipes for step in recipe.steps)
-    training = 3 * weights + 2 * logits if trains else 0  # gradients, two moments
-    return PROCESS_BYTES + 2 * weights + max(logits, training)
+    training = 3 * weights + 2 * LOGITS_COPIES * 4 * default_threads() * numbers if trains else 0  # and two moments
+    return PROCESS_BYTES + min(IDLE_BYTES, weights) + 2 * weights + max(logits, training)
+
+
+def block_memory(model, recipes) -> int:
+    """Bytes of the work on the largest block: its weights before and after, and X^T X where steps need it."""
+    solves = any(type(step).__name__ in SOLVE for recipe in recipes for step in recipe.steps)
+    layers, sizes = compressible_layers(model), [0]
+    for paths in paths_by_block(model).values():
+        weights = sum(layers[path].in_features * layers[path].out_features for path in paths)
+        widths = {observed_input(path): layers[path].in_features for path in paths}
+        products = sum(width**2 for width in widths.values())
+        sizes.append(2 * 4 * weights + (8 * SHARDS * products if solves else 0))
+    return max(sizes)
 
 
 def describe_plan(plan, inputs, recipes) -> str:
@@ -101,8 +124,9 @@ def describe_plan(plan, inputs, recipes) -> str:
     names = textwrap.fill("; ".join(recipe.name for recipe in recipes), 69, subsequent_indent=" " * 9)
     corpus, parameters = inputs.corpus, count_parameters(inputs.model)
     tokens = sum(len(document) - 1 for document in corpus.validation)
+    mapped = " in their files" if named_modules(inputs.model, MappedLayer) else ""
     return (
-        f"model: {scaled(parameters)} parameters; loss measured on {tokens:,} tokens\n"
+        f"model: {scaled(parameters)} parameters{mapped}; loss measured on {tokens:,} tokens\n"
         f"recipes: {names}\n"
         f"expected: about {format_duration(plan.total())}, {size(plan.memory)} of memory"
         + (f"; {size(available)} are available" if (available := available_memory()) else "")

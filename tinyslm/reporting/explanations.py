@@ -9,7 +9,8 @@ from tinyslm.reporting.result_sentences import is_significant, loss_change, quot
 def explanations(results: dict) -> list[tuple[str, str]]:
     """(question, answer) of each case that occurs in the rows of this run."""
     dense, *rows = results["rows"]
-    cases = [_zeros, _weight_quantization, _integer_products, _two_matrices, _lower_loss, _errors]
+    of_memory = [] if results.get("weights") == "mapped" else [_zeros, _weight_quantization]  # mapped weights need none
+    cases = [*of_memory, _integer_products, _two_matrices, _lower_loss, _errors]
     pairs = [explain(dense, rows) for explain in cases]
     return [pair for pair in pairs if pair]
 

@@ -9,7 +9,7 @@ from tinyslm.reporting.number_format import DASH
 from tinyslm.reporting.plain_text import joined
 from tinyslm.reporting.recipe_techniques import techniques
 from tinyslm.reporting.result_sentences import LONGEST_NAME, result_sentences
-from tinyslm.reporting.result_table import failure_texts, measured_columns
+from tinyslm.reporting.result_table import MAPPED, failure_texts, measured_columns
 from tinyslm.reporting.step_descriptions import describe_step
 
 
@@ -26,6 +26,7 @@ def render_page(results: dict) -> str:
         columns=columns,
         longest_name=LONGEST_NAME,
         machine=machine_text(results.get("record", {})),
+        mapped=results.get("weights") == "mapped" and MAPPED,
         sentences=result_sentences(results),
         failures=failure_texts(results),
         explanations=explanations(results),

@@ -27,6 +27,7 @@ class Column(NamedTuple):
 
 QUARTILES = "median of several runs, ± half the interquartile range."
 BYTES = "It can be compared between models with different tokenizers."
+MAPPED = "tokens/s: weights in 16 or 32 bits were read from their files, which takes more time than from memory"
 COLUMNS = (
     Column("parameters", "parameters", scaled, "Number of weights, zeros included. 1 M is one million."),
     Column("non-zeros", "non_zeros", scaled, "Number of weights that are not zero."),
@@ -66,6 +67,8 @@ def format_table(results: dict, columns: int | None = None) -> str:
         *([shorten(row["name"], name_width), *(column.cell(row) for column in columns_shown)] for row in rows),
     ]
     notes = failure_texts(results) + _notes(results["corpus"])
+    if results.get("weights") == "mapped":
+        notes.append(MAPPED)
     if any(DASH in line[1:] for line in table):
         notes.append(f"{DASH}: not measured")
     if rows[0]["loss"]["standard_error"] is None:

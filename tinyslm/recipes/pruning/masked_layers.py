@@ -5,6 +5,8 @@ Layers: `tinyslm/compression/pruning/masked_linear.py` and `sparse_linear.py`. L
 
 from dataclasses import dataclass
 
+from tinyslm.checkpoints.temporary_arrays import moved_to_file
+from tinyslm.checkpoints.upcasting import is_mapped
 from tinyslm.compression.pruning import BitmapLinear, CsrLinear, MaskedLinear, NMLinear, parse_pattern
 from tinyslm.compression.quantization import PackedLinear, PackedNMLinear, QuantizedLinear
 from tinyslm.errors import ConfigError
@@ -25,10 +27,16 @@ class FoldMasks:
     FoldMasks()
     """
 
+    reads_mapped = True  # see `Step`
+
     def __call__(
         self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
     ) -> Module:
-        return map_modules(lambda path, masked: masked.to_linear(), model, MaskedLinear)
+        def fold(path, masked):
+            linear = masked.to_linear()
+            return moved_to_file(linear) if is_mapped(masked.weight) else linear
+
+        return map_modules(fold, model, MaskedLinear)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ class PruneSparseGPT:
     PruneSparseGPT(sparsity=0.5, pattern='', damping=0.01)
     """
 
+    reads_mapped = True  # see `Step`
+
     sparsity: float
     pattern: str = ""
     damping: float = 0.01

@@ -49,6 +49,8 @@ class PruneWanda:
     PruneWanda(sparsity=0.5, pattern='')
     """
 
+    reads_mapped = True  # see `Step`
+
     sparsity: float
     pattern: str = ""
 

@@ -58,6 +58,8 @@ class QuantizeGPTQ:
     QuantizeGPTQ(bits=3, symmetric=True, group_size=None, damping=0.01, act_order=False, static_groups=False)
     """
 
+    reads_mapped = True  # see `Step`
+
     bits: int = 4
     symmetric: bool = True
     group_size: int | None = None
