@@ -21,8 +21,8 @@ class Step(Protocol):
     A call returns a new model and does not change the given one. calibration: documents and teacher, for steps that
     read them;  progress(text): called with a short description of the current work.
 
-    A class attribute `reads_mapped = True` says that the step reads the weights of a model a block at a time, and can be
-    applied to a model whose weights are mapped from its files. Without it the weights must be in memory.
+    A step with the class attribute `reads_mapped = True` accepts a model whose weights are mapped from its files. For
+    other steps the weights must be in memory.
     """
 
     def __call__(self, model, calibration: Calibration | None = None, progress=ignore_progress):
