@@ -13,9 +13,9 @@ from tinyslm.errors import DataError
 from tinyslm.models.layer_stacks import layer_stacks
 from tinyslm.modules import Block, ParallelBlock, PostNormBlock
 from tinyslm.recipes import PruneWanda, QuantizeGPTQ, block_by_block, compress
-from tinyslm.recipes.block_by_block import compress_block_by_block
-from tinyslm.recipes.linear_layers import paths_by_block, replace_layers
-from tinyslm.recipes.statistics import gram, input_statistics
+from tinyslm.recipes.block_by_block import compress_block_by_block, grams_by_block
+from tinyslm.recipes.linear_layers import compressible_layers, paths_by_block, replace_layers
+from tinyslm.recipes.statistics import gram, input_grams, input_statistics
 from tinyslm.tree import named_arrays, named_modules
 
 
@@ -49,6 +49,19 @@ def test_the_states_between_blocks_are_those_of_whole_passes(case):
     assert_same_arrays(walked, with_a_whole_pass_for_each_block(model, tasks, gram, rounded))
     assert seen == list(paths_by_block(model))
     assert all(np.array_equal(array, before[path]) for path, array in named_arrays(model).items())
+
+
+@given(drawn())
+def test_the_products_of_each_block_are_those_of_whole_passes(case):
+    model = case.model()
+    tasks, paths = calibrated(model).sample(), list(compressible_layers(model))[1:]
+    blocks = list(grams_by_block(model, tasks, paths))
+    assert [list(found) for found in blocks if found] == [
+        [path for path in block if path in paths] for block in paths_by_block(model).values()
+    ]
+    expected = input_grams(model, tasks, paths)
+    for path, products in (item for found in blocks for item in found.items()):
+        np.testing.assert_array_equal(products, expected[path][0], strict=True)
 
 
 @given(drawn())

@@ -47,7 +47,7 @@ from tinyslm.recipes import (
 from tinyslm.recipes.linear_layers import is_compressible
 from tinyslm.recipes.pruning.schedule import tighten
 from tinyslm.recipes.sensitivity import single_layer_losses
-from tinyslm.recipes.statistics import input_grams
+from tinyslm.recipes.statistics import gram, input_grams, input_statistics
 from tinyslm.recipes.tasks import task_loss
 from tinyslm.training import Settings, State
 from tinyslm.tree import map_modules, named_arrays, named_modules
@@ -160,15 +160,15 @@ def test_a_block_is_pruned_with_the_inputs_from_the_pruned_blocks_before_it(step
             model,
             Linear,
         )
-        grams = input_grams(before, calibration.sample())
+        grams = input_statistics(before, calibration.sample(), gram)
         for path, layer in pruned.items():
             if block_of(path) == block:
-                dense, gram = named_modules(model, Linear)[path].weight, grams[path][0]
+                dense, products = named_modules(model, Linear)[path].weight, grams[path][0]
                 if isinstance(step, PruneWanda):
-                    mask = wanda_mask(dense, np.sqrt(np.diag(gram)), 0.5)
+                    mask = wanda_mask(dense, np.sqrt(np.diag(products)), 0.5)
                     np.testing.assert_array_equal(layer.mask, mask)
                 else:
-                    np.testing.assert_array_equal(layer.weight, sparsegpt(dense, gram, 0.5))
+                    np.testing.assert_array_equal(layer.weight, sparsegpt(dense, products, 0.5))
 
 
 def test_an_expert_that_no_token_reaches_is_pruned_by_magnitude():

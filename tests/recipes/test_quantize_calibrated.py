@@ -45,7 +45,7 @@ from tinyslm.recipes import (
 from tinyslm.recipes.distillation.distill import distillation_loss
 from tinyslm.recipes.linear_layers import is_compressible, paths_by_block
 from tinyslm.recipes.quantization.smoothquant import inner_pairs, norm_readers
-from tinyslm.recipes.statistics import input_grams, input_maxima, input_statistics
+from tinyslm.recipes.statistics import gram, input_maxima, input_statistics
 from tinyslm.tree import map_arrays, map_modules, named_arrays, named_modules
 
 POST_NORM = ("bert", "distilbert", "olmo2")
@@ -215,10 +215,10 @@ def test_gptq_sees_the_inputs_that_the_blocks_before_leave():
 
     half = map_modules(dense_again, rounded, PackedLinear | QuantizedLinear | QuantizedEmbedding)
     tasks = calibration.sample()
-    for path, (gram, _) in input_grams(half, tasks, last).items():
+    for path, (products, _) in input_statistics(half, tasks, gram, paths=last).items():
         layer, weight = named_modules(rounded)[path], named_modules(model)[path].weight
-        np.testing.assert_array_equal(layer.quantized_weight().codes, gptq(weight, gram, bits=3).codes)
-        dense_gram = input_grams(model, tasks, [path])[path][0]
+        np.testing.assert_array_equal(layer.quantized_weight().codes, gptq(weight, products, bits=3).codes)
+        dense_gram = input_statistics(model, tasks, gram, paths=[path])[path][0]
         assert np.any(gptq(weight, dense_gram, bits=3).codes != layer.quantized_weight().codes)
 
 

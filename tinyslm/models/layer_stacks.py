@@ -21,12 +21,17 @@ def with_layers(model: Module, layers: dict[str, list]) -> Module:
     return model.replace(**{path: stacks[path].replace(layers=blocks) for path, blocks in layers.items()})
 
 
+def block_path(stack: str, index: int) -> str:
+    """The path in the model of a block of a stack."""
+    return f"{stack}.layers.{index}".removeprefix(".")
+
+
 def map_blocks(function: Callable[[str, Module], Module], model: Module) -> Module:
     """The model with `function(path, block)` in place of each block."""
     return with_layers(
         model,
         {
-            path: [function(f"{path}.layers.{i}".removeprefix("."), block) for i, block in enumerate(stack.layers)]
+            path: [function(block_path(path, index), block) for index, block in enumerate(stack.layers)]
             for path, stack in layer_stacks(model).items()
         },
     )

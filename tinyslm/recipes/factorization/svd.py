@@ -13,8 +13,11 @@ def model_svd_components(model, calibration=None) -> dict:
     return decompose_layers(model, lambda path, weight: svd_components(weight))
 
 
-def decompose_layers(model, decompose) -> dict:
-    """{path of a linear layer in the blocks: decompose(path, weight)}, computed in threads."""
+def decompose_layers(model, decompose, paths=None) -> dict:
+    """{path of a linear layer: decompose(path, weight)}, computed in threads.
+
+    paths: of the layers, by default all in the blocks.
+    """
     layers = compressible_layers(model)
-    found = map_in_threads(lambda path: decompose(path, layers[path].weight), layers)
-    return dict(zip(layers, found, strict=True))
+    paths = list(layers if paths is None else paths)
+    return dict(zip(paths, map_in_threads(lambda path: decompose(path, layers[path].weight), paths), strict=True))

@@ -4,8 +4,9 @@ Mathematics: `tinyslm/compression/factorization/svd_llm.py`. Lesson: `lessons/10
 """
 
 from tinyslm.compression.factorization import whitened_components
+from tinyslm.recipes.block_by_block import grams_by_block
 from tinyslm.recipes.factorization.svd import decompose_layers
-from tinyslm.recipes.statistics import input_grams
+from tinyslm.recipes.linear_layers import compressible_layers
 
 
 def model_whitened_components(model, calibration) -> dict:
@@ -13,5 +14,11 @@ def model_whitened_components(model, calibration) -> dict:
 
     calibration: the `Calibration` whose sample gives the inputs.
     """
-    grams = input_grams(model, calibration.sample())
-    return decompose_layers(model, lambda path, weight: whitened_components(weight, grams[path][0]))
+    found, paths = {}, list(compressible_layers(model))
+    for grams in grams_by_block(model, calibration.sample(), paths):
+
+        def decompose(path, weight, grams=grams):
+            return whitened_components(weight, grams[path])
+
+        found |= decompose_layers(model, decompose, grams)
+    return {path: found[path] for path in paths}

@@ -9,10 +9,11 @@ from tinyslm.compression.argument_checks import require_choice
 from tinyslm.compression.pruning import most_important, neuron_importance, refit_down, slice_neurons
 from tinyslm.compression.pruning.importance import TAYLOR
 from tinyslm.modules import FeedForward
+from tinyslm.recipes.block_by_block import grams_by_block
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import require_dense
 from tinyslm.recipes.pruning.importance import NEURON_METHODS, count_to_keep, minitron_inputs, unit_importance
-from tinyslm.recipes.statistics import input_grams, mean_input_magnitudes
+from tinyslm.recipes.statistics import mean_input_magnitudes
 from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.tree import Module, map_modules, named_modules
 
@@ -63,15 +64,21 @@ class SliceNeurons:
         require_choice("importance", self.importance, NEURON_METHODS)
         require_dense(model)
         importance = neuron_scores(model, calibration, self.importance)
-        downs = {f"{path}.down" for path in importance}
-        grams = input_grams(model, calibration.sample(), paths=downs) if self.refit else {}
+        layers = named_modules(model, FeedForward)
+        keep = {
+            path: most_important(scores, count_to_keep(self.ratio, scores.size, "neurons"))
+            for path, scores in importance.items()
+        }
+        refitted = {}  # {path of the layer `down`: its refitted weight}
+        if self.refit:
+            for grams in grams_by_block(model, calibration.sample(), [f"{path}.down" for path in layers]):
+                for down, gram in grams.items():
+                    path = down.removesuffix(".down")
+                    refitted[down] = refit_down(layers[path].down.weight, gram, keep[path])
 
         def slice_layer(path, layer):
-            keep = most_important(importance[path], count_to_keep(self.ratio, importance[path].size, "neurons"))
-            up, down, gate = slice_neurons(layer.up, layer.down, layer.gate, keep)
-            if self.refit:
-                gram, _ = grams[f"{path}.down"]
-                down = down.replace(weight=refit_down(layer.down.weight, gram, keep))
+            up, down, gate = slice_neurons(layer.up, layer.down, layer.gate, keep[path])
+            down = down.replace(weight=refitted.get(f"{path}.down", down.weight))
             return layer.replace(up=up, down=down, gate=gate)
 
         sliced = map_modules(slice_layer, model, FeedForward)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from tinyslm.compression.pruning import MaskedLinear, least_squares_refit
 from tinyslm.errors import ConfigError
 from tinyslm.parallel import map_in_threads
+from tinyslm.recipes.block_by_block import grams_by_block
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import compressible_layers, replace_layers
-from tinyslm.recipes.statistics import input_grams
 from tinyslm.recipes.step import Progress, ignore_progress
 from tinyslm.tree import Module, named_modules
 
@@ -49,11 +49,13 @@ class RefitWeights:
         for path, layer in masked.items():
             if path not in teacher or teacher[path].dense_weight().shape != layer.weight.shape:
                 raise ConfigError(f"{path} has no counterpart of the same shape in the teacher")
-        grams = input_grams(calibration.teacher, calibration.sample(), paths=set(masked))
+        layers = {}
+        for grams in grams_by_block(calibration.teacher, calibration.sample(), masked):
 
-        def refit(path):
-            progress(f"RefitWeights, {path}")
-            weight = least_squares_refit(teacher[path].dense_weight(), grams[path][0], masked[path].mask)
-            return masked[path].replace(weight=weight)
+            def refit(path, grams=grams):
+                progress(f"RefitWeights, {path}")
+                weight = least_squares_refit(teacher[path].dense_weight(), grams[path], masked[path].mask)
+                return masked[path].replace(weight=weight)
 
-        return replace_layers(model, dict(zip(masked, map_in_threads(refit, masked), strict=True)))
+            layers |= zip(grams, map_in_threads(refit, grams), strict=True)
+        return replace_layers(model, layers)
