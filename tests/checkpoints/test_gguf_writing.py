@@ -209,7 +209,10 @@ def test_other_layers(tmp_path):
     assert Layers("PackedNMLinear", "Q4_0", True, 1, sparse.num_bits() // 8 - 4 * 32, 32 * 2 * 18) in export.layers
     assert Layers("QuantizedEmbedding", "Q8_0", True, 1, 64 * 64 + 4 * 64, 64 * 2 * 34) in export.layers
     assert len(export.layers) == 4
-    assert export.notes[-1] == "1 layer no longer round their inputs to 8 bits"
+    assert export.notes[-2] == "the rounding of the inputs of 1 layer is not in the file"
+    assert export.notes[-1].startswith(
+        "llama.cpp rounds the inputs of matrices in Q8_0 and Q4_0 to 8 bits in blocks of 32"
+    )
 
 
 def test_learned_positions_are_float32(tmp_path):

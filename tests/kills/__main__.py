@@ -2,9 +2,9 @@
 
     python -m tests.kills --kills 300 --seed 0
 
-Real runs of `tinyslm train`, `compress`, `sweep --workers 2` and of `tinyslm.save` are killed with SIGKILL: half of
-them at a random moment, half at the start of a random system call that changes files. Then every visible model must
-load and have the bits of an uninterrupted run; training, compression and sweep are resumed to the same results; no
+Real runs of `tinyslm train`, `compress`, `sweep --workers 2`, `export` and of `tinyslm.save` are killed with SIGKILL:
+half of them at a random moment, half at the start of a random system call that changes files. Then every visible model
+must load and have the bits of an uninterrupted run; training, compression and sweep are resumed to the same results; no
 process is left after SECONDS_TO_EXIT; and after a complete run no temporary, lock file or training directory is left.
 
 Kill i of a seed is always planned in the same way; `--first i --kills 1` repeats it. Exit status 1 with failures.
@@ -23,9 +23,9 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from tests.kills.groups import wait_for_group
-from tests.kills.kinds import Compress, Kind, Save, Sweep, Train, write_inputs
+from tests.kills.kinds import Compress, Export, Kind, Save, Sweep, Train, write_inputs
 
-ORDER = (Train, Save, Compress, Train, Save, Sweep)
+ORDER = (Train, Save, Compress, Train, Export, Save, Sweep)
 SECONDS_TO_EXIT = 5
 ROOT = Path(__file__).parents[2]
 

@@ -168,6 +168,21 @@ class Save(Kind):
         return reached
 
 
+class Export(Kind):
+    def arguments(self, place):
+        return ["export", self.inputs / "train" / "model", "--to", "gguf", place / "model.gguf"]
+
+    def check(self, place):
+        file, expected = place / "model.gguf", (self.reference / "model.gguf").read_bytes()
+        reached = "finished" if file.exists() else "nothing"
+        if reached == "finished":
+            require(file.read_bytes() == expected, "model.gguf: other bytes")
+            file.unlink()
+        require_status(self.arguments(place), 0)
+        require(file.read_bytes() == expected, "model.gguf of the second run: other bytes")
+        return reached
+
+
 def write_inputs(inputs):
     """The text and the recipes."""
     (inputs / "text.txt").write_text(TEXT, "utf-8")

@@ -319,7 +319,7 @@ def _layers(modules, plans):
 
 
 def _rounding_notes(modules, plans):
-    """What is rounded in the file, or no longer rounded by llama.cpp, in sentences."""
+    """What is rounded in the file or by llama.cpp, in sentences."""
     notes, compressed = [], list(_compressed(modules, plans))
     change = max((largest_change(_codes(module).scale) for plan, module in compressed if plan.codes), default=0)
     if change:
@@ -330,7 +330,12 @@ def _rounding_notes(modules, plans):
         for _, module in compressed
     )
     if rounding:
-        notes.append(f"{_count(rounding, 'layer', 'layers')} no longer round their inputs to 8 bits")
+        notes.append(f"the rounding of the inputs of {_count(rounding, 'layer', 'layers')} is not in the file")
+    if blocks := [name for name in BLOCK_TYPES if any(plan.type == name for plan in plans)]:
+        notes.append(
+            f"llama.cpp rounds the inputs of matrices in {' and '.join(blocks)} to 8 bits in blocks of {BLOCK}, so its "
+            "results differ slightly; those of matrices in F32 are not rounded"
+        )
     return notes
 
 
