@@ -215,7 +215,7 @@ def digest_of_arrays(arrays) -> str:
     content = hashlib.sha256()
     for name, array in arrays.items():
         content.update(f"{name} {array.dtype} {array.shape}\0".encode())
-        content.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        content.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         release_pages(array)
     return content.hexdigest()
 
