@@ -15,6 +15,7 @@ from tinyslm import save
 from tinyslm.cli import COMMANDS
 from tinyslm.commands import corpus
 from tinyslm.models.tiny_shapes import llama_shape
+from tinyslm.recipes import Quantize
 from tinyslm.reporting import format_table
 from tinyslm.reporting.frontier import format_frontier
 from tinyslm.reporting.plain_text import width
@@ -70,6 +71,23 @@ def test_output_of_commands(files, capsys, monkeypatch, arguments):
             use_terminal(monkeypatch, columns)
         assert run(*arguments) == 0
         printed.append(capsys.readouterr().out)
+        if columns:
+            assert max(map(width, printed[-1].split("\n"))) <= columns
+            assert words(printed[-1]) == words(printed[0])
+
+
+@pytest.mark.parametrize("target", ["gguf", "compressed-tensors", "transformers"])
+def test_output_of_export(tmp_path, capsys, monkeypatch, target):
+    monkeypatch.chdir(tmp_path)
+    model = generic_model(llama_shape(64, 64, 96, 3, 2, 1, 40), 0, np.float32)
+    save("model-whose-name-does-not-fit", Quantize(bits=4, group_size=32)(model))
+    option = ["--no-tokenizer"] if target == "gguf" else []
+    printed = []
+    for number, columns in enumerate((None, 80, 60)):
+        if columns:
+            use_terminal(monkeypatch, columns)
+        assert run("export", "model-whose-name-does-not-fit", f"{number}", "--to", target, *option) == 0
+        printed.append(capsys.readouterr().out.removeprefix(f"{number}:"))
         if columns:
             assert max(map(width, printed[-1].split("\n"))) <= columns
             assert words(printed[-1]) == words(printed[0])

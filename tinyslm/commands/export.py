@@ -19,7 +19,7 @@ def add_arguments(parser):
         "for vLLM and transformers, in which quantized layers keep their codes; transformers: a directory with dense "
         "weights"
     )
-    parser.option("--to", None, targets, choices=TARGETS, required=True)
+    parser.option("--to", None, targets, "FORM", choices=TARGETS, required=True)
     dtype = "; ".join(f"of {name}: {', '.join(target.DTYPES)}" for name, target in TARGETS.items())
     parser.option("--dtype", None, f"type of the weights; {dtype} (default: as the model stores them)", "TYPE")
     parser.flag("--no-tokenizer", "of gguf: write a model without a tokenizer, or with one that GGUF cannot hold")

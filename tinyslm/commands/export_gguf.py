@@ -41,11 +41,12 @@ def run(arguments) -> int:
         return tqdm(plans, unit="tensor", disable=None, leave=False)
 
     export = save_gguf(out, model, dtype and DTYPES[dtype], vocabulary, progress)
-    print(f"{one_line(str(out))}: GGUF, architecture {export.architecture}, {size(out.stat().st_size)}")
+    lines = wrapped(f"{one_line(str(out))}: GGUF, architecture {export.architecture}, {size(out.stat().st_size)}")
     for name, (count, number) in export.types.items():
-        print(f"  {name:<5} {count:>5} tensors  {size(number):>8}")
+        lines.append(f"  {name:<5} {count:>5} tensors  {size(number):>8}")
     for note in [*map(_sentence, export.layers), *export.notes, *losses]:
-        print("\n".join(wrapped(note, indent="- ")))
+        lines += wrapped(note, indent="- ")
+    print("\n".join(lines))
     return 0
 
 
