@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.speed import __main__ as program
-from tests.benchmarks.speed import figure
+from tests.benchmarks.speed import compressing, figure
 from tests.benchmarks.speed.__main__ import CASES, cost, lines, main
 from tests.benchmarks.speed.case import OURS, Case, measured, timed
 from tests.benchmarks.speed.peer import Peer
+from tinyslm.models.catalogue import CATALOGUE
+from tinyslm.models.tiny_shapes import llama_shape
+from tinyslm.modules import Linear, LinearLayer
+from tinyslm.tree import named_modules
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +107,29 @@ def test_a_case_runs_and_its_sides_agree(name, monkeypatch):
     runners = CASES[name].prepare()
     assert OURS in runners and len(runners) >= 2
     assert all(np.isfinite(runner()) and runner() > 0 for runner in runners.values())
+
+
+@pytest.mark.parametrize("name", ["gptq-135m", "wanda-135m", "int8-135m", "export-transformers", "export-gguf"])
+def test_a_case_of_compressing_does_its_work(name, monkeypatch):
+    """On a small shape with the names of the large one, of four blocks."""
+    if name not in CASES:
+        pytest.skip("needs the package gguf")
+    monkeypatch.setattr("tests.benchmarks.speed.case.SECONDS", 1e-9)
+    monkeypatch.setattr(compressing, "BLOCKS", 4)
+    monkeypatch.setattr(compressing, "DOCUMENTS", (2, 9))
+    monkeypatch.setitem(CATALOGUE, compressing.SHAPE, llama_shape(50, 16, 32, 6, 2, 1))
+    runners = CASES[name].prepare()
+    assert OURS in runners and len(runners) == 2
+    assert all(np.isfinite(runner()) and runner() > 0 for runner in runners.values())
+
+
+@pytest.mark.parametrize("name", compressing.STEPS)
+def test_compressed_shapes_have_the_blocks_that_the_case_states(name, monkeypatch):
+    monkeypatch.setattr(compressing, "DOCUMENTS", (2, 9))
+    monkeypatch.setitem(CATALOGUE, compressing.SHAPE, llama_shape(50, 16, 32, 6, 2, 1))
+    small = compressing.compression(name, 3)()
+    assert len(small.layers) == small.config.num_hidden_layers == len(small.config.ropes) == 3
+    assert not any(type(layer) is Linear for layer in named_modules(small.layers, LinearLayer).values())
 
 
 def test_a_peer_works_in_a_process_that_imports_nothing_of_ours():

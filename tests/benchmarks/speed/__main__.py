@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import tinyslm  # noqa: F401 (first: before NumPy is loaded, as in the command)
-from tests.benchmarks.speed import compressed, generation, processes, training
+from tests.benchmarks.speed import compressed, compressing, generation, processes, training
 from tests.benchmarks.speed.case import OURS, measured
 from tinyslm.checkpoints.atomic_write import atomic_file
 from tinyslm.runtime import default_threads
 
-TOPICS = (training, generation, compressed, processes)
+TOPICS = (training, generation, compressed, compressing, processes)
 CASES = {case.name: case for topic in TOPICS for case in topic.CASES}
 PACKAGES = ("tinyslm", "numpy", "scipy", "torch", "transformers", "llama-cpp-python")
 WORDS = {"aim": "aim reached", "floor": "floor reached", "missed": "missed", None: ""}
@@ -31,7 +31,7 @@ def main(argv=None):
     arguments = parser.parse_args(argv)
     if arguments.list:
         for case in CASES.values():
-            print(f"{case.name:18}  {case.work}")
+            print(f"{case.name:19}  {case.work}")
         return
     if arguments.rounds < 1:
         parser.error(f"--rounds is {arguments.rounds}, expected at least 1")
