@@ -21,7 +21,7 @@ def test_the_commands_are_found():
 @pytest.mark.parametrize("line", LINES)
 def test_a_command_is_valid(line, monkeypatch):
     arguments = shlex.split(line, comments=True)[1:]
-    module = importlib.import_module(f"tinyslm.commands.{arguments[0]}")
+    module = importlib.import_module(f"tinyslm.commands.{arguments[0].replace('-', '_')}")
     ran = []
     monkeypatch.setattr(module, "run", lambda parsed: ran.append(parsed.command) or 0)
     monkeypatch.setattr(cli, "download_model", lambda parsed: None)
