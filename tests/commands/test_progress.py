@@ -30,6 +30,13 @@ def test_the_line():
     shown.bar.close()
 
 
+def test_units_can_be_counted_one_at_a_time():
+    with progress.Progress(3, "question") as shown:
+        shown.advance()
+        shown.advance()
+        assert shown.line(1) == "2 of 3 questions finished after 1 second" and shown.bar.n == 2
+
+
 def test_short_work_prints_nothing_but_its_messages(capsys):
     with progress.Progress(3, "model") as shown:
         shown.show(1, "text")

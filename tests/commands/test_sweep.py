@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests.commands.files import assert_one_line
 from tests.recipes.cluster import local_cluster
 from tinyslm.checkpoints import output_lock
 from tinyslm.cli import main
+from tinyslm.commands import compression_plan
 from tinyslm.commands import sweep as command
 from tinyslm.errors import ConfigError
 
@@ -88,6 +90,25 @@ def test_the_time_left_is_that_of_the_points_of_this_run():
 def results_of(found):
     """What does not depend on the time that it took, or on who did it."""
     return {name: [point["measured"], point["recipe"], point["record"]] for name, point in found.items()}
+
+
+def test_the_plan_is_printed_first(place, monkeypatch, capsys):
+    def sweep(jobs, work, make_executor, path, progress, check):
+        with make_executor():
+            raise ConfigError("after the plan")
+
+    monkeypatch.setattr(command, "sweep", sweep)
+    monkeypatch.setattr(compression_plan, "available_memory", lambda: 2_340_000_000)
+    memory = {}
+    for workers in (1, 3):
+        capsys.readouterr()
+        assert run(place, "plan", "--workers", str(workers), "--seeds", "0", "1") == 2
+        first, second, last = capsys.readouterr().err.splitlines()
+        assert re.fullmatch(r"model: \d+ k parameters; 7 points, of 3 recipes and dense", first)
+        form = rf"expected: {workers} workers?, (\d+) MB of memory; 2\.34 GB are available"
+        memory[workers] = int(re.fullmatch(form, second)[1])
+        assert last == "tinyslm: after the plan" and len(second) <= 80
+    assert 2.5 * memory[1] < memory[3] < 3.1 * memory[1]
 
 
 def test_processes_find_the_same(swept, place):

@@ -128,9 +128,14 @@ def describe_plan(plan, inputs, recipes) -> str:
     return (
         f"model: {scaled(parameters)} parameters{mapped}; loss measured on {tokens:,} tokens\n"
         f"recipes: {names}\n"
-        f"expected: about {format_duration(plan.total())}, {size(plan.memory)} of memory"
-        + (f"; {size(available)} are available" if (available := available_memory()) else "")
+        f"expected: about {format_duration(plan.total())}, {memory_text(plan.memory)}"
     )
+
+
+def memory_text(needed: int) -> str:
+    """The needed memory, and the available memory where it is known."""
+    available = available_memory()
+    return f"{size(needed)} of memory" + (f"; {size(available)} are available" if available else "")
 
 
 def available_memory() -> int | None:

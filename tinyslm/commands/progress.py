@@ -16,14 +16,14 @@ class Progress:
     """Context manager: shows how many of `total` units are finished, on standard error.
 
     In a pipe or a file, a thread prints a line every LINE_SECONDS, also during work that reports nothing.
+    leave: whether the bar stays in the terminal at the end.
     """
 
-    def __init__(self, total: int, unit: str):
+    def __init__(self, total: int, unit: str, leave: bool = True):
         self.total, self.unit, self.finished, self.text = total, unit, 0, ""
         self.began, self.ended = time.monotonic(), threading.Event()
-        self.bar = tqdm(
-            total=total, unit=unit, disable=None, bar_format="{n_fmt}/{total_fmt} |{bar:20}| {elapsed} {desc}"
-        )
+        form = "{n_fmt}/{total_fmt} |{bar:20}| {elapsed} {desc}"
+        self.bar = tqdm(total=total, unit=unit, disable=None, leave=leave, bar_format=form)
 
     def __enter__(self):
         if self.bar.disable:
@@ -39,6 +39,10 @@ class Progress:
         self.finished, self.text = finished, text
         self.bar.n = finished
         self.bar.set_description_str(text)
+
+    def advance(self) -> None:
+        """One more unit is finished."""
+        self.show(self.finished + 1)
 
     def write(self, line: str) -> None:
         """Print a line, above the bar."""

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from tinyslm.commands.parser import check_minimum, write_text
+from tinyslm.commands.progress import Progress
 from tinyslm.errors import ConfigError
 from tinyslm.evaluation.option_scores import accuracy, score_questions
 from tinyslm.reporting.number_format import percent
@@ -69,8 +69,8 @@ def _number_or_path(text):
 def judge(arguments, model, tokenizer, marks, questions, examples):
     """Score the questions, and print accuracies by subject. marks: of documents;  the rest as of `open_questions`."""
     style = arguments.format or "text"
-    with tqdm(total=len(questions), unit="question", disable=None, leave=False) as bar:
-        options = {"style": style, "examples": examples, "progress": bar.update}
+    with Progress(len(questions), "question", leave=False) as progress:
+        options = {"style": style, "examples": examples, "progress": progress.advance}
         scored = score_questions(model, tokenizer, questions, marks, **options)
     cut = sum(each.is_cut for each in scored)
     if cut:

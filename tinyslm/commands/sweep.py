@@ -18,18 +18,23 @@ from tinyslm.commands.compression_inputs import (
     CompressionOptions,
     digest_of_files,
     open_inputs,
+    outline_of,
 )
+from tinyslm.commands.compression_plan import expected_memory, memory_text
 from tinyslm.commands.numeric_warnings import ignore_numeric_warnings
 from tinyslm.commands.parser import check_minimum
 from tinyslm.commands.progress import Progress
 from tinyslm.commands.text_options import choose_text
+from tinyslm.commands.training_inputs import say
 from tinyslm.commands.training_progress import format_duration
 from tinyslm.errors import ConfigError
+from tinyslm.evaluation.parameters import count_parameters
 from tinyslm.recipes import STEPS, Recipe, compress
 from tinyslm.recipes.recipe_files import make_step, read_recipes, recipe_entry
 from tinyslm.recipes.sweep import process_executor, sweep
 from tinyslm.reporting.frontier import format_frontier, render_frontier
 from tinyslm.reporting.html_template import write_page
+from tinyslm.reporting.number_format import scaled, size
 from tinyslm.runtime import default_threads, use_threads
 from tinyslm.text.text_source import source_of_record
 
@@ -72,16 +77,32 @@ def run(arguments) -> int:
         arguments.questions,
     )
     jobs = make_jobs([Recipe("dense", ()), *recipes], arguments.seeds, options, threads_per_worker(arguments))
+    plan = describe_sweep(arguments, outline_of(options.model), recipes, len(jobs))
     with output_lock(arguments.out):
         try:
-            return _run_locked(arguments, jobs, Path(arguments.out))
+            return _run_locked(arguments, jobs, plan, Path(arguments.out))
         except KeyboardInterrupt:
             print("tinyslm: interrupted; the finished points are kept. Resume with the same command", file=sys.stderr)
             return 130
 
 
-def _run_locked(arguments, jobs, out):
-    """Measure the jobs, print and write. The process holds the lock of `out`."""
+def describe_sweep(arguments, model, recipes, points) -> str:
+    """What a sweep is going to do, and the memory it needs, as lines of text.  model: its outline."""
+    with use_threads(threads_per_worker(arguments)):
+        memory = expected_memory(model, recipes)  # of a worker
+    if arguments.scheduler:
+        expected = f"{size(memory)} of memory in each worker"
+    else:
+        workers = f"{arguments.workers} workers" if arguments.workers > 1 else "1 worker"
+        expected = f"{workers}, {memory_text(arguments.workers * memory)}"
+    return (
+        f"model: {scaled(count_parameters(model))} parameters; {points} points, of {len(recipes)} recipes and dense\n"
+        f"expected: {expected}"
+    )
+
+
+def _run_locked(arguments, jobs, plan, out):
+    """Measure the jobs, print and write. The process holds the lock of `out`.  plan: text to print before the work."""
     out.mkdir(parents=True, exist_ok=True)
     with Progress(len(jobs), "point") as progress:
         times = {}  # {number of finished points: the time}
@@ -90,7 +111,8 @@ def _run_locked(arguments, jobs, out):
             times[finished] = time.perf_counter()
             progress.show(finished, time_left(times, total))
 
-        points = sweep(jobs, measure_point, executor_factory(arguments), out / POINTS, show, check_point)
+        make_executor = saying(plan, executor_factory(arguments))
+        points = sweep(jobs, measure_point, make_executor, out / POINTS, show, check_point)
     for name, point in points.items():
         if "error" in point:
             print(f"{name}: {point['error']}")
@@ -147,6 +169,18 @@ def executor_factory(arguments):
     if arguments.threads:
         return functools.partial(ThreadPoolExecutor, arguments.workers)
     return functools.partial(process_executor, arguments.workers)
+
+
+def saying(text, make_executor):
+    """The function `make_executor`, which then prints a text after it has created the executor."""
+
+    @contextmanager
+    def make():
+        with make_executor() as executor:
+            say(text)
+            yield executor
+
+    return make
 
 
 @contextmanager
