@@ -518,6 +518,28 @@ show(
 # %% [markdown]
 # The embedding has 8 bits in all of these models. It is a tenth of the parameters, and also the output projection.
 #
+# ## Export
+#
+# Quantized models usually run in another program. llama.cpp reads GGUF files, which hold the tokenizer too. Its format
+# Q4_0 stores a scale in 16 bits for 32 codes of 4 bits. The codes of GPTQ fit into it without a second rounding: a scale
+# per row is stored once for each group of the row. `tinyslm export` says what it changes:
+
+# %%
+import contextlib
+import tempfile
+
+from tinyslm.cli import main
+
+with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
+    tinyslm.save("gptq", models["4 bits, GPTQ"], tokenizer)
+    main(["export", "gptq", "gptq.gguf", "--to", "gguf"])
+    exported, _ = tinyslm.load("gptq.gguf")
+print(f"loss of the exported model {validation_loss(exported, corpus):.3f} nats per token")
+
+# %% [markdown]
+# The loss does not change. The file is larger than the saved model, because it stores more scales: 4.5 bits per weight.
+# On the computer or the phone, `llama-completion -m gptq.gguf -p "It was a sunny Monday"` continues a text.
+#
 # ## Questions
 #
 # **Why is INT8 not faster?** NumPy has no fast product of int8 matrices. Products in floating point call BLAS, which
