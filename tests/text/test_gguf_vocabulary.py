@@ -103,6 +103,25 @@ def test_a_chat_template():
     assert vocabulary_metadata(tokenizer, 400)[0]["tokenizer.chat_template"] == "{{ messages }}"
 
 
+@pytest.mark.parametrize("has_default", [True, False])
+def test_several_chat_templates(tmp_path, has_default):
+    """All are written; without a default one, this is said."""
+    tokenizer = byte_level_tokenizer(*BYTE_LEVEL["gpt-2"])
+    tokenizer.directory = tmp_path
+    texts = {"tool use": "{{ tools }}", "rag": "{{ documents }}"} | (
+        {"default": "{{ messages }}"} if has_default else {}
+    )
+    templates = [{"name": name, "template": text} for name, text in texts.items()]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": templates}))
+    found, losses = vocabulary_metadata(tokenizer, 340)
+    assert found.get("tokenizer.chat_template") == texts.get("default")
+    assert found["tokenizer.chat_templates"] == ["tool_use", "rag"]
+    assert found["tokenizer.chat_template.tool_use"] == "{{ tools }}"
+    assert found["tokenizer.chat_template.rag"] == "{{ documents }}"
+    said = [loss for loss in losses if "chat templates rag, tool use none is named default" in loss]
+    assert bool(said) != has_default
+
+
 def test_spaces_beside_a_token_are_said():
     values = json.loads(byte_level_tokenizer(*BYTE_LEVEL["gpt-2"]).to_str())
     values["added_tokens"][0]["rstrip"] = True

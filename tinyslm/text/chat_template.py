@@ -155,6 +155,15 @@ def find_chat_template(tokenizer: Any, template: str | None = None) -> ChatTempl
     return ChatTemplate(text, special, source)
 
 
+def chat_templates(tokenizer: Any) -> dict[str, str]:
+    """{name: program} of all chat templates of a tokenizer."""
+    own = getattr(tokenizer, "chat_template", None)
+    if own is not None:
+        return {DEFAULT: own}
+    directory = getattr(tokenizer, "directory", None)
+    return {name: text for name, (_, text) in _templates(directory, _settings(directory)).items()}
+
+
 def special_tokens(tokenizer: Any) -> Mapping[str, str]:
     """{name: text} of the special tokens, such as bos_token: those of the tokenizer, or of the files beside it."""
     directory = getattr(tokenizer, "directory", None)

@@ -5,6 +5,7 @@ splits texts in another way has no name, and is refused: the file would encode t
 """
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import numpy as np
 
 from tinyslm.checkpoints.gguf.container import TextArray
 from tinyslm.checkpoints.gguf.side_files import END_TOKENS
-from tinyslm.errors import ConfigError, DataError
-from tinyslm.text.chat_template import find_chat_template, special_tokens
+from tinyslm.errors import DataError
+from tinyslm.text.chat_template import DEFAULT, chat_templates, special_tokens
 from tinyslm.text.gguf_pre_tokenizers import PRE_TOKENIZERS
 from tinyslm.text.gguf_tokenizer import (
     CONTROL,
@@ -70,11 +71,22 @@ def vocabulary_metadata(
     losses = _losses(values, tokens, types, ends, metadata)
     if tokenizer.encode(" a").ids != again.encode(" a").ids:
         losses.append("a text that begins with a space gets one more")
-    try:
-        template = find_chat_template(tokenizer)
-    except ConfigError:  # there is none
-        return metadata, losses
-    return metadata | {"tokenizer.chat_template": template.text}, losses
+    templates = chat_templates(tokenizer)
+    if templates and DEFAULT not in templates:
+        losses.append(
+            f"of the chat templates {', '.join(sorted(templates))} none is named {DEFAULT}: a program that is not told "
+            "which one to use takes another"
+        )
+    return metadata | _template_metadata(templates), losses
+
+
+def _template_metadata(templates):
+    """The chat templates: the default one, and the others with their names."""
+    named = {re.sub("[^0-9A-Za-z]", "_", name): text for name, text in templates.items() if name != DEFAULT}
+    metadata = {f"tokenizer.chat_template.{name}": text for name, text in named.items()}
+    if named:
+        metadata["tokenizer.chat_templates"] = list(named)
+    return metadata | ({"tokenizer.chat_template": templates[DEFAULT]} if DEFAULT in templates else {})
 
 
 def _tokens(tokenizer, values, vocab_size):
