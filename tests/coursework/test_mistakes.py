@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from tests.coursework.forked import try_in_fork
 from tinyslm.cli import main
 from tinyslm.coursework.exercises import find_exercise
 from tinyslm.coursework.mistakes import CAUGHT, SURVIVED, grade_tests, mistakes, try_mistake
@@ -46,8 +47,15 @@ def test_the_bank_is_large_and_every_mistake_is_in_words():
 @pytest.mark.parametrize("name", mistakes())
 def test_our_own_suite_catches_it(name):
     mistake = mistakes()[name]
-    status, said = try_mistake(mistake, mistake.tests, options=("-x", "--hypothesis-profile=mistakes"))
+    status, said = try_in_fork(mistake, mistake.tests, options=("-x", "--hypothesis-profile=mistakes"))
     assert status == CAUGHT, f"{mistake.wrong}: status {status}\n{said[-2000:]}"
+
+
+@pytest.mark.mistakes
+def test_without_a_mistake_the_properties_pass_in_a_forked_process():
+    """So a property that fails there fails because of the mistake."""
+    status, said = try_in_fork(None, ["tests/properties"], options=("--hypothesis-profile=few",))
+    assert status == SURVIVED, said[-2000:]
 
 
 def test_without_a_mistake_the_same_way_of_running_passes():
