@@ -24,7 +24,7 @@ WARM_SECONDS = 1  # a shorter pass is measured again: its first run starts threa
 TOKENS_PER_BATCH = 2048  # of `document_nats`, per thread
 LOGITS_COPIES = 3  # the logits, their log-probabilities, and exponentials in between
 PROCESS_BYTES = 150_000_000  # Python and the libraries
-SAVING, SPEED_RUN, QUESTION = 3000, 1000, 150  # tokens that cost as much: a sample and a file, a speed run, a question
+SAVING, SPEED_RUN, QUESTION = 3000, 2000, 150  # tokens that cost as much: a sample and a file, a speed run, a question
 TRAINING = 4  # tokens that a trained token costs: forward, backward (two), and the teacher
 STATISTICS = 2  # a pass of the calibration documents, and their X^T X or the pass of the compressed block
 # tokens per unit of the width, for steps that solve for weights; measured on the shape of SmolLM2-135M
