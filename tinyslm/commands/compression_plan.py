@@ -25,6 +25,10 @@ TOKENS_PER_BATCH = 2048  # of `document_nats`, per thread
 LOGITS_COPIES = 3  # the logits, their log-probabilities, and exponentials in between
 PROCESS_BYTES = 150_000_000  # Python and the libraries
 SAVING, SPEED_RUN, QUESTION = 3000, 2000, 150  # tokens that cost as much: a sample and a file, a speed run, a question
+TOO_LARGE = (
+    "\nThis is more than the available memory. Recipes that only quantize weights or"
+    "\nset them to zero need less if the weights stay in their files: --weights mapped"
+)
 TRAINING = 4  # tokens that a trained token costs: forward, backward (two), and the teacher
 STATISTICS = 2  # a pass of the calibration documents, and their X^T X or the pass of the compressed block
 # tokens per unit of the width, for steps that solve for weights; measured on the shape of SmolLM2-135M
@@ -129,6 +133,7 @@ def describe_plan(plan, inputs, recipes) -> str:
         f"model: {scaled(parameters)} parameters{mapped}; loss measured on {tokens:,} tokens\n"
         f"recipes: {names}\n"
         f"expected: about {format_duration(plan.total())}, {memory_text(plan.memory)}"
+        + (TOO_LARGE if plan.memory > (available_memory() or plan.memory) else "")
     )
 
 
