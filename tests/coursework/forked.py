@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 
 import pytest
 
@@ -44,6 +45,9 @@ def run_and_exit(mistake, tests, options, said):
         os.chdir(ROOT)
         status = pytest.main([*tests, *options, *OPTIONS])
         sys.stdout.flush()
+    except BaseException:  # a piece of source that does not occur ends with SystemExit
+        traceback.print_exc(file=sys.__stderr__)
+        sys.__stderr__.flush()
     finally:
         os._exit(status)
 
