@@ -21,7 +21,7 @@ COMMANDS = {
     "evaluate": "measure loss, distance from the entropy bound, and exam accuracy of a model",
     "embed": "compute sentence embeddings, or their cosine similarities",
     "fill": "predict the mask tokens of a text",
-    "export": "write a model in a form that other programs read, such as GGUF",
+    "export": "write a model for other programs: as GGUF, compressed-tensors or transformers",
     "sweep": "measure a grid of recipes, and print the Pareto frontier of size and loss",
     "corpus": "print documents of the built-in corpus, or statistics of its splits",
     "exercise": "list the exercises, create the stub of one, or work through all of them as a course",

@@ -47,8 +47,8 @@ def add_arguments(parser):
     parser.download()
     parser.text("for calibration and validation")
     recipes = (
-        "recipes to apply: names of built-in recipes, recipe files (.toml), the results.json of another run, or the "
-        "built-in lists training and no-training (default: training for up to "
+        "recipes to apply: names of built-in recipes (an unknown name lists them), recipe files (.toml), the "
+        "results.json of another run, or the built-in lists training and no-training (default: training for up to "
         f"{LARGE_MODEL // 1_000_000} million parameters, otherwise no-training)"
     )
     parser.option("--recipe", None, recipes, "NAME", nargs="+")

@@ -13,16 +13,17 @@ TARGETS = {  # {--to: module with DTYPES, {--dtype: stored dtype}, and `run(argu
 def add_arguments(parser):
     """The options of the command."""
     parser.argument("model", MODEL_HELP)
-    parser.argument("out", "the new file, of gguf, or directory")
+    parser.argument("out", "new file (gguf) or new directory")
     targets = (
         "gguf: one file for llama.cpp and programs built on it, with the tokenizer; compressed-tensors: a directory "
         "for vLLM and transformers, in which quantized layers keep their codes; transformers: a directory with dense "
         "weights"
     )
     parser.option("--to", None, targets, "FORM", choices=TARGETS, required=True)
-    dtype = "; ".join(f"of {name}: {', '.join(target.DTYPES)}" for name, target in TARGETS.items())
-    parser.option("--dtype", None, f"type of the weights; {dtype} (default: as the model stores them)", "TYPE")
-    parser.flag("--no-tokenizer", "of gguf: write a model without a tokenizer, or with one that GGUF cannot hold")
+    dtypes = f"of gguf {', '.join(export_gguf.DTYPES)}; otherwise {', '.join(export_directory.DTYPES)}"
+    parser.option("--dtype", None, f"type of the weights: {dtypes} (default: as the model stores them)", "TYPE")
+    without = "gguf only: leave the tokenizer out, if the model has none or one that GGUF cannot hold"
+    parser.flag("--no-tokenizer", without)
     parser.download()
 
 
