@@ -9,6 +9,8 @@ The reverse of `blocks` and `dequantization`. A block of 32 codes has one scale 
 Source: https://github.com/ggml-org/ggml, src/ggml-common.h.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from tinyslm.checkpoints.gguf.container import TYPE_NUMBERS, TYPES
@@ -83,14 +85,21 @@ def holds_exactly(numbers: Array, type_name: str) -> bool:
 
 
 def encode_numbers(numbers: Array, type_name: str, where: str) -> Array:
-    """Numbers as a type stores them, rounded to the nearest, a tile of rows at a time.
+    """Numbers as a type stores them, rounded to the nearest, a tile of rows at a time: (rows, bytes of a row).
 
     Raises CheckpointError, naming `where`, for numbers that are not finite or too large for float16.
     """
     row_bytes = numbers.nbytes // len(numbers)
-    return np.concatenate(
-        [_encode(numbers[rows], type_name, where) for rows in row_slices(len(numbers), row_bytes, TILE_BYTES)]
-    )
+    tiles = ((rows, numbers[rows]) for rows in row_slices(len(numbers), row_bytes, TILE_BYTES))
+    return encode_tiles(tiles, numbers.shape, type_name, where)
+
+
+def encode_tiles(tiles: Iterable[tuple[slice, Array]], shape: tuple[int, ...], type_name: str, where: str) -> Array:
+    """As `encode_numbers`, from (rows, their numbers) one after the other. shape: of all numbers."""
+    stored = np.empty((shape[0], stored_bytes(shape, type_name) // shape[0]), np.uint8)
+    for rows, numbers in tiles:
+        stored[rows] = _encode(numbers, type_name, where).view(np.uint8).reshape(len(numbers), -1)
+    return stored
 
 
 def _encode(numbers, type_name, where):

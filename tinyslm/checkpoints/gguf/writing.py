@@ -24,6 +24,7 @@ from tinyslm.checkpoints.gguf.quantization import (
     BLOCK,
     blocks_of_codes,
     encode_numbers,
+    encode_tiles,
     holds_exactly,
     largest_change,
     stored_bytes,
@@ -246,6 +247,11 @@ def _add_value(writer, key, value):
 
 def _stored(plan, config, modules, where):
     """The tensor of a plan as it is stored."""
+    is_reordered = config.family in REORDERED_FAMILIES and plan.name.endswith(REORDERED)
+    first = modules[plan.paths[0].rpartition(".")[0]]
+    is_one_matrix = len(plan.paths) == 1 and len(plan.shape) == 2 and not plan.codes
+    if isinstance(first, MappedLayer) and is_one_matrix and not is_reordered:
+        return encode_tiles(first.tiles(), plan.shape, plan.type, where)
     parts = []
     for path in plan.paths:
         owner, _, name = path.rpartition(".")
@@ -257,7 +263,7 @@ def _stored(plan, config, modules, where):
         else:
             parts.append(getattr(module, name))
     tensor = np.concatenate(parts) if len(parts) > 1 else parts[0]  # (sum of outputs, ...)
-    if config.family in REORDERED_FAMILIES and plan.name.endswith(REORDERED):
+    if is_reordered:
         tensor = tensor[np.argsort(row_order(len(tensor), config.head_dim))]
     if config.norm_offset and plan.name.endswith("norm.weight"):
         tensor = tensor + np.float32(config.norm_offset)
