@@ -12,6 +12,7 @@ from tests.checkpoints.models import small_model
 from tinyslm.checkpoints import load_model, save_model, stored_tensors
 from tinyslm.checkpoints.gguf.container import read_container
 from tinyslm.checkpoints.gguf.writing import Layers, save_gguf
+from tinyslm.checkpoints.mapped_layers import MappedEmbedding, MappedLinear
 from tinyslm.compression.factorization import factorize_linear
 from tinyslm.compression.quantization import (
     PackedLinear,
@@ -247,6 +248,21 @@ def test_the_dtype_of_the_file_is_kept(tmp_path, dtype):
     assert set(export.types) == {"F32", {"float16": "F16", "bfloat16": "BF16"}[dtype]}
     assert not export.notes
     np.testing.assert_array_equal(load_model(tmp_path / "model.gguf")(TOKENS), load_model(tmp_path / "saved")(TOKENS))
+
+
+@pytest.mark.parametrize("dtype", [None, "Q8_0"])
+def test_mapped_matrices_are_never_whole_in_memory(tmp_path, monkeypatch, dtype):
+    model = wide_model("qwen2", **CHOICES["qwen2"])
+    save_model(tmp_path / "saved", model, dtype="bfloat16")
+    expected = save_gguf(tmp_path / "a.gguf", load_model(tmp_path / "saved"), dtype)
+
+    def whole(layer):
+        raise AssertionError("the whole matrix is read")
+
+    for kind in (MappedLinear, MappedEmbedding):
+        monkeypatch.setattr(kind, "dense_weight", whole)
+    assert save_gguf(tmp_path / "b.gguf", load_model(tmp_path / "saved", "mapped"), dtype) == expected
+    assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
 
 
 @pytest.mark.filterwarnings("ignore:.*quantized weights are dequantized")  # the embedding

@@ -14,6 +14,7 @@ from tinyslm.checkpoints import save_model
 from tinyslm.checkpoints.generation_config import read_generation_config
 from tinyslm.compression.quantization import linear_from_codes, quantize
 from tinyslm.modules import Linear
+from tinyslm.recipes import Factorize
 from tinyslm.reporting.number_format import size
 from tinyslm.tree import map_modules
 
@@ -69,6 +70,13 @@ def test_a_quantized_model(directory, tmp_path, capsys):
     np.testing.assert_array_equal(first, second)
 
 
+def test_low_rank_layers_are_named_with_their_size(directory, tmp_path, capsys):
+    model, tokenizer = tinyslm.load(directory)
+    tinyslm.save(tmp_path / "small", Factorize(0.5)(model), tokenizer)
+    assert run("export", tmp_path / "small", "--to", "gguf", tmp_path / "a.gguf") == 0
+    assert "- 14 LowRankLinear: dense matrices in F32, 246 kB in place of 121 kB" in capsys.readouterr().out
+
+
 def test_without_a_tokenizer(tmp_path, capsys):
     save_model(tmp_path / "model", wide_model("llama"))
     arguments = ("export", tmp_path / "model", "--to", "gguf", tmp_path / "model.gguf")
@@ -93,6 +101,7 @@ def test_wrong_arguments(directory, tmp_path, capsys):
     mine.write_bytes(b"mine")
     save_model(tmp_path / "phi", small_model("phi"))
     save_model(tmp_path / "bert", small_model("bert"))
+    (tmp_path / "empty").mkdir()
     out = tmp_path / "model.gguf"
     for arguments, message in [
         ((directory, "--to", "gguf", mine), "mine.gguf: exists already; choose another path or remove it first"),
@@ -104,6 +113,8 @@ def test_wrong_arguments(directory, tmp_path, capsys):
         ((tmp_path / "phi", "--to", "gguf", out), "family phi cannot be written as GGUF, expected one of gemma"),
         ((tmp_path / "bert", "--to", "gguf", out), "bert"),
         ((tmp_path / "nowhere", "--to", "gguf", out), "no such directory"),
+        ((tmp_path / "empty", "--to", "gguf", out), "empty/model.safetensors: no such file"),
+        ((mine, "--to", "gguf", out), "mine.gguf"),
     ]:
         assert run("export", *arguments) == 2
         assert_one_line(capsys.readouterr(), message)

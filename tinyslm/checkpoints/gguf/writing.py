@@ -194,7 +194,14 @@ def _kept_type(plan, modules, config):
     if kept == "F32":
         return kept
     owners = (modules[path.rpartition(".")[0]] for path in plan.paths)
-    return kept if all(holds_exactly(owner.dense_weight(), kept) for owner in owners) else "F32"
+    return kept if all(holds_exactly(tile, kept) for owner in owners for tile in _tiles(owner)) else "F32"
+
+
+def _tiles(owner):
+    """The matrix of a layer: rows of it, one after the other, if it is mapped from a file."""
+    if isinstance(owner, MappedLayer):
+        return (tile for _, tile in owner.tiles())
+    return [owner.dense_weight()]
 
 
 def _codes(module):
