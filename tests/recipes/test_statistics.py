@@ -17,6 +17,7 @@ from tinyslm.modules import Linear, LinearLayer, MixtureOfExperts
 from tinyslm.recipes.linear_layers import is_compressible
 from tinyslm.recipes.pruning.neurons import neuron_scores
 from tinyslm.recipes.statistics import (
+    RunningStatistic,
     fisher_information,
     input_grams,
     input_maxima,
@@ -126,6 +127,21 @@ def test_a_statistic_of_documents_of_different_lengths_is_that_of_each_alone(cas
         squares = [neuron_scores(model, replace(calibration, documents=[document]), "minitron")[path] ** 2
                    for document in calibration.documents]  # fmt: skip
         np.testing.assert_allclose(np.sqrt(sum(squares)), scores[path], rtol=1e-10)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=9), st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_rows_of_short_documents_are_put_together(lengths, rows_together, seed):
+    rows, sizes = np.random.default_rng(seed).standard_normal((sum(lengths), 3)), []
+    total = RunningStatistic(lambda rows: sizes.append(len(rows)) or rows.T @ rows, np.add, rows_together)
+    for document in np.split(rows, np.cumsum(lengths)[:-1]):
+        mutable = document[None].copy()
+        total.add(mutable)
+        mutable[...] = np.nan  # a later operation can reuse the array
+    total.finish()
+    assert total.tokens == len(rows) == sum(sizes)
+    assert all(size >= rows_together for size in sizes[:-1])
+    np.testing.assert_allclose(total.total, rows.T @ rows, atol=1e-12)
 
 
 def test_only_the_layers_that_are_asked_for_are_watched():

@@ -15,6 +15,7 @@ from tinyslm.recipes.linear_layers import is_compressible
 from tinyslm.recipes.tasks import task_loss
 from tinyslm.tree import named_modules, named_parameters
 
+ROWS = 1024  # of inputs for which a statistic is computed together
 SHARDS = 4  # of the documents; the sums of all shards are in memory at the same time
 OBSERVED_INPUTS = {"output": "mixed", "down": "neurons"}  # all other linear layers of a block read "input" or "source"
 
@@ -27,12 +28,14 @@ def observed_input(path) -> str:
     return f"{module}.{OBSERVED_INPUTS.get(layer, 'input')}"
 
 
-def input_statistics(model, tasks, statistic, *, combine=np.add, paths=None) -> dict:
+def input_statistics(model, tasks, statistic, *, combine=np.add, paths=None, rows_together=ROWS) -> dict:
     """{path of a linear layer: (statistic of all its inputs, number of its input tokens)}.
 
-    statistic(rows (N, in)) -> array;  combine(array, array) merges the statistics of two documents. An expert of a
+    statistic(rows (N, in)) -> array;  combine(array, array) merges the statistics of two groups of rows. An expert of a
     mixture receives only the tokens that are routed to it: N may be 0.  paths: of the layers, by default all that
     `is_compressible` names, compressed ones too.
+    rows_together: the inputs of short documents are put together until there are so many; 1 means each document alone,
+    for a statistic that is not a sum over tokens.
     Each distinct input is evaluated once: layers with the same input (query, key and value) get the same array.
     """
     if paths is None:
@@ -41,35 +44,64 @@ def input_statistics(model, tasks, statistic, *, combine=np.add, paths=None) -> 
     def run(task, observe):
         model.hidden_states(**task.inputs, observe=observe)
 
-    return sum_over_documents(tasks, run, statistic, paths, combine)
+    return sum_over_documents(tasks, run, statistic, paths, combine, rows_together)
 
 
-def sum_over_documents(documents, run, statistic, paths, combine=np.add) -> dict:
+def sum_over_documents(documents, run, statistic, paths, combine=np.add, rows_together=ROWS) -> dict:
     """`input_statistics` of the layers at `paths`, where run(document, observe) computes one document."""
     inputs = {path: observed_input(path) for path in paths}
     names = set(inputs.values())
 
-    def add(totals, name, value, tokens):
-        if name in totals:
-            value, tokens = combine(totals[name][0], value), totals[name][1] + tokens
-        totals[name] = value, tokens
-
     def statistics_of(shard):
-        totals = {}
-
-        def receive(name, value):
-            rows = value.reshape(-1, value.shape[-1])  # (N, in)
-            add(totals, name, statistic(rows), len(rows))
-
+        totals = {name: RunningStatistic(statistic, combine, rows_together) for name in names}
         for document in shard:
-            run(document, SelectiveObserver(names, receive))
+            run(document, SelectiveObserver(names, lambda name, value: totals[name].add(value)))
+        for total in totals.values():
+            total.finish()
         return totals
 
     totals, *others = map_in_threads(statistics_of, _shards(documents))
     for other in others:
         for name in names:
-            add(totals, name, *other[name])
-    return {path: totals[name] for path, name in inputs.items()}
+            totals[name].merge(other.pop(name))
+    return {path: (totals[name].total, totals[name].tokens) for path, name in inputs.items()}
+
+
+class RunningStatistic:
+    """Statistic of all inputs of a layer, computed for `rows_together` of them or more at a time.
+
+    Adding a product X^T X to the total takes longer than computing it from a few rows.
+    """
+
+    def __init__(self, statistic, combine, rows_together):
+        self.statistic, self.combine, self.rows_together = statistic, combine, rows_together
+        self.total, self.tokens = None, 0
+        self.waiting = []  # arrays of rows (n, in), fewer than rows_together
+
+    def add(self, inputs):
+        """Add inputs (..., in)."""
+        rows = inputs.reshape(-1, inputs.shape[-1])  # (n, in)
+        self.tokens += len(rows)
+        if len(rows) >= self.rows_together:
+            self._combine(self.statistic(rows))
+            return
+        self.waiting.append(rows.copy())
+        if sum(map(len, self.waiting)) >= self.rows_together:
+            self.finish()
+
+    def finish(self):
+        """Add the rows that are waiting to the total."""
+        if self.waiting:
+            rows, self.waiting = np.concatenate(self.waiting), []
+            self._combine(self.statistic(rows))
+
+    def merge(self, other):
+        """Add the total of other documents."""
+        self.tokens += other.tokens
+        self._combine(other.total)
+
+    def _combine(self, value):
+        self.total = value if self.total is None else self.combine(self.total, value)
 
 
 def _shards(documents):

@@ -60,9 +60,9 @@ def unit_importance(model, calibration, method, modules, parts) -> dict:
 def minitron_inputs(model, calibration, readers, statistic=minitron_square) -> dict:
     """{name: (n,) `minitron_importance` of the inputs of a linear layer}. readers: {name: path of a linear layer}.
 
-    statistic(rows (N, in)) -> (n,): the squares to add up over documents, one per unit.
+    statistic(rows (N, in)) -> (n,): the squares of one document, to add up over documents, one per unit.
     """
-    found = input_statistics(model, calibration.sample(), statistic, paths=readers.values())
+    found = input_statistics(model, calibration.sample(), statistic, paths=readers.values(), rows_together=1)
     return {name: np.sqrt(found[path][0]) for name, path in readers.items()}
 
 
