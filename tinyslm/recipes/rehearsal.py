@@ -38,8 +38,8 @@ def rehearse(model, steps, calibration, check):
 
 def shortened(step):
     """The step with one round and one training step, if it has more."""
-    longer = {name: 1 for name in ("rounds", "steps") if type(count := getattr(step, name, 1)) is int and count > 1}
-    return replace(step, **longer)
+    fewer = {name: 1 for name in ("rounds", "steps") if type(count := getattr(step, name, 1)) is int and count > 1}
+    return replace(step, **fewer)
 
 
 def first_layers(model, check):
