@@ -10,7 +10,7 @@ key/value cache is in float32.
     margin         log-probability between the best two tokens here, where the first other token is: the largest of the
                    prompts
     difference     of log-probabilities of the 20 most probable tokens: the root of the mean square, and the largest
-    close          tokens of short texts (3 tokens each) of which no log-probability differs by more than 0.001
+    close          tokens of short texts (2 tokens each) of which no log-probability differs by more than 0.001
     perplexity     of documents of the corpus, in llama.cpp and here
 
 llama.cpp rounds the inputs of matrices in Q8_0, Q4_0 and Q4_1 to 8 bits. The rows "inputs rounded" compare with a model
@@ -21,6 +21,7 @@ texts are close and long ones are not.
 
 import argparse
 import importlib.util
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -48,7 +49,6 @@ from tinyslm.text.town import documents
 
 INSTALLED = next((name for name in ("llama_cpp", "xllamacpp") if importlib.util.find_spec(name)), None)
 MOST_PROBABLE = 20
-MOST_TEXTS = 8  # for the perplexity
 LETTER = 50  # a letter in byte-level vocabularies; xllamacpp shows no probabilities beside half a character
 FORMS = {  # {name: (steps, --dtype)}
     "dense F32": ([], "F32"),
@@ -66,53 +66,64 @@ FORMS = {  # {name: (steps, --dtype)}
 
 
 def open_model(path, vocab_size, context=256):
-    """A function (tokens, n, most=V) -> (T - n + 1, V): log-probabilities of what follows the first n tokens, ..., all.
-
-    most: those of the most probable tokens suffice; others can be -inf. It is faster.
-    The key/value cache is in float32. One thread of the CPU computes.
-    """
-    return (_llama_cpp if INSTALLED == "llama_cpp" else _xllamacpp)(str(path), vocab_size, context)
+    """A model in llama.cpp. The key/value cache is in float32; one thread of the CPU computes."""
+    return (LlamaCppPython if INSTALLED == "llama_cpp" else Xllamacpp)(str(path), vocab_size, context)
 
 
-def _llama_cpp(path, vocab_size, context):
-    from llama_cpp import Llama
+class LlamaCppPython:
+    def __init__(self, path, vocab_size, context):
+        from llama_cpp import Llama
 
-    model = Llama(
-        path, n_ctx=context, n_threads=1, n_threads_batch=1, n_gpu_layers=0, type_k=0, type_v=0, verbose=False
-    )  # type 0: float32
+        threads = {"n_threads": 1, "n_threads_batch": 1, "n_gpu_layers": 0}
+        self.model = Llama(path, n_ctx=context, type_k=0, type_v=0, verbose=False, **threads)  # type 0: float32
+        self.vocab_size = vocab_size
 
-    def log_probabilities(tokens, first, most=vocab_size):
-        model.reset()
+    def log_probabilities(self, tokens, first, most=None):
+        """(T - first + 1, V): of what follows the first tokens, one more, ..., all.
+
+        most: only those of the most probable tokens are asked for; the others can be -inf.
+        """
+        self.model.reset()
         rows = []
         for piece in (tokens[:first], *([token] for token in tokens[first:])):
-            model.eval(piece)
-            rows.append(np.ctypeslib.as_array(model._ctx.get_logits_ith(-1), (vocab_size,)).copy())
+            self.model.eval(piece)
+            rows.append(np.ctypeslib.as_array(self.model._ctx.get_logits_ith(-1), (self.vocab_size,)).copy())
         return log_softmax(np.array(rows))
 
-    return log_probabilities
+    def losses(self, tokens):
+        """(T - 1,): the loss of every token but the first."""
+        return -self.log_probabilities(tokens[:-1], 1)[np.arange(len(tokens) - 1), tokens[1:]]
 
 
-def _xllamacpp(path, vocab_size, context):
-    import xllamacpp
+class Xllamacpp:
+    def __init__(self, path, vocab_size, context):
+        import xllamacpp
 
-    settings = xllamacpp.CommonParams()
-    settings.model.path, settings.n_ctx, settings.n_parallel = path, context, 1
-    settings.n_gpu_layers, settings.warmup, settings.verbosity, settings.port = 0, False, 0, 0
-    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
-    settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    server = xllamacpp.Server(settings)
-    request = {"n_predict": 1, "temperature": 0, "cache_prompt": True, "logit_bias": [[LETTER, 1e4]]}
+        settings = xllamacpp.CommonParams()
+        settings.model.path, settings.n_ctx, settings.n_parallel = path, context, 1
+        settings.n_gpu_layers, settings.warmup, settings.verbosity, settings.port = 0, False, 0, 0
+        settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
+        settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        self.server, self.vocab_size = xllamacpp.Server(settings), vocab_size
 
-    def log_probabilities(tokens, first, most=vocab_size):
-        rows = np.full((len(tokens) - first + 1, vocab_size), -np.inf, np.float32)
+    def _next(self, tokens, chosen, most):
+        """What the server says about the token after a text, where it chooses this one."""
+        request = {"n_predict": 1, "temperature": 0, "cache_prompt": True, "logit_bias": [[chosen, 1e4]]}
+        answer = self.server.handle_completions(request | {"prompt": tokens, "n_probs": most})
+        return answer["choices"][0]["logprobs"]["content"][0]
+
+    def log_probabilities(self, tokens, first, most=None):
+        """As of LlamaCppPython."""
+        rows = np.full((len(tokens) - first + 1, self.vocab_size), -np.inf, np.float32)
         for row, end in zip(rows, range(first, len(tokens) + 1), strict=True):
-            answer = server.handle_completions(request | {"prompt": tokens[:end], "n_probs": most})
-            for entry in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+            for entry in self._next(tokens[:end], LETTER, most or self.vocab_size)["top_logprobs"]:
                 row[entry["id"]] = entry["logprob"]
         return rows
 
-    return log_probabilities
+    def losses(self, tokens):
+        """As of LlamaCppPython."""
+        return -np.array([self._next(tokens[:end], tokens[end], 1)["logprob"] for end in range(1, len(tokens))])
 
 
 class Comparison(NamedTuple):
@@ -142,7 +153,7 @@ def compare(theirs, ours):
 
 def _own(model, texts, first):
     """Log-probabilities as those of `open_model`, for each text."""
-    return [log_softmax(model(np.array([text]))[0, start - 1 :]) for text, start in zip(texts, first, strict=False)]
+    return [log_softmax(model(np.array([text]))[0, start - 1 :]) for text, start in zip(texts, first, strict=True)]
 
 
 def _close(theirs, ours):
@@ -151,10 +162,13 @@ def _close(theirs, ours):
     return int(np.sum(differences < 1e-3)), len(differences)
 
 
-def _perplexity(log_probabilities, texts):
-    """exp of the mean loss of all tokens but the first of each text."""
-    pairs = zip(log_probabilities, texts, strict=True)
-    losses = [-rows[:-1][np.arange(len(text) - 1), text[1:]] for rows, text in pairs]
+def _losses(model, text):
+    """(T - 1,): the loss of every token but the first."""
+    return -log_softmax(model(np.array([text]))[0])[np.arange(len(text) - 1), text[1:]]
+
+
+def _perplexity(losses):
+    """exp of the mean loss of all texts."""
     return float(np.exp(np.mean(np.concatenate(losses))))
 
 
@@ -170,23 +184,24 @@ def measure(name, texts, new_tokens, directory):
     steps, dtype = FORMS[name]
     model, tokenizer = compressed(steps)
     vocabulary, _ = vocabulary_metadata(tokenizer, model.config.vocab_size)
-    prompts, short = [text[: max(4, len(text) // 2)] for text in texts], [text[5:8] for text in texts]
-    starts, ones, some = [len(prompt) for prompt in prompts], [1] * len(texts), texts[:MOST_TEXTS]
+    prompts, short = [text[: min(len(text) // 2, 40)] for text in texts], [text[5:7] for text in texts]
+    starts, ones = [len(prompt) for prompt in prompts], [1] * len(texts)
     written = [prompt + tinyslm.generate(model, np.array([prompt]), new_tokens)[0].tolist() for prompt in prompts]
     written = [tokens[:-1] for tokens in written]  # no token after the last one is compared
     for kind in dict.fromkeys((dtype, "F32")) if steps else (dtype,):
         path = Path(directory, f"{name.replace(' ', '-')}-{kind}.gguf")
         types = [kind for kind in save_gguf(path, model, kind, vocabulary).types if kind != "F32"]
         read = open_model(path, model.config.vocab_size)
-        theirs = [read(tokens, start, 100) for tokens, start in zip(written, starts, strict=True)]
-        theirs_short, theirs_texts = ([read(text, 1) for text in each] for each in (short, some))
+        theirs = [read.log_probabilities(*each, most=100) for each in zip(written, starts, strict=True)]
+        theirs_short = [read.log_probabilities(text, 1) for text in short]
+        there = _perplexity([read.losses(text) for text in texts])
         models = {name: model}
         if types and "F16" not in types:
             models["  inputs rounded"] = with_rounded_inputs(path)
         for label, each in models.items():
             result = compare(theirs, _own(each, written, starts))
             close, count = _close(theirs_short, _own(each, short, ones))
-            there, here = _perplexity(theirs_texts, some), _perplexity(_own(each, some, ones), some)
+            here = _perplexity([_losses(each, text) for text in texts])
             print(
                 f"{label:<26} {'+'.join(types) or 'F32':<9} {result.equal:>4} of {result.count:<4}"
                 f"{result.margin:>7.4f} {result.mean_difference:>8.1e} {result.largest_difference:>8.1e} "
@@ -206,19 +221,27 @@ def main(argv=None):
     if INSTALLED is None:
         parser.error("needs the package llama-cpp-python or xllamacpp")
     _, tokenizer = tinyslm.load("teacher")
-    texts = [tokenizer.encode(text).ids[:60] for _, text, _ in documents("test", 0, arguments.prompts)]
+    texts = [tokenizer.encode(text).ids[:100] for _, text, _ in documents("test", 0, arguments.prompts)]
     print(f"{'':36} {'greedy':>12} {'':>6} {'difference':^17} {'':10} {'perplexity':^17}")
     print(
         f"{'form':<26} {'types':<9} {'tokens':>12} {'margin':>6} {'mean':>8} {'largest':>8} {'close':>10}"
         f"{'there':>8} {'here':>8} {'size':>8}"
     )
+    sys.stdout.flush()
+    processes = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as directory:
-        for name in arguments.names or FORMS:
-            measure(name, texts, arguments.tokens, directory)
+        for name in arguments.names or FORMS:  # each in a process of its own: servers of xllamacpp are not stopped
+            process = processes.Process(target=_measure, args=(name, texts, arguments.tokens, directory))
+            process.start()
+            process.join()
     return 0
 
 
+def _measure(*arguments):
+    """Measure and end the process, which could otherwise wait for the threads of xllamacpp for ever."""
+    measure(*arguments)
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    os._exit(status)  # xllamacpp can wait for its threads for ever
+    sys.exit(main())
