@@ -114,6 +114,7 @@ def resume(arguments, out) -> int:
         print(f"{out}: this run is already complete")
         return 0
     details, finished = read_run(out)
+    details = {"weights": "float32"} | details  # a run of an earlier version does not state them
     for option, value, recorded in (
         ("MODEL", arguments.model and _absolute(arguments.model), details["model"]),
         ("--seed", arguments.seed, details["seed"]),
