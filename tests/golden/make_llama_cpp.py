@@ -45,7 +45,7 @@ def results(family, kind, path):
             continue
         read, rows = open_model(path, VOCAB_SIZE), []
         for _ in range(NEW_TOKENS if kind == "F32" else 1):
-            rows.append(read(tokens, len(tokens))[0])
+            rows.append(read.log_probabilities(tokens, len(tokens))[0])
             tokens = [*tokens, int(rows[-1].argmax())]
         best = np.sort(np.array(rows), axis=-1)
         if kind != "F32" or np.min(best[:, -1] - best[:, -2]) > GAP:
