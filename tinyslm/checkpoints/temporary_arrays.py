@@ -36,7 +36,7 @@ def moved_to_file(module: Module) -> Module:
     with _temporary_file() as file:
         for path, array in arrays.items():
             begins[path] = file.seek(-(-file.tell() // ALIGNMENT) * ALIGNMENT)
-            file.write(array.reshape(-1).view(np.uint8))
+            file.write(array.reshape(-1).view(np.uint8).data)
         file.flush()
         content = np.asarray(np.memmap(file, np.uint8, "r"))
 
