@@ -499,7 +499,7 @@ def test_a_model_in_its_file_is_compressed_as_one_in_memory(trained, tmp_path, c
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe", "neurons-80-refit"], "--weights mapped: SliceNeurons of the recipe 'neurons 80 %, refit' needs"),
+        (["--recipe", "neurons-80-refit"], "--weights mapped: a step of the recipe 'neurons 80 %, refit' needs"),
         (["--weights", "int8"], "argument --weights: invalid choice: 'int8'"),
     ],
 )

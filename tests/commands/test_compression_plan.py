@@ -13,6 +13,7 @@ from tinyslm.evaluation.parameters import count_parameters
 from tinyslm.load_save import load, save
 from tinyslm.modules import Linear
 from tinyslm.recipes import Distill, FoldMasks, PruneWanda, Quantize, QuantizeGPTQ, Recipe
+from tinyslm.recipes.statistics import SHARDS
 from tinyslm.runtime import default_threads
 from tinyslm.tree import named_modules
 
@@ -71,7 +72,7 @@ def test_a_model_in_its_file_needs_memory_for_a_block(tmp_path):
     block = MODEL.layers[0]
     weights = sum(layer.weight.size for layer in named_modules(block, Linear).values())
     widths = [block.attention.query, block.attention.output, block.feed_forward.up, block.feed_forward.down]
-    products = 4 * 8 * sum(layer.in_features**2 for layer in widths)
+    products = SHARDS * 4 * sum(layer.in_features**2 for layer in widths)
     assert plans.block_memory(mapped, [Recipe("x", (Quantize(), PruneWanda(0.5)))]) == 8 * weights
     assert plans.block_memory(mapped, [Recipe("x", (QuantizeGPTQ(),))]) == 8 * weights + products
     many = mapped.replace(layers=50 * mapped.layers)

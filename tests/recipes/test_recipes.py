@@ -198,6 +198,9 @@ def test_large_models_get_the_recipes_without_training(monkeypatch):
     for limit, name in ((size, "training"), (size - 1, "no-training")):
         monkeypatch.setattr(sys.modules[presets.__module__], "LARGE_MODEL", limit)
         assert default_recipes(model) == presets(model)["default"] == presets(model)[name]
+    monkeypatch.setattr(sys.modules[presets.__module__], "MAPPED_MODEL", size - 1)
+    names = ["dense", "INT8 weights", "INT8 products", "GPTQ 4 bits", "SparseGPT 2:4", "Wanda 2:4"]
+    assert [recipe.name for recipe in default_recipes(model)] == names
     trains = [[hasattr(step, "learning_rate") for recipe in recipes for step in recipe.steps]
               for recipes in (presets(model)["no-training"], presets(model)["training"])]  # fmt: skip
     assert not any(trains[0]) and any(trains[1])

@@ -11,7 +11,6 @@ from pathlib import Path
 import tinyslm
 from tinyslm.checkpoints import check_savable, output_lock, remove_directory, save_model
 from tinyslm.commands.compression_inputs import (
-    MAPPED_MODEL,
     QUESTIONS_PER_SUBJECT,
     TRAINING_DOCUMENTS,
     CompressionInputs,
@@ -31,7 +30,7 @@ from tinyslm.evaluation import measure_speeds
 from tinyslm.evaluation.loss import document_nats
 from tinyslm.load_save import BUILT_IN, load
 from tinyslm.recipes import STEPS, Recipe, compress
-from tinyslm.recipes.default_recipes import LARGE_MODEL, presets, select_recipes
+from tinyslm.recipes.default_recipes import LARGE_MODEL, MAPPED_MODEL, presets, select_recipes
 from tinyslm.recipes.recipe_files import is_recipe_file, make_step, read_recipes, recipe_entry
 from tinyslm.reporting import format_table, render_page
 from tinyslm.reporting.html_template import write_page

@@ -26,7 +26,7 @@ from tinyslm.load_save import find_directory
 from tinyslm.models import Decoder
 from tinyslm.modules import Embedding, Linear, LinearLayer, WeightLayer
 from tinyslm.recipes import Calibration, measure
-from tinyslm.recipes.default_recipes import is_large
+from tinyslm.recipes.default_recipes import MAPPED_MODEL, is_large, reads_mapped
 from tinyslm.text import decode
 from tinyslm.text.corpus import text_corpus, town_corpus
 from tinyslm.text.document_marks import DocumentMarks, document_marks
@@ -38,7 +38,6 @@ VALIDATION_DOCUMENTS = 300
 QUESTIONS_PER_SUBJECT = 40
 LARGE_MODEL_VALIDATION = 5_000  # tokens of the user's text, for a large model
 LARGE_MODEL_STATISTICS = 32  # calibration documents for the statistics of a large model
-MAPPED_MODEL = 500_000_000  # parameters; a larger model is compressed from its files, if the recipes can do it
 PURPOSE = "compressing and measuring on text"
 TOWN_PROMPT = "It was a sunny Monday morning."
 
@@ -136,13 +135,10 @@ def choose_weights(wanted: str | None, outline, recipes) -> str:
 
     Raises ConfigError if a step of the recipes cannot read the wanted form.
     """
-    need_memory = [
-        (recipe, step) for recipe in recipes for step in recipe.steps if not getattr(step, "reads_mapped", False)
-    ]
+    need_memory = [recipe.name for recipe in recipes if not reads_mapped(recipe)]
     if wanted == "mapped" and need_memory:
-        recipe, step = need_memory[0]
         raise ConfigError(
-            f"--weights mapped: {type(step).__name__} of the recipe {recipe.name!r} needs the weights in memory; "
+            f"--weights mapped: a step of the recipe {need_memory[0]!r} needs the weights in memory; "
             "choose other recipes, or --weights float32"
         )
     is_mapped = count_parameters(outline) > MAPPED_MODEL and not need_memory

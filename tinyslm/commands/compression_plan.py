@@ -119,7 +119,7 @@ def block_memory(model, recipes) -> int:
         weights = sum(layers[path].in_features * layers[path].out_features for path in paths)
         widths = {observed_input(path): layers[path].in_features for path in paths}
         products = sum(width**2 for width in widths.values())
-        sizes.append(2 * 4 * weights + (8 * SHARDS * products if solves else 0))
+        sizes.append(2 * 4 * weights + (4 * SHARDS * products if solves else 0))
     return max(sizes)
 
 

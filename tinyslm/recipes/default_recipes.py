@@ -12,6 +12,7 @@ from tinyslm.recipes.quantization import Quantize, QuantizeGPTQ
 from tinyslm.recipes.recipe import Recipe
 
 LARGE_MODEL = 30_000_000  # parameters; a model with more takes hours to train on a processor
+MAPPED_MODEL = 500_000_000  # parameters; a model with more is compressed from its files, if its recipes can do it
 
 DENSE = Recipe("dense", (), "the model without compression, in 32-bit floating point")
 ROUNDED = [
@@ -38,7 +39,8 @@ def default_recipes(model: Any, *, thorough: bool = False) -> list[Recipe]:
     """The recipes that `tinyslm compress` applies by default.
 
     A model of up to 30 million parameters gets every technique, with a short training where it helps, and one
-    combination. A larger model gets quantization, pruning and factorization without training.
+    combination. A larger model gets quantization, pruning and factorization without training. A model of more than 500
+    million parameters gets those that can leave its weights in their files.
 
     Parameters
     ----------
@@ -66,7 +68,15 @@ def default_recipes(model: Any, *, thorough: bool = False) -> list[Recipe]:
 def presets(model, thorough=False) -> dict[str, list[Recipe]]:
     """{name: recipes} of the lists that `--recipe` accepts. Arguments as of `default_recipes`."""
     lists = {"training": _with_training(model, thorough), "no-training": _without_training()}
-    return {"default": lists["no-training" if is_large(model) else "training"], **lists}
+    default = lists["no-training" if is_large(model) else "training"]
+    if count_parameters(model) > MAPPED_MODEL:
+        default = [recipe for recipe in default if reads_mapped(recipe)]
+    return {"default": default, **lists}
+
+
+def reads_mapped(recipe: Recipe) -> bool:
+    """Whether all steps of a recipe accept a model whose weights are mapped from its files."""
+    return all(getattr(step, "reads_mapped", False) for step in recipe.steps)
 
 
 def _without_training():
