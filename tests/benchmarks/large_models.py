@@ -2,10 +2,12 @@
 
     python -m tests.benchmarks.large_models llama-3.2-1b --weights int8
     python -m tests.benchmarks.large_models mistral-7b-v0.1 --weights mapped
+    python -m tests.benchmarks.large_models llama-3.2-1b --compress "QuantizeGPTQ(bits=4)"
 
 Makes a checkpoint in bfloat16, one tensor after the other, loads it in a process of its own, reads a prompt, generates,
-and removes it again. Peak memory is what the system counted for that process, pages of mapped files included. Speeds
-are those of files that the system still has in memory, if it has enough.
+and removes it again. With --compress, a step is applied to the weights in their files, with random tokens as the
+calibration, and the result is saved. Peak memory is what the system counted for that process, pages of mapped files
+included. Speeds are those of files that the system still has in memory, if it has enough.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.process_memory import peak, resident
-from tinyslm import footprint, load
+from tinyslm import footprint, load, recipes, save
 from tinyslm.checkpoints.families import find_family
 from tinyslm.checkpoints.safetensors import round_to_bfloat16
 from tinyslm.checkpoints.tensor_mapping import tensor_mappings
@@ -31,6 +33,7 @@ from tinyslm.tree import named_arrays
 
 LARGEST_SHARD = 4 * 10**9  # bytes
 PROMPT, NEW_TOKENS = 256, 16
+CALIBRATION_DOCUMENTS = 8  # of PROMPT tokens
 BLOCK = 2**20  # random numbers, repeated to fill all tensors
 
 
@@ -93,6 +96,37 @@ def measure(directory, weights):
     print(json.dumps(report))
 
 
+def measure_compression(directory, step):
+    """Compress and save the model: seconds and memory, printed as JSON. For a process of its own."""
+    model, _ = load(directory, "mapped")
+    tokens = np.random.default_rng(0).integers(0, model.config.vocab_size, (CALIBRATION_DOCUMENTS, PROMPT))
+    report = {"process": resident()}
+    start = time.perf_counter()
+    compressed, _ = recipes.compress(
+        model, [eval(step, vars(recipes))], recipes.Calibration(list(tokens), model), progress=report_progress
+    )
+    report["compress_seconds"] = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as temporary:
+        save(Path(temporary) / "model", compressed)
+        report["written"] = (Path(temporary) / "model" / "model.safetensors").stat().st_size
+    report |= {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time(), "peak": peak()}
+    print(json.dumps(report))
+
+
+def report_progress(text):
+    """Print what is done, and the peak so far."""
+    print(f"{text}: peak {peak() / 1e9:.3f} GB", file=sys.stderr, flush=True)
+
+
+def show_compression(report, stored):
+    """The report of a compression for people."""
+    print(f"stored in bfloat16      {stored / 1e9:8.3f} GB")
+    print(f"written                 {report['written'] / 1e9:8.3f} GB")
+    print(f"peak                    {report['peak'] / 1e9:8.3f} GB, {report['process'] / 1e9:.3f} GB before")
+    print(f"compression             {report['compress_seconds']:8.1f} s")
+    print(f"with saving             {report['seconds']:8.1f} s, {report['cpu_seconds']:.0f} s of processor time")
+
+
 def show(report, stored):
     """The report for people."""
     base, final = report["process"], report["bytes"]
@@ -114,6 +148,7 @@ def main(argv=None):
     decoders = [name for name, config in CATALOGUE.items() if isinstance(config, DecoderConfig)]
     parser.add_argument("model", choices=decoders)
     parser.add_argument("--weights", nargs="+", choices=FORMS, default=["int8", "mapped"])
+    parser.add_argument("--compress", metavar="STEP", help='measure a step, such as "Quantize(bits=4)", instead')
     parser.add_argument("--keep", metavar="DIRECTORY", help="make the checkpoint there and keep it, or use it")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
@@ -124,6 +159,13 @@ def main(argv=None):
             make_checkpoint(directory, CATALOGUE[arguments.model])
             print(f"made {directory} in {time.perf_counter() - start:.0f} s", flush=True)
         stored = sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+        if arguments.compress:
+            code = "from tests.benchmarks.large_models import measure_compression; "
+            code += f"measure_compression({str(directory)!r}, {arguments.compress!r})"
+            done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+            print(f"\n{arguments.model}, {arguments.compress}")
+            show_compression(json.loads(done.stdout), stored)
+            return
         for weights in arguments.weights:
             code = f"from tests.benchmarks.large_models import measure; measure({str(directory)!r}, {weights!r})"
             done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

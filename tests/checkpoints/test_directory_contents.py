@@ -73,6 +73,12 @@ def test_a_file_in_place_of_a_directory(tmp_path):
         tinyslm.load(file)
 
 
+def test_a_directory_of_models_names_one(saved):
+    directory, _ = saved
+    with pytest.raises(CheckpointError, match=r"holds no model, but directories of models: .* such as 'saved'"):
+        load_model(directory.parent)
+
+
 def test_an_entry_of_the_cache_of_the_hub(tmp_path):
     """refs/main names the snapshot that is loaded."""
     model = small_model("llama")

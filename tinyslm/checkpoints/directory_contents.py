@@ -48,6 +48,9 @@ def instead_of_model(directory: str | Path) -> str:
         found = [name for name in names if name.endswith(ending)]
         if found:
             return f"holds {shown(found[0])}, {what}, and no safetensors file: {advice}"
+    models = [name for name in names if (directory / name / "config.json").is_file()]
+    if models:
+        return f"holds no model, but directories of models: give one of them, such as {shown(models[0])}"
     return ""
 
 
