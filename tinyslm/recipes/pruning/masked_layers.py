@@ -10,6 +10,7 @@ from tinyslm.checkpoints.upcasting import is_mapped
 from tinyslm.compression.pruning import BitmapLinear, CsrLinear, MaskedLinear, NMLinear, parse_pattern
 from tinyslm.compression.quantization import PackedLinear, PackedNMLinear, QuantizedLinear
 from tinyslm.errors import ConfigError
+from tinyslm.models.layer_stacks import map_blocks
 from tinyslm.modules import Linear, LinearLayer
 from tinyslm.recipes.calibration import Calibration
 from tinyslm.recipes.linear_layers import compressible_layers, naming_layer, replace_layers
@@ -32,11 +33,12 @@ class FoldMasks:
     def __call__(
         self, model: Module, calibration: Calibration | None = None, progress: Progress = ignore_progress
     ) -> Module:
-        def fold(path, masked):
-            linear = masked.to_linear()
-            return moved_to_file(linear) if is_mapped(masked.weight) else linear
+        def fold(path, module):
+            folded = map_modules(lambda path, masked: masked.to_linear(), module, MaskedLinear)
+            in_file = any(is_mapped(masked.weight) for masked in named_modules(module, MaskedLinear).values())
+            return moved_to_file(folded) if in_file else folded
 
-        return map_modules(fold, model, MaskedLinear)
+        return map_modules(fold, map_blocks(fold, model), MaskedLinear)
 
 
 @dataclass(frozen=True)
