@@ -53,8 +53,9 @@ print(summary({"dense": model}, corpus))
 # %% [markdown]
 # ## A recipe is a list of steps
 #
-# A step takes a model and returns a new one. A recipe is a list of steps. `compress` applies the steps in order and
-# measures the model after each (`tinyslm/recipes/recipe.py`):
+# A step takes a model and returns a new one. A recipe is a list of steps. `compress` tries them on a few layers of the
+# model, so that a recipe that cannot be applied fails at once. Then it applies the steps in order and measures the model
+# after each (`tinyslm/recipes/recipe.py`):
 
 # %%
 from tinyslm.recipes import compress
