@@ -95,8 +95,9 @@ def describe_sweep(arguments, model, recipes, points) -> str:
     else:
         workers = f"{arguments.workers} workers" if arguments.workers > 1 else "1 worker"
         expected = f"{workers}, {memory_text(arguments.workers * memory)}"
+    names = f"{len(recipes)} recipe{'s' if len(recipes) != 1 else ''}"
     return (
-        f"model: {scaled(count_parameters(model))} parameters; {points} points, of {len(recipes)} recipes and dense\n"
+        f"model: {scaled(count_parameters(model))} parameters; {points} points, of {names} and dense\n"
         f"expected: {expected}"
     )
 
