@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.checkpoints.models import FAMILY_NAMES
 from tests.recipes.families import apply, assert_outputs, calibrated, drawn
 from tests.recipes.models import tiny_calibration, tiny_model
+from tests.recipes.steps import STEPS, WITHOUT_TRAINING
 from tests.strategies import generic_model
 from tinyslm.checkpoints import check_savable, save_model
 from tinyslm.compression.distillation import soft_target_loss
@@ -20,70 +21,14 @@ from tinyslm.models import next_token_loss
 from tinyslm.ops import IGNORED
 from tinyslm.recipes import (
     Distill,
-    DropLayers,
-    Factorize,
-    FreshStudent,
-    LearnRanks,
-    PruneBySensitivity,
-    PruneGradually,
-    PruneIteratively,
     PruneMagnitude,
     PruneSparseGPT,
-    PruneWanda,
-    Quantize,
-    QuantizeFormat,
-    QuantizeGPTQ,
-    QuantizeOutlierAware,
-    QuantizeStatic,
     RefitWeights,
-    SliceChannels,
-    SliceGroups,
-    SliceHeads,
-    SliceNeurons,
-    Smooth,
-    StoreSparse,
-    TrainQuantized,
     compress,
 )
 from tinyslm.training import Settings, State, train
 from tinyslm.tree import named_arrays
 
-WITHOUT_TRAINING = {
-    "magnitude": [PruneMagnitude(0.5)],
-    "magnitude, of all layers": [PruneMagnitude(0.5, "global")],
-    "Wanda": [PruneWanda(0.5)],
-    "SparseGPT": [PruneSparseGPT(0.5)],
-    "by sensitivity": [PruneBySensitivity(0.4, levels=(0.0, 0.4, 0.8), documents=2)],
-    "repaired": [PruneMagnitude(0.5), RefitWeights()],
-    "CSR": [PruneMagnitude(0.5), StoreSparse("csr")],
-    "bitmap": [PruneMagnitude(0.5), StoreSparse("bitmap")],
-    "neurons": [SliceNeurons(0.5, refit=True)],
-    "neurons by Taylor": [SliceNeurons(0.5, "taylor_second")],
-    "neurons by luck": [SliceNeurons(0.5, "random")],
-    "heads": [SliceHeads(0.5)],
-    "groups": [SliceGroups(0.5)],
-    "channels": [SliceChannels(0.5)],
-    "layers": [DropLayers(1)],
-    "smooth": [Smooth()],
-    "8 bits": [Quantize()],
-    "8 bits per tensor, with activations": [Quantize(symmetric=False, per_channel=False, dynamic_activations=True)],
-    "3 bits in groups": [Quantize(bits=3, group_size=2, symmetric=False)],
-    "static": [QuantizeStatic()],
-    "levels": [QuantizeFormat(block_size=2)],
-    "GPTQ": [QuantizeGPTQ(bits=3)],
-    "SVD": [Factorize(0.6)],
-    "Fisher": [Factorize(0.6, "fisher", "greedy")],
-    "whitened": [Factorize(0.6, "whitened", "search")],
-}
-STEPS = WITHOUT_TRAINING | {
-    "outlier aware": [QuantizeOutlierAware(1.0)],
-    "gradually": [PruneGradually(0.5, steps=3, every=1)],
-    "iteratively": [PruneIteratively(0.5, rounds=2, steps=2)],
-    "rounded while training": [TrainQuantized(steps=2, bits=3)],
-    "learned ranks": [LearnRanks(0.6, steps=2)],
-    "fresh student": [FreshStudent(2)],
-    "recovery": [SliceNeurons(0.5), Distill(steps=2, text="student", hidden_weight=0.5)],
-}
 every_step = pytest.mark.parametrize("name", STEPS)
 
 

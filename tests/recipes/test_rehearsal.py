@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.checkpoints.models import ALL_FAMILIES, small_model
 from tests.recipes.families import calibrated, drawn
 from tests.recipes.models import tiny_calibration, tiny_model
-from tests.recipes.test_every_step import STEPS
+from tests.recipes.steps import STEPS
 from tinyslm.checkpoints import check_savable
 from tinyslm.errors import ConfigError, Error
 from tinyslm.recipes import (

@@ -36,7 +36,7 @@ class Folded(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """What was written. forms: {form of codes: number of matrices};  notes: other differences from the model."""
+    """Report of an export. forms: {form of codes: number of matrices};  notes: other differences from the model."""
 
     folded: list[Folded]
     forms: dict[str, int]
@@ -156,7 +156,7 @@ def config_dtype(tensors: dict[str, PendingTensor]) -> str:
 def folded_layers(
     layout: Layout, tensors: dict[str, PendingTensor], reasons: dict[str, str] | None = None
 ) -> list[Folded]:
-    """What is written in dense form, by kind of layer and reason. reasons: {path of a layer: why}, or None."""
+    """Layers that are written in dense form, by kind and reason. reasons: {path of a layer: why}, or None."""
     groups: dict[tuple[str, str], list[str]] = {}
     for path, layer in layout.compressed.items():
         if reasons is None or path in reasons:

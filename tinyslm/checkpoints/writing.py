@@ -143,7 +143,7 @@ def _module_of(path):
 
 
 def _refusal(family, config):
-    """Why transformers does not load the configuration, and whether it does as a Mistral, or "".
+    """Reason why transformers does not load the configuration, and whether it does as a Mistral, or "".
 
     The layout of Mistral holds many configurations of the Llama kind, and transformers does not check its sizes.
     """

@@ -1,4 +1,4 @@
-"""What `tinyslm compress` is going to do, about how long it takes, and about how much memory it needs.
+"""Plan of `tinyslm compress`: the recipes, the expected time and the expected memory.
 
 Time is counted in tokens: the cost of a forward pass of one token, which is measured on some documents. The factors are
 estimates from the multiply-adds of each technique, so the time is approximate.

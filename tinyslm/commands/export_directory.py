@@ -43,7 +43,7 @@ def run(arguments) -> int:
 
 
 def _sentence(layers):
-    """What happened to folded layers."""
+    """Sentence on folded layers."""
     names = layers.paths[0] if len(layers.paths) == 1 else f"{layers.paths[0]}, ..."
     verb = "is a dense matrix" if len(layers.paths) == 1 else "are dense matrices"
     sizes = f"{size(layers.written_bytes)} in place of {size(layers.own_bytes)}"

@@ -51,7 +51,7 @@ def run(arguments) -> int:
 
 
 def _sentence(layers):
-    """How compressed layers are written."""
+    """Sentence on the form of compressed layers."""
     form = f"codes kept in {layers.type}" if layers.codes else f"dense matrices in {layers.type}"
     return f"{layers.count} {layers.kind}: {form}, {size(layers.written_bytes)} in place of {size(layers.own_bytes)}"
 

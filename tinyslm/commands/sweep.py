@@ -87,7 +87,7 @@ def run(arguments) -> int:
 
 
 def describe_sweep(arguments, model, recipes, points) -> str:
-    """What a sweep is going to do, and the memory it needs, as lines of text.  model: its outline."""
+    """Plan of a sweep, with the memory it needs, as lines of text.  model: its outline."""
     with use_threads(threads_per_worker(arguments)):
         memory = expected_memory(model, recipes)  # of a worker
     if arguments.scheduler:

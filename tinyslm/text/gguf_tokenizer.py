@@ -132,7 +132,7 @@ def _byte_level(keys):
 
 
 def byte_level_pre_tokenizer(kind: PreTokenizer) -> Any:
-    """How a kind splits texts, as an object of the `tokenizers` library."""
+    """The rule by which a kind splits texts, as an object of the `tokenizers` library."""
     from tokenizers import Regex, pre_tokenizers
 
     parts: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if kind.digits else []

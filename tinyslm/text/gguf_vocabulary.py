@@ -218,7 +218,7 @@ def _text_array(texts):
 
 
 def _losses(values, tokens, types, end_tokens, metadata):
-    """What the metadata do not hold, in sentences."""
+    """Sentences on parts of the tokenizer that the metadata do not hold."""
     losses = []
     spaces = [added["content"] for added in values["added_tokens"] if added["lstrip"] or added["rstrip"]]
     if spaces:

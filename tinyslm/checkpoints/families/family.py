@@ -85,7 +85,7 @@ class Family:
         return HEAD_DIM not in self.fields and config.num_attention_heads * config.head_dim != config.hidden_size
 
     def refusal(self, config) -> str:
-        """Why transformers does not load a file with this configuration; "" if it does."""
+        """Reason why transformers does not load a file with this configuration; "" if it does."""
         if self.has_own_head_dim(config):
             C, H = config.hidden_size, config.num_attention_heads
             return f"heads of a {self.model_type} model have the size {C} / {H} there, but {config.head_dim} here"

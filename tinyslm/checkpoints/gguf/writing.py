@@ -49,7 +49,7 @@ OUTPUT, EMBEDDING, POSITIONS = "output.weight", "token_embd.weight", "position_e
 
 
 class Plan(NamedTuple):
-    """How one tensor is written. paths: of its arrays in the model, which are joined;  codes: keep those of layers."""
+    """Plan of one tensor. paths: of its arrays in the model, which are joined;  codes: keep those of layers."""
 
     name: str
     paths: tuple[str, ...]
@@ -71,7 +71,7 @@ class Layers:
 
 
 class Export(NamedTuple):
-    """What was written. types: {type: (tensors, bytes)};  notes: sentences about what differs from the model."""
+    """Report of an export. types: {type: (tensors, bytes)};  notes: sentences about what differs from the model."""
 
     architecture: str
     types: dict[str, tuple[int, int]]
@@ -286,7 +286,7 @@ def _sizes(plans):
 
 
 def _notes(config, plans, dtype):
-    """What differs from the model, in sentences."""
+    """Sentences on the differences from the model."""
     notes = []
     window, longest = min(filter(None, config.windows), default=None), config.max_position_embeddings
     if window is not None and config.family not in WITH_WINDOWS:
@@ -332,7 +332,7 @@ def _layers(modules, plans):
 
 
 def _rounding_notes(modules, plans):
-    """What is rounded in the file or by llama.cpp, in sentences."""
+    """Sentences on the rounding in the file and in llama.cpp."""
     notes, compressed = [], list(_compressed(modules, plans))
     change = max((largest_change(_codes(module).scale) for plan, module in compressed if plan.codes), default=0)
     if change:

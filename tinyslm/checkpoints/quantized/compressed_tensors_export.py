@@ -59,7 +59,7 @@ class Scheme(NamedTuple):
 
     @property
     def format(self) -> str:
-        """How the codes are stored."""
+        """Name of the storage format of the codes."""
         if self.inputs:
             return "int-quantized"
         return "pack-quantized" if self.packed else "naive-quantized"
@@ -99,7 +99,7 @@ class Codes(NamedTuple):
 
 
 class Unsupported(Exception):
-    """Why layers cannot keep their codes."""
+    """Reasons for which layers cannot keep their codes."""
 
 
 def export_compressed_tensors(
@@ -134,7 +134,7 @@ def export_compressed_tensors(
 
 
 def _notes(schemes, dtype):
-    """What is computed in other programs in another way, or was rounded."""
+    """Sentences on the differences of other programs, and on rounding."""
     notes = []
     if any(scheme.inputs == "dynamic" for scheme in schemes):
         notes.append("dynamic inputs have the scale max(abs(x)) / 127 here, and max(abs(x)) / 127.5 in the library")
@@ -233,7 +233,7 @@ def _joined(layers) -> Codes:
 
 
 def _inputs(layer):
-    """How the layer quantizes its inputs."""
+    """The scheme by which the layer quantizes its inputs."""
     if isinstance(layer, StaticQuantizedLinear):
         return "static"
     return "dynamic" if getattr(layer, "dynamic_activations", False) else ""
