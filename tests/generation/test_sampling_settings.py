@@ -1,5 +1,7 @@
 """Drawing from the tokens that top-k keeps, min-p, and the repetition penalty."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from tests.properties.sampling_cases import logit_rows, temperatures
 from tests.strategies import generic_model, seeds
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation import generate, next_token_probabilities, sample
-from tinyslm.generation.sampling import exclude_improbable, kept_tokens, most_probable, penalize_repetition
+from tinyslm.generation.sampling import exclude_improbable, most_probable, penalize_repetition, sampling_weights
 from tinyslm.models import DecoderConfig, EncoderDecoderConfig
 from tinyslm.ops import Rope
 
@@ -17,28 +19,16 @@ CONFIG = DecoderConfig("test", 23, 10, 14, 2, 4, 2, 6, 20, ropes=(Rope(100.0, 6)
 PROMPT = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
 top_ks = st.one_of(st.none(), st.integers(1, 12))
 top_ps = st.one_of(st.none(), st.floats(0.01, 1))
-
-
-class EveryToken:
-    """Stands for a random generator: keeps the probabilities, and draws the tokens in turn."""
-
-    def __init__(self, turn):
-        self.turn, self.probabilities = turn, []
-
-    def choice(self, size, p):
-        assert size == len(p)
-        self.probabilities.append(p)
-        return self.turn % size
+min_ps = st.one_of(st.none(), st.floats(0, 1))
 
 
 def distribution(logits, *options):
     """The probability of each token in `sample`: (B, V)."""
     found = np.zeros(logits.shape)
-    for turn in range(logits.shape[-1]):
-        generator = EveryToken(turn)
-        tokens = sample(logits, generator, *options)
-        for row, (token, p) in enumerate(zip(tokens, generator.probabilities, strict=True)):
-            found[row, token] = p[turn % len(p)]
+    for row, probabilities in zip(logits, found, strict=True):
+        tokens, weights = sampling_weights(row, *options)
+        assert np.all(np.diff(tokens) > 0)
+        probabilities[tokens] = weights / np.sum(weights)
     return found
 
 
@@ -49,12 +39,14 @@ def test_the_sampled_distribution_is_the_definition(logits, temperature, top_k, 
     np.testing.assert_allclose(distribution(logits, temperature, top_k, top_p), wanted, rtol=1e-12)
 
 
-@given(logit_rows(), temperatures, top_ks, top_ps, seeds)
-def test_a_seed_draws_the_tokens_of_the_definition(logits, temperature, top_k, top_p, seed):
+@given(logit_rows(), temperatures, top_ks, top_ps, min_ps, seeds)
+def test_a_seed_draws_the_tokens_of_the_definition(logits, temperature, top_k, top_p, min_p, seed):
     generator = np.random.default_rng(seed)
     probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
+    if min_p is not None:
+        probabilities = exclude_improbable(probabilities, min_p)
     wanted = [generator.choice(row.size, p=row) for row in probabilities]
-    found = sample(logits, np.random.default_rng(seed), temperature, top_k, top_p)
+    found = sample(logits, np.random.default_rng(seed), temperature, top_k, top_p, min_p)
     np.testing.assert_array_equal(found, wanted)
 
 
@@ -65,21 +57,16 @@ def test_exactly_the_tokens_of_the_definition_are_kept_in_a_large_vocabulary(dty
     logits = np.round(np.random.default_rng(0).standard_normal((4, 3000)) * [[0.0], [2.0], [9.0], [900.0]], 1) % 256
     logits = logits.astype(dtype)
     definition = next_token_probabilities(logits, 0.7, None, top_p)
-    found = distribution_of_kept(logits, 0.7, top_p)
+    found = distribution(logits, 0.7, None, top_p)
     np.testing.assert_array_equal(found > 0, definition > 0)
     np.testing.assert_allclose(found, definition, rtol=1e-12)
 
 
-def distribution_of_kept(logits, temperature, top_p):
-    """The probability of each token in `sample` with top-p: (B, V). The generator draws the last kept token."""
-    found = np.zeros(logits.shape)
-    for probabilities, row in zip(found, logits, strict=True):
-        generator = EveryToken(-1)
-        (last,) = sample(row[None], generator, temperature, None, top_p)
-        kept = kept_tokens(row, temperature, None, top_p)
-        assert last == kept[-1] and np.all(np.diff(kept) > 0)
-        probabilities[kept] = generator.probabilities[0]
-    return found
+@pytest.mark.parametrize(("number", "token"), [(0.0, 1), (1 - 2**-53, 2)])
+def test_the_extreme_random_numbers_do_not_draw_a_token_of_probability_0(number, token):
+    """The numbers in [0, 1) of a generator; the first and the last token have probability 0."""
+    generator = SimpleNamespace(random=lambda: number)
+    np.testing.assert_array_equal(sample(np.array([[-np.inf, 0.1, 0.3, -np.inf]]), generator), [token])
 
 
 @given(logit_rows(), st.integers(1, 12))

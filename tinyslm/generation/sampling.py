@@ -96,26 +96,51 @@ def _first_largest(logits, smallest, count):
     return np.flatnonzero(is_kept)
 
 
-def kept_tokens(logits: Array, temperature: float, top_k: int | None, top_p: float | None) -> Array:
-    """Ids of the tokens that `next_token_probabilities` keeps, in ascending order, found without sorting token ids.
+def sampling_weights(
+    logits: Array, temperature: float, top_k: int | None, top_p: float | None, min_p: float | None = None
+) -> tuple[Array, Array]:
+    """The tokens that `sample` can draw, and their unnormalized probabilities, found without sorting token ids.
 
-    logits: (V,);  returns (n,) integers. Tokens whose probability is too small for a float64 can be among them.
+    logits: (V,), the largest finite;  returns ids (n,) in ascending order and weights (n,) float64. Weights of tokens
+    that are too improbable for a float64 are 0.
     """
     if top_k is not None:
-        kept = most_probable(logits[None], top_k)[0]
-        return kept[kept_tokens(logits[kept], temperature, None, top_p)]
-    if top_p is None:
-        return np.arange(logits.size)
-    ranked = np.sort(logits)[::-1].copy()
-    mass_above = np.cumsum(_softmax(ranked, temperature))[:-1]  # the numbers of the definition, in the same order
+        (most,) = most_probable(logits[None], top_k)
+        tokens, weights = sampling_weights(logits[most], temperature, None, top_p, min_p)
+        return most[tokens], weights
+    tokens, weights = np.arange(logits.size), _weights(logits, temperature)
+    if top_p is not None:
+        tokens = _nucleus(logits, weights, temperature, top_p)
+        weights = weights[tokens]
+    if min_p is not None:
+        weights = exclude_improbable(weights, min_p)
+    return tokens, weights
+
+
+def _weights(logits, temperature):
+    """exp(logits / temperature) of (V,) logits, divided by the largest of them, in float64."""
+    weights = logits.astype(np.float64)
+    weights -= np.max(weights)  # the largest becomes 0, so that no temperature overflows
+    weights /= temperature
+    return np.exp(weights, out=weights)
+
+
+def _nucleus(logits, weights, temperature, top_p):
+    """Ids of the tokens that top-p keeps, in ascending order.  logits, weights: (V,), as of `_weights`.
+
+    Tokens with a probability below (1 - p) / V have less than 1 - p together. So the kept tokens are among the others,
+    and only those are sorted.
+    """
+    total = np.sum(weights)
+    excluded = max(1 - top_p - 1e-9, 0)  # probability to spare; 1e-9 is more than rounding changes
+    probable = np.flatnonzero(weights >= excluded / logits.size * total)
+    ranked = np.sort(logits[probable])[::-1]
+    ranked_weights = _weights(ranked, temperature)
+    if ranked.size == logits.size:
+        total = np.sum(ranked_weights)  # in the order of the definition: the last bit decides about p = 1
+    mass_above = np.cumsum(ranked_weights / total)[:-1]  # the numbers of the definition
     last = np.searchsorted(mass_above, top_p)  # the first that is not below top_p
     return _first_largest(logits, ranked[last], last + 1)
-
-
-def _softmax(logits, temperature):
-    """softmax(logits / temperature) in float64, without overflow for any temperature."""
-    difference = logits.astype(np.float64) - np.max(logits)
-    return scipy.special.softmax(difference / temperature)
 
 
 def exclude_improbable(probabilities: Array, min_p: float) -> Array:
@@ -167,9 +192,7 @@ def sample(
     _require_largest(logits)
     drawn = np.empty(len(logits), int)  # (B,)
     for i, row in enumerate(logits):
-        kept = kept_tokens(row, temperature, top_k, top_p)
-        probabilities = _softmax(row[kept], temperature)
-        if min_p is not None:
-            probabilities = exclude_improbable(probabilities, min_p)
-        drawn[i] = kept[generator.choice(kept.size, p=probabilities)]
+        tokens, weights = sampling_weights(row, temperature, top_k, top_p, min_p)
+        cumulative = np.cumsum(weights)  # draws as `generator.choice` does, without its checks
+        drawn[i] = tokens[np.searchsorted(cumulative, generator.random() * cumulative[-1], side="right")]
     return drawn
