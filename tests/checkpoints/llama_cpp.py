@@ -32,6 +32,7 @@ import numpy as np
 
 import tinyslm
 from tests.checkpoints.rounded_inputs import with_rounded_inputs
+from tests.xllamacpp_server import LETTER, next_token, start_server
 from tinyslm.checkpoints.gguf.writing import save_gguf
 from tinyslm.ops import log_softmax
 from tinyslm.recipes import (
@@ -49,7 +50,6 @@ from tinyslm.text.town import documents
 
 INSTALLED = next((name for name in ("llama_cpp", "xllamacpp") if importlib.util.find_spec(name)), None)
 MOST_PROBABLE = 20
-LETTER = 50  # a letter in byte-level vocabularies; xllamacpp shows no probabilities beside half a character
 FORMS = {  # {name: (steps, --dtype)}
     "dense F32": ([], "F32"),
     "dense F16": ([], "F16"),
@@ -97,21 +97,11 @@ class LlamaCppPython:
 
 class Xllamacpp:
     def __init__(self, path, vocab_size, context):
-        import xllamacpp
-
-        settings = xllamacpp.CommonParams()
-        settings.model.path, settings.n_ctx, settings.n_parallel = path, context, 1
-        settings.n_gpu_layers, settings.warmup, settings.verbosity, settings.port = 0, False, 0, 0
-        settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
-        settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-        self.server, self.vocab_size = xllamacpp.Server(settings), vocab_size
+        self.server, self.vocab_size = start_server(path, context, threads=1, exact=True), vocab_size
 
     def _next(self, tokens, chosen, most):
-        """What the server says about the token after a text, where it chooses this one."""
-        request = {"n_predict": 1, "temperature": 0, "cache_prompt": True, "logit_bias": [[chosen, 1e4]]}
-        answer = self.server.handle_completions(request | {"prompt": tokens, "n_probs": most})
-        return answer["choices"][0]["logprobs"]["content"][0]
+        """Log-probabilities of the token after a text, and of the one that is chosen."""
+        return next_token(self.server, tokens, chosen, most, cache_prompt=True)
 
     def log_probabilities(self, tokens, first, most=None):
         """As of LlamaCppPython."""
