@@ -4,6 +4,7 @@ Each property runs in a child process of the judge with limits of time and memor
 worker (`remote.py`, `worker.py`).
 """
 
+import gc
 import json
 import math
 import os
@@ -57,6 +58,7 @@ class Judge:
     def pytest_runtestloop(self, session):
         """Run the properties, then tell the grader that these were all."""
         items = [item for item in session.items if item.get_closest_marker("ungraded") is None]
+        gc.freeze()  # the child processes do not search the objects of this one for garbage, which Hypothesis asks for
         self.end = time.monotonic() + FILE_PATIENCE * self.seconds
         try:
             for item in items:
