@@ -178,5 +178,6 @@ def test_a_repeated_cache_can_have_another_capacity(length, capacity, times):
     larger = cache.repeat(times, length + capacity)
     assert (larger.length, larger.capacity, cache.repeat(times).capacity) == (length, length + capacity, 9)
     rows = np.repeat(np.arange(2), times)
-    np.testing.assert_array_equal(larger.keys[0][:, :length], cache.keys[0][rows, :length])
-    assert larger.values[0].shape == (2 * times, length + capacity, 2, 3)
+    np.testing.assert_array_equal(larger.keys[0][..., :length], cache.keys[0][rows, ..., :length])
+    np.testing.assert_array_equal(larger.values[0][:, :, :length], cache.values[0][rows, :, :length])
+    assert larger.values[0].shape == (2 * times, 2, length + capacity, 3)

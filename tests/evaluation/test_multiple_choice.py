@@ -28,7 +28,7 @@ def encode(text):
 
 class Oracle:
     """Gives every next token of the known answer to a context nearly all the probability, and all tokens the same
-    after a context that it does not know. Keeps the context in the cache, where a model keeps its keys."""
+    after a context that it does not know. Keeps the context in the cache, as an encoder-decoder keeps its source."""
 
     config = SimpleNamespace(max_position_embeddings=10_000, vocab_size=TOKENIZER.get_vocab_size())
 
@@ -38,11 +38,11 @@ class Oracle:
     def hidden_states(self, token_ids, cache, length):
         """The logits."""
         logits = np.zeros((*token_ids.shape, TOKENIZER.get_vocab_size()), np.float32)
-        is_context = not cache.keys
+        is_context = not cache.source
         if is_context:
-            cache.keys[0] = token_ids
+            cache.source[0] = (token_ids, token_ids)
             cache.advance(token_ids.shape[1])
-        answer = self.answers.get(tuple(cache.keys[0][0, : cache.length]), [])
+        answer = self.answers.get(tuple(cache.source[0][0][0]), [])
         for place, token in enumerate(answer[:1] if is_context else answer[1:]):
             logits[:, -1 if is_context else place, token] = 50
         return logits

@@ -10,6 +10,7 @@ from tinyslm.errors import DataError
 from tinyslm.generation import generate
 from tinyslm.generation.conversation import Conversation
 from tinyslm.generation.decoding_steps import Sampling, decoding_steps
+from tinyslm.generation.engine import BlockStep, Engine
 from tinyslm.models import DecoderConfig
 from tinyslm.ops import Rope
 
@@ -29,15 +30,20 @@ def alone(model, prompt, count, **options):
 
 @pytest.fixture
 def read(monkeypatch):
-    """The number of tokens of every pass."""
+    """The number of tokens of every pass, of the model or of an engine."""
     counts = []
-    hidden_states = type(generic_model(CONFIG)).hidden_states
+    hidden_states, step = type(generic_model(CONFIG)).hidden_states, Engine.step
 
     def counted(self, token_ids, *arguments, **options):
         counts.append(np.shape(token_ids)[1])
         return hidden_states(self, token_ids, *arguments, **options)
 
+    def counted_step(self, tokens):
+        counts.append(1)
+        return step(self, tokens)
+
     monkeypatch.setattr("tinyslm.models.decoder.Decoder.hidden_states", counted)
+    monkeypatch.setattr(Engine, "step", counted_step)
     return counts
 
 
@@ -71,16 +77,15 @@ def test_an_interrupted_pass_leaves_the_conversation_intact(monkeypatch, layer):
     model = generic_model(CONFIG, seed=2)
     conversation, prompt = Conversation(model), [3, 1, 4, 1, 5, 9]
     answer, passes = [], []
-    block = type(model.layers[0])
-    call = block.__call__
+    call = BlockStep.__call__
 
     def interrupted(self, *arguments, **options):
         passes.append(self)
-        if len(passes) == 2 * 4 + layer + 1:
+        if len(passes) == 2 * 3 + layer + 1:  # the prompt is read by the model, then the engine reads three tokens
             raise KeyboardInterrupt
         return call(self, *arguments, **options)
 
-    monkeypatch.setattr(block, "__call__", interrupted)
+    monkeypatch.setattr(BlockStep, "__call__", interrupted)
     state = conversation.start(np.array([prompt]), 20)
     with pytest.raises(KeyboardInterrupt):
         answer += (int(step.tokens[0]) for step in decoding_steps(state, 20, Sampling(), GENERATOR))

@@ -15,8 +15,10 @@ from tinyslm.tree import Array
 class KeyValueCache:
     """Keys (after the rotation) and values of the first `length` tokens, for every layer.
 
-    keys, values: {layer: (B, capacity, G, D)}, allocated in the first pass with the sizes and dtype of the layer's
-    keys, also after pruning or quantization. A smaller value of `length` discards the tokens after it.
+    keys: {layer: (B, G, D, capacity)};  values: {layer: (B, G, capacity, D)}. In this order the products of a query
+    with all keys, and of its probabilities with all values, read rows of memory. The arrays are allocated in the first
+    pass with the sizes and dtype of the layer's keys, also after pruning or quantization. A smaller value of `length`
+    discards the tokens after it.
     source: {layer: (keys, values)} of cross attention (encoder-decoders), which does not grow.
     For passes without gradients only.
     """
@@ -34,13 +36,37 @@ class KeyValueCache:
         key, value: (B, T, G, D);  returns two views (B, S, G, D) with S = length + T.
         """
         start, stop = self.length, self.length + key.shape[1]
-        if stop > self.capacity:
-            raise DataError(f"a sequence of {stop} tokens does not fit in a cache made for {self.capacity}")
-        for store, new in ((self.keys, key), (self.values, value)):
-            if layer not in store:
-                store[layer] = np.zeros((new.shape[0], self.capacity, *new.shape[2:]), new.dtype)
-            store[layer][:, start:stop] = new
-        return self.keys[layer][:, :stop], self.values[layer][:, :stop]
+        self.check_space(key.shape[1])
+        keys, values = self._stored(layer, key, value)
+        keys, values = keys.transpose(0, 3, 1, 2), values.transpose(0, 2, 1, 3)  # views (B, capacity, G, D)
+        keys[:, start:stop], values[:, start:stop] = key, value
+        return keys[:, :stop], values[:, :stop]
+
+    def append(self, layer: int, key: Array, value: Array) -> tuple[Array, Array]:
+        """Store the key and the value of one new token of one layer; returns all S of them in the order of the storage.
+
+        key, value: (B, G, D);  returns two views (B, G, D, S) and (B, G, S, D) with S = length + 1. The caller has
+        called `check_space`.
+        """
+        stop = self.length + 1
+        keys, values = self._stored(layer, key, value)
+        keys[..., stop - 1], values[:, :, stop - 1] = key, value
+        return keys[..., :stop], values[:, :, :stop]
+
+    def check_space(self, count: int) -> None:
+        """Raise DataError unless `count` more tokens fit."""
+        if self.length + count > self.capacity:
+            raise DataError(
+                f"a sequence of {self.length + count} tokens does not fit in a cache made for {self.capacity}"
+            )
+
+    def _stored(self, layer, key, value):
+        """The arrays of one layer. key, value: (B, ..., G, D), new ones."""
+        if layer not in self.keys:
+            (B, *_, G, D), capacity = key.shape, self.capacity
+            self.keys[layer] = np.zeros((B, G, D, capacity), key.dtype)
+            self.values[layer] = np.zeros((B, G, capacity, value.shape[-1]), value.dtype)
+        return self.keys[layer], self.values[layer]
 
     def keep(self, layer: int, compute: Callable) -> tuple[Array, Array]:
         """Keys and values of the source: `compute()` in the first pass, the stored result in all later ones."""
@@ -63,15 +89,11 @@ class KeyValueCache:
         capacity: of the new cache, by default the same.
         """
 
-        def copies(stored):  # (B, capacity, G, D) -> (B * times, new capacity, G, D)
-            array = np.zeros((len(stored) * times, repeated.capacity, *stored.shape[2:]), stored.dtype)
-            array[:, : self.length] = np.repeat(stored[:, : self.length], times, axis=0)
-            return array
-
         repeated = KeyValueCache(capacity or self.capacity)
+        for layer in self.keys:
+            keys, values = self.keys[layer].transpose(0, 3, 1, 2), self.values[layer].transpose(0, 2, 1, 3)
+            repeated.extend(layer, *(np.repeat(array[:, : self.length], times, axis=0) for array in (keys, values)))
         repeated.length = self.length
-        repeated.keys = {layer: copies(key) for layer, key in self.keys.items()}
-        repeated.values = {layer: copies(value) for layer, value in self.values.items()}
         repeated.source = {
             layer: tuple(np.repeat(array, times, axis=0) for array in pair) for layer, pair in self.source.items()
         }

@@ -25,6 +25,8 @@ class Conversation:
         Raises DataError as `start_decoding`.
         """
         state = DecoderState(self.model, token_ids, max_new_tokens, make_cache=self.make_cache)
+        if self.last is not None:
+            state.engine = self.last.engine
         if self.last is not None and _same_rotations(self.model.config, self.last.longest, state.length):
             known = self.last.cache
             known.length = _common_length(self.last.sequence[0, : known.length], state.sequence[0, : state.length - 1])

@@ -4,6 +4,8 @@ import numpy as np
 
 from tinyslm.errors import ConfigError, DataError
 from tinyslm.generation.cache import KeyValueCache
+from tinyslm.generation.engine import Engine
+from tinyslm.generation.engine_preparation import prepare, reason_against
 from tinyslm.generation.quantized_cache import QuantizedKeyValueCache
 from tinyslm.models import DecoderConfig, EncoderDecoderConfig
 
@@ -12,10 +14,16 @@ CACHES = {"exact": KeyValueCache, "int8": QuantizedKeyValueCache}
 
 
 class DecoderState:
-    """Decoding state of a decoder: the prompt and the tokens that follow it, (B, length)."""
+    """Decoding state of a decoder: the prompt and the tokens that follow it, (B, length).
+
+    The model reads the prompt. Then an engine reads one token at a time. It is prepared when the first token is read,
+    if `model` is not an engine. Without an engine for this model and this kind of cache, the model reads all tokens.
+    """
 
     def __init__(self, model, token_ids, max_new_tokens, attention_mask=None, make_cache=KeyValueCache):
-        self.model = model
+        self.engine = model if isinstance(model, Engine) else None
+        self.model = model = model.model if self.engine is not None else model
+        self.has_engine = make_cache is KeyValueCache and reason_against(model) is None
         token_ids, attention_mask = model.check_inputs(token_ids, attention_mask)
         B, T = token_ids.shape
         capacity = T + max_new_tokens - 1  # the last new token is never read
@@ -36,16 +44,29 @@ class DecoderState:
         self.make_cache = make_cache
         self.cache = make_cache(capacity)
         self.longest = 0  # tokens of the longest sequence in the last pass: longrope rotates keys accordingly
+        self.least_padding = int((T - self.mask[:, :T].sum(axis=1)).min())
+        self.reading_engine = None  # the engine with the tokens of `cache`
 
     def next_logits(self):
         """Logits of the next token: (B, V)."""
-        longest = self.mask[:, : self.length].sum(axis=1).max()
+        longest = self.length - self.least_padding
         if _rotation_changes(self.model.config, longest):
             self.cache = self.make_cache(self.cache.capacity)  # its keys were rotated by other angles
+            self.reading_engine = None
         self.longest = longest
+        if self.has_engine and self.cache.length == self.length - 1 > 0:
+            return self._engine().step(self.sequence[:, self.length - 1])
         while self.length - self.cache.length > PROMPT_CHUNK:
             self.model.hidden_states(*self._unread(PROMPT_CHUNK), cache=self.cache, length=longest)
         return self.model(*self._unread(PROMPT_CHUNK), cache=self.cache, last_only=True)[:, 0]
+
+    def _engine(self):
+        """The engine that continues after the tokens of the cache."""
+        if self.reading_engine is None:
+            if self.engine is None:
+                self.engine = prepare(self.model, capacity=1)
+            self.reading_engine = self.engine.continuing(self.cache, self.mask if self.has_padding else None)
+        return self.reading_engine
 
     def _unread(self, count):
         """The next tokens that the cache does not have, (B, n) with n <= count, and the mask up to the last of them."""

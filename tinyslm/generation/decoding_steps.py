@@ -13,6 +13,7 @@ from tinyslm.generation.sampling import (
     check_draw,
     check_sampling,
     exclude_improbable,
+    has_largest,
     next_token_probabilities,
     penalize_repetition,
     sample,
@@ -90,13 +91,13 @@ def decoding_steps(
     DataError if the logits are not finite.
     """
     stop_tokens = token_array(stop_tokens)
-    tokens, finished = None, False
+    tokens, finished, some_finished = np.empty(0, int), None, False
     for step in range(max_new_tokens):
         if step:
             state.read(tokens)
         with overflow_names_tensor(state.model):
             logits = state.next_logits()  # (B, V)
-        if not np.isfinite(np.max(logits, axis=-1)).all():
+        if not has_largest(logits):
             raise DataError(describe_not_finite(state.model, **state.inputs()))
         penalized = logits
         if sampling.repetition_penalty is not None:
@@ -105,12 +106,15 @@ def decoding_steps(
         drawn = sample(
             penalized, generator, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p
         )  # (B,)
-        tokens = drawn if tokens is None else np.where(finished, tokens, drawn)
-        repeated = np.broadcast_to(finished, tokens.shape)
-        yield Step(tokens.copy(), repeated, logits, penalized, sampling)
-        finished = finished | np.any(tokens[:, None] == stop_tokens, axis=1)
-        if finished.all():
-            return
+        if finished is None:
+            finished = np.zeros(len(drawn), bool)  # (B,) whether a row has generated a stop token
+        tokens = np.where(finished, tokens, drawn) if some_finished else drawn
+        yield Step(tokens.copy(), finished, logits, penalized, sampling)
+        if stop_tokens.size:
+            finished = finished | np.any(tokens[:, None] == stop_tokens, axis=1)
+            some_finished = bool(finished.any())
+            if some_finished and finished.all():
+                return
 
 
 def token_array(stop_tokens: Iterable[int] | int | None) -> Array:

@@ -21,11 +21,18 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -
         raise ConfigError(f"top_p is {top_p!r}, expected a number in (0, 1], or None")
 
 
+def has_largest(logits: Array) -> bool:
+    """Whether the largest logit of each row (..., V) is finite. A logit of -infinity has probability 0."""
+    if logits.dtype.kind == "f" and 0 < np.vdot(logits, logits) < np.inf:  # one fast pass over finite logits
+        return True
+    return bool(np.isfinite(np.max(logits, axis=-1)).all())
+
+
 def _require_largest(logits):
-    """Raise DataError unless the largest logit of each row is finite. A logit of -infinity has probability 0."""
+    """Raise DataError unless the largest logit of each row is finite."""
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise DataError(f"logits must have shape (..., V) with V at least 1, found {logits.shape}")
-    if not np.all(np.isfinite(np.max(logits, axis=-1))):
+    if not has_largest(logits):
         raise DataError("logits must not hold nan or +infinity, nor only -infinity for a position")
 
 
@@ -184,8 +191,7 @@ def sample(
     Raises DataError as `next_token_probabilities`.
     """
     if temperature == 0:
-        if not 0 < np.vdot(logits, logits) < np.inf:  # one fast pass; it fails for nan, infinity and no logits
-            _require_largest(logits)
+        _require_largest(logits)
         return np.argmax(logits, axis=-1)
     check_sampling(temperature, top_k, top_p)
     check_draw(None, min_p, None)

@@ -1,5 +1,7 @@
 """Linear layer. The compressed layers that can replace it have the same call."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from tinyslm.modules.weight_layers import LinearLayer
@@ -8,6 +10,8 @@ from tinyslm.tree import Array
 
 class Linear(LinearLayer):
     """Linear layer y = x W^T + b. weight: (out, in);  bias: (out,) or None."""
+
+    is_dense: ClassVar[bool] = True
 
     weight: Array
     bias: Array | None = None

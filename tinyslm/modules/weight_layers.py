@@ -55,13 +55,21 @@ class WeightLayer(Module):
 class LinearLayer(WeightLayer):
     """Base class of `Linear` and of the layers that replace it: y = x W^T + b.
 
+    is_dense: whether `dense_weight()` needs as much memory and as many multiply-adds as the layer itself.
+
     A subclass has `dense_weight()`: (out, in) and a field `bias`: (out,) or None. It overrides `__call__` if it has
     a faster form than the product with the dense weight, and the sizes if its `matrix` field has another shape.
     """
 
+    is_dense: ClassVar[bool] = False
+
     def __call__(self, x: Array) -> Array:
         """x: (..., in) -> (..., out)."""
         return ops.linear(x, self.dense_weight(), self.bias)
+
+    def rounds_inputs(self) -> bool:
+        """Whether the layer rounds its inputs, so that its output is not the product with `dense_weight()`."""
+        return getattr(self, "dynamic_activations", False)
 
     @property
     def out_features(self) -> int:

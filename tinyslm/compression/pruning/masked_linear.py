@@ -80,6 +80,7 @@ class MaskedLinear(LinearLayer):
     """
 
     storage: ClassVar[str] = "some weights removed"
+    is_dense: ClassVar[bool] = True
 
     weight: Array
     mask: Array = constant()

@@ -5,6 +5,8 @@ arXiv 1902.08153). Applied to models: `tinyslm/recipes/quantization/fake_quantiz
 `lessons/09_quantization.py`.
 """
 
+from typing import ClassVar
+
 import numpy as np
 
 from tinyslm.autodiff import differentiable, sum_to_shape
@@ -128,6 +130,8 @@ class FakeQuantizedLinear(LinearLayer):
     >>> layer.dense_weight()
     array([[ 0.7, -0.1]])
     """
+
+    is_dense: ClassVar[bool] = True
 
     weight: Array
     factor: Array

@@ -176,6 +176,10 @@ class OutlierLinear(CodesLinear):
         columns = np.flatnonzero(is_outlier).astype(np.int32)
         return cls(rest.codes, rest.scale, columns, weight[:, columns], linear.bias, float(threshold))
 
+    def rounds_inputs(self) -> bool:
+        """Always."""
+        return True
+
     def __call__(self, x: Array) -> Array:
         """x: (..., in) -> (..., out)."""
         arrays = (self.codes, self.scale, self.columns, self.outlier_weight, self.bias)

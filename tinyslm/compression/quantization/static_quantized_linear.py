@@ -124,6 +124,10 @@ class StaticQuantizedLinear(CodesLinear):
         correction = input_zero_point * np.sum(weight.codes, axis=1, dtype=np.int32)  # (out,)
         return cls(weight.codes, weight.scale, correction, input_scale, input_zero_point, linear.bias)
 
+    def rounds_inputs(self) -> bool:
+        """Always."""
+        return True
+
     def __call__(self, x: Array) -> Array:
         """x: (..., in) -> (..., out)."""
         arrays = (self.codes, self.scale, self.correction, self.input_scale, self.input_zero_point, self.bias)

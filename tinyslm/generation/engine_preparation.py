@@ -1,0 +1,209 @@
+"""Preparation of an inference engine: fused matrices, folded factors, and the check of which models it knows.
+
+The gain g and the bias b of a norm become part of the matrix that reads it: W (g * n + b) = (W * g) n + W b.
+The steps that are prepared: `tinyslm/generation/engine.py`.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tinyslm.errors import ConfigError
+from tinyslm.generation.cache import KeyValueCache
+from tinyslm.generation.engine import (
+    AttentionStep,
+    BlockStep,
+    Engine,
+    FeedForwardStep,
+    MixtureStep,
+)
+from tinyslm.generation.engine_layers import FusedLinear, Norm, SeparateLayers, TiedHead
+from tinyslm.models import Decoder
+from tinyslm.modules import (
+    Attention,
+    Block,
+    Embedding,
+    FeedForward,
+    LayerNorm,
+    Linear,
+    LinearLayer,
+    MixtureOfExperts,
+    ParallelBlock,
+    RMSNorm,
+)
+from tinyslm.tree import Module, named_modules
+
+COPIED_BYTES = 2**27  # of fused weights: of a larger model, the layers are called as they are
+CAPACITY = 4096  # tokens of the cache, if none is given
+KNOWN = (Attention, Block, FeedForward, LayerNorm, LinearLayer, MixtureOfExperts, ParallelBlock, RMSNorm)
+
+
+def reason_against(model: Any) -> str | None:
+    """Why a model has no engine, or None if it has one."""
+    if not isinstance(model, Decoder):
+        return f"a {type(model).__name__} is not a decoder"
+    for path, module in named_modules(model.layers).items():
+        if not isinstance(module, KNOWN):
+            return f"layers.{path} is a {type(module).__name__}"
+    return None
+
+
+def prepare(model: Module, *, capacity: int | None = None, upcast: bool = False) -> Engine:
+    """Prepare a decoder for fast token steps.
+
+    Parameters
+    ----------
+    model : Decoder
+        Dense or compressed. The engine does not see later changes of it.
+    capacity
+        Tokens that it can read. By default those of the model's context, at most 4096.
+    upcast
+        Whether compressed layers are replaced by floating-point copies of their weights. Then a small compressed model
+        is as fast as the dense one, and needs its memory too. Layers that round their inputs are not replaced.
+
+    Returns
+    -------
+    Engine
+        `engine.step(token)` returns the logits of the next token.
+
+    Raises
+    ------
+    ConfigError
+        If `reason_against(model)` has a reason.
+
+    Examples
+    --------
+    >>> from tinyslm.models import random_model
+    >>> from tinyslm.models.tiny_shapes import llama_shape
+    >>> model = random_model(llama_shape(31, 16, 20, 3, 4, 2))
+    >>> engine = prepare(model)
+    >>> for token in (3, 1, 4):
+    ...     logits = engine.step(token)
+    >>> np.allclose(logits, model([[3, 1, 4]])[0, -1], atol=1e-6)
+    True
+    """
+    reason = reason_against(model)
+    if reason is not None:
+        raise ConfigError(f"this model has no engine: {reason}")
+    cache = KeyValueCache(capacity or min(CAPACITY, model.config.max_position_embeddings))
+    return Preparation(model, upcast).engine(cache)
+
+
+class Preparation:
+    """The prepared parts of one model."""
+
+    def __init__(self, model, upcast):
+        self.model, self.upcast, self.copies = model, upcast, True
+        self.ropes = list({block.attention.rope for block in model.layers} - {None})
+        layers = [*named_modules(model.layers, LinearLayer).values(), self.head()]
+        sizes = [layer.out_features * layer.in_features for layer in layers if self.is_folded(layer)]
+        self.copies = upcast or 4 * sum(sizes) <= COPIED_BYTES
+
+    def engine(self, cache):
+        """The engine before its first token."""
+        config = self.model.config
+        norm, fuse = self.norm(self.model.norm, [self.head()])
+        head = fuse([self.head()], [1 / config.logits_scaling / (config.logit_softcap or 1)])
+        blocks = [self.block(block) for block in self.model.layers]
+        ones = np.ones(cache.capacity, self.model.norm.weight.dtype)
+        return Engine(self.model, blocks, norm, head, self.ropes, cache, ones)
+
+    def head(self):
+        """The output layer. A tied one is the embedding table."""
+        embedding = self.model.embedding
+        if self.model.head is not None:
+            return self.model.head
+        return Linear(embedding.dense_weight()) if self.upcast or type(embedding) is Embedding else TiedHead(embedding)
+
+    def block(self, block):
+        """A `Block` or a `ParallelBlock`."""
+        attention, feed_forward, parallel = block.attention, block.feed_forward, isinstance(block, ParallelBlock)
+        output_norms = (None, None) if parallel else (block.attention_output_norm, block.feed_forward_output_norm)
+        residual = 1.0 if parallel else block.residual_multiplier
+        scales = [1.0 if norm is not None else residual for norm in output_norms]  # a norm removes other factors
+        projections, reading = [attention.query, attention.key, attention.value], first_layers(feed_forward)
+        shared = parallel and block.feed_forward_norm is None  # both sublayers read the same norm
+        attention_norm, fuse = self.norm(block.attention_norm, projections + reading * shared)
+        attention = self.attention(attention, fuse, scales[0])
+        feed_forward_norm = None
+        if not shared:
+            feed_forward_norm, fuse = self.norm(block.feed_forward_norm, reading)
+        feed_forward = self.feed_forward(feed_forward, fuse, scales[1])
+        output_norms = [None if norm is None else whole_norm(norm, residual) for norm in output_norms]
+        return BlockStep(
+            attention_norm, attention, output_norms[0], feed_forward_norm, feed_forward, output_norms[1], parallel
+        )
+
+    def attention(self, attention, fuse, factor):
+        """fuse: of the norm before it;  factor: of its outputs."""
+        D, query_norm, key_norm = attention.head_dim, attention.query_norm, attention.key_norm
+        scale = attention.scale / (attention.softcap or 1)
+        project = fuse(
+            [attention.query, attention.key, attention.value], [scale if query_norm is None else 1.0, 1.0, 1.0]
+        )
+        return AttentionStep(
+            project,
+            self.fuse([attention.output], [factor]),
+            (attention.query.out_features // D, attention.key.out_features // D, D),
+            attention,
+            -1 if attention.rope is None else self.ropes.index(attention.rope),
+            None if query_norm is None else whole_norm(query_norm, scale),
+            None if key_norm is None else whole_norm(key_norm),
+        )
+
+    def feed_forward(self, layer, fuse, factor):
+        """A feed-forward layer or a mixture. fuse: of the norm before it;  factor: of its outputs."""
+        if isinstance(layer, MixtureOfExperts):
+            experts = [self.feed_forward(expert, fuse, factor) for expert in layer.experts]
+            return MixtureStep(fuse([layer.router]), experts, layer)
+        half = 0.5 if layer.activation == "silu" else 1.0  # `activate` computes silu(2 x)
+        factors = [half] if layer.gate is None else [half, 1.0]
+        return FeedForwardStep(fuse(first_layers(layer), factors), self.fuse([layer.down], [factor]), layer)
+
+    def norm(self, norm, layers):
+        """(the norm, the function that fuses layers which read it). The gain is folded if all `layers` are matrices."""
+        if norm is None:
+            return None, self.fuse
+        whole = whole_norm(norm)
+        if not all(map(self.is_folded, layers)):
+            return whole, self.fuse
+        return replace(whole, gain=None, bias=None), partial(self.fuse, gain=whole.gain, norm_bias=whole.bias)
+
+    def is_folded(self, layer):
+        """Whether the dense weight of a layer is copied."""
+        if not self.copies or isinstance(layer, TiedHead) or layer.rounds_inputs():
+            return False
+        return self.upcast or layer.is_dense
+
+    def fuse(self, layers, factors=(1.0,), gain=None, norm_bias=None):
+        """Layers with the same input as one. factors: of their outputs;  gain, norm_bias: of the norm before them."""
+        if not all(map(self.is_folded, layers)):
+            return SeparateLayers(layers, list(factors))
+        if len(layers) == 1 and factors[0] == 1 and gain is None:  # nothing to fold, and no copy
+            return FusedLinear(layers[0].dense_weight(), layers[0].bias)
+        weights, biases = [], []  # (out, in) and (out,)
+        for layer, factor in zip(layers, factors, strict=True):
+            weight = layer.dense_weight()  # (out, in)
+            bias = np.zeros(len(weight), weight.dtype) if layer.bias is None else layer.bias
+            biases.append((bias if norm_bias is None else bias + weight @ norm_bias) * weight.dtype.type(factor))
+            weights.append((weight if gain is None else weight * gain) * weight.dtype.type(factor))
+        bias = np.concatenate(biases)
+        return FusedLinear(np.concatenate(weights), bias if bias.any() else None)
+
+
+def first_layers(feed_forward):
+    """The layers that read the input of a feed-forward layer or a mixture: gate and up; the router too."""
+    if isinstance(feed_forward, MixtureOfExperts):
+        return [feed_forward.router, *(layer for expert in feed_forward.experts for layer in first_layers(expert))]
+    return [feed_forward.up] if feed_forward.gate is None else [feed_forward.gate, feed_forward.up]
+
+
+def whole_norm(norm, factor=1.0):
+    """An `RMSNorm` or a `LayerNorm` with its gain and bias. factor: of its outputs."""
+    centred = isinstance(norm, LayerNorm)
+    gain = norm.weight if centred else norm.weight + norm.weight.dtype.type(norm.offset)
+    bias = norm.bias if centred else None
+    dtype = gain.dtype.type
+    return Norm(float(norm.eps), centred, gain * dtype(factor), None if bias is None else bias * dtype(factor))
