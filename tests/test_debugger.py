@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+FEWER_DOCUMENTS = (
+    "from tinyslm.commands import training_inputs",
+    "training_inputs.TOKENIZER_DOCUMENTS, training_inputs.VALIDATION_DOCUMENTS = 300, 100",
+)
 FRAME = re.compile(r"^[> ] (?:\(Pdb\) )?(\S+)\(\d+\)(\S+)\(\)$", re.MULTILINE)
 
 
@@ -18,11 +22,11 @@ def documented_session():
 
 
 def run_session(out):
-    """The output of the debugger for the documented session, with another output directory."""
+    """The output of the debugger for the documented session, with another output directory and a smaller corpus."""
     arguments, typed = documented_session()
     typed = [line.replace("/tmp/look", str(out)) for line in typed]
     return subprocess.run(
-        [sys.executable, *arguments], input="\n".join([*typed, "q", ""]), cwd=ROOT, capture_output=True, text=True
+        [sys.executable, *arguments], input="\n".join([*FEWER_DOCUMENTS, *typed, "q", ""]), cwd=ROOT, capture_output=True, text=True
     ).stdout
 
 

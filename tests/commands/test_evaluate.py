@@ -12,7 +12,7 @@ from tokenizers import processors
 from tests.commands.files import assert_one_line, run
 from tinyslm.checkpoints import save_model
 from tinyslm.cli import main
-from tinyslm.commands import text_options
+from tinyslm.commands import text_options, training_inputs
 from tinyslm.evaluation import measure_loss
 from tinyslm.load_save import load
 from tinyslm.models import random_model
@@ -25,7 +25,10 @@ from tinyslm.text.corpus import text_corpus, town_corpus
 def model_directory(tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluate") / "model"
     arguments = ["--shape", "smallest", "--town-documents", "200", "--steps", "2", "--batch", "2"]
-    assert main(["train", "--out", str(out), *arguments]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_inputs, "TOKENIZER_DOCUMENTS", 300)
+        patch.setattr(training_inputs, "VALIDATION_DOCUMENTS", 100)
+        assert main(["train", "--out", str(out), *arguments]) == 0
     return out
 
 
