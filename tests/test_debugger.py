@@ -25,9 +25,8 @@ def run_session(out):
     """The output of the debugger for the documented session, with another output directory and a smaller corpus."""
     arguments, typed = documented_session()
     typed = [line.replace("/tmp/look", str(out)) for line in typed]
-    return subprocess.run(
-        [sys.executable, *arguments], input="\n".join([*FEWER_DOCUMENTS, *typed, "q", ""]), cwd=ROOT, capture_output=True, text=True
-    ).stdout
+    lines = "\n".join([*FEWER_DOCUMENTS, *typed, "q", ""])
+    return subprocess.run([sys.executable, *arguments], input=lines, cwd=ROOT, capture_output=True, text=True).stdout
 
 
 def test_at_most_three_frames_lead_from_the_training_loop_to_the_gradient_of_attention(tmp_path):
