@@ -9,8 +9,11 @@ from tests.commands.files import TEXT, assert_one_line, output, run, write_text
 from tinyslm import generate, load, save
 from tinyslm.commands import generate as command
 from tinyslm.commands import text_stream
+from tinyslm.generation import prepare
 from tinyslm.models import random_model
 from tinyslm.models.tiny_shapes import llama_shape
+from tinyslm.recipes import Quantize
+from tinyslm.reporting.number_format import size
 from tinyslm.text import train_tokenizer
 
 TOKENIZER = train_tokenizer(TEXT.split("\n\n"), 280)
@@ -61,6 +64,20 @@ def test_a_cache_in_bytes(directory, capsys):
     row = row.tolist()
     wanted = "The old" + TOKENIZER.decode(row[: row.index(0)] if 0 in row else row)
     assert output(capsys, "The old", "--model", directory, "--tokens", 12, "--cache", "int8") == wanted + "\n"
+
+
+def test_copies_of_compressed_weights(tmp_path, directory, capsys):
+    """The same text, faster. The memory of the copies is printed."""
+    small = tmp_path / "small"
+    save(small, Quantize()(MODEL), TOKENIZER)
+    plain = output(capsys, "The old", "--model", small, "--tokens", 12)
+    assert run("generate", "The old", "--model", small, "--tokens", 12, "--upcast") == 0
+    captured = capsys.readouterr()
+    assert captured.out == plain
+    engine = prepare(Quantize()(MODEL), upcast=True)
+    assert f"--upcast: {size(engine.num_bytes())} of copied weights beside the" in captured.err
+    assert run("generate", "x", "--model", directory, "--upcast", "--cache", "int8") == 2
+    assert_one_line(capsys.readouterr(), "--upcast needs --cache exact, found --cache int8")
 
 
 def test_a_batch_of_different_lengths_equals_each_text_alone(directory, capsys):

@@ -134,6 +134,11 @@ def test_copies_are_counted_and_a_large_model_is_not_copied(monkeypatch):
     assert_close(steps(engine, token_ids), own_passes(model, token_ids, KeyValueCache(10)))
 
 
+def test_an_engine_has_exact_keys():
+    with pytest.raises(ConfigError, match="an engine reads exact keys and values"):
+        generate(prepare(generic_model(CONFIG)), PROMPT, 3, cache="int8")
+
+
 def test_one_token_as_an_integer_gives_one_row():
     model, engine = generic_model(CONFIG), prepare(generic_model(CONFIG))
     found = [engine.step(token) for token in (3, 1, 4)]

@@ -7,7 +7,12 @@ from contextlib import suppress
 import numpy as np
 
 from tinyslm.commands.chat_options import add_chat_options, chat_template
-from tinyslm.commands.generation_options import add_sampling_options, checked_stop_texts, generation_settings
+from tinyslm.commands.generation_options import (
+    add_sampling_options,
+    checked_stop_texts,
+    generation_settings,
+    upcast_model,
+)
 from tinyslm.commands.loading import load_with_tokenizer
 from tinyslm.commands.parser import check_minimum
 from tinyslm.commands.text_stream import TextStream
@@ -71,7 +76,7 @@ class Chat:
     """The messages so far, the settings, and the key/value cache."""
 
     def __init__(self, model, tokenizer, arguments):
-        self.model, self.tokenizer, self.arguments = model, tokenizer, arguments
+        self.model, self.tokenizer, self.arguments = upcast_model(model, arguments), tokenizer, arguments
         self.template, self.settings = chat_template(arguments), generation_settings(arguments, model.config)
         check_draw(arguments.seed, None, None)
         self.sampling, self.generator = Sampling(**self.settings.sampling), np.random.default_rng(arguments.seed)

@@ -6,7 +6,12 @@ import numpy as np
 
 from tinyslm.checkpoints.json_files import shown
 from tinyslm.commands.chat_options import add_chat_options, chat_template
-from tinyslm.commands.generation_options import add_sampling_options, checked_stop_texts, generation_settings
+from tinyslm.commands.generation_options import (
+    add_sampling_options,
+    checked_stop_texts,
+    generation_settings,
+    upcast_model,
+)
 from tinyslm.commands.loading import load_with_tokenizer
 from tinyslm.commands.text_stream import TextStream, continuation
 from tinyslm.errors import ConfigError
@@ -65,11 +70,11 @@ def run(arguments) -> int:
         "stop_tokens": () if arguments.ignore_eos else ends,
         "cache": arguments.cache,
     }
-    scored = []  # with --logprobs: of each step
+    prepared, scored = upcast_model(model, arguments), []  # scored: with --logprobs, of each step
     if arguments.logprobs:
-        steps = _collected(scored_stream(model, token_ids, most, **options), scored)
+        steps = _collected(scored_stream(prepared, token_ids, most, **options), scored)
     else:
-        steps = stream(model, token_ids, most, **options)
+        steps = stream(prepared, token_ids, most, **options)
     if len(prompts) == 1:
         new_tokens = (int(token) for (token,) in steps)
         count = _print_stream(texts[0], prompts[0], new_tokens, tokenizer, ends, stop_texts)

@@ -1,12 +1,16 @@
 """Options of the commands that generate text, and what they and the model's files set."""
 
+import sys
 from dataclasses import dataclass
 
 from tinyslm.checkpoints.generation_config import read_generation_config
-from tinyslm.generation import end_tokens
+from tinyslm.errors import ConfigError
+from tinyslm.evaluation import footprint
+from tinyslm.generation import end_tokens, prepare
 from tinyslm.generation.decoding_state import CACHES
 from tinyslm.generation.stop_texts import check_stop_texts
 from tinyslm.load_save import find_directory
+from tinyslm.reporting.number_format import size
 
 SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 FROM_THE_MODEL = (
@@ -26,7 +30,7 @@ class GenerationSettings:
 
 
 def add_sampling_options(parser):
-    """The options of sampling, and --stop and --cache."""
+    """The options of sampling, and --stop, --cache and --upcast."""
     parser.option("--temperature", None, "sampling temperature; 0 is greedy (default: 0, see below)", "T", type=float)
     parser.option("--top-k", None, "sample from the K most probable tokens", type=int, metavar="K")
     nucleus = "sample from the smallest set of tokens with total probability P (nucleus sampling)"
@@ -39,6 +43,10 @@ def add_sampling_options(parser):
     stop = "end before this text appears in the output; can be given several times"
     parser.option("--stop", None, stop, "TEXT", action="append")
     parser.option("--cache", "exact", "storage of the key/value cache", choices=tuple(CACHES))
+    upcast = (
+        "keep floating-point copies of compressed weights: faster for a small model, with the memory of a dense one"
+    )
+    parser.flag("--upcast", upcast)
     parser.epilog = FROM_THE_MODEL
 
 
@@ -51,6 +59,18 @@ def generation_settings(arguments, config) -> GenerationSettings:
         from_file.end_tokens or end_tokens(config),
         checked_stop_texts(arguments),
     )
+
+
+def upcast_model(model, arguments):
+    """With --upcast the engine of a decoder, whose memory is printed; otherwise the model."""
+    if not arguments.upcast:
+        return model
+    if arguments.cache != "exact":
+        raise ConfigError(f"--upcast needs --cache exact, found --cache {arguments.cache}")
+    engine = prepare(model, upcast=True)
+    copies, own = size(engine.num_bytes()), size(footprint(model).bytes)
+    print(f"tinyslm: --upcast: {copies} of copied weights beside the {own} of the model", file=sys.stderr)
+    return engine
 
 
 def checked_stop_texts(arguments) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyslm.generation.cache import KeyValueCache
+from tinyslm.generation import prepare, reason_against
+from tinyslm.generation.decoding_state import start_decoding
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def measure_speeds(
     """(prompt speed, generation speed) of each model, batch size 1: a random prompt, then greedy decoding with a cache.
 
     Each round runs every model once, so that other load of the machine affects all models alike. Prompt and new tokens
-    are cut to the context of each model. The first round is a warm-up and is not counted.
+    are cut to the context of each model. The first round is a warm-up and is not counted. An engine is prepared before
+    its run, outside the measured time.
     models: iterated once per round. An iterable that loads each model when it is reached keeps one of them in memory.
     """
     run = functools.partial(_run, prompt_length=prompt_length, new_tokens=new_tokens, seed=seed)
@@ -55,11 +57,13 @@ def _run(model, prompt_length, new_tokens, seed):
     prompt_length = min(prompt_length, model.config.max_position_embeddings // 2)
     new_tokens = min(new_tokens, model.config.max_position_embeddings - prompt_length)
     prompt = np.random.default_rng(seed).integers(0, model.config.vocab_size, (1, prompt_length))
-    cache = KeyValueCache(prompt_length + new_tokens)
+    prepared = prepare(model) if reason_against(model) is None else model
+    state = start_decoding(prepared, prompt, new_tokens + 1)
     began = time.perf_counter()
-    logits = model(prompt, cache=cache, last_only=True)
+    logits = state.next_logits()
     read = time.perf_counter()
     for _ in range(new_tokens):
-        logits = model(np.argmax(logits[:, -1:], axis=-1), cache=cache, last_only=True)
+        state.read(np.argmax(logits, axis=-1))
+        logits = state.next_logits()
     written = time.perf_counter()
     return prompt_length / (read - began), new_tokens / (written - read)

@@ -23,6 +23,10 @@ class DecoderState:
     def __init__(self, model, token_ids, max_new_tokens, attention_mask=None, make_cache=KeyValueCache):
         self.engine = model if isinstance(model, Engine) else None
         self.model = model = model.model if self.engine is not None else model
+        if self.engine is not None and make_cache is not KeyValueCache:
+            raise ConfigError(
+                "an engine reads exact keys and values: use cache='exact', or the model without an engine"
+            )
         self.has_engine = make_cache is KeyValueCache and reason_against(model) is None
         token_ids, attention_mask = model.check_inputs(token_ids, attention_mask)
         B, T = token_ids.shape

@@ -177,12 +177,12 @@ class Engine:
         tokens: (B,) integers, returns (B, V); or one integer, returns (V,). Raises DataError for token ids out of
         range, another number of sequences than before, or more tokens than the capacity of the cache.
         """
-        token_ids = self.check_tokens(tokens)
+        token_ids = self._check_tokens(tokens)
         past = self.cache.length
         self.positions = np.array([past]) if self.skipped is None else past - self.skipped
         longest = past + 1 if self.skipped is None else int(self.positions.max()) + 1
-        self.rotations = [self.rotation(rope, longest) for rope in self.ropes]
-        x = self.embed(token_ids)  # (B, C)
+        self.rotations = [self._rotation(rope, longest) for rope in self.ropes]
+        x = self._embed(token_ids)  # (B, C)
         for layer, block in enumerate(self.blocks):
             x = block(x, layer, self)
         logits = self.head(self.norm(x))  # (B, V)
@@ -191,7 +191,7 @@ class Engine:
             logits = self.config.logit_softcap * np.tanh(logits)
         return logits if np.ndim(tokens) else logits[0]
 
-    def check_tokens(self, tokens):
+    def _check_tokens(self, tokens):
         """The tokens of a step as an array (B,)."""
         token_ids, size = np.atleast_1d(tokens), self.config.vocab_size
         found, stored = token_ids.tolist(), self.cache.keys.get(0)
@@ -226,7 +226,7 @@ class Engine:
         weights = [layer.weight for layer in named_modules([self.blocks, self.head], FusedLinear).values()]
         return sum(weight.nbytes for weight in weights if id(weight) not in of_model)
 
-    def embed(self, token_ids):
+    def _embed(self, token_ids):
         """Vectors of the tokens: (B,) -> (B, C), stored by columns."""
         embedding, config = self.model.embedding, self.model.config
         x = embedding.table[token_ids] if type(embedding) is Embedding else embedding(token_ids)
@@ -237,7 +237,7 @@ class Engine:
             x += self.model.position_embedding(self.positions)
         return x
 
-    def rotation(self, rope, longest):
+    def _rotation(self, rope, longest):
         """(cos, sin) of the positions of this step, as of `both_halves`. longest: tokens of the longest sequence."""
         depends_on_length = rope.scaling in ("longrope", "dynamic")
         is_long = depends_on_length and longest > rope.original_length
