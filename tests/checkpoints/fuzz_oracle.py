@@ -45,10 +45,10 @@ def decode(content):
     data = content[8 + length :]
     owners = [0] * len(data)
     tensors = {name: decode_tensor(entry, data, owners) for name, entry in header.items()}
-    demand(all(count == 1 for count in owners), "a byte without owner, or with two")
-    for _, begin, end, _, _ in tensors.values():  # an empty tensor owns nothing, but it may not lie within another
-        inside = any(low < begin < high for _, low, high, _, _ in tensors.values())
-        demand(begin < end or not inside, "an empty tensor within another")
+    demand(owners == [1] * len(data), "a byte without owner, or with two")
+    edges = {begin for _, begin, end, _, _ in tensors.values() if begin < end} | {len(data)}
+    for _, begin, _, _, _ in tensors.values():  # an empty tensor owns nothing, but it may not lie within another
+        demand(begin in edges, "an empty tensor within another")
     return {name: (dtype, shape, numbers) for name, (dtype, _, _, shape, numbers) in tensors.items()}
 
 
