@@ -1,4 +1,4 @@
-"""What compressed layers and models save in time, against the dense ones and against what they save in arithmetic."""
+"""Time of compressed layers and models, compared with the dense ones and with their number of multiply-adds."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def random_weight():
 
 
 def exact_integers():
-    """The product of a prompt's codes with a matrix of codes, and the same product of float32 numbers."""
+    """The product of a prompt's codes with a matrix of codes, and the same product in float32."""
     x = np.random.default_rng(1).standard_normal((ROWS, IN), np.float32)
     weight = random_weight()
     x_codes, w_codes = quantize(x).codes, quantize(weight).codes
@@ -33,8 +33,8 @@ def exact_integers():
 
 
 def sparse():
-    """One token through matrices of which a tenth is left, in CSR, and through the dense ones: many of them in turn, as
-    in a model, so that none is still in a cache."""
+    """One token through matrices in CSR with a tenth of their weights, and through the dense ones. There are many
+    matrices, as in a model, so that none of them stays in a cache."""
     weight = random_weight()
     weight[np.random.default_rng(1).random(weight.shape) < 0.9] = 0
     dense = [Linear(weight.copy()) for _ in range(MATRICES)]
@@ -49,7 +49,7 @@ def sparse():
 
 
 def smaller(step):
-    """A prompt through a model that a step made smaller, and the time that it would take if time were arithmetic."""
+    """A prompt through a model after a step; the time of the dense model, multiplied by the ratio of multiply-adds."""
 
     def prepare():
         model = random_model(llama_shape(1536, 512, 2048, 4, 8, 4, max_position_embeddings=512))

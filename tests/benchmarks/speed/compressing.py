@@ -1,5 +1,5 @@
-"""Compressing the shape of SmolLM2 135M, with random weights and tokens: time, growth with the depth, memory. Writing
-what comes out, and reading it again."""
+"""Compression of the shape of SmolLM2 135M with random weights and tokens: time, growth with the depth, memory. Export
+of the model, and reading it again."""
 
 import importlib.util
 import os
@@ -23,7 +23,7 @@ from tinyslm.recipes import Calibration, PruneWanda, Quantize, QuantizeGPTQ
 from tinyslm.tree import named_arrays
 
 SHAPE = "smollm2-135m"
-BLOCKS = 6  # of its 30: the time per block is measured on as many, and on half of them
+BLOCKS = 6  # of its 30: the time per block is measured with this number of blocks, and with half of it
 DOCUMENTS = (8, 256)  # calibration documents and their tokens: more tokens than a layer has inputs
 STEPS = {
     "gptq": ("GPTQ 4 bits", QuantizeGPTQ(bits=4)),
@@ -39,15 +39,15 @@ def shortened(blocks):
 
 
 def compression(name, blocks):
-    """A function that compresses such a model."""
+    """A function that compresses the shortened model."""
     model, (_, step) = random_model(shortened(blocks)), STEPS[name]
     calibration = Calibration(list(random_tokens(model.config, *DOCUMENTS)), model)
     return lambda: step(model, calibration)
 
 
 def seconds_per_block(name):
-    """Seconds per block, with the part of the layers outside the blocks; and of half of the depth. Equal numbers mean
-    that the cost is proportional to the depth: a ratio of 1.05 is 2.1 times the cost at twice the depth."""
+    """Seconds per block, with a share of the layers outside the blocks, at the full depth and at half of it. Equal
+    numbers mean that the cost is proportional to the depth; a ratio of 1.05 is 2.1 times the cost of half of it."""
 
     def prepare():
         return {
@@ -59,7 +59,7 @@ def seconds_per_block(name):
 
 
 def print_peak(name):
-    """In a process of its own: make the model, compress it, and what both took at most beyond what was there before."""
+    """In a process of its own: the peak memory of making and compressing the model, in bytes above the one before."""
     before = resident()
     compression(name, BLOCKS)()
     print(peak() - before)
@@ -77,7 +77,7 @@ def peak_memory(name):
 
 
 def written_and_read(name, write):
-    """Seconds of writing a model and reading it again, and of the same bytes without a format: both reach the disk."""
+    """Seconds of writing a model and reading it again, and of the same bytes without a format. Both reach the disk."""
 
     def prepare():
         model = random_model(shortened(BLOCKS))
@@ -109,7 +109,7 @@ def written_and_read(name, write):
 
 
 def cases_of(name):
-    """Those of one step."""
+    """The cases of one step."""
     words, _ = STEPS[name]
     shape = f"{words}, shape of SmolLM2 135M"
     return [

@@ -7,36 +7,41 @@ import argparse
 import json
 from pathlib import Path
 
-MARKS = {"transformers": "o", "PyTorch": "s", "llama.cpp": "^"}
-LABEL_HEIGHT = {"transformers": 7, "PyTorch": 7, "llama.cpp": -14}  # points above the mark: two may lie side by side
+MARKS = {"transformers": "o", "PyTorch": "s", "torch.compile": "D", "llama.cpp": "^"}
+OFFSETS = {"transformers": 7, "PyTorch": 7, "torch.compile": -14, "llama.cpp": -14}  # points from a mark to its label
+NEAR = 1.12  # ratios of marks whose labels would overlap: the label of the later one is further away
+NAMES = {"torch.compile": "torch.compile (PyTorch, compiled)"}
 
 
 def draw(content, path):
-    """How many times as fast as each peer: a mark for the median, a line between the quartiles."""
+    """Speed as a multiple of each peer's: a mark for the median, a line between the quartiles."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     rows = [row for row in content["cases"] if not row["at_most"] and MARKS.keys() & row["comparisons"].keys()]
-    figure, axes = pyplot.subplots(figsize=(10, 0.5 * len(rows) + 1.2), layout="constrained")
-    for place, row in enumerate(rows):
-        axes.axhline(place, color="0.9", linewidth=0.8, zorder=0)
+    figure, axes = pyplot.subplots(figsize=(10, 0.5 * len(rows) + 1.7), layout="constrained")
+    for number, row in enumerate(rows):
+        axes.axhline(number, color="0.9", linewidth=0.8, zorder=0)
+        below = []  # ratios with labels below their marks
         for name, mark in MARKS.items():
-            if name in row["comparisons"]:
-                ratio = row["comparisons"][name]["ratio"]
-                axes.plot([ratio["low"], ratio["high"]], [place, place], color="black", linewidth=1.5)
-                axes.plot(ratio["median"], place, mark, color="black", markerfacecolor="white", markersize=8)
-                axes.annotate(
-                    f"{ratio['median']:.2f}",
-                    (ratio["median"], place),
-                    (0, LABEL_HEIGHT[name]),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=8,
-                )
+            if name not in row["comparisons"]:
+                continue
+            ratio = row["comparisons"][name]["ratio"]
+            median, offset = ratio["median"], OFFSETS[name]
+            if offset < 0:
+                offset -= 9 * any(1 / NEAR < median / other < NEAR for other in below)
+                below.append(median)
+            axes.plot([ratio["low"], ratio["high"]], [number, number], color="black", linewidth=1.5)
+            axes.plot(median, number, mark, color="black", markerfacecolor="white", markersize=7)
+            label = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
+            label["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}
+            axes.annotate(f"{median:.2f}", (median, number), (0, offset), **label)
     for name, mark in MARKS.items():
-        axes.plot([], [], mark, color="black", markerfacecolor="white", label=f"times as fast as {name}")
+        if any(name in row["comparisons"] for row in rows):
+            text = f"times as fast as {NAMES.get(name, name)}"
+            axes.plot([], [], mark, color="black", markerfacecolor="white", label=text)
     axes.axvline(1, color="black", linestyle="--", linewidth=1)
     axes.set_xscale("log")
     axes.set_xticks(ticks := [0.2, 0.5, 1, 2, 5, 10, 20], [f"{tick:g}" for tick in ticks])
@@ -44,19 +49,19 @@ def draw(content, path):
     axes.set_yticks(range(len(rows)), [row["work"] for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.7)
     axes.set_xlabel("speed, as a multiple of the peer's (right of the dashed line: faster)")
-    axes.legend(loc="lower right", fontsize=9)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=9, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
 def main(argv=None):
-    """Draw what the command line names."""
+    """Draw the table that the command line names."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.speed.figure", description="The table as a picture."
+        prog="python -m tests.benchmarks.speed.figure", description="Draw the table of the benchmark as a picture."
     )
-    parser.add_argument("table", type=Path, metavar="JSON", help="what the benchmark wrote")
-    parser.add_argument("picture", metavar="PNG", help="where to draw it")
+    parser.add_argument("table", type=Path, metavar="JSON", help="the table, as the benchmark writes it")
+    parser.add_argument("picture", metavar="PNG", help="file of the picture")
     arguments = parser.parse_args(argv)
     try:
         content = json.loads(arguments.table.read_text("utf-8"))

@@ -1,169 +1,185 @@
-"""Prompts and generation, batch 1 and more, against transformers and llama.cpp, and how a token's time grows."""
+"""Generation with a prepared engine, compared with other libraries and with the model's own pass."""
 
-import tempfile
+import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks.speed import llama_cpp_decoder, transformers_decoder
-from tests.benchmarks.speed.case import OURS, Case, timed
-from tests.benchmarks.speed.gguf_file import write_gguf
-from tests.benchmarks.speed.machine import memory_limit, product_limit, products
-from tests.benchmarks.speed.peer import Peer
+from tests.benchmarks.speed.case import OURS, Case, Noted, timed
+from tests.benchmarks.speed.decoder_peers import decoder_peers
+from tests.benchmarks.speed.machine import memory_limit, products
+from tests.benchmarks.speed.peer import Peer, runners_of
 from tests.benchmarks.speed.shapes import config_of, random_tokens, random_weights
-from tests.benchmarks.speed.training import multiply_adds
 from tinyslm.evaluation import footprint
-from tinyslm.generation import KeyValueCache, generate
-from tinyslm.load_save import save
+from tinyslm.generation import KeyValueCache, generate, prepare
 from tinyslm.models import random_model
 from tinyslm.recipes import Quantize
-from tinyslm.runtime import default_threads
 
-PROMPT = 1  # tokens before those that are generated: every pass then reads one
-
-
-def peers(model, work, *arguments):
-    """{name: a peer with the model in it, for this work: "prompt" or "generation"} of what is installed."""
-    found, threads = {}, default_threads()
-    with tempfile.TemporaryDirectory() as directory:
-        if transformers_decoder.INSTALLED:
-            checkpoint = Path(directory) / "checkpoint"
-            save(checkpoint, model)
-            found["transformers"] = Peer(f"{transformers_decoder.__name__}:{work}", checkpoint, threads, *arguments)
-        if llama_cpp_decoder.INSTALLED:
-            write_gguf(Path(directory) / "model.gguf", model)
-            found["llama.cpp"] = Peer(
-                f"{llama_cpp_decoder.__name__}:{work}", f"{directory}/model.gguf", threads, *arguments
-            )
-    return found
+PROMPT = 1  # tokens before those that are generated: every pass reads one token
+TOKEN = "seconds per token"
+CHECKED = 4  # tokens that all runners must generate alike; later ones can differ through rounding
 
 
-def generation(size, new_tokens):
+def own_pass(model, token_ids, new_tokens):
+    """The greedy continuation with the model's own pass and a key/value cache, without an engine: (B, new_tokens)."""
+    cache, tokens = KeyValueCache(token_ids.shape[1] + new_tokens), [token_ids]
+    for _ in range(new_tokens):
+        tokens.append(np.argmax(model(tokens[-1], cache=cache, last_only=True), axis=-1))  # (B, 1)
+    return np.concatenate(tokens[1:], axis=1)
+
+
+def generation(size, new_tokens, with_peers=True):
     """Seconds per token of a greedy continuation, of its matrix products alone, and of reading all weights from memory
-    once per token: a limit for models that do not fit in a cache."""
+    once per token, which is a limit for models that do not fit in a cache."""
 
-    def prepare():
+    def prepare_case():
         model = random_weights(size)
         token_ids = random_tokens(model.config, 1, PROMPT)
-        others = peers(model, "generation", token_ids, new_tokens)
-        expected, multiply = generate(model, token_ids, new_tokens)[0, :4], products(model, 1, 1)
-        for name, peer in others.items():  # the same model writes the same; later, roundings differ
-            np.testing.assert_array_equal(peer()[0, :4], expected, err_msg=name)
-        return {
-            OURS: timed(lambda: generate(model, token_ids, new_tokens), new_tokens),
-            **{name: peer.runner(new_tokens) for name, peer in others.items()},
+        began = time.perf_counter()
+        engine = prepare(model)
+        seconds = time.perf_counter() - began
+        compiled = "compiled_generation" if size != "1b" else None  # a third copy would not fit in memory
+        peers = decoder_peers(model, "generation", token_ids, new_tokens, compiled=compiled) if with_peers else {}
+        expected = generate(engine, token_ids, new_tokens)[0, :CHECKED]
+        writers = {"own pass": lambda: own_pass(model, token_ids, CHECKED)}
+        for name, writer in (writers | {name: peer for name, peer in peers.items() if isinstance(peer, Peer)}).items():
+            np.testing.assert_array_equal(writer()[0, :CHECKED], expected, err_msg=name)
+        multiply = products(model, 1, 1)
+        runners = {
+            OURS: timed(lambda: generate(engine, token_ids, new_tokens), new_tokens),
+            "own pass": timed(lambda: own_pass(model, token_ids, new_tokens), new_tokens),
+            **runners_of(peers, new_tokens),
             "products": timed(lambda: [multiply() for _ in range(new_tokens)], new_tokens),
-            "memory": memory_limit(footprint(model).bytes),
         }
+        if size == "1b":
+            runners["memory"] = memory_limit(footprint(model).bytes)
+        return runners | {"prepare, seconds": Noted(seconds)}
 
-    return prepare
+    return prepare_case
 
 
-def eight_bits(size, new_tokens):
-    """The same with weights of one byte, against ours in float32."""
+def fewer_bits(size, step, new_tokens, upcast=False):
+    """Seconds per token with quantized weights, and in float32. upcast: with a float32 copy of the quantized weights in
+    the engine; then the codes themselves are a further runner."""
 
-    def prepare():
+    def prepare_case():
         model = random_weights(size)
         token_ids = random_tokens(model.config, 1, PROMPT)
-        small = Quantize()(model)
+        small = step(model)
+        engines = {OURS: prepare(small, upcast=upcast), "float32": prepare(model)}
+        if upcast:
+            engines["codes"] = prepare(small)
         return {
-            OURS: timed(lambda: generate(small, token_ids, new_tokens), new_tokens),
-            "float32": timed(lambda: generate(model, token_ids, new_tokens), new_tokens),
+            name: timed(lambda engine=engine: generate(engine, token_ids, new_tokens), new_tokens)
+            for name, engine in engines.items()
         }
 
-    return prepare
+    return prepare_case
 
 
-def prompt(size, length):
-    """Seconds of a prompt, with its keys and values kept, and of the matrix products of its linear layers alone; the
-    limit is all multiply-adds at the best speed."""
+def together(size, batches, new_tokens):
+    """Seconds per token of several continuations at once, the first number of them as ours, and of one with the model's
+    own pass."""
 
-    def prepare():
+    def prepare_case():
         model = random_weights(size)
-        token_ids = random_tokens(model.config, 1, length)
+        engine = prepare(model)
 
-        def read():
-            return model(token_ids, cache=KeyValueCache(length), last_only=True)[:, 0]
+        def rows(count):
+            token_ids = random_tokens(model.config, count, PROMPT)
+            return timed(lambda: generate(engine, token_ids, new_tokens), count * new_tokens)
 
-        others, expected = peers(model, "prompt", token_ids), read()
-        for name, peer in others.items():
-            np.testing.assert_allclose(peer(), expected, atol=1e-3 * np.abs(expected).max(), err_msg=name)
-        head = model.config.vocab_size * model.config.hidden_size  # multiplied for the last token alone
-        needed = length * (multiply_adds(model, length) - head) + head
-        return {
-            OURS: timed(read),
-            **{name: peer.runner() for name, peer in others.items()},
-            "products": timed(products(model, length, 1)),
-            "limit": product_limit(needed),
-        }
+        one = random_tokens(model.config, 1, PROMPT)
+        runners = {OURS if count == batches[0] else f"batch {count}": rows(count) for count in batches}
+        return runners | {"own pass, 1": timed(lambda: own_pass(model, one, new_tokens), new_tokens)}
 
-    return prepare
-
-
-def together(size, rows, new_tokens):
-    """Seconds per token of several continuations at once, and of one."""
-
-    def prepare():
-        model = random_weights(size)
-        many, one = (random_tokens(model.config, count, PROMPT) for count in (rows, 1))
-        return {
-            OURS: timed(lambda: generate(model, many, new_tokens), rows * new_tokens),
-            "batch 1": timed(lambda: generate(model, one, new_tokens), new_tokens),
-        }
-
-    return prepare
+    return prepare_case
 
 
 def token_at(window, contexts):
-    """Seconds of one token after a long text and after a short one."""
+    """Seconds of one token after texts of these lengths, the first one as ours. Their keys and values are random."""
 
-    def prepare():
-        config = config_of("4m")
+    def prepare_case():
+        config = config_of("4m", max_position_embeddings=max(contexts) + 1)
         model = random_model(replace(config, windows=(window,) * config.num_hidden_layers))
+        engine, rng = prepare(model, capacity=max(contexts) + 1), np.random.default_rng(0)
+        engine.step(1)  # allocates the cache
+        for array in (*engine.cache.keys.values(), *engine.cache.values.values()):
+            array[...] = rng.standard_normal(array.shape, np.float32)
 
         def after(length):
-            cache = KeyValueCache(length + 1)
-            model(random_tokens(config, 1, length), cache=cache, last_only=True)
-            token = random_tokens(config, 1, 1)
-
             def read():
-                cache.length = length
-                model(token, cache=cache, last_only=True)
+                engine.cache.length = length
+                engine.step(1)
 
             return timed(read)
 
-        long, short = map(after, contexts)
-        return {OURS: long, "after 1,024": short}
+        return {OURS if length == contexts[0] else f"after {length:,}": after(length) for length in contexts}
 
-    return prepare
+    return prepare_case
+
+
+def batch_one(size, peers, own):
+    """The case of one size: bounds of the ratios to the peers and to the model's own pass."""
+    return Case(
+        f"generate-{size}",
+        f"generation, batch 1, {size[:-1]} M parameters",
+        generation(size, 64, with_peers=bool(peers)),
+        peers | {"own pass": own},
+        unit=TOKEN,
+    )
 
 
 CASES = [
-    Case("generate-1m", "generation, batch 1, 1 M parameters", generation("1m", 64), {"transformers": (10, 15)}),
-    Case("generate-4m", "generation, batch 1, 4 M parameters", generation("4m", 64), {"transformers": (4, 10)}),
+    batch_one("1m", {"transformers": (7.5, 10), "llama.cpp": (0.8, 1.1)}, (2.7, 3.3)),
+    batch_one("4m", {"transformers": (4, 6), "llama.cpp": (0.5, 0.8)}, (1.5, 2)),
+    batch_one("10m", {}, (1.2, 1.7)),
+    Case(
+        "generate-1m-int8",
+        "1 M parameters, INT8 weights, upcast by the engine",
+        fewer_bits("1m", Quantize(), 64, upcast=True),
+        {},
+        unit=TOKEN,
+    ),
     Case(
         "generate-1b",
         "generation, batch 1, shape of Llama 3.2 1B, float32",
         generation("1b", 8),
         {"transformers": (1.7, 2.2), "llama.cpp": (0.75, 0.95), "memory": (0.85, 0.95)},
+        unit=TOKEN,
     ),
-    Case("generate-1b-int8", "the same with INT8 weights", eight_bits("1b", 8), {"float32": (1.2, 1.5)}),
-    Case("prompt-1m", "prompt of 512 tokens, 1 M parameters", prompt("1m", 512), {"transformers": (0.9, 1.2)}),
-    Case("prompt-4m", "prompt of 512 tokens, 4 M parameters", prompt("4m", 512), {"transformers": (0.9, 1.2)}),
-    Case("prompt-1b", "prompt of 512 tokens, shape of Llama 3.2 1B", prompt("1b", 512), {"transformers": (0.9, 1.2)}),
-    Case("batch-16", "16 continuations at once, per token", together("4m", 16, 32), {"batch 1": (6, 12)}),
+    Case(
+        "generate-1b-int8",
+        "shape of Llama 3.2 1B, INT8 weights",
+        fewer_bits("1b", Quantize(), 8),
+        {"float32": (1.0, 1.25)},
+        unit=TOKEN,
+    ),
+    Case(
+        "generate-1b-int4",
+        "the same with INT4 weights in groups of 32",
+        fewer_bits("1b", Quantize(bits=4, group_size=32), 8),
+        {"float32": (0.5, 1.0)},
+        unit=TOKEN,
+    ),
+    Case(
+        "batch-16",
+        "16 continuations at once, 4 M parameters, per token",
+        together("4m", (16, 1, 4, 64), 32),
+        {"own pass, 1": (12, 20)},
+        unit=TOKEN,
+    ),
     Case(
         "token-context",
-        "a token after 2,048 others",
-        token_at(None, (2048, 1024)),
-        {"after 1,024": (2.0, 1.8)},
+        "a token after 32,768 others, 4 M parameters",
+        token_at(None, (32768, 8192, 2048, 1024)),
+        {"after 8,192": (4.2, 4.0)},
         at_most=True,
     ),
     Case(
         "token-window",
         "the same with a window of 128",
-        token_at(128, (2048, 1024)),
+        token_at(128, (32768, 8192, 2048, 1024)),
         {"after 1,024": (1.1, 1.0)},
         at_most=True,
     ),

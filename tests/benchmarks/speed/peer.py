@@ -1,27 +1,30 @@
-"""A peer in a process of its own, as one who uses it runs it: nothing of tinyslm is imported there, so that what we ask
-of threads and of the system's memory is not done for the peer as well (but for `tinyslm.runtime`, which stands in the
-environment: none of the peers multiplies with OpenBLAS)."""
+"""Peers run in processes of their own, which import nothing of tinyslm: its process settings do not apply there.
+
+Child processes inherit the environment variable that `tinyslm.runtime` sets. It has no effect there, because no peer
+multiplies with OpenBLAS.
+"""
 
 import importlib
+import importlib.util
 import multiprocessing
 import traceback
 
-from tests.benchmarks.speed.case import timed
+from tests.benchmarks.speed.case import Absent, timed
 
 
 class Peer:
-    """make: "module:function", called there with the arguments; it returns the function that works."""
+    """make: "module:function", called in the process with the arguments; it returns the function that does the work."""
 
     def __init__(self, make, *arguments):
         context = multiprocessing.get_context("spawn")
         self.pipe, end = context.Pipe()
         self.process = context.Process(target=serve, args=(end, make, arguments), daemon=True)
         self.process.start()
-        end.close()  # open there only: when that process ends, however it does, nobody waits for its answer
+        end.close()  # open in the process only, so that its end closes the pipe
         self.answer()  # when it is ready
 
     def answer(self):
-        """What the process sends next; RuntimeError with its traceback where it failed."""
+        """The next value that the process sends; RuntimeError with its traceback if it failed."""
         try:
             failed, value = self.pipe.recv()
         except EOFError:
@@ -31,12 +34,12 @@ class Peer:
         return value
 
     def __call__(self):
-        """What the function returns."""
+        """The value that the function returns."""
         self.pipe.send(None)
         return self.answer()
 
     def runner(self, units=1):
-        """`timed`, of the function, there."""
+        """`timed` of the function, in its process."""
 
         def run():
             self.pipe.send(units)
@@ -45,20 +48,41 @@ class Peer:
         return run
 
     def __del__(self):
-        self.pipe.close()  # which ends it
+        self.pipe.close()  # ends the process
         self.process.join()
 
 
 def serve(pipe, make, arguments):
-    """Answer what is asked for, until nobody asks any more."""
+    """Answer requests until the pipe is closed."""
     try:
         module, name = make.split(":")
         function = getattr(importlib.import_module(module), name)(*arguments)
         pipe.send((False, None))
         while True:
-            units = pipe.recv()  # None: its value is asked for, not its time
+            units = pipe.recv()  # None: the value of a call, not its time
             pipe.send((False, function() if units is None else timed(function, units)()))
     except EOFError:
         pass
-    except Exception:  # whatever it is, it is told to the one who asked
+    except Exception:
         pipe.send((True, traceback.format_exc()))
+
+
+def missing(packages) -> Absent | None:
+    """Absent if one of the packages is not installed, otherwise None."""
+    names = [name for name in packages if importlib.util.find_spec(name) is None]
+    return Absent(f"{' and '.join(names)} not installed") if names else None
+
+
+def start_peer(packages, make, *arguments) -> Peer | Absent:
+    """A Peer, or Absent with the reason if a package is not installed or the peer fails to start."""
+    if absent := missing(packages):
+        return absent
+    try:
+        return Peer(make, *arguments)
+    except RuntimeError as problem:
+        return Absent(next(line for line in reversed(str(problem).splitlines()) if line.strip()))
+
+
+def runners_of(peers, units=1):
+    """{name: its runner}, for the entries that are peers; the others stay."""
+    return {name: entry.runner(units) if isinstance(entry, Peer) else entry for name, entry in peers.items()}

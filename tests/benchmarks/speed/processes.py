@@ -1,25 +1,23 @@
-"""What is measured on whole processes: memory, starting, and several workers."""
+"""Measurements of whole processes: memory of training, the start of the command, and several workers."""
 
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from tests.benchmarks.speed import torch_decoder
 from tests.benchmarks.speed.case import OURS, Case
-from tests.benchmarks.speed.peer import Peer
+from tests.benchmarks.speed.peer import Peer, missing
 from tests.benchmarks.speed.shapes import config_of, random_tokens
 from tests.benchmarks.speed.training import for_torch, training_step
 from tests.process_memory import peak, resident
-from tinyslm.generation import generate
 from tinyslm.models import random_model
 from tinyslm.runtime import default_threads
 
 MEMORY_BATCH = (32, 256)
-COMMAND = "from tinyslm.cli import main; raise SystemExit(main())"  # a failure is not to pass for speed
+COMMAND = "from tinyslm.cli import main; raise SystemExit(main())"  # with the exit status of the command
 SWEEP = """
 [[recipe]]
 name = "keep {ratio}"
@@ -36,15 +34,15 @@ steps = 2
 
 
 def output_of(*arguments):
-    """What a Python process printed."""
+    """The standard output of a Python process."""
     return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
 
 
 def print_training_memory(micro_batch_size):
-    """In a process of its own: two training steps, and what they took at most beyond what was there before."""
+    """In a process of its own: the peak memory of two training steps, in bytes above the memory before."""
     small, large = random_model(config_of("1m")), random_model(config_of("4m"))
     token_ids = random_tokens(large.config, *MEMORY_BATCH)
-    training_step(small, token_ids[:1, :8], 1)()  # loads what is loaded when first used
+    training_step(small, token_ids[:1, :8], 1)()  # loads libraries that are loaded in the first call
     before = resident()
     step = training_step(large, token_ids, micro_batch_size)
     step(), step()
@@ -52,7 +50,7 @@ def print_training_memory(micro_batch_size):
 
 
 def training_memory():
-    """Bytes that a training step takes: the model, its gradients, both moments, and all that it keeps on the way."""
+    """Bytes of a training step: the model, its gradients, both moments, and all arrays that it keeps on the way."""
     code = "from tests.benchmarks.speed.processes import print_training_memory as p; p(1)"
     models = [random_model(config_of(size)) for size in ("1m", "4m")]
     token_ids = random_tokens(models[0].config, *MEMORY_BATCH)
@@ -64,32 +62,15 @@ def training_memory():
             return Peer(f"{torch_decoder.__name__}:training_memory", *arguments)()
 
     found = {OURS: lambda: int(output_of("-c", code))}
-    if torch_decoder.INSTALLED:
-        found |= {"PyTorch": lambda: of_torch(None), "PyTorch, row by row": lambda: of_torch(1)}
-    return found
-
-
-def print_prompt_memory(length):
-    """In a process of its own: a prompt and one token, and what they took at most beyond what was there before."""
-    model = random_model(replace(config_of("1m"), max_position_embeddings=length))
-    generate(model, random_tokens(model.config, 1, 8), 1)
-    before = resident()
-    generate(model, random_tokens(model.config, 1, length), 1)
-    print(peak() - before)
-
-
-def prompt_memory():
-    """Bytes that a prompt takes, keys and values included, and one of half the length."""
-
-    def of(length):
-        code = f"from tests.benchmarks.speed.processes import print_prompt_memory as p; p({length})"
-        return lambda: int(output_of("-c", code))
-
-    return {OURS: of(16384), "half": of(8192)}
+    absent = missing(torch_decoder.PACKAGES)
+    return found | {
+        "PyTorch": absent or (lambda: of_torch(None)),
+        "PyTorch, by rows": absent or (lambda: of_torch(1)),
+    }
 
 
 def start():
-    """Seconds of `tinyslm --help`, beside one second."""
+    """Seconds of `tinyslm --help`, compared with one second."""
 
     def run():
         began = time.perf_counter()
@@ -100,7 +81,7 @@ def start():
 
 
 def workers():
-    """Seconds of a sweep on two workers with a core each, and on one worker with one core."""
+    """Seconds of a sweep with two workers on two cores, and with one worker on one core."""
 
     def run(count):
         cores = sorted(os.sched_getaffinity(0))[:count]
@@ -129,14 +110,11 @@ CASES = [
         at_most=True,
         unit="bytes",
     ),
-    Case(
-        "prompt-memory",
-        "peak memory of a prompt of 16,384 tokens, 1 M parameters",
-        prompt_memory,
-        {"half": (2.1, 2.0)},
-        at_most=True,
-        unit="bytes",
-    ),
     Case("start", "tinyslm --help", start, {"a second": (0.5, 0.2)}, at_most=True),
-    Case("workers", "a sweep of nine points: two workers and cores, against one", workers, {"one worker": (1.8, 2.0)}),
+    Case(
+        "workers",
+        "a sweep of nine points: two workers and cores, against one",
+        workers,
+        {"one worker": (1.8, 2.0)},
+    ),
 ]

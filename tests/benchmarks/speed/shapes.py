@@ -1,4 +1,4 @@
-"""The sizes that are measured: names, configurations, and models of random numbers."""
+"""Model sizes of the benchmark: names, configurations, and models with random weights."""
 
 import functools
 from dataclasses import replace
@@ -24,7 +24,7 @@ def config_of(name, **changes):
     return replace(config, **changes)
 
 
-@functools.lru_cache(maxsize=1)  # a large one is not to stay in memory beside the next
+@functools.lru_cache(maxsize=1)  # frees a large model before the next one is made
 def random_weights(name):
     """A model of one of the sizes."""
     return random_model(config_of(name))

@@ -1,16 +1,13 @@
-"""The same decoder in PyTorch, written as one writes it there, with our weights: a peer for training.
+"""The same decoder in PyTorch, with the weights of ours, as a peer for training. Imports nothing of tinyslm.
 
-Eager mode, scaled-dot-product attention and the RMS norm of the library, AdamW in its fused form. Imports nothing of
-tinyslm.
+Scaled-dot-product attention and the RMS norm of PyTorch, AdamW in its fused form, eager or compiled.
 """
-
-import importlib.util
 
 import numpy as np
 
 from tests.process_memory import peak, resident
 
-INSTALLED = importlib.util.find_spec("torch") is not None
+PACKAGES = ("torch",)
 
 
 class TorchDecoder:
@@ -37,7 +34,7 @@ class TorchDecoder:
         def norm(x, path):
             return functional.rms_norm(x, x.shape[-1:], self.weights[f"{path}.weight"], self.shape["norm_eps"])
 
-        def turned(x):
+        def rotated(x):
             first, second = x.chunk(2, dim=-1)
             return x * cos + torch.cat((-second, first), dim=-1) * sin
 
@@ -49,7 +46,7 @@ class TorchDecoder:
                 for name in ("query", "key", "value")
             )
             mixed = functional.scaled_dot_product_attention(
-                turned(query), turned(key), value, is_causal=True, enable_gqa=True
+                rotated(query), rotated(key), value, is_causal=True, enable_gqa=True
             )
             x = x + linear(mixed.transpose(1, 2).reshape(B, T, -1), f"{path}.attention.output")
             normed = norm(x, f"{path}.feed_forward_norm")
@@ -74,11 +71,11 @@ class TorchDecoder:
         return functional.cross_entropy(logits.flatten(0, 1), token_ids[:, 1:].flatten())
 
 
-def training_step(path, shape, threads, token_ids, micro_batch_size=None):
+def training_step(path, shape, threads, token_ids, micro_batch_size=None, compiled=False):
     """A function that takes one step of AdamW on a batch, and returns the loss before it.
 
     path: of the weights, as `numpy.savez` writes them;  micro_batch_size: rows at a time, whose gradients are added;
-    all at once if None, which is the fastest.
+    None: all at once, which is the fastest;  compiled: compile the loss and its gradient, before this returns.
     """
     import torch
 
@@ -91,13 +88,16 @@ def training_step(path, shape, threads, token_ids, micro_batch_size=None):
         {"params": [tensor for path, tensor in weights.items() if path not in decayed], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), fused=True)
+    loss_of = torch.compile(decoder.loss) if compiled else decoder.loss
+    if compiled:
+        loss_of(token_ids[:rows]).backward()
 
     def step():
         optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for start in range(0, len(token_ids), rows):
             part = token_ids[start : start + rows]
-            loss = decoder.loss(part) * (len(part) / len(token_ids))
+            loss = loss_of(part) * (len(part) / len(token_ids))
             loss.backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
@@ -108,11 +108,13 @@ def training_step(path, shape, threads, token_ids, micro_batch_size=None):
 
 
 def training_memory(small, large, threads, token_ids, micro_batch_size):
-    """A function that returns the bytes that two training steps of the large model took at most beyond what was there
-    before. It may be called once. small, large: (path, shape)."""
+    """A function that returns the peak memory of two training steps of the large model, in bytes above the one before.
+
+    It may be called once. small, large: (path, shape).
+    """
 
     def measure():
-        training_step(*small, threads, token_ids[:1, :8])()  # loads what is loaded when first used
+        training_step(*small, threads, token_ids[:1, :8])()  # loads libraries that are loaded in the first call
         before = resident()
         step = training_step(*large, threads, token_ids, micro_batch_size)
         step(), step()
