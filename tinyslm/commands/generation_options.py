@@ -44,7 +44,7 @@ def add_sampling_options(parser):
     parser.option("--stop", None, stop, "TEXT", action="append")
     parser.option("--cache", "exact", "storage of the key/value cache", choices=tuple(CACHES))
     upcast = (
-        "keep floating-point copies of compressed weights: faster for a small model, with the memory of a dense one"
+        "copy compressed weights to floating point: faster for a small model, with the memory of a dense one"
     )
     parser.flag("--upcast", upcast)
     parser.epilog = FROM_THE_MODEL

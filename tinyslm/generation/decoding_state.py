@@ -25,7 +25,7 @@ class DecoderState:
         self.model = model = model.model if self.engine is not None else model
         if self.engine is not None and make_cache is not KeyValueCache:
             raise ConfigError(
-                "an engine reads exact keys and values: use cache='exact', or the model without an engine"
+                "an engine reads exact keys and values; give cache='exact', or the model in its place"
             )
         self.has_engine = make_cache is KeyValueCache and reason_against(model) is None
         token_ids, attention_mask = model.check_inputs(token_ids, attention_mask)
