@@ -103,12 +103,102 @@ def test_values(case, chunk, shared):
         )
 
 
+def traced_attention(*inputs, **options):
+    """The output of the form with a vjp, for central differences. Without a vjp the last bits differ."""
+    return ops.chunked_attention.with_vjp(*inputs, **options)[0]
+
+
+traced_attention.with_vjp = ops.chunked_attention.with_vjp
+
+
 @settings(max_examples=25)
 @given(attention_cases(max_tokens=4), chunk_sizes, st.booleans())
 def test_gradients(case, chunk, shared):
     inputs, options = case
     with chunks_of(chunk, shared):
-        check_operation(ops.chunked_attention, *inputs, **options)
+        check_operation(traced_attention, *inputs, **options)
+
+
+LIMIT = chunked_module.LARGEST_UNSHIFTED
+
+
+@pytest.mark.parametrize("largest", [0.9 * LIMIT, 1.1 * LIMIT, 3000.0])
+@pytest.mark.parametrize(("T", "options"), [(1, {}), (70, {}), (70, {"window": 9}), (5, {"softcap": 25.0})])
+def test_scores_of_any_size_are_as_exact_as_those_of_the_definition(largest, T, options):
+    """In float32, against float64: rows of only large and only small scores, values of any size, and gradients."""
+    rng = np.random.default_rng(0)
+    query, key, value, dy = (rng.standard_normal((2, T + n, 2, 16)) for n in (0, 3, 3, 0))
+    query *= largest / np.max(np.abs(np.einsum("bthd,bshd->bhts", query, key)))
+    key[0] = -np.abs(key[0]) * np.sign(query[0, :1])  # all scores of the first query have the same sign
+    value *= 1e6
+    narrow = [array.astype(np.float32) for array in (query, key, value)]
+    exact, exact_vjp = ops.attention.with_vjp(query, key, value, scale=1.0, **options)
+    definition, definition_vjp = ops.attention.with_vjp(*narrow, scale=1.0, **options)
+    output, vjp = ops.chunked_attention.with_vjp(*narrow, scale=1.0, **options)
+    untraced = ops.chunked_attention(*narrow, scale=1.0, **options)
+    pairs = [((output, untraced), definition, exact)]
+    narrow_dy = dy.astype(np.float32)
+    for found, wanted, of_float64 in zip(vjp(narrow_dy), definition_vjp(narrow_dy), exact_vjp(dy), strict=False):
+        pairs.append(((found,), wanted, of_float64))
+    for results, wanted, of_float64 in pairs:
+        size = np.max(np.abs(of_float64))
+        for found in results:
+            assert found.dtype == np.float32
+            assert np.max(np.abs(found - of_float64)) <= 2 * np.max(np.abs(wanted - of_float64)) + 1e-6 * size
+
+
+@pytest.mark.parametrize("score", [-200.0, 200.0])
+def test_equal_scores_of_any_size_give_the_mean(score):
+    """Their exponentials would all be 0, or overflow."""
+    query, key = np.ones((1, 1, 1, 4), np.float32), np.full((1, 3, 1, 4), score / 4, np.float32)
+    value = np.arange(12, dtype=np.float32).reshape(1, 3, 1, 4)
+    for form in (ops.chunked_attention, traced_attention):
+        np.testing.assert_allclose(form(query, key, value, scale=1.0), value.mean(axis=1, keepdims=True), rtol=1e-6)
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("T", [1, 5])
+def test_queries_without_an_allowed_key_are_finite(large, T):
+    """Sequence 0 is padding only, sequence 1 as on its own: outputs, with and without a vjp, and gradients."""
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal((2, T, 2, 4)) for _ in range(3)]
+    inputs[0][1] *= 1000 if large else 1
+    mask = np.array([[0] * T, [1] * T])
+    output, vjp = ops.chunked_attention.with_vjp(*inputs, scale=1.0, attention_mask=mask)
+    untraced = ops.chunked_attention(*inputs, scale=1.0, attention_mask=mask)
+    alone, alone_vjp = ops.attention.with_vjp(*(x[1:] for x in inputs), scale=1.0)
+    for found in (output, untraced):
+        assert np.isfinite(found).all()
+        np.testing.assert_allclose(found[1:], alone, atol=1e-12)
+    dy = rng.standard_normal(output.shape)
+    for gradient, wanted in zip(vjp(dy), alone_vjp(dy[1:]), strict=False):
+        assert np.isfinite(gradient).all()
+        np.testing.assert_allclose(gradient[1:], wanted, atol=1e-11)
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 4}, {"causal": False, "window": 3, "lookahead": 2}])
+@pytest.mark.parametrize("window_of_padding", [False, True])
+def test_a_single_query_reads_the_keys_of_its_window(options, window_of_padding):
+    """The short form of one token after cached ones, with a position bias, a soft cap and padding."""
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(shape) for shape in ((2, 1, 6, 4), (2, 9, 3, 4), (2, 9, 3, 4), (6, 1, 9))]
+    options = {**options, "scale": 0.7, "softcap": 2.0}
+    if window_of_padding:
+        options["attention_mask"] = np.array([[0, 1, 1, 1, 1, 0, 1, 1, 1], [1] * 9])
+    with mock.patch.object(chunked_module, "query_chunks", side_effect=AssertionError("chunks of one query")):
+        output = ops.chunked_attention(*inputs, **options)
+    np.testing.assert_allclose(output, ops.attention(*inputs, **options), atol=1e-13)
+
+
+@pytest.mark.parametrize("T", [1, 7])
+def test_keys_and_values_may_be_views_of_transposed_storage(T):
+    """Keys stored as (B, G, D, S) and values as (B, G, S, D), as matrix products read them."""
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.standard_normal(shape) for shape in ((2, T, 4, 3), (2, 9, 2, 3), (2, 9, 2, 3)))
+    key_view = np.ascontiguousarray(key.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    value_view = np.ascontiguousarray(value.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)
+    expected = ops.chunked_attention(query, key, value, scale=0.5)
+    np.testing.assert_allclose(ops.chunked_attention(query, key_view, value_view, scale=0.5), expected, atol=1e-14)
 
 
 @pytest.mark.parametrize("tokens", [63, 64, 65, 130])

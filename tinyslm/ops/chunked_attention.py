@@ -4,6 +4,10 @@ A chunk reads only the keys that some of its queries may attend to. With a causa
 never computed, and no array of size T x T moves through memory at once. The chunks of the forward pass run on several
 threads. For the vjp the probabilities of all chunks are kept. Without a vjp nothing is kept, and a chunk is limited to
 SCORE_BYTES, so memory is proportional to the length of the sequence.
+
+Without a vjp the division of the softmax by its row sums comes after the product with the values: a query then has D
+numbers to divide in place of S.
+Source: Dao et al. 2022, FlashAttention (arXiv 2205.14135), section 3.1.
 """
 
 import functools
@@ -18,6 +22,8 @@ from tinyslm.tree import Array
 
 QUERY_CHUNK = 64  # queries per chunk: enough for fast matrix products, few enough to skip most masked keys
 SMALLEST_CHUNK = 8  # queries per chunk of a very long sequence
+LARGEST_UNSHIFTED = 30.0  # exp(-30) to exp(30), and products with them, are far from the limits of float32
+SMALLEST_SUM = 1e-30  # less than any row sum but 0, that of a query without an allowed key
 SCORE_BYTES = 2**23  # scores of a chunk that are in memory at once, per thread, without a vjp
 WHOLE = [(slice(None), slice(None))]  # all sequences and groups at once
 
@@ -30,24 +36,51 @@ def _chunk_mask(query_start, query_stop, key_start, key_stop, causal, window, dt
     return None if allowed.all() else mask_bias(allowed, dtype)
 
 
-def _masked_softmax_in_place(scores, masks, softcap):
-    """Softmax over the keys, stored in `scores` (B, G, r, t, s); returns tanh(scores / softcap), None without a cap.
+def _exponentials_in_place(scores, masks, softcap):
+    """Softmax over the keys without its division: exp(scores + masks), stored in `scores` (B, G, r, t, s).
 
-    masks: each is None or the additive mask of the last keys.
+    A factor of a row cancels in the division. So the shift exp(scores - largest of the row) is equivalent. It is needed
+    only for large scores, whose exponentials could overflow or all be 0.
+    masks: each is None or the additive mask of the last keys. Returns tanh(scores / softcap), None without a cap.
     """
     tanh = None
     if softcap is not None:
         tanh = np.tanh(scores / softcap)
         np.multiply(tanh, softcap, out=scores)
-    if masks[0] is not None or masks[1] is not None:
+    shifted = not max(scores.max(), -scores.min()) <= LARGEST_UNSHIFTED  # also if a score is nan
+    if shifted and (masks[0] is not None or masks[1] is not None):
         require_maskable(scores)
     for mask in masks:
         if mask is not None:
             scores[..., -mask.shape[-1] :] += mask
-    scores -= scores.max(axis=-1, keepdims=True)
+    if shifted:
+        scores -= scores.max(axis=-1, keepdims=True)
     np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
     return tanh
+
+
+def _attend(q_block, k, v, bias, masks, softcap, for_vjp):
+    """Attention of one chunk: (output, arrays that the vjp reads). Rows are the queries of all heads of a group.
+
+    q_block: (b, g, r, t, D), scaled;  k, v: (b, g, s, D);  bias: (g, r, t, s) or None;  masks as for the exponentials.
+    output: (b, g, r t, D).
+    """
+    b, g, r, t, D = q_block.shape
+    s = k.shape[2]
+    q_rows = q_block.reshape(b, g, r * t, D)
+    scores = (q_rows @ k.swapaxes(-1, -2)).reshape(b, g, r, t, s)
+    if bias is not None:
+        scores += bias
+    tanh = _exponentials_in_place(scores, masks, softcap)
+    exponentials = scores.reshape(b, g, r * t, s)
+    total = exponentials @ np.ones(s, k.dtype)  # (b, g, r t): faster than the sum over the last axis
+    total = np.maximum(total, SMALLEST_SUM)[..., None]
+    if for_vjp:
+        exponentials /= total  # the probabilities
+        return exponentials @ v, (q_rows, exponentials, tanh)
+    output = exponentials @ v  # (b, g, r t, D)
+    output /= total
+    return output, None
 
 
 def query_chunks(T, S, causal, window, size, lookahead=None):
@@ -150,7 +183,14 @@ def chunked_attention(
     k, v = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)  # (B, G, S, D)
     padding = None if attention_mask is None else mask_bias(attention_mask[:, None, None, None, :] != 0, query.dtype)
     head_bias = None if position_bias is None else position_bias.reshape(G, r, T, S)
-    output = np.empty((B, G, r, T, D), query.dtype)
+    if T == 1 and not for_vjp:  # the last position: every key of its window is allowed
+        first = 0 if window is None else max(0, S - window)
+        masks = None, None if padding is None else padding[..., first:]
+        bias = None if head_bias is None else head_bias[..., first:]
+        output, _ = _attend(q, k[:, :, first:], v[:, :, first:], bias, masks, softcap, for_vjp)
+        return output.reshape(query.shape), None
+    output = np.empty((B, T, G, r, D), query.dtype)
+    output_by_head = output.transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D), a view
     most_keys = S if window is None else min(S, window + QUERY_CHUNK + _keys_ahead(S, causal, lookahead))  # of a chunk
     query_bytes = r * most_keys * query.itemsize
     size, blocks = QUERY_CHUNK, WHOLE
@@ -170,27 +210,24 @@ def chunked_attention(
     def compute_block(start, stop, key_start, key_stop, sequences, groups):
         t, s = stop - start, key_stop - key_start
         q_block = q[sequences, groups, :, start:stop]  # (b, g, r, t, D)
-        q_rows = q_block.reshape(*q_block.shape[:2], r * t, D)  # the queries of a group's heads in one matrix
         k_block, v_block = k[sequences, groups, key_start:key_stop], v[sequences, groups, key_start:key_stop]
-        scores = (q_rows @ k_block.swapaxes(-1, -2)).reshape(*q_block.shape[:4], s)
-        if head_bias is not None:
-            scores += head_bias[groups, :, start:stop, key_start:key_stop]
+        bias = None if head_bias is None else head_bias[groups, :, start:stop, key_start:key_stop]
         only_causal = causal and (window is None or key_stop <= window)  # allows every key before the chunk
         masked = t if only_causal else s  # number of keys that the mask covers, the last ones
         offset = S - T + start - (key_stop - masked)  # of the first query from the first of these keys
         mask = _chunk_mask(offset, offset + t, 0, masked, causal, window, query.dtype, lookahead)
         block_padding = None if padding is None else padding[sequences, ..., key_start:key_stop]
-        tanh = _masked_softmax_in_place(scores, (mask, block_padding), softcap)
-        probabilities = scores.reshape(*q_rows.shape[:3], s)  # (b, g, r t, s)
-        output[sequences, groups, :, start:stop] = (probabilities @ v_block).reshape(q_block.shape)
-        return q_rows, probabilities, tanh
+        rows, kept = _attend(q_block, k_block, v_block, bias, (mask, block_padding), softcap, for_vjp)
+        output_by_head[sequences, groups, :, start:stop] = rows.reshape(q_block.shape)
+        return kept
 
     map_shares(compute_chunks, len(chunks), work=B * H * T * S)
 
     def vjp(dy):
         dy = dy.reshape(B, T, G, r, D).transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D)
-        dquery = np.empty_like(q)
-        dkey, dvalue = np.zeros_like(k), np.zeros_like(v)
+        dquery = np.empty((B, T, G, r, D), query.dtype)
+        dquery_by_head = dquery.transpose(0, 2, 3, 1, 4)  # (B, G, r, T, D), a view
+        dkey, dvalue = np.zeros((B, G, S, D), key.dtype), np.zeros((B, G, S, D), value.dtype)
         dbias = None if head_bias is None else np.zeros_like(head_bias)
         for (start, stop, key_start, key_stop), (q_rows, probabilities, tanh) in zip(chunks, saved, strict=True):
             t, s = stop - start, key_stop - key_start
@@ -204,10 +241,9 @@ def chunked_attention(
             if dbias is not None:  # all sequences of the batch share the bias
                 dbias[:, :, start:stop, key_start:key_stop] += dscores.reshape(B, G, r, t, s).sum(axis=0)
             dkey[:, :, key_start:key_stop] += dscores.swapaxes(-1, -2) @ q_rows  # q_rows is already scaled
-            dquery[:, :, :, start:stop] = (dscores @ k[:, :, key_start:key_stop]).reshape(B, G, r, t, D)
-        dquery *= scale
-        dquery = dquery.transpose(0, 3, 1, 2, 4).reshape(query.shape)
-        gradients = dquery, dkey.transpose(0, 2, 1, 3), dvalue.transpose(0, 2, 1, 3)
+            dq_rows = dscores @ k[:, :, key_start:key_stop]  # (B, G, r t, D)
+            np.multiply(dq_rows.reshape(B, G, r, t, D), scale, out=dquery_by_head[:, :, :, start:stop])
+        gradients = dquery.reshape(query.shape), dkey.transpose(0, 2, 1, 3), dvalue.transpose(0, 2, 1, 3)
         return gradients if dbias is None else (*gradients, dbias.reshape(H, T, S))
 
-    return output.transpose(0, 3, 1, 2, 4).reshape(query.shape), vjp
+    return output.reshape(query.shape), vjp
