@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
+from tinyslm import parallel
 from tinyslm.parallel import WORTH_SHARING, map_in_threads, map_shares
-from tinyslm.runtime import default_threads
+from tinyslm.runtime import available_cores, default_threads, use_threads
 
 
 def blas_threads():
@@ -64,6 +65,20 @@ def test_no_thread_is_working_after_a_share_failed():
     with pytest.raises(ZeroDivisionError):
         map_shares(work, 2)
     assert len(finished) == min(default_threads(), 2) - 1
+
+
+def test_the_caller_processes_all_shares_if_the_other_threads_are_busy():
+    started, finish, seen = threading.Semaphore(0), threading.Event(), []
+    others = available_cores() - 1
+    for _ in range(others):
+        parallel._tasks().put(lambda: started.release() or finish.wait(20))
+    for _ in range(others):
+        assert started.acquire(timeout=20)
+    with use_threads(4):
+        map_shares(seen.append, 4)
+        assert default_threads() == 4
+    finish.set()
+    assert seen == [slice(i, i + 1) for i in range(4)]
 
 
 def test_every_matrix_library_is_limited_in_a_fresh_process():

@@ -119,19 +119,22 @@ class _SingleThreadedBlas:
     """Context manager: matrix products run on one thread until the last thread has left it."""
 
     def __init__(self):
-        self.lock, self.users, self.limits = threading.Lock(), 0, None
+        self.lock, self.users, self.before = threading.Lock(), 0, []
 
     def __enter__(self):
         with self.lock:
             if self.users == 0:
-                self.limits = _blas().limit(limits=1)
+                self.before = [(library, library.num_threads) for library in _blas().lib_controllers]
+                for library, _ in self.before:
+                    library.set_num_threads(1)
             self.users += 1
 
     def __exit__(self, *exception):
         with self.lock:
             self.users -= 1
             if self.users == 0:
-                self.limits.restore_original_limits()
+                for library, count in self.before:
+                    library.set_num_threads(count)
 
 
 single_threaded_blas = _SingleThreadedBlas()
