@@ -24,9 +24,7 @@ class DecoderState:
         self.engine = model if isinstance(model, Engine) else None
         self.model = model = model.model if self.engine is not None else model
         if self.engine is not None and make_cache is not KeyValueCache:
-            raise ConfigError(
-                "an engine reads exact keys and values; give cache='exact', or the model in its place"
-            )
+            raise ConfigError("an engine reads exact keys and values; give cache='exact', or the model in its place")
         self.has_engine = make_cache is KeyValueCache and reason_against(model) is None
         token_ids, attention_mask = model.check_inputs(token_ids, attention_mask)
         B, T = token_ids.shape

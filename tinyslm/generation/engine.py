@@ -13,6 +13,7 @@ sequence. A step of a small model is a sequence of short NumPy calls, so their n
 Lesson: `lessons/05_generation.py`.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +26,10 @@ from tinyslm.generation.engine_layers import FusedLinear, Norm
 from tinyslm.models import Decoder, DecoderConfig
 from tinyslm.modules import Attention, Embedding, FeedForward, MixtureOfExperts
 from tinyslm.ops.attention import mask_bias
+from tinyslm.runtime import single_threaded_blas
 from tinyslm.tree import Array, Module, named_arrays, named_modules
+
+SHARED_WORK = 2**25  # multiply-adds of a step of several sequences from which BLAS uses several threads
 
 
 class AttentionStep(Module):
@@ -154,7 +158,8 @@ class BlockStep(Module):
 class Engine:
     """A decoder prepared for token steps, and the tokens that it has read: `cache`. Made by `prepare`.
 
-    ropes: the different rotary positions of the layers;  ones: (capacity,), to add probabilities up by a product;
+    ropes: the different rotary positions of the layers;  multiply_adds: of a step for one sequence;
+    ones: (capacity,), to add probabilities up by a product;
     padding: (B, 1, 1, capacity), the additive mask of the padding in the prompt, or None;  skipped: (B,) its length.
     """
 
@@ -163,6 +168,7 @@ class Engine:
     norm: Norm
     head: Any
     ropes: list[ops.Rope]
+    multiply_adds: int
     cache: KeyValueCache
     ones: Array
     padding: Array | None = None
@@ -182,10 +188,12 @@ class Engine:
         self.positions = np.array([past]) if self.skipped is None else past - self.skipped
         longest = past + 1 if self.skipped is None else int(self.positions.max()) + 1
         self.rotations = [self._rotation(rope, longest) for rope in self.ropes]
-        x = self._embed(token_ids)  # (B, C)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, layer, self)
-        logits = self.head(self.norm(x))  # (B, V)
+        is_short = len(token_ids) > 1 and len(token_ids) * self.multiply_adds < SHARED_WORK
+        with single_threaded_blas if is_short else nullcontext():
+            x = self._embed(token_ids)  # (B, C)
+            for layer, block in enumerate(self.blocks):
+                x = block(x, layer, self)
+            logits = self.head(self.norm(x))  # (B, V)
         self.cache.advance(1)
         if self.config.logit_softcap is not None:  # its divisor is part of the head
             logits = self.config.logit_softcap * np.tanh(logits)

@@ -100,6 +100,7 @@ class Preparation:
         layers = [*named_modules(model.layers, LinearLayer).values(), self.head()]
         sizes = [layer.out_features * layer.in_features for layer in layers if self.is_folded(layer)]
         self.copies = upcast or 4 * sum(sizes) <= COPIED_BYTES
+        self.multiply_adds = sum(layer.multiply_adds() for layer in named_modules(model, LinearLayer).values())
 
     def engine(self, cache):
         """The engine before its first token."""
@@ -108,7 +109,7 @@ class Preparation:
         head = fuse([self.head()], [1 / config.logits_scaling / (config.logit_softcap or 1)])
         blocks = [self.block(block) for block in self.model.layers]
         ones = np.ones(cache.capacity, self.model.norm.weight.dtype)
-        return Engine(self.model, blocks, norm, head, self.ropes, cache, ones)
+        return Engine(self.model, blocks, norm, head, self.ropes, self.multiply_adds, cache, ones)
 
     def head(self):
         """The output layer. A tied one is the embedding table."""
