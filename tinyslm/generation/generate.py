@@ -36,7 +36,8 @@ def generate(
     Parameters
     ----------
     model
-        A decoder or an encoder-decoder.
+        A decoder or an encoder-decoder, or the engine of a decoder (`prepare`), which several calls can share. Without
+        one, an engine is prepared from a decoder at each call.
     token_ids : ndarray of integers, shape (B, T)
         Prompts of different length are padded on the left, sources on either side.
     max_new_tokens
