@@ -9,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from tinyslm.compression.quantization.affine import QuantizedArray
-from tinyslm.compression.quantization.bit_packing import pack_codes, unpack_codes
-from tinyslm.compression.quantization.nf4 import BlockCodes, DoubleQuantized, double_quantize, quantize_to_levels
+from tinyslm.compression.quantization.bit_packing import pack_codes
+from tinyslm.compression.quantization.nf4 import DoubleQuantized, double_quantize, quantize_to_levels
 from tinyslm.compression.quantization.packed_linear import packed_shape
+from tinyslm.compression.quantization.quantized_linear import dequantized_linear
 from tinyslm.errors import ConfigError
 from tinyslm.modules import LinearLayer
 from tinyslm.tree import Array, constant
@@ -23,7 +24,7 @@ SCALES_PER_STEP = 256  # scales that share one step size
 class CodebookLinear(LinearLayer):
     """`Linear` with 4-bit weights: each weight is a level times the scale of its block.
 
-    The scales are stored in 8 bits each ("double quantization"). Each product dequantizes the whole matrix.
+    The scales are stored in 8 bits each ("double quantization"). Products dequantize a tile of rows at a time.
 
     Parameters
     ----------
@@ -105,10 +106,13 @@ class CodebookLinear(LinearLayer):
         blocks = (self.out_features, -(-self.in_features // self.block_size))
         return DoubleQuantized(differences, self.scale_mean, blocks).dequantize()
 
+    def __call__(self, x: Array) -> Array:
+        """x: (..., in) -> (..., out)."""
+        return _product(self, x, self.scales())
+
     def dense_weight(self) -> Array:
         """The dequantized weight (out, in)."""
-        codes = _indices(self.codes, self.in_features)
-        return BlockCodes(codes, self.scales(), self.block_size).dequantize(self.levels)
+        return _rows_of(self, self.scales())(slice(None))
 
 
 class AbsmaxCodebookLinear(LinearLayer):
@@ -171,20 +175,45 @@ class AbsmaxCodebookLinear(LinearLayer):
         codes, levels = _packed_indices(found.codes), _all_levels(levels, weight.dtype)
         return cls(codes, levels, found.absmax, linear.bias, weight.shape[1], block_size)
 
+    def __call__(self, x: Array) -> Array:
+        """x: (..., in) -> (..., out)."""
+        return _product(self, x, self.absmax)
+
     def dense_weight(self) -> Array:
         """The dequantized weight (out, in)."""
-        codes = _indices(self.codes, self.in_features)
-        return BlockCodes(codes, self.absmax, self.block_size).dequantize(self.levels)
+        return _rows_of(self, self.absmax)(slice(None))
 
 
 def _packed_indices(indices):
-    """Indices of levels (out, in), each less 8, packed by `pack_codes`: (out, ceil(in / 2)) uint8."""
+    """Indices of levels (out, in), each less 8, packed by `pack_codes`: (out, ceil(in / 2)) uint8.
+
+    A byte then holds two indices, the first one in its lower half.
+    """
     return pack_codes((indices.astype(np.int16) - 2 ** (BITS - 1)).astype(np.int8), BITS)
 
 
-def _indices(packed, columns):
-    """Indices of levels (out, in), the inverse of `_packed_indices`."""
-    return unpack_codes(packed, BITS, columns).astype(np.int16) + 2 ** (BITS - 1)
+def _product(layer, x, scales):
+    """Product of a layer's weight with x, and the bias. scales: (out, ceil(in / block_size))."""
+    rows_of = _rows_of(layer, scales)
+    return dequantized_linear(x, layer.bias, num_outputs=layer.out_features, rows_of=rows_of, product_of_one=None)
+
+
+def _rows_of(layer, scales):
+    """A function: slice of rows -> these rows of a layer's weight, dequantized as `BlockCodes.dequantize` defines.
+
+    Two neighbouring levels are looked up at once, as the two parts of a complex number.
+    """
+    levels = layer.levels.astype(scales.dtype)
+    both = np.arange(2 ** (2 * BITS))  # all bytes
+    pairs = np.stack([levels[both % 2**BITS], levels[both >> BITS]], axis=1)  # (256, 2)
+    pairs = pairs.view(np.result_type(levels, np.complex64))[:, 0]  # (256,)
+
+    def rows_of(rows):
+        weight = np.take(pairs, layer.codes[rows]).view(levels.dtype)[:, : layer.in_features]  # (n, in)
+        weight *= np.repeat(scales[rows], layer.block_size, axis=1)[:, : layer.in_features]
+        return weight
+
+    return rows_of
 
 
 def _all_levels(levels, dtype):

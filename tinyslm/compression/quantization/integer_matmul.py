@@ -14,7 +14,7 @@ from tinyslm.parallel import map_shares
 
 EXACT_IN_FLOAT32 = 2**24  # every integer of at most this magnitude is a float32
 LARGEST_INT32 = 2**31 - 1
-ROWS = 512  # rows of w that are converted at a time: 2 MB of float32 for a block of 1,024 columns
+ROWS = 256  # rows of w that are converted at a time: 1 MB of float32 for a block of 1,024 columns
 
 
 def integer_matmul_definition(x, w):
@@ -55,11 +55,15 @@ def integer_matmul(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     float_x = x.astype(np.float32)
 
     def multiply(share):  # each thread computes a share of w, ROWS at a time: their float32 copy stays in the cache
+        buffer = np.empty(ROWS * min(block, K), np.float32)
         for first in range(share.start, share.stop, ROWS):
             rows = slice(first, min(first + ROWS, share.stop))
             for start in range(0, max(K, 1), block):  # once if K is 0: an empty sum is 0
                 columns = slice(start, start + block)
-                partial = float_x[:, columns] @ w[rows, columns].astype(np.float32).T  # (n, rows), exact integers
+                codes = w[rows, columns]
+                tile = buffer[: codes.size].reshape(codes.shape)
+                np.copyto(tile, codes)
+                partial = float_x[:, columns] @ tile.T  # (n, rows), exact integers
                 if start == 0:
                     product[:, rows] = partial
                 else:

@@ -123,10 +123,40 @@ def integer_linear(
     return output_and_vjp(x, y, bias, lambda dy: _times_codes(dy * output_scale, codes, zero_point), constants=3)
 
 
+@differentiable
+def dequantized_linear(x, bias, *, num_outputs, rows_of, product_of_one):
+    """Linear map y = x W^T + b with a weight that is dequantized a tile of rows at a time.
+
+    x: (..., in);  bias: (out,) or None;  rows_of(rows): the dequantized rows (n, in) of a slice;  product_of_one: a
+    faster function of a single token (in,) that returns its product (out,), or None;  returns (..., out), dtype of x.
+    """
+    require_floating(x=x, bias=bias)
+    require_inputs(x)
+    inputs = x.reshape(-1, x.shape[-1])  # (N, in)
+
+    def tiles(share):
+        first, stop, _ = share.indices(num_outputs)
+        for rows in row_slices(stop - first, inputs.shape[1] * inputs.itemsize, TILE_BYTES):
+            yield rows, rows_of(slice(first + rows.start, first + rows.stop))
+
+    if product_of_one is not None and len(inputs) == 1:
+        y = product_of_one(inputs[0])[None]  # (1, out)
+    else:
+        y = multiply_in_tiles(inputs, tiles, num_outputs, work=num_outputs * inputs.shape[1])  # (N, out)
+    return output_and_vjp(
+        x, y, bias, lambda dy: input_gradient_in_tiles(dy, tiles, inputs.shape[1], dy.dtype), constants=0
+    )
+
+
 def require_product_inputs(x, scale, bias):
     """Raise DataError unless inputs, scales and bias of a quantized product are floating-point, with inputs."""
     if x.dtype not in FLOATING or scale.dtype not in FLOATING or (bias is not None and bias.dtype not in FLOATING):
         require_floating(x=x, scale=scale, bias=bias)
+    require_inputs(x)
+
+
+def require_inputs(x):
+    """Raise DataError if the last axis of x is empty."""
     if not x.shape[-1]:
         raise DataError(f"x must have at least one input per row, found shape {x.shape}")
 
