@@ -75,10 +75,10 @@ def test_the_caller_processes_all_shares_if_the_other_threads_are_busy():
     for _ in range(others):
         assert started.acquire(timeout=20)
     with use_threads(4):
-        map_shares(seen.append, 4)
+        map_shares(lambda share: seen.append((threading.get_ident(), share)), 4)
         assert default_threads() == 4
     finish.set()
-    assert seen == [slice(i, i + 1) for i in range(4)]
+    assert seen == [(threading.get_ident(), slice(i, i + 1)) for i in range(4)]
 
 
 def test_every_matrix_library_is_limited_in_a_fresh_process():
