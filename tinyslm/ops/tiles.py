@@ -40,8 +40,9 @@ def multiply_in_tiles(x, tiles, num_outputs, **work):
     y = np.empty((len(x), num_outputs), x.dtype)
 
     def multiply(share):
+        part = y[:, share]  # (N, rows of the share)
         for rows, tile in tiles(share):
-            rows_times_weight(x, tile, out=y[:, share][:, rows])  # (N, tile)
+            rows_times_weight(x, tile, out=part[:, rows])
 
     map_shares(multiply, num_outputs, **work)
     return y

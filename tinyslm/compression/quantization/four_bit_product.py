@@ -58,7 +58,7 @@ def four_bit_product(x, packed, scale, zero_point):
         zeros = scales * OFFSET if zero_point is None else scales * (zero_point[share] + OFFSET).astype(x.dtype)
         y[share] = np.vecdot(sums[:, 0] + sums[:, 1], scales) - zeros @ group_sums
 
-    map_shares(multiply, out, work=packed.size)
+    map_shares(multiply, out, work=2 * packed.size)
     return y
 
 
