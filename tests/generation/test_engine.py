@@ -211,6 +211,13 @@ def test_wrong_uses():
     assert prepare(generic_model(replace(CONFIG, max_position_embeddings=9999))).cache.capacity == 4096
 
 
+def test_large_scores_do_not_overflow():
+    """Of 1,000 and more: exp(1000) is infinite, and exp(-1000) is 0."""
+    model = generic_model(replace(CONFIG, attention_scale=400.0))
+    token_ids = np.random.default_rng(0).integers(0, 23, (3, 9))
+    assert_close(steps(prepare(model), token_ids), own_passes(model, token_ids, KeyValueCache(9)))
+
+
 @pytest.mark.parametrize("rows", [1, 2])
 def test_an_overflow_is_not_a_zero(rows):
     """The mean square of a hidden state is infinite: every logit would be 0, or the bias."""
