@@ -1,12 +1,14 @@
 """The inputs of compression runs: the prompt, and the record of the computer."""
 
 import platform
+import sys
 
 import pytest
 
 from tests.commands.files import TEXT, write_text
 from tinyslm.commands import compression_inputs
 from tinyslm.commands.compression_inputs import CompressionInputs, CompressionOptions, whole_words
+from tinyslm.recipes import measure
 from tinyslm.text.text_source import source_of_files
 
 
@@ -49,3 +51,16 @@ def test_a_large_model_is_calibrated_and_measured_on_less_text(tmp_path, monkeyp
     tokens = [sum(len(document) - 1 for document in inputs.corpus.validation) for inputs in (small, large)]
     assert tokens[1] <= 600 < tokens[0]
     assert len(small.corpus.training) == len(large.corpus.training)
+
+
+def test_the_losses_of_the_dense_model_are_computed_once_and_belong_to_it_alone(tmp_path, monkeypatch):
+    path = write_text(tmp_path, "\n\n".join(f"The {n}th cat." for n in range(40)))
+    inputs = CompressionInputs(CompressionOptions("teacher", source_of_files([path])))
+    dense, copy = inputs.measure(inputs.model, inputs.dense_nats), inputs.measure(inputs.model.replace())
+    assert dense[0]["loss"] == copy[0]["loss"] and dense[0]["change"]["nats"] == 0
+    changed = inputs.model.replace(norm=inputs.model.norm.replace(weight=inputs.model.norm.weight / 2))
+    assert inputs.measure(changed, inputs.dense_nats)[0]["change"]["nats"] != 0
+    monkeypatch.setattr(
+        sys.modules[measure.__module__], "document_nats", lambda *arguments: pytest.fail("computed a second time")
+    )
+    assert inputs.measure(inputs.model)[0] == dense[0]

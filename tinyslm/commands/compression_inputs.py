@@ -94,9 +94,14 @@ class CompressionInputs:
         return replace(calibration, statistics_documents=LARGE_MODEL_STATISTICS) if self.is_large else calibration
 
     @functools.cached_property
+    def dense_losses(self):
+        """(nats, number of tokens) of each validation document for the dense model, two arrays (N,)."""
+        return document_nats(self.model, self.corpus.validation)
+
+    @property
     def dense_nats(self):
         """Nats of the dense model on each validation document, (N,)."""
-        return document_nats(self.model, self.corpus.validation)[0]
+        return self.dense_losses[0]
 
     def measure(self, model, dense_nats=None, progress=lambda text: None):
         """(row, nats) of `recipes.measure` for a compressed model."""
@@ -107,6 +112,7 @@ class CompressionInputs:
             self.marks,
             prompt=self.prompt,
             dense_nats=dense_nats,
+            losses=self.dense_losses if model is self.model else None,
             progress=progress,
         )
 

@@ -26,6 +26,7 @@ def measure(
     *,
     prompt: str,
     dense_nats: np.ndarray | None = None,
+    losses: tuple[np.ndarray, np.ndarray] | None = None,
     progress: Callable[[str], None] = ignore_progress,
 ) -> tuple[dict, np.ndarray]:
     """Measure a model: footprint, loss on the validation documents, exam, weight histogram and a text sample.
@@ -45,6 +46,8 @@ def measure(
         Beginning of the text sample.
     dense_nats : ndarray, shape (N,), optional
         Nats of the dense model on each validation document, to compare with.
+    losses : tuple of two ndarrays, shape (N,), optional
+        The result of `document_nats` for this model on the validation documents, if it is known already.
     progress : callable
         Called with a short description of the current work.
 
@@ -69,7 +72,7 @@ def measure(
     (12, (2,))
     """
     progress("measuring loss")
-    nats, tokens = document_nats(model, corpus.validation)
+    nats, tokens = losses or document_nats(model, corpus.validation)
     loss = estimate_loss(nats, tokens)
     change = estimate_loss(nats - (nats if dense_nats is None else dense_nats), tokens)
     exam = None
