@@ -113,7 +113,7 @@ CASES = [
     Case("start", "tinyslm --help", start, {"a second": (0.5, 0.2)}, at_most=True),
     Case(
         "workers",
-        "a sweep of nine points: two workers and cores, against one",
+        "a sweep of eight recipes: two workers and cores, against one",
         workers,
         {"one worker": (1.8, 2.0)},
     ),
