@@ -48,9 +48,10 @@ class KeyValueCache:
         key, value: (B, G, D);  returns two views (B, G, D, S) and (B, G, S, D) with S = length + 1. The caller has
         called `check_space`.
         """
-        stop = self.length + 1
+        length, stop = self.length, self.length + 1
         keys, values = self._stored(layer, key, value)
-        keys[..., stop - 1], values[:, :, stop - 1] = key, value
+        keys[..., length] = key
+        values[:, :, length] = value
         return keys[..., :stop], values[:, :, :stop]
 
     def check_space(self, count: int) -> None:

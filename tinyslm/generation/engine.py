@@ -47,8 +47,8 @@ class AttentionStep(Module):
         (H, G, D), settings, B = self.heads, self.attention, len(x)
         heads = self.project(x).reshape(B, H + 2 * G, D)
         query, key, value = heads[:, :H], heads[:, H : H + G], heads[:, H + G :]  # (B, H, D), (B, G, D), (B, G, D)
-        for array, norm in ((query, self.query_norm), (key, self.key_norm)):
-            if norm is not None:
+        if self.query_norm is not None:
+            for array, norm in ((query, self.query_norm), (key, self.key_norm)):
                 array[...] = norm(array.reshape(B, -1)).reshape(array.shape) if settings.joint_norms else norm(array)
         if settings.rope is not None:
             rotate(heads[:, : H + G], *engine.rotations[self.rope])
@@ -173,7 +173,7 @@ class Engine:
     ones: Array
     padding: Array | None = None
     skipped: Array | None = None
-    tables: dict = field(default_factory=dict)  # {(rope, is_long): cos and sin of all positions}
+    tables: dict = field(default_factory=dict)  # {(index of the rope, is_long): cos and sin of all positions}
     positions: Any = None  # of the tokens of this step: (1,) or (B,)
     rotations: list = field(default_factory=list)  # (cos, sin) of these positions, one per rope
 
@@ -187,7 +187,7 @@ class Engine:
         past = self.cache.length
         self.positions = np.array([past]) if self.skipped is None else past - self.skipped
         longest = past + 1 if self.skipped is None else int(self.positions.max()) + 1
-        self.rotations = [self._rotation(rope, longest) for rope in self.ropes]
+        self.rotations = [self._rotation(index, longest) for index in range(len(self.ropes))]
         is_short = len(token_ids) > 1 and len(token_ids) * self.multiply_adds < SHARED_WORK
         with single_threaded_blas if is_short else nullcontext():
             x = self._embed(token_ids)  # (B, C)
@@ -245,20 +245,21 @@ class Engine:
             x += self.model.position_embedding(self.positions)
         return x
 
-    def _rotation(self, rope, longest):
+    def _rotation(self, index, longest):
         """(cos, sin) of the positions of this step, as of `both_halves`. longest: tokens of the longest sequence."""
+        rope = self.ropes[index]
         depends_on_length = rope.scaling in ("longrope", "dynamic")
         is_long = depends_on_length and longest > rope.original_length
         if is_long and rope.scaling == "dynamic":  # other frequencies at each length
             return both_halves(*ops.rotary_tables(rope, self.positions, longest))
-        if (rope, is_long) not in self.tables:
+        if (index, is_long) not in self.tables:
             count = self.cache.capacity
             if depends_on_length and not is_long:
                 count = min(count, rope.original_length)
             positions = np.arange(count)
-            self.tables[rope, is_long] = both_halves(*ops.rotary_tables(rope, positions, longest))
+            self.tables[index, is_long] = both_halves(*ops.rotary_tables(rope, positions, longest))
         rows = slice(longest - 1, longest) if self.skipped is None else self.positions
-        return [table[rows] for table in self.tables[rope, is_long]]
+        return [table[rows] for table in self.tables[index, is_long]]
 
 
 def both_halves(cos, sin):
