@@ -2,8 +2,8 @@
 # # Generation
 #
 # A language model computes a probability for every possible next token. Text generation is a loop: **select a token,
-# append it, run the model again**. This lesson explains both parts: how to select, and how to avoid recomputing
-# everything in each iteration.
+# append it, run the model again**. This lesson explains how to select, how to avoid recomputing everything in each
+# iteration, and how to make an iteration fast.
 
 # %%
 from setup_lesson import median_milliseconds, np, plt, show, tinyslm, use_powers
@@ -34,7 +34,8 @@ show(
 #
 # - sample with temperature, top-k and top-p, and explain the effect of each;
 # - implement the key/value cache, and explain why a causal model permits it and an encoder does not;
-# - compute the memory of the cache, and measure the speed of prompt processing and generation.
+# - compute the memory of the cache, and measure the speed of prompt processing and generation;
+# - build an inference engine from the definition of a model, and name the limit of its speed.
 #
 # You need: lesson 02 (attention), lesson 04 (the loss and its floor).
 #
@@ -236,7 +237,8 @@ print(numbered_source(KeyValueCache.extend))
 # %% [markdown]
 # The attention layer (lesson 02) calls `extend` with the keys and values of the new tokens, and continues with those of
 # all tokens. The arrays are allocated for the whole text at the beginning; enlarging them for every token would copy
-# them every time.
+# them every time. In memory the keys have the order (B, G, D, capacity) and the values (B, G, capacity, D). `extend`
+# reads and writes them through transposed views. A later section shows why.
 #
 # The rest of the model does not change. The positions of new tokens continue at the length of the cache. So a text can
 # be processed in pieces of any length:
@@ -279,8 +281,9 @@ print("the same 30 tokens:", np.array_equal(expected, tinyslm.generate(model, st
 #
 # There are two different speeds. The tokens of the **prompt** are known, so the model processes them together
 # (*prefill*). **New tokens** are generated one after the other, because each depends on the previous one (*decode*).
-# The next cells measure both for contexts longer than the built-in model's, with a model of the same width and random
-# weights: the time does not depend on the values of the weights.
+# The next cells measure both with the model's own pass, `model(...)`. `generate` uses it for the prompt only, as the
+# section on engines explains. The contexts are longer than the built-in model's, so the model has the same width but
+# random weights: the time does not depend on the values of the weights.
 
 # %% tags=["measured"]
 from tinyslm.models.builder import random_model
@@ -438,20 +441,20 @@ model(document, cache=exact)
 model(document, cache=rounded)
 share = rounded.num_bytes() / exact.num_bytes()
 print(f"bytes: {exact.num_bytes():,} exact, {rounded.num_bytes():,} in eight bits: {share:.1%}")
-stored = exact.keys[0][0, :T, 0]  # layer 0, head 0
-codes = rounded.parts["codes"].keys[0][0, :T, 0]
-scale = rounded.parts["scale"].keys[0][0, :T, 0]
+stored = exact.keys[0][0, 0, :, :T].T  # layer 0, head 0: (T, D)
+codes = rounded.parts["codes"].keys[0][0, 0, :, :T].T  # (T, D)
+scales = rounded.parts["scale"].keys[0][0, 0, :, :T].T  # (T, 1)
 step = np.abs(stored[20]).max() / 127
 figure, (above, below) = plt.subplots(2, 1, figsize=(6.4, 4.2), sharex=True)
 show_lines(above, {"key": stored[20]}, "", "value of the key")
-errors = {"rounding error": (codes[20] * scale[20] - stored[20]) / step}
+errors = {"rounding error": (codes[20] * scales[20] - stored[20]) / step}
 show_lines(below, errors, "index in the key of one token (layer 0, head 0)", "error, in steps")
 below.set_ylim(-1, 1)
 show(
     "Two line charts over the numbers of one key. Above the values; below the rounding errors, "
     "all of which are between minus half and plus half a step."
 )
-worst = np.abs(codes * scale - stored).max() / np.abs(stored).max()
+worst = np.abs(codes * scales - stored).max() / np.abs(stored).max()
 print(f"largest error: {worst:.1%} of the largest value")
 
 # %% [markdown]
@@ -489,7 +492,480 @@ for name, make_cache in (("exact", KeyValueCache), ("eight bits", QuantizedKeyVa
 # %% [markdown]
 # The eight-bit cache is slower: NumPy's fast matrix product exists for floating point only, so all codes are
 # dequantized for every token. The benefit is memory.
+
+# %% [markdown]
+# ## From the definition to an engine
 #
+# `model(...)` is the definition of the model. It accepts any number of tokens, checks its inputs, and can report
+# intermediates. For one token of a small model, all this takes longer than the arithmetic. An *inference engine*
+# computes the same logits with fewer calls. This section builds one in six steps and measures each. The model has one
+# million random weights. The gains of its norms are random too, so that a gain in the wrong place changes the logits.
+#
+# **1. The model's own pass** with the cache. The interpreter can report each call of a Python function and of a built-in
+# function:
+
+# %%
+import sys
+
+from tinyslm.modules import RMSNorm
+from tinyslm.tree import named_modules
+
+CAPACITY = 4096
+small_model = random_model(tiny_config("small", 1536, max_position_embeddings=CAPACITY))
+for norm in named_modules(small_model, RMSNorm).values():
+    norm.weight[:] = rng.uniform(0.5, 1.5, norm.weight.shape)
+own_cache = KeyValueCache(CAPACITY)
+
+
+def own_pass(token, past):
+    """Logits (V,) after one more token. past: number of tokens in the cache."""
+    own_cache.length = past
+    return small_model([[token]], cache=own_cache)[0, 0]
+
+
+def count_calls(step):
+    """Calls of Python functions, and of built-in functions, in one token step."""
+    events = []
+    sys.setprofile(lambda frame, event, argument: events.append(event))
+    step(1, 64)
+    sys.setprofile(None)
+    return events.count("call"), events.count("c_call")
+
+
+# %% tags=["measured"]
+own_pass(0, 0)  # the first pass allocates the cache
+functions, built_in = count_calls(own_pass)
+print(f"one token: {functions} calls of Python functions, {built_in} of built-in functions")
+print(f"matrix products with weights: {7 * len(small_model.layers) + 1}")
+
+# %% [markdown]
+# Operators such as `x * y` and functions such as `np.exp` are not in these counts.
+#
+# **2. Plain NumPy.** The same formulas for one token, without modules, checks and reports. First the parts that have no
+# weights:
+
+# %%
+from tinyslm.ops import rotary_tables
+
+C, H, G, D = 128, 4, 2, 32  # width, query heads, key/value heads, size of a head
+scale = np.float32(small_model.layers[0].attention.scale)
+
+
+def normalized(x):
+    """RMS norm without its gain: (C,) -> (C,)."""
+    return x / np.sqrt(x @ x / C + small_model.config.norm_eps)
+
+
+def rotated(x, cos, sin):
+    """Rotary positions. x: (heads, D);  cos, sin: (1, D/2) or (D/2,)."""
+    first, second = x[:, : D // 2], x[:, D // 2 :]
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=1)
+
+
+def mixed_values(query, keys, values):
+    """Attention of one query per head. query: (H, D);  keys: (G, D, S);  values: (G, S, D)."""
+    scores = query.reshape(G, H // G, D) @ keys  # (G, H/G, S)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    mixed = (weights @ values) / weights.sum(axis=-1, keepdims=True)  # (G, H/G, D)
+    return mixed.reshape(H * D)
+
+
+# %%
+from types import SimpleNamespace
+
+from tinyslm.modules import Linear
+
+
+def arrays_of(block):
+    """The weights of a layer by name, and the gains of its two norms."""
+    layers = named_modules(block, Linear).items()  # "attention.query", "feed_forward.gate", ...
+    weights = {path.split(".")[-1]: layer.weight for path, layer in layers}
+    gains = block.attention_norm.weight, block.feed_forward_norm.weight
+    return SimpleNamespace(gains=gains, **weights)
+
+
+for name, array in vars(arrays_of(small_model.layers[0])).items():
+    print(name, "two of (128,)" if name == "gains" else array.shape)
+
+# %% [markdown]
+# The step is a class, so that each preparation can replace one part. First the loop over the layers:
+
+
+# %%
+class TokenStep:
+    """step(token, past) returns the logits (V,) after one more token. past: tokens before it."""
+
+    def __init__(self, model):
+        self.layers = [self.prepare(arrays_of(block)) for block in model.layers]
+        self.stored = [self.storage() for _ in model.layers]
+        self.table, self.gain = model.embedding.table, model.norm.weight
+        self.rope = model.config.ropes[0]
+
+    def __call__(self, token, past):
+        x = self.table[token]  # (C,)
+        rotation = self.rotation(past)
+        for layer, stored in zip(self.layers, self.stored):
+            query, key, value = self.heads(layer, normalized(x), *rotation)
+            x = x + layer.output @ self.attend(query, key, value, stored, past)
+            x = x + layer.down @ self.neurons(layer, normalized(x))
+        return self.logits(normalized(x))
+
+    def rotation(self, past):
+        return rotary_tables(self.rope, np.array([past]))  # cos, sin: (1, D/2)
+
+
+# %% [markdown]
+# Then its parts, with each product by itself. The parameter `n` is a normalized hidden state of shape (C,).
+
+
+# %%
+class PlainStep(TokenStep):
+    def prepare(self, layer):
+        return layer
+
+    def storage(self):
+        return np.zeros((2, CAPACITY, G, D), np.float32)  # keys and values
+
+    def heads(self, layer, n, cos, sin):
+        n = n * layer.gains[0]
+        query, key = (layer.query @ n).reshape(H, D), (layer.key @ n).reshape(G, D)
+        value = (layer.value @ n).reshape(G, D)
+        return rotated(query, cos, sin) * scale, rotated(key, cos, sin), value
+
+    def attend(self, query, key, value, stored, past):
+        stored[0, past], stored[1, past] = key, value
+        keys, values = stored[:, : past + 1]  # (S, G, D)
+        return mixed_values(query, keys.transpose(1, 2, 0), values.transpose(1, 0, 2))
+
+    def neurons(self, layer, n):
+        n = n * layer.gains[1]
+        gate = layer.gate @ n  # (F,)
+        return gate / (1 + np.exp(-gate)) * (layer.up @ n)
+
+    def logits(self, n):
+        return self.table @ (n * self.gain)
+
+
+# %% [markdown]
+# Every version below must give the model's logits for each token of a text:
+
+# %%
+sample = rng.integers(0, 1536, 40)
+expected = small_model(sample[None])[0]  # (40, V)
+
+
+def check(name, step):
+    """Print whether a step gives the model's logits for every token of the sample."""
+    found = np.array([step(token, past) for past, token in enumerate(sample)])
+    print(f"{name}: the model's logits:", np.allclose(found, expected, rtol=1e-4, atol=1e-5))
+
+
+plain = PlainStep(small_model)
+check("plain NumPy", plain)
+
+# %% [markdown]
+# **3. Fused matrices.** Query, key and value read the same input, and so do gate and up. Their weights are stacked once,
+# so that seven products per layer become four. Queries and keys are neighbours in the result and are rotated together.
+
+
+# %%
+class FusedStep(PlainStep):
+    def prepare(self, layer):
+        layer.project = np.concatenate([layer.query, layer.key, layer.value])  # ((H + 2 G) D, C)
+        layer.gate_up = np.concatenate([layer.gate, layer.up])  # (2 F, C)
+        return layer
+
+    def heads(self, layer, n, cos, sin):
+        heads = (layer.project @ (n * layer.gains[0])).reshape(H + 2 * G, D)
+        turned = rotated(heads[: H + G], cos, sin)
+        return turned[:H] * scale, turned[H:], heads[H + G :]
+
+    def neurons(self, layer, n):
+        gate, up = (layer.gate_up @ (n * layer.gains[1])).reshape(2, -1)  # (F,) each
+        return gate / (1 + np.exp(-gate)) * up
+
+
+fused = FusedStep(small_model)
+check("fused matrices", fused)
+
+# %% [markdown]
+# **4. Folded factors.** A constant factor before or after a product can be part of its matrix. For the gain $g$ of a
+# norm, $W (g \odot n) = (W \operatorname{diag} g)\, n$: column $i$ of $W$ is multiplied by $g_i$. A rotation is linear,
+# so the scale of the scores can be applied to the rows of the queries before it.
+
+
+# %%
+class FoldedStep(FusedStep):
+    def __init__(self, model):
+        super().__init__(model)
+        self.head = self.table * self.gain  # a copy; the table is also the embedding
+
+    def prepare(self, layer):
+        layer = super().prepare(layer)
+        layer.project *= layer.gains[0]
+        layer.project[: H * D] *= scale
+        layer.gate_up *= layer.gains[1]
+        return layer
+
+    def heads(self, layer, n, cos, sin):
+        heads = (layer.project @ n).reshape(H + 2 * G, D)
+        turned = rotated(heads[: H + G], cos, sin)
+        return turned[:H], turned[H:], heads[H + G :]
+
+    def neurons(self, layer, n):
+        gate, up = (layer.gate_up @ n).reshape(2, -1)
+        return gate / (1 + np.exp(-gate)) * up
+
+    def logits(self, n):
+        return self.head @ n
+
+
+# %%
+folded = FoldedStep(small_model)
+check("folded factors", folded)
+weight, gain, n = fused.layers[0].gate_up, fused.layers[0].gains[1], rng.standard_normal(C)
+left, right = weight @ (gain * n), (weight * gain) @ n
+print("W (g * n) = (W * g) n:", np.allclose(left, right, atol=1e-6))
+
+# %% [markdown]
+# **5. Tables of the rotations.** Cosines and sines depend on the position only. They are computed once for all positions.
+#
+# **6. Keys in the order of the product.** The product of a query with all keys reads, for each head, one number of every
+# key, then the next number of every key. In the order (S, G, D) these numbers are $G D$ apart. In the order (G, D, S)
+# they are neighbours. Values are read key by key and are stored as (G, S, D).
+
+
+# %%
+class TableStep(FoldedStep):
+    def __init__(self, model):
+        super().__init__(model)
+        self.cos, self.sin = rotary_tables(self.rope, np.arange(CAPACITY))  # (CAPACITY, D/2)
+
+    def rotation(self, past):
+        return self.cos[past], self.sin[past]
+
+
+class OrderedStep(TableStep):
+    def storage(self):
+        shapes = (G, D, CAPACITY), (G, CAPACITY, D)
+        return [np.zeros(shape, np.float32) for shape in shapes]
+
+    def attend(self, query, key, value, stored, past):
+        keys, values = stored
+        keys[:, :, past], values[:, past] = key, value
+        return mixed_values(query, keys[:, :, : past + 1], values[:, : past + 1])
+
+
+table, ordered = TableStep(small_model), OrderedStep(small_model)
+check("tables of the rotations", table)
+check("order of the keys", ordered)
+
+# %% [markdown]
+# **7. The library's engine.** `prepare(model)` makes these preparations for every decoder of the library. `engine.step`
+# reads a token. The matrix products alone are the limit: no preparation removes them.
+
+# %%
+from tinyslm.generation import prepare
+
+engine = prepare(small_model, capacity=CAPACITY)
+
+
+def engine_step(token, past):
+    engine.cache.length = past
+    return engine.step(token)
+
+
+def products(token, past):
+    """The products with the weights of a step, and nothing else."""
+    for layer in ordered.layers:
+        for weight in (layer.project, layer.output, layer.gate_up, layer.down):
+            weight @ inputs[weight.shape[1]]
+    return ordered.head @ inputs[C]
+
+
+inputs = {size: np.ones(size, np.float32) for size in (C, H * D, 352)}
+check("the library's engine", engine_step)
+
+# %% tags=["measured"]
+import time
+
+steps = {
+    "1. own pass": own_pass, "2. plain NumPy": plain, "3. fused matrices": fused,
+    "4. folded factors": folded, "5. tables": table, "6. order of the keys": ordered,
+    "7. engine.step": engine_step, "products alone": products,
+}  # fmt: skip
+
+
+def microseconds(steps, past, rounds=25, calls=20):
+    """Median time of a token in microseconds. In each round every step has its turn."""
+    times = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            for _ in range(calls):
+                step(1, past)
+            times[name].append(1e6 * (time.perf_counter() - began) / calls)
+    return {name: float(np.median(found)) for name, found in times.items()}
+
+
+after_64 = microseconds(steps, 64)
+
+# %% tags=["measured"]
+print(f"{'one token after 64':22} microseconds  own pass / this        calls")
+for name, each in after_64.items():
+    functions, built_in = count_calls(steps[name])
+    ratio = after_64["1. own pass"] / each
+    print(f"{name:22} {each:12.0f} {ratio:16.1f} {functions + built_in:12}")
+figure, axes = plt.subplots(figsize=(6.4, 3.2))
+axes.barh(list(after_64), list(after_64.values()), color="#a6cbe3")
+axes.invert_yaxis()
+axes.set_xlabel("microseconds per token, after 64 tokens")
+axes.grid(False, axis="y")
+show(
+    "Bar chart of the time of a token for seven forms of the step and for the products alone. The "
+    "own pass is by far the longest bar, and each preparation shortens it a little."
+)
+# %% [markdown]
+# In a model this small most of the time is not arithmetic but calls: fewer calls give a shorter step. The engine makes
+# more calls than the sixth form, because it also checks its tokens, accepts several texts at once, and has all the
+# options of the library's decoders. The products alone still take a part of the time that no preparation can reduce.
+#
+# **Where the order of the keys matters.** After 64 tokens the sixth preparation changes little. With more tokens the
+# product with the keys becomes a larger part of the step:
+
+# %% tags=["measured"]
+compared = {"own pass": own_pass, "keys (S, G, D)": table, "keys (G, D, S)": ordered}
+pasts = (64, 256, 1024, 4000)
+found = {past: microseconds(compared, past, rounds=9) for past in pasts}
+print("tokens before   keys (S, G, D)   keys (G, D, S)   ratio")
+for past, times in found.items():
+    first, second = times["keys (S, G, D)"], times["keys (G, D, S)"]
+    print(f"{past:13,} {first:13.0f} us {second:13.0f} us {first / second:7.1f}")
+figure, axes = plt.subplots()
+lines = {name: [found[past][name] for past in pasts] for name in compared}
+show_lines(axes, lines, "tokens before", "microseconds per token", pasts, markers=True)
+use_powers(axes)
+axes.set_xticks(pasts)
+show(
+    "Line chart of the time of a token against the number of earlier tokens, for the own pass and "
+    "for keys in two orders. The two orders begin together; with many tokens the order (G, D, S) "
+    "takes much less time."
+)
+
+# %% [markdown]
+# ## What an engine costs
+#
+# `generate` lets the model read the prompt, prepares an engine, and lets it read all other tokens. Fused and folded
+# matrices are copies. Matrices without a factor are shared with the model:
+
+# %% tags=["measured"]
+from tinyslm.models.tiny_shapes import llama_shape
+
+
+def describe(name, model):
+    """Print the bytes of a model and of its engine, and the time of the preparation."""
+    weights, copies = tinyslm.footprint(model).bytes, prepare(model).num_bytes()
+    milliseconds = median_milliseconds(lambda: prepare(model), calls=5)
+    print(f"{name:24} {weights:12,} {copies:12,} {milliseconds:11.1f} ms")
+
+
+large_model = random_model(llama_shape(64, 1024, 2816, 4, 16, 8))
+print("bytes of                      weights       copies   preparation")
+describe("one million parameters", small_model)
+describe("built-in model", model)
+describe("45 million parameters", large_model)
+del large_model
+
+# %% [markdown]
+# The engine of the last model has no copies: above 128 MB of weights every layer is called as it is. The time of a large
+# model is that of its products, so fewer calls would change little, and the copies would need much memory. `num_bytes`
+# does not count the arrays that the engine shares with the model, and not the cache.
+#
+# **When there is no engine.** `reason_against` gives the reason, or None. An engine has no eight-bit cache; with
+# `cache="int8"` the model reads every token itself.
+
+# %%
+from tinyslm.generation import reason_against
+from tinyslm.models import EncoderConfig
+
+encoder = random_model(EncoderConfig("distilbert", 50, 32, 64, 2, 4, 8, 32))
+print("encoder:", reason_against(encoder))
+print("built-in model:", reason_against(model))
+for name, attempt in {
+    "prepare(encoder)": lambda: prepare(encoder),
+    "an engine with an eight-bit cache": lambda: tinyslm.generate(engine, start, 2, cache="int8"),
+}.items():
+    try:
+        attempt()
+    except tinyslm.Error as error:
+        print(f"{name}: {error}")
+
+# %% [markdown]
+# **A changed model needs a new engine.** The old one has copies of the old weights. It does not notice the change:
+
+# %%
+original = small_model.layers[0].feed_forward.gate.weight.copy()
+small_model.layers[0].feed_forward.gate.weight *= 3
+changed = small_model(sample[None])[0, -1]
+
+
+def last_logits(engine):
+    """Logits after the sample, read by an engine."""
+    engine.cache.length = 0
+    return [engine.step(token) for token in sample][-1]
+
+
+for name, each in {"the old engine": engine, "a new engine": prepare(small_model)}.items():
+    is_new = np.allclose(last_logits(each), changed, atol=1e-5)
+    print(f"{name} gives the logits of the changed model: {is_new}")
+small_model.layers[0].feed_forward.gate.weight[:] = original
+
+# %% [markdown]
+# **Fewer bits.** The layers of a quantized model are called as they are: they convert their codes in every product
+# (lesson 09). In a small model that takes longer than the product. `upcast=True` converts all weights once, in the
+# preparation. Then the step is as fast as that of the dense model. The engine has the memory of float32 beside the
+# codes:
+
+# %% tags=["measured"]
+from tinyslm.recipes import Quantize
+
+quantized = Quantize()(small_model)
+engines = {
+    "float32": (small_model, prepare(small_model)),
+    "INT8": (quantized, prepare(quantized)),
+    "INT8, upcast": (quantized, prepare(quantized, upcast=True)),
+}
+
+
+def reading(engine, tokens=1):
+    """A step function of an engine."""
+
+    def step(token, past):
+        engine.cache.length = past
+        return engine.step(token if tokens == 1 else np.full(tokens, token))
+
+    return step
+
+
+times = microseconds({name: reading(each) for name, (_, each) in engines.items()}, 64)
+print("engine            weights, bytes    copies   microseconds per token")
+for name, (each, its_engine) in engines.items():
+    weights, copies = tinyslm.footprint(each).bytes, its_engine.num_bytes()
+    print(f"{name:15} {weights:16,} {copies:9,} {times[name]:24.0f}")
+
+# %% [markdown]
+# **Several texts at once.** One step reads a token of every text. The number of calls stays the same, and every weight
+# is read once for all texts:
+
+# %% tags=["measured"]
+batches = {rows: reading(prepare(small_model), rows) for rows in (1, 4, 16)}
+for step in batches.values():
+    step(1, 0)  # allocates the cache
+times = microseconds(batches, 64)
+for rows, each in times.items():
+    print(f"{rows:2} texts: {each:6.0f} microseconds per step, {each / rows:6.0f} per token")
+
+# %% [markdown]
 # ## Questions
 #
 # **Is the greedy text the most probable text?** No. Greedy decoding selects the best next token, but a probable
@@ -535,10 +1011,13 @@ print(f"tokens: {best_length}, greedy {greedy_length}")
 # - The cache of the built-in model takes 6,144 bytes per token; with eight bits 28.1% of that, with the same loss of
 #   0.723 nats per token.
 # - Prompt tokens are processed together and are much faster per token than generated ones.
+# - An engine computes the same logits with fewer calls: fused matrices, folded factors, prepared tables, keys in the order
+#   of the product. Its limit is the time of the matrix products.
 # - Greedy decoding does not find the most probable document.
 #
 # The code: `tinyslm/generation/sampling.py`, `tinyslm/generation/cache.py`, `tinyslm/generation/quantized_cache.py`,
-# `tinyslm/generation/generate.py`.
+# `tinyslm/generation/generate.py`, `tinyslm/generation/engine.py`, `tinyslm/generation/engine_layers.py`,
+# `tinyslm/generation/engine_preparation.py`.
 #
 # ## Exercises
 
@@ -554,8 +1033,11 @@ exercise("sampling")
 #    for the loss of diversity?
 # 2. Process a prompt in pieces of 8, 32 and 128 tokens with a cache. Which is fastest on your machine? Which would you
 #    use if memory is limited?
-# 3. Remove the oldest half of the cache at 200 tokens (`cache.keys[layer]` and `cache.values[layer]`). How do the
-#    positions and the loss of the following tokens change?
+# 3. Remove the oldest half of the cache at 200 tokens: `cache.keys[layer][..., :200]` and
+#    `cache.values[layer][:, :, :200]`. How do the positions and the loss of the following tokens change?
+# 4. Write the step for a model with a window of 128 tokens, in which the cache holds no more keys than the window.
+# 5. Replace `gate / (1 + np.exp(-gate))` by a form with `np.tanh` that needs fewer calls. (`activate` in
+#    `tinyslm/generation/engine.py` shows one.) How much of a step is it?
 #
 # ## Sources
 #
