@@ -5,8 +5,6 @@ The scales multiply the sums over the groups instead of the weights. This is the
 Lesson: `lessons/09_quantization.py`.
 """
 
-import math
-
 import numpy as np
 
 from tinyslm.compression.quantization.affine import QuantizedArray
@@ -17,7 +15,6 @@ from tinyslm.parallel import map_shares
 TILE_BYTES = 2**20  # of codes in floating point: small enough for the cache of a core
 MASKS = np.array([[0x0F], [0xF0]], np.uint8)  # of the first code of a byte, and of 16 times the second one
 OFFSET = 8  # a packed code is the distance from code -8
-GROUPS_PER_PRODUCT = 4  # their sums are the columns of one matrix product
 
 
 def four_bit_product_definition(x, packed, scale, zero_point):
@@ -38,38 +35,37 @@ def four_bit_product(x, packed, scale, zero_point):
     """
     (out, half_row), groups = packed.shape, scale.shape[1]
     inputs = np.concatenate([x[::2], x[1::2] / 16])  # (in,), the inputs of the first codes, then of the second ones
-    columns = _block_diagonal(inputs.reshape(2 * groups, -1))  # (products, size, k), see there
+    columns = inputs.reshape(1, -1, 1) if groups == 1 else _columns_of_groups(inputs.reshape(2 * groups, -1))
     group_sums = np.sum(x.reshape(groups, -1), axis=1)  # (groups,)
     y = np.empty(out, x.dtype)
 
     def multiply(share):
         codes, scales = packed[share, None], scale[share].astype(x.dtype)  # (n, 1, in / 2), (n, groups)
         tiles = list(row_slices(len(codes), x.nbytes, TILE_BYTES))
-        nibbles = np.empty((tiles[0].stop if tiles else 0, 2, half_row), np.uint8)
+        nibbles = np.empty((tiles[0].stop, 2, half_row), np.uint8)
         tile = np.empty(nibbles.shape, x.dtype)
-        factors = tile.reshape(len(tile), *columns.shape[:2]).swapaxes(0, 1)  # (products, tile, size)
-        sums = np.empty((len(codes), 2, groups), x.dtype)
-        columns_of_sums = sums.reshape(len(codes), *columns.shape[::2]).swapaxes(0, 1)  # (products, n, k)
+        factors = tile.reshape(len(tile), *columns.shape[:2]).swapaxes(0, 1)  # (products, tile, inputs of a product)
+        sums = np.empty((len(codes), len(columns), columns.shape[2]), x.dtype)
         for rows in tiles:
             count = rows.stop - rows.start
             np.bitwise_and(codes[rows], MASKS, out=nibbles[:count])
             np.copyto(tile[:count], nibbles[:count])
-            np.matmul(factors[:, :count], columns, out=columns_of_sums[:, rows])
+            np.matmul(factors[:, :count], columns, out=sums[rows].swapaxes(0, 1))
+        group_products = np.sum(sums.reshape(len(codes), -1, groups), axis=1)  # (n, groups)
         zeros = scales * OFFSET if zero_point is None else scales * (zero_point[share] + OFFSET).astype(x.dtype)
-        y[share] = np.vecdot(sums[:, 0] + sums[:, 1], scales) - zeros @ group_sums
+        y[share] = np.vecdot(group_products, scales) - zeros @ group_sums
 
-    map_shares(multiply, out, work=2 * packed.size)
+    if out:
+        map_shares(multiply, out, work=2 * packed.size)
     return y
 
 
-def _block_diagonal(groups):
-    """Matrices whose products are sums over k groups: the inputs of each group are in a column of their own.
+def _columns_of_groups(groups):
+    """Matrices whose products are sums over two groups: the inputs of each group are in a column of their own.
 
-    groups: (n, inputs of a group);  returns (n / k, k inputs of a group, k).
+    groups: (n, inputs of a group), n even;  returns (n / 2, inputs of two groups, 2).
     """
-    k = math.gcd(len(groups), GROUPS_PER_PRODUCT)
-    blocks = groups.reshape(-1, k, groups.shape[1])  # (n / k, k, size)
-    columns = np.zeros((*blocks.shape, k), groups.dtype)
-    for i in range(k):
-        columns[:, i, :, i] = blocks[:, i]
-    return columns.reshape(len(blocks), -1, k)
+    pairs = groups.reshape(-1, 2, groups.shape[1])  # (n / 2, 2, inputs of a group)
+    columns = np.zeros((*pairs.shape, 2), groups.dtype)
+    columns[:, 0, :, 0], columns[:, 1, :, 1] = pairs[:, 0], pairs[:, 1]
+    return columns.reshape(len(pairs), -1, 2)
