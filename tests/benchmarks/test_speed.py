@@ -231,10 +231,12 @@ def test_failures_in_a_peer_are_raised():
 
 
 def test_peers_that_cannot_run_are_absent_with_the_reason():
+    """The reason is the first paragraph of the error."""
     assert start_peer(("numpy", "nothing_there"), "functools:partial", sorted, []) == Absent(
         "nothing_there not installed"
     )
-    assert start_peer((), "functools:partial", 3) == Absent("TypeError: the first argument must be callable")
+    code = "raise ValueError('no\\ncompiler\\n\\nSet VERBOSE')"
+    assert start_peer((), "builtins:exec", code) == Absent("ValueError: no compiler")
     peers = {"peer": start_peer(("numpy",), "functools:partial", sorted, []), "other": Absent("reason")}
     assert peers["peer"]() == [] and runners_of(peers)["other"] == Absent("reason") and runners_of(peers)["peer"]() > 0
 

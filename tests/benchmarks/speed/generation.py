@@ -8,7 +8,7 @@ import numpy as np
 from tests.benchmarks.speed.case import OURS, Case, Noted, timed
 from tests.benchmarks.speed.decoder_peers import decoder_peers
 from tests.benchmarks.speed.machine import memory_limit, products
-from tests.benchmarks.speed.peer import Peer, runners_of
+from tests.benchmarks.speed.peer import runners_of, started
 from tests.benchmarks.speed.shapes import config_of, random_tokens, random_weights
 from tinyslm.evaluation import footprint
 from tinyslm.generation import KeyValueCache, generate, prepare
@@ -40,10 +40,10 @@ def generation(size, new_tokens, with_peers=True):
         seconds = time.perf_counter() - began
         compiled = "compiled_generation" if size != "1b" else None  # a third copy would not fit in memory
         peers = decoder_peers(model, "generation", token_ids, new_tokens, compiled=compiled) if with_peers else {}
-        expected = generate(engine, token_ids, new_tokens)[0, :CHECKED]
-        writers = {"own pass": lambda: own_pass(model, token_ids, CHECKED)}
-        for name, writer in (writers | {name: peer for name, peer in peers.items() if isinstance(peer, Peer)}).items():
-            np.testing.assert_array_equal(writer()[0, :CHECKED], expected, err_msg=name)
+        expected = generate(engine, token_ids, new_tokens)[:, :CHECKED]
+        np.testing.assert_array_equal(own_pass(model, token_ids, CHECKED), expected)
+        for name, peer in started(peers).items():
+            np.testing.assert_array_equal(peer()[:, :CHECKED], expected, err_msg=name)
         multiply = products(model, 1, 1)
         runners = {
             OURS: timed(lambda: generate(engine, token_ids, new_tokens), new_tokens),

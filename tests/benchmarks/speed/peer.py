@@ -24,7 +24,7 @@ class Peer:
         self.answer()  # when it is ready
 
     def answer(self):
-        """The next value that the process sends; RuntimeError with its traceback if it failed."""
+        """The next value that the process sends; RuntimeError with error and traceback if it failed."""
         try:
             failed, value = self.pipe.recv()
         except EOFError:
@@ -63,8 +63,9 @@ def serve(pipe, make, arguments):
             pipe.send((False, function() if units is None else timed(function, units)()))
     except EOFError:
         pass
-    except Exception:
-        pipe.send((True, traceback.format_exc()))
+    except Exception as problem:
+        message = " ".join(str(problem).split("\n\n")[0].split())  # its first paragraph
+        pipe.send((True, f"{type(problem).__name__}: {message}\n{traceback.format_exc()}"))
 
 
 def missing(packages) -> Absent | None:
@@ -80,9 +81,14 @@ def start_peer(packages, make, *arguments) -> Peer | Absent:
     try:
         return Peer(make, *arguments)
     except RuntimeError as problem:
-        return Absent(next(line for line in reversed(str(problem).splitlines()) if line.strip()))
+        return Absent(str(problem).splitlines()[0])
+
+
+def started(peers):
+    """{name: peer} without the entries that are not peers."""
+    return {name: entry for name, entry in peers.items() if isinstance(entry, Peer)}
 
 
 def runners_of(peers, units=1):
-    """{name: its runner}, for the entries that are peers; the others stay."""
-    return {name: entry.runner(units) if isinstance(entry, Peer) else entry for name, entry in peers.items()}
+    """{name: runner of the peer}. Entries that are not peers stay as they are."""
+    return peers | {name: peer.runner(units) for name, peer in started(peers).items()}

@@ -5,7 +5,7 @@ import numpy as np
 from tests.benchmarks.speed.case import OURS, Case, timed
 from tests.benchmarks.speed.decoder_peers import decoder_peers
 from tests.benchmarks.speed.machine import product_limit, products
-from tests.benchmarks.speed.peer import Peer, runners_of
+from tests.benchmarks.speed.peer import runners_of, started
 from tests.benchmarks.speed.processes import output_of
 from tests.benchmarks.speed.shapes import VOCABULARY, random_tokens, random_weights
 from tests.benchmarks.speed.training import multiply_adds
@@ -30,9 +30,8 @@ def prompt(size, length):
             return model(token_ids, cache=KeyValueCache(length), last_only=True)[:, 0]
 
         peers, expected = decoder_peers(model, "prompt", token_ids), read()[0]
-        for name, peer in peers.items():
-            if isinstance(peer, Peer):
-                check_most_probable(peer()[0], expected, name)
+        for name, peer in started(peers).items():
+            check_most_probable(peer()[0], expected, name)
         head = model.config.vocab_size * model.config.hidden_size  # multiplied for the last token only
         needed = length * (multiply_adds(model, length) - head) + head
         return {

@@ -9,7 +9,7 @@ import numpy as np
 from tests.benchmarks.speed import torch_decoder
 from tests.benchmarks.speed.case import OURS, Case, timed
 from tests.benchmarks.speed.machine import product_limit, products
-from tests.benchmarks.speed.peer import Peer, runners_of, start_peer
+from tests.benchmarks.speed.peer import runners_of, start_peer, started
 from tests.benchmarks.speed.shapes import config_of, random_tokens
 from tinyslm.evaluation import footprint
 from tinyslm.models import next_token_loss, random_model
@@ -63,10 +63,8 @@ def runners(config, rows, length, micro_batch_size):
             name: start_peer(torch_decoder.PACKAGES, make, *arguments, compiled)
             for name, compiled in (("PyTorch", False), ("torch.compile", True))
         }
-    started = {name: peer for name, peer in peers.items() if isinstance(peer, Peer)}
-    if started:
-        losses = [step() for _ in range(3)]
-    for name, peer in started.items():  # the same training has the same losses
+    losses = [step() for _ in range(3)]
+    for name, peer in started(peers).items():  # the same training has the same losses
         np.testing.assert_allclose([peer() for _ in range(3)], losses, rtol=1e-3, err_msg=name)
     multiply = products(model, *[micro_batch_size * length] * 2, backward=True)
     found |= runners_of(peers)
