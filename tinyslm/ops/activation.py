@@ -42,16 +42,16 @@ def silu(x: Array) -> Array:
     if x.dtype not in FLOATING:
         require_floating(x=x)
     s = _sigmoid(x)
+    y = x * s
 
     def vjp(dy):
         dx = 1 - s
-        dx *= x
-        dx += 1
-        dx *= s  # derivative: s (1 + x (1 - s))
+        dx *= y
+        dx += s  # derivative: s + y (1 - s)
         dx *= dy
         return (dx,)
 
-    return x * s, vjp
+    return y, vjp
 
 
 @differentiable
