@@ -113,7 +113,7 @@ def test_the_program_lists_refuses_and_writes(tmp_path, monkeypatch, capsys):
         monkeypatch.delenv(name, raising=False)
     main(["--list"])
     shown = capsys.readouterr().out.splitlines()
-    assert len(shown) == len(CASES) and all(line[21:].strip() and len(line) <= 100 for line in shown)
+    assert len(shown) == len(CASES) and all(line[21:].strip() and len(line) <= 80 for line in shown)
     for wrong in (["nothing"], ["start", "--rounds", "0"]):
         with pytest.raises(SystemExit):
             main(wrong)

@@ -104,7 +104,7 @@ def workers():
 CASES = [
     Case(
         "train-memory",
-        "peak memory of a training step, 4 M parameters, 32 x 256 tokens, row by row",
+        "memory of a training step, 4 M parameters, 32 x 256 by rows",
         training_memory,
         {"PyTorch": (0.4, 0.15)},
         at_most=True,
@@ -113,7 +113,7 @@ CASES = [
     Case("start", "tinyslm --help", start, {"a second": (0.5, 0.2)}, at_most=True),
     Case(
         "workers",
-        "a sweep of eight recipes: two workers and cores, against one",
+        "sweep of eight recipes: two workers and cores, against one",
         workers,
         {"one worker": (1.8, 2.0)},
     ),

@@ -60,7 +60,7 @@ def long_model(length):
 
 
 def print_prompt_memory(length):
-    """In a process of its own: the peak memory of a prompt and one token, in bytes above the memory with the model."""
+    """In a process of its own: the peak memory of a prompt and one token, in bytes above the one with the model."""
     model = long_model(length)
     generate(model, random_tokens(model.config, 1, 8), 1)
     before = resident()
@@ -96,7 +96,7 @@ CASES = [
     Case("prompt-long", f"prompt of {LONG:,} tokens, two layers, four heads", prompt_seconds, {}, at_most=True),
     Case(
         "prompt-memory",
-        "peak memory of the same above the model",
+        f"peak memory of a prompt of {LONG:,} tokens",
         prompt_memory,
         {"a megabyte": (400, 150), f"{SHORT:,} tokens": (4.2, 4.0)},
         at_most=True,
