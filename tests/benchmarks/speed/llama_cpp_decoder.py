@@ -1,7 +1,8 @@
 """A GGUF file in llama.cpp, as a peer for prompts and generation. Imports nothing of tinyslm.
 
 The weights are float32. Keys and values are stored in 16 bits, the default of llama.cpp, with which it is faster than
-with float32. Times are those that its server reports for the prompt and for the new tokens.
+with float32. Times are those that its server reports for the prompt and for the new tokens. The wheel of xllamacpp is
+built for AVX2; a llama.cpp that is built for AVX-512 can be faster.
 """
 
 import atexit
