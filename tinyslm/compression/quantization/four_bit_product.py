@@ -40,7 +40,7 @@ def four_bit_product(x, packed, scale, zero_point):
     y = np.empty(out, x.dtype)
 
     def multiply(share):
-        codes, scales = packed[share, None], scale[share].astype(x.dtype)  # (n, 1, in / 2), (n, groups)
+        codes, scales = packed[share, None], scale[share]  # (n, 1, in / 2), (n, groups)
         tiles = list(row_slices(len(codes), x.nbytes, TILE_BYTES))
         nibbles = np.empty((tiles[0].stop, 2, half_row), np.uint8)
         tile = np.empty(nibbles.shape, x.dtype)
@@ -52,7 +52,7 @@ def four_bit_product(x, packed, scale, zero_point):
             np.copyto(tile[:count], nibbles[:count])
             np.matmul(factors[:, :count], columns, out=sums[rows].swapaxes(0, 1))
         group_products = np.sum(sums.reshape(len(codes), -1, groups), axis=1)  # (n, groups)
-        zeros = scales * OFFSET if zero_point is None else scales * (zero_point[share] + OFFSET).astype(x.dtype)
+        zeros = scales * OFFSET if zero_point is None else scales * (zero_point[share] + OFFSET).astype(scale.dtype)
         y[share] = np.vecdot(group_products, scales) - zeros @ group_sums
 
     if out:
