@@ -73,3 +73,14 @@ def test_at_zero():
         assert not y.any()
         slope = 0.0 if activation is ops.relu else 0.5
         np.testing.assert_array_equal(vjp(np.ones(2))[0], [slope, slope])
+
+
+@given(activations, distinct_sizes(2), generators())
+def test_gated_without_a_vjp(activation, sizes, rng):
+    """The same bits as with a vjp. The inputs are not changed, although intermediates are overwritten."""
+    gate, up = rng.standard_normal((2, *sizes))
+    before = gate.copy(), up.copy()
+    expected, _ = ops.gated.with_vjp(gate, up, activation=activation)
+    np.testing.assert_array_equal(ops.gated(gate, up, activation=activation), expected)
+    np.testing.assert_array_equal(activation(gate), activation.with_vjp(gate)[0])
+    np.testing.assert_array_equal((gate, up), before)

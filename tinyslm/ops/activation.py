@@ -17,13 +17,15 @@ def _sigmoid(x):
 
 
 @differentiable
-def silu(x: Array) -> Array:
+def silu(x: Array, *, for_vjp: bool = True) -> Array:
     """Sigmoid linear unit, x * sigmoid(x), also called swish.
 
     Parameters
     ----------
     x : ndarray
         Any shape.
+    for_vjp
+        Keep the sigmoid for the vjp. False in calls without a traced value (`differentiable` sets it).
 
     Returns
     -------
@@ -42,7 +44,7 @@ def silu(x: Array) -> Array:
     if x.dtype not in FLOATING:
         require_floating(x=x)
     s = _sigmoid(x)
-    y = x * s
+    y = np.multiply(x, s, out=None if for_vjp else s)
 
     def vjp(dy):
         dx = 1 - s
@@ -183,7 +185,7 @@ ACTIVATIONS = {
 
 
 @differentiable
-def gated(gate: Array, up: Array, *, activation: Operation = silu) -> Array:
+def gated(gate: Array, up: Array, *, activation: Operation = silu, for_vjp: bool = True) -> Array:
     """Gated linear unit, activation(gate) * up: the gate scales the up projection elementwise.
 
     Parameters
@@ -192,6 +194,8 @@ def gated(gate: Array, up: Array, *, activation: Operation = silu) -> Array:
         The two projections of the input.
     activation
         A differentiable function: `silu` gives SwiGLU, `gelu` gives GEGLU.
+    for_vjp
+        Keep the activated gate for the vjp. False in calls without a traced value (`differentiable` sets it).
 
     Returns
     -------
@@ -208,6 +212,10 @@ def gated(gate: Array, up: Array, *, activation: Operation = silu) -> Array:
     """
     if up.dtype not in FLOATING:
         require_floating(up=up)
+    if not for_vjp:
+        hidden = activation(gate)  # a new array
+        hidden *= up
+        return hidden, None
     activated, activation_vjp = activation.with_vjp(gate)
 
     def vjp(dy):
