@@ -45,8 +45,8 @@ def main(argv=None):
     changed = [name for name in BLAS_SETTINGS if name in os.environ]
     if arguments.out and changed:
         unset = " ".join(f"-u {name}" for name in BLAS_SETTINGS)
-        command = command_line(arguments)
-        parser.error(f"{' and '.join(changed)} changes the speed of matrix products; run: env {unset} {command}")
+        problem = f"matrix products have another speed with {' and '.join(changed)}"
+        parser.error(f"{problem}; run: env {unset} {command_line(arguments)}")
     print(f"processor: {processor()}; threads: {default_threads()}")
     print("matrix library of NumPy:", ", ".join(f"{key} {value}" for key, value in blas().items()) or "unknown")
     print(LEGEND, flush=True)

@@ -34,12 +34,12 @@ def llama_cpp(model, work, path, threads, *arguments):
         return {"llama.cpp": absent}
     _, tokenizer = tinyslm.load("teacher")  # the server needs any vocabulary of the size of the model's
     save_gguf(path, model, "F32", vocabulary_metadata(tokenizer, model.config.vocab_size)[0])
-    make, started = f"{llama_cpp_decoder.__name__}:{work}", []
+    make, candidates = f"{llama_cpp_decoder.__name__}:{work}", []
     for count in sorted({1, threads}):
         peer = start_peer(llama_cpp_decoder.PACKAGES, make, path, count, *arguments)
         if isinstance(peer, Absent):
             return {"llama.cpp": peer}
         peer()  # the first request allocates memory
-        started.append((peer.runner()(), count, peer))
-    _, count, peer = min(started, key=lambda entry: entry[0])
+        candidates.append((peer.runner()(), count, peer))
+    _, count, peer = min(candidates, key=lambda entry: entry[0])
     return {"llama.cpp": peer, "llama.cpp threads": Noted(count)}
