@@ -53,7 +53,7 @@ class AttentionStep(Module):
         if settings.rope is not None:
             rotate(heads[:, : H + G], *engine.rotations[self.rope])
             if settings.rope.query_scale_beta:
-                query *= ops.query_scales(settings.rope, engine.positions).astype(query.dtype)
+                query *= ops.query_scales(settings.rope, engine.positions)
         keys, values = engine.cache.append(layer, key, value)  # (B, G, D, S), (B, G, S, D)
         start = 0 if settings.window is None else max(0, keys.shape[-1] - settings.window)
         query = np.ascontiguousarray(query).reshape(B, G, H // G, D)
