@@ -168,7 +168,7 @@ SLOW = [
     "train-1m",
     "generate-1m",
     "generate-1m-int8",
-   
+    "token-window",
     "prompt-1m",
     "integers",
     "sparse",
