@@ -98,15 +98,15 @@ def together(size, batches, new_tokens):
 
 
 def token_at(window, contexts):
-    """Seconds of one token after texts of these lengths, the first one as ours. Their keys and values are random."""
+    """Seconds of one token after texts of these lengths, the first one as ours. Their keys and values are ones."""
 
     def prepare_case():
         config = config_of("4m", max_position_embeddings=max(contexts) + 1)
         model = random_model(replace(config, windows=(window,) * config.num_hidden_layers))
-        engine, rng = prepare(model, capacity=max(contexts) + 1), np.random.default_rng(0)
+        engine = prepare(model, capacity=max(contexts) + 1)
         engine.step(1)  # allocates the cache
         for array in (*engine.cache.keys.values(), *engine.cache.values.values()):
-            array[...] = rng.standard_normal(array.shape, np.float32)
+            array.fill(1)
 
         def after(length):
             def read():
