@@ -34,15 +34,16 @@ def test_every_weighting_and_choice_of_ranks_meets_the_ratio_on_every_family(cas
     shapes = {path: layer.weight.shape for path, layer in compressible_layers(model).items()}
     dense = layer_parameters(model)
     assert layer_parameters(smaller) <= ratio * dense
+    arrays, modules, layers = named_arrays(model), named_modules(model), named_modules(smaller)
     for path, array in named_arrays(smaller).items():
         if array.ndim == 1 or not path.startswith(tuple(shapes)):
-            np.testing.assert_array_equal(array, named_arrays(model)[path])  # all that is no factor is as it was
+            np.testing.assert_array_equal(array, arrays[path])  # all that is no factor is as it was
     for path, shape in shapes.items():
-        layer = named_modules(smaller)[path]
+        layer = layers[path]
         if isinstance(layer, LowRankLinear):
             assert layer.rank * sum(shape) < math.prod(shape)
         else:
-            assert layer is named_modules(model)[path]
+            assert layer is modules[path]
     assert all(np.all(np.isfinite(each)) for each in outputs(smaller, calibration))
 
 

@@ -84,7 +84,8 @@ def test_smoothing_computes_the_same_on_every_family(case, alpha, inner):
     inner = inner or model.config.family in POST_NORM
     smooth, _ = compress(model, [Smooth(alpha, inner)], calibration)
     assert_outputs(outputs(smooth, calibration), outputs(model, calibration), rtol=1e-4, atol=1e-4)
-    changed = [path for path, array in named_arrays(smooth).items() if np.any(array != named_arrays(model)[path])]
+    before = named_arrays(model)
+    changed = [path for path, array in named_arrays(smooth).items() if np.any(array != before[path])]
     assert changed and all("layers" in path.split(".") or path == "encoder.norm.weight" for path in changed)
 
 
@@ -166,10 +167,10 @@ def test_every_step_works_on_every_family_and_is_saved_bit_for_bit(case, name):
         np.testing.assert_array_equal(array, before[path])
     kinds = {"outlier aware": OutlierLinear, "gptq, 8 bits": QuantizedLinear, "levels": CodebookLinear}
     kind = StaticQuantizedLinear if name.startswith("static") else kinds.get(name, PackedLinear)
+    after = named_modules(smaller)
     for path in named_modules(model, Linear):
-        layer = named_modules(smaller)[path]
         expected = Linear if path.endswith(".router") else kind if is_compressible(path) else QuantizedLinear
-        assert type(layer) is expected, path
+        assert type(after[path]) is expected, path
     assert not named_modules(smaller, Embedding) and named_modules(smaller, QuantizedEmbedding)
     wanted = outputs(smaller, calibration)
     assert all(np.all(np.isfinite(output)) for output in wanted)
@@ -185,10 +186,12 @@ def test_threshold_zero_leaves_the_blocks_exact_on_the_calibration_documents(cas
     model = case.model()
     calibration = calibrated(model)
     exact, _ = compress(model, [QuantizeOutlierAware(0.0)], calibration)
-    for path, layer in named_modules(exact, OutlierLinear).items():
-        occurs = input_maxima(model, calibration.sample(), {path})[path] > 0
+    layers, before = named_modules(exact, OutlierLinear), named_modules(model)
+    maxima = input_maxima(model, calibration.sample(), set(layers))
+    for path, layer in layers.items():
+        occurs = maxima[path] > 0
         np.testing.assert_array_equal(layer.columns, np.flatnonzero(occurs))
-        np.testing.assert_array_equal(layer.dense_weight()[:, occurs], named_modules(model)[path].weight[:, occurs])
+        np.testing.assert_array_equal(layer.dense_weight()[:, occurs], before[path].weight[:, occurs])
 
 
 def test_an_infinite_threshold_is_quantize_with_integer_products():
