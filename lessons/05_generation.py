@@ -834,7 +834,8 @@ axes.set_xlabel("microseconds per token, after 64 tokens")
 axes.grid(False, axis="y")
 show(
     "Bar chart of the time of a token for seven forms of the step and for the products alone. The "
-    "own pass is by far the longest bar, and each preparation shortens it a little."
+    "own pass is by far the longest bar. The preparations shorten the others little by little, and "
+    "the products are the shortest bar."
 )
 # %% [markdown]
 # - The largest gain is the first one: plain NumPy is at least one and a half times as fast as the own pass. The own
@@ -917,8 +918,8 @@ for name, attempt in {
         print(f"{name}: {error}")
 
 # %% [markdown]
-# **A changed model needs a new engine.** The old engine keeps its copies of the old weights. A recipe (lesson 11)
-# returns a new model, so its result needs an engine of its own. A change in place:
+# **A changed model needs a new engine.** A recipe (lesson 11) returns a new model, so its result needs an engine of its
+# own. A change in place reaches only the arrays that an engine shares with the model, and not its copies:
 
 # %%
 original = small_model.layers[0].feed_forward.gate.weight.copy()
@@ -971,8 +972,8 @@ for name, (each, its_engine) in engines.items():
     print(f"{name:15} {weights:16,} {copies:9,} {times[name]:24.0f}")
 
 # %% [markdown]
-# **Several texts at once.** One step reads a token of every text. The number of calls stays the same, and every weight
-# is read once for all texts. A token of 16 texts takes less than half of the time of a single text's token:
+# **Several texts at once.** One step reads a token of every text. The number of calls stays about the same, and every
+# weight is read once for all texts. A token of 16 texts takes less than half of the time of a single text's token:
 
 # %% tags=["measured"]
 batches = {rows: reading(prepare(small_model), rows) for rows in (1, 4, 16)}
