@@ -279,6 +279,19 @@ def test_what_is_not_complete_is_measured_again(whole, interrupted, damage):
     assert files_of(interrupted) == files_of(whole)
 
 
+@pytest.mark.parametrize("damage", ["removed", "shorter", "no configuration", "no tokenizer"])
+def test_a_model_is_complete_with_all_of_its_files(whole, tmp_path, damage):
+    row = {"disk_bytes": (whole / "dense" / "model.safetensors").stat().st_size}
+    shutil.copytree(whole / "dense", tmp_path / "dense")
+    assert command._is_complete(tmp_path / "dense", row)
+    names = {"removed": "model.safetensors", "no configuration": "config.json", "no tokenizer": "tokenizer.json"}
+    if damage == "shorter":
+        (tmp_path / "dense" / "model.safetensors").write_bytes(b"")
+    else:
+        (tmp_path / "dense" / names[damage]).unlink()
+    assert not command._is_complete(tmp_path / "dense", row)
+
+
 def test_the_same_options_may_be_repeated(trained, interrupted):
     text = ["--text", str(trained / "text.txt")]
     names = ["--recipe", "int8-weights", "neurons-67", "--seed", "3", "--out", str(interrupted), *text]
@@ -530,19 +543,6 @@ def test_a_large_model_stays_in_its_file_if_all_recipes_can_read_it(trained, mon
     recipes = command.choose_recipes(names, [], outline, False)
     assert choose_weights(None, outline, recipes) == weights
     assert choose_weights("float32", outline, recipes) == "float32"
-
-
-@pytest.mark.parametrize("damage", ["removed", "shorter", "no configuration", "no tokenizer"])
-def test_a_model_is_complete_with_all_of_its_files(compressed, tmp_path, damage):
-    row = {"disk_bytes": (compressed / "dense" / "model.safetensors").stat().st_size}
-    shutil.copytree(compressed / "dense", tmp_path / "dense")
-    assert command._is_complete(tmp_path / "dense", row)
-    names = {"removed": "model.safetensors", "no configuration": "config.json", "no tokenizer": "tokenizer.json"}
-    if damage == "shorter":
-        (tmp_path / "dense" / "model.safetensors").write_bytes(b"")
-    else:
-        (tmp_path / "dense" / names[damage]).unlink()
-    assert not command._is_complete(tmp_path / "dense", row)
 
 
 def test_a_second_run_to_one_directory_is_refused(trained, tmp_path, capsys):
