@@ -18,11 +18,12 @@ from tests.strategies import (
     ropes,
     seeds,
 )
+from tinyslm.compression.factorization import LowRankLinear
 from tinyslm.compression.quantization import FakeQuantizedLinear
 from tinyslm.errors import ConfigError, DataError, NumericOverflow
 from tinyslm.generation import KeyValueCache, engine_preparation, generate, prepare, reason_against
 from tinyslm.generation.decoding_state import DecoderState
-from tinyslm.generation.engine_layers import FusedLinear
+from tinyslm.generation.engine_layers import FusedFactors, FusedLinear, SeparateLayers
 from tinyslm.models import DecoderConfig
 from tinyslm.modules import Linear, LinearLayer, RelativePositions
 from tinyslm.ops import Rope
@@ -108,6 +109,25 @@ def test_fake_quantized_and_masked_layers_are_fused():
     engine = prepare(trained)
     assert isinstance(engine.blocks[0].attention.project, FusedLinear)
     assert_close(steps(engine, token_ids), own_passes(trained, token_ids, KeyValueCache(10)))
+
+
+@given(seeds, st.booleans(), st.sampled_from([1, 3]))
+def test_low_rank_layers_are_fused_by_their_factors(seed, mixed, rows):
+    """With biases, gains and biases of norms. mixed: the keys are dense, queries and values of low rank."""
+    config = replace(CONFIG, norm="layer", attention_bias=True, feed_forward_bias=True, query_key_norm=True)
+    model, rng = generic_model(config, seed), np.random.default_rng(seed)
+    sizes = iter(range(2, 99))
+
+    def factorize(path, layer):
+        rank = next(sizes) % 4 + 1
+        left, right = rng.standard_normal((layer.out_features, rank)), rng.standard_normal((rank, layer.in_features))
+        return layer if mixed and path.endswith("key") else LowRankLinear(left, right / 4, layer.bias)
+
+    small = model.replace(layers=map_modules(factorize, model.layers, Linear))
+    token_ids, engine = rng.integers(0, 23, (rows, 7)), prepare(small)
+    assert_close(steps(engine, token_ids), own_passes(small, token_ids, KeyValueCache(7)))
+    assert isinstance(engine.blocks[0].feed_forward.project, FusedFactors)
+    assert isinstance(engine.blocks[0].attention.project, SeparateLayers if mixed else FusedFactors)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

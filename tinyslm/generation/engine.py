@@ -22,7 +22,7 @@ import numpy as np
 from tinyslm import ops
 from tinyslm.errors import DataError
 from tinyslm.generation.cache import KeyValueCache
-from tinyslm.generation.engine_layers import FusedLinear, Norm
+from tinyslm.generation.engine_layers import FusedFactors, FusedLinear, Norm
 from tinyslm.models import Decoder, DecoderConfig
 from tinyslm.modules import Attention, Embedding, FeedForward, MixtureOfExperts
 from tinyslm.ops.attention import mask_bias
@@ -231,7 +231,8 @@ class Engine:
     def num_bytes(self) -> int:
         """Bytes of the weights that the engine has beside those of the model, which `footprint` counts."""
         of_model = {id(array) for array in named_arrays(self.model).values()}
-        weights = [layer.weight for layer in named_modules([self.blocks, self.head], FusedLinear).values()]
+        fused = named_modules([self.blocks, self.head], FusedLinear | FusedFactors).values()
+        weights = [array for array in named_arrays(list(fused)).values() if array.ndim == 2]
         return sum(weight.nbytes for weight in weights if id(weight) not in of_model)
 
     def _embed(self, token_ids):

@@ -25,6 +25,29 @@ class FusedLinear(Module):
         return y
 
 
+class FusedFactors(Module):
+    """The same for low-rank layers: x R^T once for all of them, then their left factors.
+
+    right: (sum of the ranks, in);  left: one (out, rank) per layer;  bias: (sum of the outs,) or None.
+    """
+
+    right: Array
+    left: list[Array]
+    bias: Array | None
+
+    def __call__(self, x):
+        inner = self.right @ x.T  # (sum of the ranks, B)
+        parts, start = [], 0
+        for left in self.left:
+            stop = start + left.shape[1]
+            parts.append(left @ inner[start:stop])  # (out, B)
+            start = stop
+        y = (parts[0] if len(parts) == 1 else np.concatenate(parts)).T
+        if self.bias is not None:
+            y += self.bias
+        return y
+
+
 class SeparateLayers(Module):
     """The same for layers that are called as they are. factors: one number per layer."""
 

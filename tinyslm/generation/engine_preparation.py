@@ -4,12 +4,14 @@ The gain g and the bias b of a norm become part of the matrix that reads it: W (
 The steps that are prepared: `tinyslm/generation/engine.py`.
 """
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from tinyslm.compression.factorization import LowRankLinear
 from tinyslm.errors import ConfigError
 from tinyslm.generation.cache import KeyValueCache
 from tinyslm.generation.engine import (
@@ -19,7 +21,7 @@ from tinyslm.generation.engine import (
     FeedForwardStep,
     MixtureStep,
 )
-from tinyslm.generation.engine_layers import FusedLinear, Norm, SeparateLayers, TiedHead
+from tinyslm.generation.engine_layers import FusedFactors, FusedLinear, Norm, SeparateLayers, TiedHead
 from tinyslm.models import Decoder
 from tinyslm.modules import (
     Attention,
@@ -98,7 +100,7 @@ class Preparation:
         self.model, self.upcast, self.copies = model, upcast, True
         self.ropes = list({block.attention.rope for block in model.layers} - {None})
         layers = [*named_modules(model.layers, LinearLayer).values(), self.head()]
-        sizes = [layer.out_features * layer.in_features for layer in layers if self.is_folded(layer)]
+        sizes = [math.prod(shape) for layer in layers if self.is_folded(layer) for shape in layer.shapes()]
         self.copies = upcast or 4 * sum(sizes) <= COPIED_BYTES
         self.multiply_adds = sum(layer.multiply_adds() for layer in named_modules(model, LinearLayer).values())
 
@@ -173,25 +175,45 @@ class Preparation:
         return replace(whole, gain=None, bias=None), partial(self.fuse, gain=whole.gain, norm_bias=whole.bias)
 
     def is_folded(self, layer):
-        """Whether the dense weight of a layer is copied."""
+        """Whether the factors and the gain of a norm can become part of the layer, in a copy of its matrices."""
         if not self.copies or isinstance(layer, TiedHead) or layer.rounds_inputs():
             return False
-        return self.upcast or layer.is_dense
+        return self.upcast or layer.is_dense or isinstance(layer, LowRankLinear)
 
     def fuse(self, layers, factors=(1.0,), gain=None, norm_bias=None):
         """Layers with the same input as one. factors: of their outputs;  gain, norm_bias: of the norm before them."""
         if not all(map(self.is_folded, layers)):
             return SeparateLayers(layers, list(factors))
-        if len(layers) == 1 and factors[0] == 1 and gain is None:  # nothing to fold, and no copy
-            return FusedLinear(layers[0].dense_weight(), layers[0].bias)
-        weights, biases = [], []  # (out, in) and (out,)
-        for layer, factor in zip(layers, factors, strict=True):
-            weight = layer.dense_weight()  # (out, in)
-            bias = np.zeros(len(weight), weight.dtype) if layer.bias is None else layer.bias
-            biases.append((bias if norm_bias is None else bias + weight @ norm_bias) * weight.dtype.type(factor))
-            weights.append((weight if gain is None else weight * gain) * weight.dtype.type(factor))
-        bias = np.concatenate(biases)
-        return FusedLinear(np.concatenate(weights), bias if bias.any() else None)
+        are_low_rank = [isinstance(layer, LowRankLinear) for layer in layers]
+        if any(are_low_rank) and not all(are_low_rank):
+            pairs = zip(layers, factors, strict=True)
+            fused = [self.fuse([layer], [factor], gain, norm_bias) for layer, factor in pairs]
+            return SeparateLayers(fused, [1.0] * len(fused))
+        bias = _joint_bias(layers, factors, norm_bias)
+        if all(are_low_rank):
+            right = np.concatenate([_scaled(layer.right, 1.0, gain) for layer in layers])
+            left = [_scaled(layer.left, factor) for layer, factor in zip(layers, factors, strict=True)]
+            return FusedFactors(right, left, bias)
+        weights = [_scaled(layer.dense_weight(), factor, gain) for layer, factor in zip(layers, factors, strict=True)]
+        return FusedLinear(weights[0] if len(weights) == 1 else np.concatenate(weights), bias)
+
+
+def _scaled(matrix, factor, gain=None):
+    """factor * matrix * gain, in the dtype of the matrix; the matrix itself if there is nothing to multiply by."""
+    matrix = matrix if gain is None else matrix * gain  # (out, in)
+    return matrix if factor == 1 else matrix * matrix.dtype.type(factor)
+
+
+def _joint_bias(layers, factors, norm_bias):
+    """The biases of the layers side by side, with W b for the bias b of the norm before them; None if all are 0."""
+    biases = []
+    for layer, factor in zip(layers, factors, strict=True):
+        bias = np.zeros(layer.out_features, np.float32) if layer.bias is None else layer.bias
+        if norm_bias is not None:
+            bias = bias + layer.dense_weight() @ norm_bias
+        biases.append(bias * bias.dtype.type(factor))
+    joint = np.concatenate(biases)
+    return joint if joint.any() else None
 
 
 def first_layers(feed_forward):
