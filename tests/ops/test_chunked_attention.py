@@ -81,6 +81,15 @@ def test_equal_to_the_definition(
         np.testing.assert_allclose(gradient, wanted, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("T", [1, 7, 70])
+@pytest.mark.parametrize("softcap", [None, 0.8])
+def test_outputs_with_and_without_a_vjp_have_the_same_bits(T, softcap):
+    rng = np.random.default_rng(T)
+    query, key, value = (rng.standard_normal((2, T, heads, 6), np.float32) for heads in (4, 2, 2))
+    output, _ = ops.chunked_attention.with_vjp(query, key, value, scale=0.7, softcap=softcap)
+    np.testing.assert_array_equal(output, ops.chunked_attention(query, key, value, scale=0.7, softcap=softcap))
+
+
 def test_a_model_runs_with_the_definition(monkeypatch):
     """`ops.chunked_attention = ops.attention` puts the definition into a model: same loss, same gradients."""
     model, rows = tiny_model(dtype=np.float64), tiny_rows(count=3)

@@ -5,8 +5,9 @@ never computed, and no array of size T x T moves through memory at once. The chu
 threads. For the vjp the probabilities of all chunks are kept. Without a vjp nothing is kept, and a chunk is limited to
 SCORE_BYTES, so memory is proportional to the length of the sequence.
 
-Without a vjp the division of the softmax by its row sums comes after the product with the values: a query then has D
-numbers to divide in place of S.
+The division of the softmax by its row sums comes after the product with the values: a query then has D numbers to
+divide in place of S. For the vjp the probabilities are divided too. The output has the same bits with and without a vjp:
+a copy of a teacher has exactly its outputs.
 Source: Dao et al. 2022, FlashAttention (arXiv 2205.14135), section 3.1.
 """
 
@@ -75,12 +76,12 @@ def _attend(q_block, k, v, bias, masks, softcap, for_vjp):
     exponentials = scores.reshape(b, g, r * t, s)
     total = exponentials @ np.ones(s, k.dtype)  # (b, g, r t): faster than the sum over the last axis
     total = np.maximum(total, SMALLEST_SUM)[..., None]
-    if for_vjp:
-        exponentials /= total  # the probabilities
-        return exponentials @ v, (q_rows, exponentials, tanh)
     output = exponentials @ v  # (b, g, r t, D)
     output /= total
-    return output, None
+    if not for_vjp:
+        return output, None
+    exponentials /= total  # the probabilities
+    return output, (q_rows, exponentials, tanh)
 
 
 def query_chunks(T, S, causal, window, size, lookahead=None):
