@@ -6,8 +6,8 @@ threads. For the vjp the probabilities of all chunks are kept. Without a vjp not
 SCORE_BYTES, so memory is proportional to the length of the sequence.
 
 The division of the softmax by its row sums comes after the product with the values: a query then has D numbers to
-divide in place of S. For the vjp the probabilities are divided too. The output has the same bits with and without a vjp:
-a copy of a teacher has exactly its outputs.
+divide in place of S. For the vjp the probabilities are divided too. The output has the same bits with and without a
+vjp: a copy of a teacher has exactly its outputs.
 Source: Dao et al. 2022, FlashAttention (arXiv 2205.14135), section 3.1.
 """
 
