@@ -206,8 +206,8 @@ def test_the_reason_against_an_engine():
     model = generic_model(CONFIG)
     assert reason_against(model) is None
     strange = model.replace(layers=[*model.layers, RelativePositions(np.zeros((2, 2)), 4, True)])
-    assert reason_against(strange) == "layers.2 is a RelativePositions"
-    with pytest.raises(ConfigError, match=r"this model has no engine: layers\.2 is a RelativePositions"):
+    assert reason_against(strange) == "layers.2 is of class RelativePositions, which an engine does not know"
+    with pytest.raises(ConfigError, match=r"this model has no engine: layers\.2 is of class RelativePositions"):
         prepare(strange)
 
 

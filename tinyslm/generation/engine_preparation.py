@@ -45,10 +45,10 @@ KNOWN = (Attention, Block, FeedForward, LayerNorm, LinearLayer, MixtureOfExperts
 def reason_against(model: Any) -> str | None:
     """Why a model has no engine, or None if it has one."""
     if not isinstance(model, Decoder):
-        return f"a {type(model).__name__} is not a decoder"
+        return f"{type(model).__name__} is not a decoder"
     for path, module in named_modules(model.layers).items():
         if not isinstance(module, KNOWN):
-            return f"layers.{path} is a {type(module).__name__}"
+            return f"layers.{path} is of class {type(module).__name__}, which an engine does not know"
     return None
 
 

@@ -13,9 +13,9 @@ from tinyslm.tree import Array
 class QuantizedKeyValueCache:
     """Same methods as `KeyValueCache`, with integer codes: the error is at most half a quantization step.
 
-    codes: (B, capacity, G, D) int8, scale and, if asymmetric, zero_point: (B, capacity, G, 1), each in a separate
-    `KeyValueCache`. It returns the dequantized codes for new tokens too, so a text that is processed in pieces gives
-    the same numbers as in one pass.
+    codes: int8, scale and, if asymmetric, zero_point: one number per token and head, each in a separate
+    `KeyValueCache`, as keys and values of size D or 1. It returns the dequantized codes for new tokens too, so a text
+    that is processed in pieces gives the same numbers as in one pass.
     symmetric: zero point 0. Otherwise the range of each head is used in full, with one more byte per token and head.
     Source: Sheng et al. 2023 (FlexGen), section 5; there in 4 bits, in groups of 64 numbers.
     """
