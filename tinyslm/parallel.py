@@ -15,7 +15,7 @@ from typing import Any
 
 from tinyslm.runtime import available_cores, default_threads, set_threads, single_threaded_blas, use_threads
 
-WORTH_SHARING = 2**18  # array elements to read: less work ends before another thread has started
+WORTH_SHARING = 2**20  # array elements to read: less work ends before another thread has started
 
 
 def map_in_threads(function: Callable, items: Iterable, threads: int | None = None) -> list:
