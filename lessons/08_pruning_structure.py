@@ -390,9 +390,10 @@ for name, (prompt, generation) in zip(timed, speeds):
     print(f"{name:18} {prompt.median:10,.0f} {generation.median:13,.0f}")
 
 # %% [markdown]
-# Both sliced models are faster than the dense one; the model with zeros is not. For a single token, the matrices of
-# this small model are so small that the overhead of the Python calls dominates the time: fewer layers mean fewer calls,
-# fewer neurons do not. Depth pruning therefore reduces the latency more, although width pruning has the lower loss.
+# Both sliced models are faster than the dense one; the model with zeros is not. For a single token of this small model,
+# a large part of the time is the overhead of the Python calls. Fewer layers mean fewer calls and fewer products, fewer
+# neurons only smaller products. Depth pruning therefore reduces the latency more, although width pruning has the lower
+# loss.
 #
 # ## Questions
 #

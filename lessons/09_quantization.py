@@ -570,7 +570,8 @@ for name, function in {
 
 # %% [markdown]
 # The benefit in NumPy is memory. Hardware with int8 instructions saves time too. The integer arithmetic is exact there
-# as well, so the losses above are the same.
+# as well, so the losses above are the same. If the memory of float32 is available while a text is generated,
+# `generation.prepare(model, upcast=True)` converts the codes once and not for every token (lesson 05).
 #
 # **How is quantization related to pruning?** Every weight within half a step of 0 becomes exactly 0:
 
