@@ -43,9 +43,7 @@ def add_sampling_options(parser):
     stop = "end before this text appears in the output; can be given several times"
     parser.option("--stop", None, stop, "TEXT", action="append")
     parser.option("--cache", "exact", "storage of the key/value cache", choices=tuple(CACHES))
-    upcast = (
-        "copy compressed weights to floating point: faster for a small model, with the memory of a dense one"
-    )
+    upcast = "copy compressed weights to floating point: faster for a small model, with the memory of a dense one"
     parser.flag("--upcast", upcast)
     parser.epilog = FROM_THE_MODEL
 
