@@ -597,7 +597,7 @@ for b in (4, 5, 6, 7, 8):
 # - With 8 bits the loss did not change (0.760 nats per token), and the memory decreased from 15.7 MB to 4.00 MB. With 4
 #   bits and GPTQ the loss was 0.761 with 2.23 MB, with 3 bits 0.781.
 # - At 2 bits training is necessary: 20 steps gave a loss of 0.884.
-# - Outlier features break the quantization of activations (loss 7.507); SmoothQuant restored 0.760 and LLM.int8() too,
+# - Outlier features break the quantization of activations (loss 7.504); SmoothQuant restored 0.760 and LLM.int8() too,
 #   with more memory.
 #
 # The code: `tinyslm/compression/quantization/affine.py`, `tinyslm/compression/quantization/ranges.py`,
