@@ -324,7 +324,7 @@ for scope in ("layer", "global"):
 # - Magnitude pruning removes the smallest weights; with ties the number of zeros is exact only if ties are resolved
 #   explicitly.
 # - Wanda multiplies each weight by the norm of its input feature; SparseGPT also updates the remaining weights. With
-#   half of the weights removed, the losses were 0.768 (magnitude), 0.772 (Wanda) and 0.766 (SparseGPT) nats per token;
+#   half of the weights removed, the losses were 0.768 (magnitude), 0.772 (Wanda) and 0.767 (SparseGPT) nats per token;
 #   the dense model has 0.743.
 # - A short distillation reduced the loss at 80 % sparsity from 2.984 to 1.607.
 # - Zeros save memory only in a sparse format: 4.86 MB instead of 19.3 MB with masks. They save time only at high
