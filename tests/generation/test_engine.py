@@ -219,6 +219,12 @@ def test_other_models_have_no_engine(config):
 
 def test_wrong_uses():
     engine = prepare(generic_model(CONFIG), capacity=2)
+    for tokens in (1.0, [1.5], [], [[1]], ["a"], None):
+        with pytest.raises(DataError, match=r"tokens are .*, expected one integer per sequence"):
+            engine.step(tokens)
+    for capacity in (0, -1):
+        with pytest.raises(ConfigError, match=f"capacity is {capacity}, expected at least 1 token"):
+            prepare(generic_model(CONFIG), capacity=capacity)
     for tokens in (23, -1, [0, -1], [0, 23]):
         with pytest.raises(DataError, match="token ids must be 0 to 22, found"):
             engine.step(tokens)

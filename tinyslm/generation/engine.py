@@ -74,9 +74,9 @@ def rotate(x, cos, sin):
     """Rotary positions in place. x: (B, heads, D);  cos, sin: (..., 1, 2, R/2), of `both_halves`."""
     R = 2 * cos.shape[-1]
     pairs = x[..., :R].reshape(*x.shape[:2], 2, R // 2)  # a view
-    turned = pairs[:, :, ::-1] * sin
+    swapped = pairs[:, :, ::-1] * sin
     pairs *= cos
-    pairs += turned
+    pairs += swapped
 
 
 class FeedForwardStep(Module):
@@ -202,6 +202,8 @@ class Engine:
     def _check_tokens(self, tokens):
         """The tokens of a step as an array (B,)."""
         token_ids, size = np.atleast_1d(tokens), self.config.vocab_size
+        if token_ids.ndim != 1 or not token_ids.size or token_ids.dtype.kind not in "iu":
+            raise DataError(f"tokens are {token_ids.dtype}{token_ids.shape}, expected one integer per sequence")
         found, stored = token_ids.tolist(), self.cache.keys.get(0)
         if min(found) < 0 or max(found) >= size:
             raise DataError(f"token ids must be 0 to {size - 1}, found {min(found)} to {max(found)}")

@@ -73,7 +73,7 @@ def prepare(model: Module, *, capacity: int | None = None, upcast: bool = False)
     Raises
     ------
     ConfigError
-        If `reason_against(model)` has a reason.
+        If `reason_against(model)` has a reason, or for a capacity below 1.
 
     Examples
     --------
@@ -89,6 +89,8 @@ def prepare(model: Module, *, capacity: int | None = None, upcast: bool = False)
     reason = reason_against(model)
     if reason is not None:
         raise ConfigError(f"this model has no engine: {reason}")
+    if capacity is not None and capacity < 1:
+        raise ConfigError(f"capacity is {capacity}, expected at least 1 token, or None")
     cache = KeyValueCache(capacity or min(CAPACITY, model.config.max_position_embeddings))
     return Preparation(model, upcast).engine(cache)
 
