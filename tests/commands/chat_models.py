@@ -1,6 +1,9 @@
 """A tiny model with a chat template, for the commands that talk to it."""
 
 import json
+from dataclasses import replace
+
+import numpy as np
 
 from tests.commands.files import TEXT
 from tinyslm import save
@@ -27,6 +30,21 @@ def save_chat_model(directory, template=TEMPLATE, **generation_config):
     (directory / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
     if generation_config:
         (directory / "generation_config.json").write_text(json.dumps(generation_config))
+    return directory
+
+
+def save_talking_model(directory):
+    """Save a model whose answers never end: it writes only "a" and "t", whatever it has read. Returns the directory.
+
+    The logits of these two are opposite numbers, and those of all other tokens are 0. One of the two is the largest.
+    """
+    config = replace(MODEL.config, tie_word_embeddings=False, max_position_embeddings=10**6)
+    model = random_model(config, seed=3, deviation=0.5)
+    (a,), (t,) = (TOKENIZER.encode(letter, add_special_tokens=False).ids for letter in "at")
+    model.head.weight[np.arange(config.vocab_size) != a] = 0
+    model.head.weight[t] = -model.head.weight[a]
+    save(directory, model, TOKENIZER)
+    (directory / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
     return directory
 
 

@@ -1,7 +1,8 @@
 """tinyslm chat: answers are those of `tinyslm.generate` for the conversation so far, and the conversation survives."""
 
-import json
 import os
+import re
+import select
 import sys
 import time
 
@@ -10,7 +11,16 @@ import numpy as np
 import pytest
 
 from tests.checkpoints.hub_server import add_to_cache
-from tests.commands.chat_models import CONTEXT, END, MODEL, TEMPLATE, TOKENIZER, prompt_of, save_chat_model
+from tests.commands.chat_models import (
+    CONTEXT,
+    END,
+    MODEL,
+    TEMPLATE,
+    TOKENIZER,
+    prompt_of,
+    save_chat_model,
+    save_talking_model,
+)
 from tests.commands.encoders import save_encoder
 from tests.commands.files import assert_one_line, run, write_text
 from tests.text.rendering import render_here
@@ -275,33 +285,30 @@ def test_in_a_terminal(tmp_path):
     """Ctrl-C within an answer of many tokens; then the next message is answered, and Ctrl-D ends."""
     import pty
 
-    directory = save_chat_model(tmp_path / "model")
-    config = json.loads((directory / "config.json").read_text())
-    (directory / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 10**6}))
+    directory = save_talking_model(tmp_path / "model")
     process, terminal = pty.fork()
     if process == 0:
         arguments = ["chat", str(directory), "--tokens", "900000", "--temperature", "0", "--stop", "zzz"]
         os.execve(sys.executable, [sys.executable, "-m", "tinyslm", *arguments], os.environ | {"COLUMNS": "80"})
     shown = ""
 
-    def wait_for(text, start=0):
+    def wait_for(has_come):
         nonlocal shown
         end = time.monotonic() + 60
-        while text not in shown[start:]:
-            assert time.monotonic() < end, shown[-500:]
+        while not has_come(shown):
+            assert select.select([terminal], [], [], max(end - time.monotonic(), 0))[0], shown[-500:]
             shown += os.read(terminal, 1 << 16).decode(errors="replace")
-        return len(shown)
 
-    wait_for("> ")
-    for message in (FIRST, SECOND):
-        os.write(terminal, message.encode() + b"\n")
-        start = wait_for(message) + 20
-        while len(shown) < start:
-            wait_for("", 0)
-            shown += os.read(terminal, 1 << 16).decode(errors="replace")
-        os.write(terminal, b"\x03")
-        wait_for("> ", start)
-    os.write(terminal, b"\x04")
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    try:
+        for message in (FIRST, SECOND):
+            wait_for(lambda shown: shown.endswith("> "))
+            os.write(terminal, message.encode() + b"\n")
+            wait_for(lambda shown, message=message: re.search(message + r"\s+[at]{20}", shown))
+            os.write(terminal, b"\x03")
+        wait_for(lambda shown: shown.endswith("> "))
+        os.write(terminal, b"\x04")
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    finally:
+        os.close(terminal)  # ends the process if it still runs
     assert "Traceback" not in shown and "tinyslm:" not in shown
     assert max(map(len, shown.split("\r\n")[:1])) <= 80
