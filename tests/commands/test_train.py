@@ -374,7 +374,8 @@ def unfinished(tmp_path_factory):
 
 WRONG = (None, True, -1, 0, 10**30, 10**400, 0.5, float("nan"), float("inf"), "", "\0", "\ud800", "x\ny", "3")
 WRONG += ([], [1], ["--help"], [["x"]], {}, {"a": 1}, [{}], "9" * 500)
-ALLOWED = {"from": (None,), "town_documents": (None,), "rate": (0.5,), "seed": (0, 10**30, 10**400)}
+ALLOWED = dict.fromkeys(("from", "town_documents", "town_families"), (None,))
+ALLOWED |= {"rate": (0.5,), "seed": (0, 10**30, 10**400)}
 
 
 @pytest.mark.parametrize("name", [*OPTIONS, "options", "data_sha256"])

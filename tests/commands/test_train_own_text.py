@@ -169,6 +169,7 @@ def test_packed_rows_are_full(tmp_path, capsys, monkeypatch):
         (["--documents", "line"], ["--documents", "--text"]),
         (["--pack"], ["--pack", "--text"]),
         (["--text", "text.txt", "--town-documents", "9"], ["--town-documents", "leave it out"]),
+        (["--text", "text.txt", "--town-families", "hard"], ["--town-families", "leave it out"]),
         (["--text", "town", "--pack"], ["--pack", "--text"]),
     ],
 )

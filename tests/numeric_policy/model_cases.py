@@ -5,8 +5,9 @@ import numpy as np
 from tests.numeric_policy.case import Case, call_of
 from tinyslm.generation import next_token_probabilities, sample
 from tinyslm.modules import Embedding, LayerNorm, Linear, RMSNorm
-from tinyslm.training import AdamW, warmup_cosine
+from tinyslm.training import AdamW, Muon, warmup_cosine
 from tinyslm.training.adamw import adamw_update, clip_by_global_norm
+from tinyslm.training.muon import muon_update, orthogonalized
 
 C = 5
 
@@ -26,13 +27,22 @@ def moments(rng):
     return arrays | {"second_moment": rng.random((4, C)), "step": 3, "learning_rate": 0.1}
 
 
-def optimized(parameters, gradients):
-    """Parameters after two steps. AdamW changes them in place, so it gets copies."""
-    copies = {path: array.copy() for path, array in parameters.items()}
-    optimizer = AdamW(copies)
-    for _ in range(2):
-        optimizer.step(gradients, 0.1)
-    return copies
+def optimized_by(kind):
+    """A function (parameters, gradients) -> parameters after two steps, which change copies of them in place."""
+
+    def optimized(parameters, gradients):
+        copies = {path: array.copy() for path, array in parameters.items()}
+        optimizer = kind(copies)
+        for _ in range(2):
+            optimizer.step(gradients, 0.1)
+        return copies
+
+    return optimized
+
+
+def momentum(rng):
+    names = ("parameter", "gradient", "momentum")
+    return dict(zip(names, rng.standard_normal((3, 4, C)), strict=True)) | {"learning_rate": 0.1}
 
 
 def clipped(gradients, limit):
@@ -55,7 +65,10 @@ LAYERS = {
 }
 TRAINING = {
     "adamw_update": Case(adamw_update, moments),
-    "AdamW": Case(optimized, lambda rng: {"parameters": arrays(rng), "gradients": arrays(rng)}),
+    "muon_update": Case(muon_update, momentum),
+    "orthogonalized": Case(orthogonalized, lambda rng: {"matrix": rng.standard_normal((4, C))}),
+    "Muon": Case(optimized_by(Muon), lambda rng: {"parameters": arrays(rng), "gradients": arrays(rng)}),
+    "AdamW": Case(optimized_by(AdamW), lambda rng: {"parameters": arrays(rng), "gradients": arrays(rng)}),
     "clip_by_global_norm": Case(
         clipped, lambda rng: {"gradients": arrays(rng), "limit": 1.0}, view=lambda result: result[1]
     ),

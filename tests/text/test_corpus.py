@@ -1,11 +1,14 @@
 """The corpus: the town with its floor, and the user's text with a held-out tenth."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from tests.properties.documents import predictions
 from tinyslm.errors import DataError
 from tinyslm.text import town, train_tokenizer
+from tinyslm.text.batches import encode_documents
 from tinyslm.text.corpus import text_corpus, thin, town_corpus
 from tinyslm.text.document_marks import DocumentMarks
 
@@ -189,3 +192,17 @@ def test_a_long_document_is_packed_too():
 def test_too_little_text(tokens):
     with pytest.raises(DataError, match=rf"only {sum(tokens) + len(tokens)} tokens; at least 300"):
         text_corpus(TOKENIZER, END, distinct(tokens))
+
+
+def test_hard_families_are_drawn_more_often_and_only_in_training():
+    natural = town_corpus(TOKENIZER, END, training=3, validation=6)
+    hard = town_corpus(TOKENIZER, END, training=3, validation=6, hard_families=True)
+    texts = [text for _, text, _ in town.documents("train", 0, 3, town.HARD_WEIGHTS)]
+    assert [document.tolist() for document in hard.training] == [
+        document.tolist() for document in encode_documents(TOKENIZER, texts, END)
+    ]
+    assert [document.tolist() for document in hard.training] != [document.tolist() for document in natural.training]
+    assert hard.floor == natural.floor
+    counts = Counter(family for family, _, _ in town.documents("train", 0, 450, town.HARD_WEIGHTS))
+    for family, weight in zip(town.FAMILIES, town.HARD_WEIGHTS.weights, strict=True):
+        assert abs(counts[family] - 10 * weight) < 4 * (10 * weight) ** 0.5

@@ -113,7 +113,12 @@ def open_inputs(source, texts, tokenizer, options, config=None) -> TrainingInput
         documents = options["town_documents"]
         say(f"generating {documents:,} documents of the town")
         corpus = town_corpus(
-            tokenizer, marks, training=documents, validation=VALIDATION_DOCUMENTS, vocab_size=vocab_size
+            tokenizer,
+            marks,
+            training=documents,
+            hard_families=options["town_families"] == "hard",
+            validation=VALIDATION_DOCUMENTS,
+            vocab_size=vocab_size,
         )
     else:
         say(f"encoding {len(texts):,} documents")

@@ -11,16 +11,19 @@ from tinyslm.runtime import default_threads
 from tinyslm.text.files import DOCUMENT_KINDS
 from tinyslm.text.text_source import TOWN, names_town
 from tinyslm.training import Settings
+from tinyslm.training.loop import OPTIMIZERS
+from tinyslm.training.schedule import SCHEDULES
 from tinyslm.training.text_size import MICRO_BATCH, batch_for, micro_batch_for, rate_for, steps_for
 
 TEXT_OPTIONS = ("text", "documents", "pack")  # recorded in corpus.json
-NUMBERS = ("steps", "batch", "rate", "warmup", "seed", "threads", "dtype")
-OPTIONS = ("from", "shape", "vocabulary", "town_documents", "context", *NUMBERS)  # recorded in training.json
+NUMBERS = ("steps", "batch", "optimizer", "rate", "warmup", "schedule", "seed", "threads", "dtype")
+OF_THE_TOWN = ("town_documents", "town_families")
+OPTIONS = ("from", "shape", "vocabulary", *OF_THE_TOWN, "context", *NUMBERS)  # recorded in training.json
 LARGEST = {  # beyond these, memory or time would never be enough
     **dict.fromkeys(("town_documents", "steps", "warmup"), 2**31 - 1),
     **{"context": 1_000_000, "batch": 100_000, "threads": 10_000},
 }
-SHAPE, CONTEXT, WARMUP = "small", 256, 50
+SHAPE, CONTEXT, WARMUP, OPTIMIZER = "small", 256, 50, "adamw"
 TOWN_DOCUMENTS, TOWN_VOCABULARY, TOWN_BATCH, TOWN_RATE = 20_000, 1536, 40, 2e-3
 FROM_RATE = 5e-4  # of a model that is trained further
 
@@ -35,6 +38,8 @@ def add_arguments(parser):
     parser.flag("--pack", "fill rows of T tokens with consecutive documents; for many short documents")
     town = f"training documents of the built-in corpus (default: {TOWN_DOCUMENTS})"
     parser.option("--town-documents", None, town, "N", type=int)
+    families = "natural: as in the test documents (default); hard: stories, programs and instructions more often"
+    parser.option("--town-families", None, families, choices=("natural", "hard"))
     parser.option("--out", "trained", "output directory", "DIR")
     parser.flag("--overwrite", "replace an earlier or unfinished training in DIR")
     parser.flag("--resume", "resume the interrupted training to DIR, bit for bit, with its own options")
@@ -48,10 +53,14 @@ def add_arguments(parser):
     steps = f"training steps (default: {by_size}; two passes without); fewer if your text is only memorized further"
     parser.option("--steps", None, steps, type=int)
     parser.option("--batch", None, f"rows per step (default: {by_size}; {TOWN_BATCH} without)", "N", type=int)
+    optimizer = f"adamw, or muon for the matrices of the blocks (default: {OPTIMIZER})"
+    parser.option("--optimizer", None, optimizer, choices=tuple(OPTIMIZERS))
     rate = f"peak learning rate (default: {by_size}; {TOWN_RATE} without; {FROM_RATE} with --from)"
     parser.option("--rate", None, rate, type=float)
     warmup = f"warmup steps of the learning rate, at most a tenth of all steps (default: {WARMUP})"
     parser.option("--warmup", None, warmup, type=int)
+    schedule = "of the learning rate: cosine (default), or stable and then linear"
+    parser.option("--schedule", None, schedule, choices=tuple(SCHEDULES))
     parser.option("--seed", None, "seed of the initial weights and the order of the data (default: 0)", type=int)
     parser.option("--threads", None, "number of threads (default: the number of cores)", type=int)
     dtype = "dtype of the stored weights (default: float32)"
@@ -99,13 +108,19 @@ def new_options(arguments, is_town: bool) -> dict:
     """The options of a new training. None where the data decide.
 
     They include the number of threads, on which the last bits of the result depend. Raises ConfigError for
-    --town-documents with another text.
+    --town-documents and --town-families with another text.
     """
-    if arguments.town_documents is not None and not is_town:
-        raise ConfigError("--town-documents is for the built-in corpus; leave it out with your own text")
-    defaults = {"context": CONTEXT, "warmup": WARMUP, "seed": 0, "threads": default_threads(), "dtype": "float32"}
+    if not is_town and (foreign := [name for name in OF_THE_TOWN if name in given(arguments)]):
+        raise ConfigError(f"{_flags(foreign)} is for the built-in corpus; leave it out with your own text")
+    defaults = {"context": CONTEXT, "optimizer": OPTIMIZER, "warmup": WARMUP, "schedule": "cosine"}
+    defaults |= {"seed": 0, "threads": default_threads(), "dtype": "float32"}
     if is_town:
-        defaults |= {"town_documents": TOWN_DOCUMENTS, "batch": TOWN_BATCH, "rate": TOWN_RATE}
+        defaults |= {
+            "town_families": "natural",
+            "town_documents": TOWN_DOCUMENTS,
+            "batch": TOWN_BATCH,
+            "rate": TOWN_RATE,
+        }
     if vars(arguments)["from"] is None:
         defaults |= {"shape": SHAPE} | ({"vocabulary": TOWN_VOCABULARY} if is_town else {})
     else:
@@ -134,6 +149,8 @@ def make_settings(options, is_town: bool, vocab_size: int) -> Settings:
         micro_batch_size=MICRO_BATCH if is_town and options["from"] is None else micro_batch_for(*sizes),
         learning_rate=options["rate"],
         warmup_steps=min(options["warmup"], max(options["steps"] // 10, 1)),
+        schedule=options["schedule"],
+        optimizer=options["optimizer"],
         seed=options["seed"],
         threads=options["threads"],
     )
@@ -147,7 +164,7 @@ def check_recorded(options, where, is_town: bool):
     if missing:
         raise ConfigError(f"{where}: options has no {', '.join(missing)}; no training to resume")
     absent = {"from"} if options["from"] is None else {"shape", "vocabulary"}
-    absent |= set() if is_town else {"town_documents"}
+    absent |= set() if is_town else set(OF_THE_TOWN)
     for name in OPTIONS:
         value = options[name]
         if not (value is None if name in absent else _is_accepted(name, value)):

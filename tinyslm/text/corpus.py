@@ -62,6 +62,7 @@ def town_corpus(
     end_id: int | DocumentMarks,
     *,
     training: int = 0,
+    hard_families: bool = False,
     validation: int = 500,
     questions_per_subject: int = 0,
     vocab_size: int | None = None,
@@ -69,11 +70,13 @@ def town_corpus(
     """The first `training` and `validation` documents of the town's splits, and exam questions for each subject.
 
     end_id: as of `encode_documents`. The entropy bound is that of a whole document, so it is left out if no mark begins
-    or ends documents.  vocab_size: number of tokens of the model, or None. Raises DataError if the tokenizer gives
+    or ends documents.  hard_families: whether the training documents are drawn with `town.HARD_WEIGHTS`.
+    vocab_size: number of tokens of the model, or None. Raises DataError if the tokenizer gives
     another token.
     """
     is_bounded = DocumentMarks.of(end_id).are_complete
-    texts = [text for _, text, _ in town.documents("train", 0, training)]
+    weights = town.HARD_WEIGHTS if hard_families else town.FAMILY_WEIGHTS
+    texts = [text for _, text, _ in town.documents("train", 0, training, weights)]
     held_out = town.documents("validation", 0, validation)
     return Corpus(
         training=encode_documents(tokenizer, texts, end_id, vocab_size) if texts else [],

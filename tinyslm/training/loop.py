@@ -19,9 +19,12 @@ from tinyslm.ops import IGNORED
 from tinyslm.parallel import map_in_threads
 from tinyslm.runtime import default_threads, release_freed_memory, use_threads
 from tinyslm.training.adamw import AdamW, clip_by_global_norm
-from tinyslm.training.schedule import warmup_cosine
+from tinyslm.training.muon import Muon
+from tinyslm.training.schedule import SCHEDULES
 from tinyslm.training.validation import Curve
 from tinyslm.tree import Array, Module, map_arrays, named_parameters
+
+OPTIMIZERS = {"adamw": AdamW, "muon": Muon}
 
 
 class StopTraining(Exception):
@@ -37,11 +40,13 @@ class Settings:
     micro_batch_size: int = 5  # rows per gradient: small enough that activations stay in cache
     learning_rate: float = 1e-3  # peak
     warmup_steps: int = 50
+    schedule: str = "cosine"  # of the learning rate: a key of SCHEDULES
     final_rate: float = 0.05  # last learning rate as a fraction of the peak
     weight_decay: float = 0.1
     gradient_limit: float = 1.0  # on the global norm
     seed: int = 0
     threads: int = field(default_factory=default_threads)
+    optimizer: str = "adamw"  # a key of OPTIMIZERS
 
 
 @dataclass
@@ -49,7 +54,7 @@ class State:
     """Training state after `step` steps. It owns the arrays of the model, which each step changes in place."""
 
     model: Module
-    optimizer: AdamW
+    optimizer: AdamW | Muon
     step: int = 0
     losses: list[float] = field(default_factory=list)  # mean loss of each step, nats per token
     seconds: float = 0.0
@@ -59,7 +64,8 @@ class State:
     def start(cls, model: Module, settings: Settings) -> "State":
         """State at step 0, with a copy of the model. No array may occur twice in the model."""
         model = map_arrays(lambda path, array: np.array(array), model)
-        return cls(model, AdamW(named_parameters(model), weight_decay=settings.weight_decay))
+        optimizer = OPTIMIZERS[settings.optimizer]
+        return cls(model, optimizer(named_parameters(model), weight_decay=settings.weight_decay))
 
 
 def batch_rows(step: int, count: int, settings: Settings) -> Array:
@@ -157,7 +163,7 @@ def train(
             norm = clip_by_global_norm(gradients, settings.gradient_limit)
             if not math.isfinite(norm):
                 raise NumericOverflow(f"loss {loss:.4g}")
-            rate = warmup_cosine(state.step, settings.steps, settings.warmup_steps, settings.final_rate)
+            rate = SCHEDULES[settings.schedule](state.step, settings.steps, settings.warmup_steps, settings.final_rate)
             with use_threads(settings.threads):
                 state.optimizer.step(gradients, settings.learning_rate * rate)
             state.losses.append(loss)

@@ -1,4 +1,4 @@
-"""Learning-rate schedule: linear warm-up and cosine decay."""
+"""Learning-rate schedules: linear warm-up, and decay by a cosine or by a line."""
 
 import math
 
@@ -12,3 +12,20 @@ def warmup_cosine(step: int, steps: int, warmup_steps: int, final: float = 0.1) 
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps + 1) / max(steps - warmup_steps, 1)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def warmup_stable_decay(
+    step: int, steps: int, warmup_steps: int, final: float = 0.1, decay_share: float = 0.5
+) -> float:
+    """Learning rate at `step` (0 .. steps - 1) as a fraction of its peak: linear warm-up, constant, linear decay.
+
+    The decay takes `decay_share` of all steps. The rate is 1 before it and `final` at the last step. The constant part
+    does not depend on the number of steps, so a training can be continued from any of its steps.
+    Source: Hu et al. 2024, "MiniCPM" (arXiv 2404.06395), section 4.2; its decay is exponential.
+    """
+    decay_steps = max(round(decay_share * steps), 1)
+    warmup = min((step + 1) / max(warmup_steps, 1), 1)
+    return min(warmup, final + (1 - final) * min((steps - 1 - step) / decay_steps, 1))
+
+
+SCHEDULES = {"cosine": warmup_cosine, "stable": warmup_stable_decay}

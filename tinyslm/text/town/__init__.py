@@ -46,12 +46,13 @@ FAMILIES = {
     "ambiguity": ambiguity.write,
 }
 FAMILY_WEIGHTS = Weights((3, 4, 3, 2, 2, 2, 2))
+HARD_WEIGHTS = Weights((12, 8, 4, 3, 8, 8, 2))  # for training: stories, programs and instructions are learned last
 SPLITS = ("train", "validation", "test", "exam")
 
 
-def write(page: Page, town: Town = TOWN) -> str:
+def write(page: Page, town: Town = TOWN, weights: Weights = FAMILY_WEIGHTS) -> str:
     """Choose a family, write a document of it on a page, and return the family's name."""
-    family = page.choose(tuple(FAMILIES), FAMILY_WEIGHTS)
+    family = page.choose(tuple(FAMILIES), weights)
     FAMILIES[family](page, town)
     return family
 
@@ -70,12 +71,15 @@ def generator(split: str, *index: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([SPLITS.index(split), *index]))
 
 
-def documents(split: str, start: int, count: int) -> list[tuple[str, str, float]]:
-    """Documents `start` to `start + count - 1` of a split, as (family, text, log-probability in nats)."""
+def documents(split: str, start: int, count: int, weights: Weights = FAMILY_WEIGHTS) -> list[tuple[str, str, float]]:
+    """Documents `start` to `start + count - 1` of a split, as (family, text, log-probability in nats).
+
+    weights: of the families, in the order of FAMILIES.
+    """
     made = []
     for index in range(start, start + count):
         page = SamplingPage(generator(split, index))
-        family = write(page)
+        family = write(page, weights=weights)
         made.append((family, page.text, page.log_probability))
     return made
 
