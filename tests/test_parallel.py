@@ -81,6 +81,21 @@ def test_the_caller_processes_all_shares_if_the_other_threads_are_busy():
     assert seen == [(threading.get_ident(), slice(i, i + 1)) for i in range(4)]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot limit a process to one core")
+def test_on_one_core_no_task_is_left():
+    """A task holds what its function reads, such as all gradients of a training step."""
+    code = (
+        "import os, time; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from tinyslm import parallel; from tinyslm.runtime import use_threads\n"
+        "with use_threads(2):\n    for _ in range(9):\n        parallel.map_shares(lambda share: None, 2)\n"
+        "end = time.monotonic() + 20\n"
+        "while not parallel._tasks().empty() and time.monotonic() < end:\n    time.sleep(0.01)\n"
+        "print(parallel._tasks().qsize())"
+    )
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert said == "0\n"
+
+
 def test_every_matrix_library_is_limited_in_a_fresh_process():
     """SciPy ships its own library, which may not be loaded when the first threads are started."""
     code = (

@@ -34,7 +34,10 @@ def map_in_threads(function: Callable, items: Iterable, threads: int | None = No
 
 @functools.cache
 def _tasks():
-    """The queue of the worker threads, one per core besides that of the caller. A task is a function to be called."""
+    """The queue of the worker threads: one per core besides that of the caller, and at least one, which empties it.
+
+    A task is a function to be called.
+    """
     tasks: queue.SimpleQueue = queue.SimpleQueue()
 
     def work():
@@ -42,7 +45,7 @@ def _tasks():
         while True:
             tasks.get()()
 
-    for _ in range(available_cores() - 1):
+    for _ in range(max(available_cores() - 1, 1)):
         threading.Thread(target=work, daemon=True).start()
     return tasks
 
@@ -55,7 +58,7 @@ def map_shares(function: Callable[[slice], Any], count: int, work: int = WORTH_S
     """Split range(count) into one even share per thread, and call function(slice) for all shares at the same time.
 
     For work of 0.1 milliseconds or more: the threads are started once and wait at a queue, which costs a fifth of the
-    time of futures. The calling thread processes shares too. Inside `function`, one thread is used.
+    time of futures. The calling thread processes shares too. Inside `function`, one thread is used if work is shared.
     work: number of array elements to read in total. Below WORTH_SHARING, function(slice(0, count)) is called directly.
     """
     threads = min(default_threads(), count) if work >= WORTH_SHARING else 1
@@ -63,11 +66,17 @@ def map_shares(function: Callable[[slice], Any], count: int, work: int = WORTH_S
         function(slice(0, count))
         return
     bounds = [count * i // threads for i in range(threads + 1)]
-    remaining = iter([slice(*pair) for pair in itertools.pairwise(bounds)])
+    shares: queue.SimpleQueue = queue.SimpleQueue()
+    for pair in itertools.pairwise(bounds):
+        shares.put(slice(*pair))
     outcomes: queue.SimpleQueue = queue.SimpleQueue()  # of every share: None or the exception
 
     def process_shares():  # a thread that starts late finds none
-        for share in remaining:
+        while True:
+            try:
+                share = shares.get_nowait()
+            except queue.Empty:
+                return
             try:
                 function(share)
                 outcomes.put(None)

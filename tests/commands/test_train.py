@@ -64,6 +64,29 @@ def test_training_on_the_town_shows_the_floor(tmp_path, capsys, monkeypatch):
     assert {tensor.dtype for tensor in read_safetensors(out / "model.safetensors").values()} == {"F16"}
 
 
+def test_optimizer_schedule_and_families_reach_the_training(tmp_path, monkeypatch):
+    """They are recorded and kept by --resume. The default rate on the town depends on the optimizer."""
+    monkeypatch.setattr(training_inputs, "TOKENIZER_DOCUMENTS", 30)
+    monkeypatch.setattr(training_inputs, "VALIDATION_DOCUMENTS", 3)
+    town = (*QUICK, "--town-documents", 20, "--vocabulary", 400)
+    chosen = ("--optimizer", "muon", "--schedule", "stable", "--town-families", "hard")
+    assert run("train", "--out", tmp_path / "plain", *town) == 0
+    assert run("train", "--out", tmp_path / "chosen", *town, *chosen) == 0
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        assert run("train", "--out", tmp_path / "resumed", *town, *chosen, "--checkpoint-seconds", 0) == 130
+    assert run("train", "--out", tmp_path / "resumed", "--resume") == 0
+    plain, other, resumed = (
+        json.loads((tmp_path / name / "training.json").read_text()) for name in ("plain", "chosen", "resumed")
+    )
+    names_of_options = ("optimizer", "schedule", "town_families", "rate")
+    assert [plain["options"][name] for name in names_of_options] == ["adamw", "cosine", "natural", 2e-3]
+    assert [other["options"][name] for name in names_of_options] == ["muon", "stable", "hard", 5e-3]
+    assert (other["settings"]["optimizer"], other["settings"]["schedule"]) == ("muon", "stable")
+    assert plain["data_sha256"] != other["data_sha256"]
+    assert resumed["losses"] == other["losses"] != plain["losses"]
+
+
 def test_an_existing_but_empty_directory_is_filled(tmp_path):
     (tmp_path / "model").mkdir()
     assert train_text(tmp_path) == 0
@@ -77,6 +100,8 @@ def test_the_default_length_on_the_town_is_two_passes_over_the_rows():
         "batch": 4,
         "rate": 1e-3,
         "warmup": 50,
+        "schedule": "cosine",
+        "optimizer": "adamw",
         "threads": 1,
         "seed": 0,
         "context": 24,

@@ -13,6 +13,7 @@ from tests.commands.training_runs import assert_refused, interrupt_after, names,
 from tinyslm import load, save
 from tinyslm.checkpoints import read_safetensors
 from tinyslm.recipes.factorization.factorize import Factorize
+from tinyslm.recipes.pruning import PruneMagnitude
 from tinyslm.recipes.quantization.affine import Quantize
 from tinyslm.text.text_source import read_text_source
 from tinyslm.tree import named_arrays
@@ -52,6 +53,18 @@ def test_model_tokenizer_and_text_are_those_of_the_first_training(first, tmp_pat
 
 def arrays(model):
     return named_arrays(model).values()
+
+
+def test_muon_is_refused_for_a_pruned_model(first, tmp_path, capsys):
+    """It would change removed weights. AdamW keeps them at 0."""
+    model, tokenizer = load(first / "model")
+    save(tmp_path / "pruned", PruneMagnitude(0.5)(model, None), tokenizer)
+    text = ("--text", first / "text.txt")
+    assert train_further(tmp_path / "pruned", tmp_path / "second", *text, "--optimizer", "muon") == 2
+    assert_refused(capsys.readouterr(), "pruned", "--optimizer muon", "adamw")
+    assert train_further(tmp_path / "pruned", tmp_path / "second", *text) == 0
+    before, after = (load(tmp_path / name)[0].layers[0].feed_forward.up.weight for name in ("pruned", "second"))
+    assert ((before == 0) == (after == 0)).all() and (before != after).any()
 
 
 def test_the_first_validation_is_that_of_the_finished_model(first, tmp_path, capsys):

@@ -222,7 +222,7 @@ def test_wrong_uses():
     for tokens in (1.0, [1.5], [], [[1]], ["a"], None):
         with pytest.raises(DataError, match=r"tokens are .*, expected one integer per sequence"):
             engine.step(tokens)
-    for capacity in (0, -1):
+    for capacity in (0, -1, CONFIG.max_position_embeddings + 1):
         with pytest.raises(ConfigError, match=f"capacity is {capacity}, expected at least 1 token"):
             prepare(generic_model(CONFIG), capacity=capacity)
     for tokens in (23, -1, [0, -1], [0, 23]):

@@ -16,10 +16,12 @@ SHAPES = {
     "layers.0.attention.query.weight": (2, 3),
     "layers.0.attention.query.bias": (2,),
     "layers.0.experts.up.weight": (3, 4, 2),
+    "masked_lm_head.transform.weight": (3, 3),
+    "encoder.relative_positions.table": (4, 2),
     "norm.weight": (3,),
     "head.weight": (5, 3),
 }
-MATRICES = {"layers.0.attention.query.weight", "layers.0.experts.up.weight"}
+MATRICES = {"layers.0.attention.query.weight", "layers.0.experts.up.weight", "masked_lm_head.transform.weight"}
 
 
 def arrays(rng):
@@ -69,6 +71,15 @@ def test_several_matrices_are_orthogonalized_one_by_one(seed):
     found = orthogonalized(stack)
     for index in np.ndindex(2, 3):
         np.testing.assert_allclose(found[index], orthogonalized(stack[index]), atol=1e-12)
+
+
+def test_vectors_and_different_shapes_are_refused():
+    with pytest.raises(DataError, match="expected"):
+        orthogonalized(np.ones(3))
+    with pytest.raises(DataError, match="one shape"):
+        muon_update(np.ones((2, 3)), np.ones((2, 1)), np.zeros((2, 3)), learning_rate=0.1)
+    with pytest.raises(DataError, match="one shape"):
+        muon_update(np.ones((2, 3)), np.ones((2, 3)), np.zeros((1, 3)), learning_rate=0.1)
 
 
 def test_a_zero_matrix_stays_zero_and_integers_are_refused():

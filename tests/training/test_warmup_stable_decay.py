@@ -14,9 +14,10 @@ def test_ends_and_parts(after, warmup, final, share):
     steps = 2 * warmup + after
     rates = [warmup_stable_decay(step, steps, warmup, final, share) for step in range(steps)]
     decay_steps = max(round(share * steps), 1)
-    assert rates[-1] == pytest.approx(min(final, steps / max(warmup, 1)))
-    for step in range(min(warmup, steps - decay_steps)):
-        assert rates[step] == pytest.approx((step + 1) / warmup)
+    assert rates[-1] == pytest.approx(final)
+    for step in range(warmup):
+        line = final + (1 - final) * min((steps - 1 - step) / decay_steps, 1)
+        assert rates[step] == pytest.approx(min((step + 1) / warmup, line))
     assert all(rate == 1 for rate in rates[warmup : max(steps - decay_steps, warmup)])
     falling = rates[max(steps - decay_steps, warmup) :]
     differences = [a - b for a, b in pairwise(falling)]

@@ -52,6 +52,7 @@ from tinyslm.commands.training_options import (
     new_options,
 )
 from tinyslm.commands.training_progress import Progress, compared, print_plan
+from tinyslm.compression.pruning.masked_linear import MaskedLinear
 from tinyslm.errors import ConfigError
 from tinyslm.evaluation import measure_loss
 from tinyslm.models import random_model
@@ -63,6 +64,7 @@ from tinyslm.training import Settings, State, train
 from tinyslm.training.checkpoint import restore_parameters, restore_state, save_state
 from tinyslm.training.text_size import vocabulary_for
 from tinyslm.training.validation import best_step
+from tinyslm.tree import named_modules
 
 __all__ = ["add_arguments", "run"]
 
@@ -118,6 +120,8 @@ def start(arguments, out, directory) -> int:
     context = arguments.context or CONTEXT if origin is None else row_length(origin)
     source = choose_source(arguments, context)
     options = new_options(arguments, source.is_town)
+    if options["optimizer"] == "muon" and origin is not None and named_modules(origin, MaskedLinear):
+        raise ConfigError(f"{path}: --optimizer muon would change removed weights; train a pruned model with adamw")
     texts = read_texts(source)
     if origin is None:
         if options["vocabulary"] is None and texts is not None:

@@ -16,15 +16,16 @@ from tinyslm.training.schedule import SCHEDULES
 from tinyslm.training.text_size import MICRO_BATCH, batch_for, micro_batch_for, rate_for, steps_for
 
 TEXT_OPTIONS = ("text", "documents", "pack")  # recorded in corpus.json
-NUMBERS = ("steps", "batch", "optimizer", "rate", "warmup", "schedule", "seed", "threads", "dtype")
+SETTINGS = ("steps", "batch", "optimizer", "rate", "warmup", "schedule", "seed", "threads", "dtype")
 OF_THE_TOWN = ("town_documents", "town_families")
-OPTIONS = ("from", "shape", "vocabulary", *OF_THE_TOWN, "context", *NUMBERS)  # recorded in training.json
+OPTIONS = ("from", "shape", "vocabulary", *OF_THE_TOWN, "context", *SETTINGS)  # recorded in training.json
 LARGEST = {  # beyond these, memory or time would never be enough
     **dict.fromkeys(("town_documents", "steps", "warmup"), 2**31 - 1),
     **{"context": 1_000_000, "batch": 100_000, "threads": 10_000},
 }
 SHAPE, CONTEXT, WARMUP, OPTIMIZER = "small", 256, 50, "adamw"
-TOWN_DOCUMENTS, TOWN_VOCABULARY, TOWN_BATCH, TOWN_RATE = 20_000, 1536, 40, 2e-3
+TOWN_DOCUMENTS, TOWN_VOCABULARY, TOWN_BATCH = 20_000, 1536, 40
+TOWN_RATES = {"adamw": 2e-3, "muon": 5e-3}
 FROM_RATE = 5e-4  # of a model that is trained further
 
 
@@ -53,13 +54,14 @@ def add_arguments(parser):
     steps = f"training steps (default: {by_size}; two passes without); fewer if your text is only memorized further"
     parser.option("--steps", None, steps, type=int)
     parser.option("--batch", None, f"rows per step (default: {by_size}; {TOWN_BATCH} without)", "N", type=int)
-    optimizer = f"adamw, or muon for the matrices of the blocks (default: {OPTIMIZER})"
+    optimizer = f"adamw; or muon for the matrices of the blocks, adamw for the rest (default: {OPTIMIZER})"
     parser.option("--optimizer", None, optimizer, choices=tuple(OPTIMIZERS))
-    rate = f"peak learning rate (default: {by_size}; {TOWN_RATE} without; {FROM_RATE} with --from)"
+    town_rates = " or ".join(f"{rate} ({name})" for name, rate in TOWN_RATES.items())
+    rate = f"peak learning rate (default: {by_size}; {town_rates} without; {FROM_RATE} with --from)"
     parser.option("--rate", None, rate, type=float)
     warmup = f"warmup steps of the learning rate, at most a tenth of all steps (default: {WARMUP})"
     parser.option("--warmup", None, warmup, type=int)
-    schedule = "of the learning rate: cosine (default), or stable and then linear"
+    schedule = "schedule of the learning rate: cosine (default); or stable: constant, then a linear decay"
     parser.option("--schedule", None, schedule, choices=tuple(SCHEDULES))
     parser.option("--seed", None, "seed of the initial weights and the order of the data (default: 0)", type=int)
     parser.option("--threads", None, "number of threads (default: the number of cores)", type=int)
@@ -115,12 +117,8 @@ def new_options(arguments, is_town: bool) -> dict:
     defaults = {"context": CONTEXT, "optimizer": OPTIMIZER, "warmup": WARMUP, "schedule": "cosine"}
     defaults |= {"seed": 0, "threads": default_threads(), "dtype": "float32"}
     if is_town:
-        defaults |= {
-            "town_families": "natural",
-            "town_documents": TOWN_DOCUMENTS,
-            "batch": TOWN_BATCH,
-            "rate": TOWN_RATE,
-        }
+        defaults |= {"town_documents": TOWN_DOCUMENTS, "town_families": "natural", "batch": TOWN_BATCH}
+        defaults["rate"] = TOWN_RATES[arguments.optimizer or OPTIMIZER]
     if vars(arguments)["from"] is None:
         defaults |= {"shape": SHAPE} | ({"vocabulary": TOWN_VOCABULARY} if is_town else {})
     else:

@@ -97,7 +97,7 @@ class FeedForwardStep(Module):
 
 
 def activate(x, name):
-    """The activation function of x, for SiLU of 2 x: 2 x sigmoid(2 x) = x tanh(x) + x."""
+    """The activation function of x; for SiLU that of 2 x, because the weights are halved: x tanh(x) + x."""
     if name != "silu":
         return ops.ACTIVATIONS[name](x)
     y = np.tanh(x)
@@ -231,14 +231,17 @@ class Engine:
         return replace(self, cache=cache, ones=ones, padding=padding, skipped=skipped, tables={})
 
     def num_bytes(self) -> int:
-        """Bytes of the weights that the engine has beside those of the model, which `footprint` counts."""
+        """Bytes of the weights that the engine has beside those of the model, which `footprint` counts.
+
+        Biases, gains and the cache are not counted.
+        """
         of_model = {id(array) for array in named_arrays(self.model).values()}
         fused = named_modules([self.blocks, self.head], FusedLinear | FusedFactors).values()
         weights = [array for array in named_arrays(list(fused)).values() if array.ndim == 2]
         return sum(weight.nbytes for weight in weights if id(weight) not in of_model)
 
     def _embed(self, token_ids):
-        """Vectors of the tokens: (B,) -> (B, C), stored by columns."""
+        """Vectors of the tokens: (B,) -> (B, C), in Fortran order."""
         embedding, config = self.model.embedding, self.model.config
         x = embedding.table[token_ids] if type(embedding) is Embedding else embedding(token_ids)
         x = np.asfortranarray(x)

@@ -58,9 +58,10 @@ def prepare(model: Module, *, capacity: int | None = None, upcast: bool = False)
     Parameters
     ----------
     model : Decoder
-        Dense or compressed. The engine does not see later changes of it.
+        Dense or compressed. The engine shares some of its arrays and copies others.
+        After a change of the model, prepare a new engine.
     capacity
-        Tokens that it can read. By default those of the model's context, at most 4096.
+        Tokens that it can read, at most those of the model's context. By default these, at most 4096.
     upcast
         Whether compressed layers are replaced by floating-point copies of their weights. Then a small compressed model
         is as fast as the dense one, and needs its memory too. Layers that round their inputs are not replaced.
@@ -73,7 +74,7 @@ def prepare(model: Module, *, capacity: int | None = None, upcast: bool = False)
     Raises
     ------
     ConfigError
-        If `reason_against(model)` has a reason, or for a capacity below 1.
+        If `reason_against(model)` has a reason, or for a capacity below 1 or above the context.
 
     Examples
     --------
@@ -89,9 +90,10 @@ def prepare(model: Module, *, capacity: int | None = None, upcast: bool = False)
     reason = reason_against(model)
     if reason is not None:
         raise ConfigError(f"this model has no engine: {reason}")
-    if capacity is not None and capacity < 1:
-        raise ConfigError(f"capacity is {capacity}, expected at least 1 token, or None")
-    cache = KeyValueCache(capacity or min(CAPACITY, model.config.max_position_embeddings))
+    longest = model.config.max_position_embeddings
+    if capacity is not None and not 1 <= capacity <= longest:
+        raise ConfigError(f"capacity is {capacity}, expected at least 1 token and at most {longest}, as the model")
+    cache = KeyValueCache(capacity or min(CAPACITY, longest))
     return Preparation(model, upcast).engine(cache)
 
 

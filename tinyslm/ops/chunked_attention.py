@@ -6,9 +6,11 @@ threads. For the vjp the probabilities of all chunks are kept. Without a vjp not
 SCORE_BYTES, so memory is proportional to the length of the sequence.
 
 The division of the softmax by its row sums comes after the product with the values: a query then has D numbers to
-divide in place of S. For the vjp the probabilities are divided too. The output has the same bits with and without a
-vjp: a copy of a teacher has exactly its outputs.
-Source: Dao et al. 2022, FlashAttention (arXiv 2205.14135), section 3.1.
+divide in place of S. For the vjp the probabilities are divided too. As long as the scores of a chunk take at most
+SCORE_BYTES, the output has the same bits with and without a vjp: a copy of a teacher has exactly its outputs. Above
+that, a pass without a vjp has smaller chunks, and the last bits can differ.
+Sources: Rabe & Staats 2021, "Self-attention Does Not Need O(n^2) Memory" (arXiv 2112.05682), section 2, for the chunks;
+Dao 2023, "FlashAttention-2" (arXiv 2307.08691), section 3.1, for the late division.
 """
 
 import functools
@@ -186,7 +188,7 @@ def chunked_attention(
     head_bias = None if position_bias is None else position_bias.reshape(G, r, T, S)
     if T == 1 and not for_vjp:  # the last position: every key of its window is allowed
         first = 0 if window is None else max(0, S - window)
-        masks = None, None if padding is None else padding[..., first:]
+        masks = (None, None if padding is None else padding[..., first:])
         bias = None if head_bias is None else head_bias[..., first:]
         output, _ = _attend(q, k[:, :, first:], v[:, :, first:], bias, masks, softcap, for_vjp)
         return output.reshape(query.shape), None

@@ -1,4 +1,4 @@
-"""Training loop: gradients of micro-batches on several threads, one AdamW step per batch.
+"""Training loop: gradients of micro-batches on several threads, one step of the optimizer per batch.
 
 The order of the data depends only on the seed and the step, and gradients are added in a fixed order. Hence the same
 seed and number of threads give the same bits, and an interrupted and resumed run ends with the same bits as an
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tinyslm.autodiff import value_and_grad
-from tinyslm.errors import Error, NumericOverflow
+from tinyslm.errors import ConfigError, Error, NumericOverflow
 from tinyslm.models import next_token_loss
 from tinyslm.ops import IGNORED
 from tinyslm.parallel import map_in_threads
-from tinyslm.runtime import default_threads, release_freed_memory, use_threads
+from tinyslm.runtime import default_threads, release_freed_memory, single_threaded_blas, use_threads
 from tinyslm.training.adamw import AdamW, clip_by_global_norm
 from tinyslm.training.muon import Muon
 from tinyslm.training.schedule import SCHEDULES
@@ -33,7 +33,10 @@ class StopTraining(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """Training settings. Rates are per step. Sizes are in rows of the training data, which are documents."""
+    """Training settings. Rates are per step. Sizes are in rows of the training data: documents, or packed rows.
+
+    Raises ConfigError for an unknown optimizer or schedule.
+    """
 
     steps: int
     batch_size: int = 40
@@ -48,6 +51,11 @@ class Settings:
     threads: int = field(default_factory=default_threads)
     optimizer: str = "adamw"  # a key of OPTIMIZERS
 
+    def __post_init__(self):
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
+
 
 @dataclass
 class State:
@@ -58,7 +66,7 @@ class State:
     step: int = 0
     losses: list[float] = field(default_factory=list)  # mean loss of each step, nats per token
     seconds: float = 0.0
-    validation: Curve = field(default_factory=list)  # of those who call `train`: it validates in `after_step`
+    validation: Curve = field(default_factory=list)  # points that `after_step` appends
 
     @classmethod
     def start(cls, model: Module, settings: Settings) -> "State":
@@ -150,9 +158,9 @@ def train(
 
     token_ids, labels: (N, T) rows as `document_rows` makes them. loss_function(model, token_ids, labels) -> mean loss
     per predicted token; count_predicted(token_ids, labels) is the number of predicted tokens. Both can have several
-    parts, see `batch_gradients`. after_step(state) is
-    called after every step, for progress, checkpoints and stopping early (by StopTraining).
-    Raises Error, and leaves the state of the last complete step, if numbers overflow: the training diverged.
+    parts, see `batch_gradients`. after_step(state) is called after every step, for progress, checkpoints and stopping
+    early (by StopTraining). Raises Error if numbers overflow: the training diverged. The state is that of the last
+    complete step, unless the optimizer itself overflowed, which needs a very large gradient_limit.
     """
     while state.step < settings.steps:
         try:
@@ -160,7 +168,8 @@ def train(
             rows = batch_rows(state.step, len(token_ids), settings)
             batch = token_ids[rows], labels[rows]
             loss, gradients = batch_gradients(loss_function, state.model, *batch, settings, count_predicted)
-            norm = clip_by_global_norm(gradients, settings.gradient_limit)
+            with single_threaded_blas:  # the sums of a norm depend on the number of BLAS threads
+                norm = clip_by_global_norm(gradients, settings.gradient_limit)
             if not math.isfinite(norm):
                 raise NumericOverflow(f"loss {loss:.4g}")
             rate = SCHEDULES[settings.schedule](state.step, settings.steps, settings.warmup_steps, settings.final_rate)

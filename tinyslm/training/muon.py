@@ -1,8 +1,8 @@
-"""Muon: momentum whose update is orthogonalized, for the matrices of the blocks; AdamW for all other parameters."""
+"""Muon (momentum orthogonalized by Newton-Schulz) for the matrices of the blocks; AdamW for all other parameters."""
 
 import numpy as np
 
-from tinyslm.errors import NumericOverflow
+from tinyslm.errors import DataError, NumericOverflow
 from tinyslm.ops.argument_checks import require_floating
 from tinyslm.parallel import map_shares
 from tinyslm.training.adamw import AdamW
@@ -10,7 +10,7 @@ from tinyslm.tree import Array
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of s, s^3 and s^5: they raise small singular values s fast, to about 1
 ITERATIONS = 5
-SCALE = 0.2  # root mean square of an update for a learning rate of 1, about that of AdamW
+SCALE = 0.2  # root mean square of an update, divided by the learning rate: about that of AdamW
 
 
 def orthogonalized(matrix: Array, iterations: int = ITERATIONS) -> Array:
@@ -34,7 +34,7 @@ def orthogonalized(matrix: Array, iterations: int = ITERATIONS) -> Array:
     Raises
     ------
     DataError
-        If the matrix is not float32 or float64.
+        If the matrix is not float32 or float64, or has fewer than two axes.
 
     References
     ----------
@@ -48,6 +48,8 @@ def orthogonalized(matrix: Array, iterations: int = ITERATIONS) -> Array:
            [ 0. , -0.7]])
     """
     require_floating(matrix=matrix)
+    if matrix.ndim < 2:
+        raise DataError(f"matrix has shape {matrix.shape}, expected (..., m, n)")
     a, b, c = COEFFICIENTS
     is_tall = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.swapaxes(-1, -2) if is_tall else matrix  # at most as many rows as columns: the products are smaller
@@ -55,10 +57,10 @@ def orthogonalized(matrix: Array, iterations: int = ITERATIONS) -> Array:
     x = x / np.where(largest > 0, largest, 1)  # the squares of the norm neither overflow nor vanish
     x /= np.maximum(np.linalg.norm(x, axis=(-2, -1), keepdims=True), 1)  # singular values of at most 1
     for _ in range(iterations):
-        gram = x @ x.swapaxes(-1, -2)
-        polynomial = c * (gram @ gram)
-        polynomial += b * gram
-        x, previous = polynomial @ x, x
+        xxt = x @ x.swapaxes(-1, -2)  # (..., m, m), m the shorter side
+        polynomial = c * (xxt @ xxt)  # (..., m, m)
+        polynomial += b * xxt
+        x, previous = polynomial @ x, x  # (..., m, n)
         x += a * previous
     return x.swapaxes(-1, -2) if is_tall else x
 
@@ -90,7 +92,7 @@ def muon_update(
     Raises
     ------
     DataError
-        If an array is not float32 or float64, or the gradient is not finite.
+        If an array is not float32 or float64, the shapes differ, or the gradient is not finite.
 
     References
     ----------
@@ -105,6 +107,9 @@ def muon_update(
            [0., 8.]])
     """
     require_floating(parameter=parameter, gradient=gradient, momentum=momentum)
+    if not parameter.shape == gradient.shape == momentum.shape:
+        shapes = f"{parameter.shape}, {gradient.shape} and {momentum.shape}"
+        raise DataError(f"parameter, gradient and momentum have the shapes {shapes}, expected one shape")
     momentum = beta * momentum
     momentum += gradient
     direction = beta * momentum
@@ -122,17 +127,18 @@ class Muon:
 
     Source: Jordan et al. 2024; Liu et al. 2025 (arXiv 2502.16982), whose scale lets both share one learning rate.
 
-    parameters: {path: array}, changed in place by `step`. The decay is that of `AdamW`.
+    parameters: {path: array}, changed in place by `step`. Embeddings and arrays with one axis are not decayed.
+    Removed weights of a `MaskedLinear` do not stay 0: the orthogonalized update of a masked gradient has no zeros.
     """
 
     def __init__(self, parameters: dict[str, Array], beta: float = 0.95, weight_decay: float = 0.1):
+        require_floating(**parameters)
         self.parameters, self.beta, self.weight_decay = parameters, beta, weight_decay
         self.matrices = [path for path, array in parameters.items() if is_orthogonalized(path, array)]
         others = {path: array for path, array in parameters.items() if path not in self.matrices}
         self.adamw = AdamW(others, weight_decay=weight_decay)
-        require_floating(**parameters)
         momenta = {path: np.zeros_like(parameters[path]) for path in self.matrices}
-        self.first_moments = self.adamw.first_moments | momenta
+        self.first_moments = self.adamw.first_moments | momenta  # momenta are decayed sums, no averages
         self.second_moments = self.adamw.second_moments
 
     @property
@@ -157,9 +163,12 @@ class Muon:
                 parameter, momentum = self.parameters[path], self.first_moments[path]
                 parameter[...], momentum[...] = muon_update(parameter, gradients[path], momentum, **settings)
 
-        map_shares(update, len(self.matrices), work=sum(self.parameters[path].size for path in self.matrices))
+        # every product reads a matrix once per row of its shorter side
+        work = sum(self.parameters[path].size * min(self.parameters[path].shape[-2:]) for path in self.matrices)
+        map_shares(update, len(self.matrices), work=work)
 
 
 def is_orthogonalized(path: str, array: Array) -> bool:
-    """Whether a parameter is a matrix between two layers of activations: not an embedding or the head."""
-    return array.ndim > 1 and "embedding" not in path and not path.split(".")[0].endswith("head")
+    """Whether Muon updates a parameter: a matrix, or a stack of matrices, but no table of embeddings and no head."""
+    is_table = "embedding" in path or path.endswith(".table")
+    return array.ndim > 1 and not is_table and path.split(".")[0] != "head"

@@ -19,9 +19,10 @@ def warmup_stable_decay(
 ) -> float:
     """Learning rate at `step` (0 .. steps - 1) as a fraction of its peak: linear warm-up, constant, linear decay.
 
-    The decay takes `decay_share` of all steps. The rate is 1 before it and `final` at the last step. The constant part
-    does not depend on the number of steps, so a training can be continued from any of its steps.
-    Source: Hu et al. 2024, "MiniCPM" (arXiv 2404.06395), section 4.2; its decay is exponential.
+    The decay takes `decay_share` of all steps. The rate is 1 before it and `final` at the last step. Before the decay
+    the rate does not depend on the number of steps, so a training can be made longer from a state saved there.
+    Source: Hu et al. 2024, "MiniCPM" (arXiv 2404.06395), section 4.2; there the decay is exponential and takes about
+    10 % of the steps.
     """
     decay_steps = max(round(decay_share * steps), 1)
     warmup = min((step + 1) / max(warmup_steps, 1), 1)

@@ -61,6 +61,7 @@ class MaskedLinear(LinearLayer):
     """A `Linear` with some weights removed. A removed weight is stored as 0.0.
 
     Under SGD, momentum and AdamW with weight decay a removed weight stays 0.0: its gradient, moments and decay are 0.
+    Muon changes it.
     The layer multiplies by the dense matrix: a mask saves neither memory nor time.
 
     Parameters
