@@ -3,6 +3,7 @@
 import os
 import re
 import select
+import signal
 import sys
 import time
 
@@ -288,6 +289,7 @@ def test_in_a_terminal(tmp_path):
     directory = save_talking_model(tmp_path / "model")
     process, terminal = pty.fork()
     if process == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # it is ignored where the tests run in the background of a shell
         arguments = ["chat", str(directory), "--tokens", "900000", "--temperature", "0", "--stop", "zzz"]
         os.execve(sys.executable, [sys.executable, "-m", "tinyslm", *arguments], os.environ | {"COLUMNS": "80"})
     shown = ""
