@@ -14,7 +14,8 @@ from tinyslm.coursework.exercises import tests_directory
 from tinyslm.coursework.insert_mistake import ReplacingFinder
 
 ROOT = tests_directory().parent
-OPTIONS = ("-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=", f"--rootdir={ROOT}")
+PLUGINS = ("cacheprovider", "xdist", "faulthandler")  # the last one waits for a thread, which a forked process has not
+OPTIONS = ("-q", "--no-header", *(f"-pno:{name}" for name in PLUGINS), "-o", "addopts=", f"--rootdir={ROOT}")
 
 
 def try_in_fork(mistake, tests, *, options=(), seconds=600.0):
