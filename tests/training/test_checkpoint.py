@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.training.tiny import CONFIG, SETTINGS, tiny_model, tiny_rows
+from tests.training.tiny import CONFIG, SETTINGS, bits, tiny_model, tiny_rows
 from tinyslm.checkpoints import read_safetensors, write_safetensors
 from tinyslm.errors import CheckpointError
 from tinyslm.training import State, train
@@ -18,12 +18,6 @@ UNINTERRUPTED = train(State.start(tiny_model(), SETTINGS), *ROWS, SETTINGS)
 
 def fresh(**changes):
     return State.start(tiny_model(config=replace(CONFIG, **changes)), SETTINGS)
-
-
-def bits(state):
-    optimizer = state.optimizer
-    stores = (optimizer.parameters, optimizer.first_moments, optimizer.second_moments)
-    return [array.tobytes() for store in stores for array in store.values()]
 
 
 def stored(tmp_path, steps=4):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.training.tiny import CONFIG, SETTINGS, tiny_model, tiny_rows
+from tests.training.tiny import CONFIG, SETTINGS, bits, tiny_model, tiny_rows
 from tinyslm.errors import CheckpointError, ConfigError
 from tinyslm.runtime import default_threads, use_threads
 from tinyslm.training import AdamW, Muon, State, train
@@ -16,12 +16,6 @@ from tinyslm.training.schedule import SCHEDULES
 ROWS = tiny_rows()
 MUON = replace(SETTINGS, optimizer="muon")
 UNTIED = replace(CONFIG, tie_word_embeddings=False)
-
-
-def bits(state):
-    optimizer = state.optimizer
-    stores = (optimizer.parameters, optimizer.first_moments, optimizer.second_moments)
-    return [array.tobytes() for store in stores for array in store.values()]
 
 
 def test_the_optimizer_of_the_settings():

@@ -25,3 +25,10 @@ def tiny_rows(count=40, length=16, seed=0):
         tokens = (rng.integers(1, VOCABULARY) * 3 ** np.arange(n)) % VOCABULARY
         documents.append(np.array([0, *tokens, 0], np.int32))
     return document_rows(documents, length)
+
+
+def bits(state):
+    """The bytes of all arrays of a training state: the parameters and their moments."""
+    optimizer = state.optimizer
+    stores = (optimizer.parameters, optimizer.first_moments, optimizer.second_moments)
+    return [array.tobytes() for store in stores for array in store.values()]

@@ -113,7 +113,7 @@ def new_options(arguments, is_town: bool) -> dict:
     --town-documents and --town-families with another text.
     """
     if not is_town and (foreign := [name for name in OF_THE_TOWN if name in given(arguments)]):
-        raise ConfigError(f"{_flags(foreign)} is for the built-in corpus; leave it out with your own text")
+        raise ConfigError(f"{_flags(foreign)}: only for the built-in corpus; leave it out with your own text")
     defaults = {"context": CONTEXT, "optimizer": OPTIMIZER, "warmup": WARMUP, "schedule": "cosine"}
     defaults |= {"seed": 0, "threads": default_threads(), "dtype": "float32"}
     if is_town:
