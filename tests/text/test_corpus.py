@@ -68,6 +68,14 @@ def test_without_a_mark_at_both_ends_the_floor_is_unknown(marks):
     assert whole.floor == town_corpus(TOKENIZER, END, validation=3).floor
 
 
+def test_the_documents_of_another_split():
+    corpus = town_corpus(TOKENIZER, END, validation=3, split="test")
+    made = town.documents("test", 0, 3)
+    assert [TOKENIZER.decode(document.tolist()) for document in corpus.validation] == [text for _, text, _ in made]
+    assert corpus.floor_nats.tolist() == [-log_probability for _, _, log_probability in made]
+    assert corpus.floor != town_corpus(TOKENIZER, END, validation=3).floor
+
+
 def held_out(texts, **options):
     """(indices of the texts that are for validation, corpus)."""
     corpus = text_corpus(TOKENIZER, END, texts, **options)
@@ -203,6 +211,8 @@ def test_hard_families_are_drawn_more_often_and_only_in_training():
     ]
     assert [document.tolist() for document in hard.training] != [document.tolist() for document in natural.training]
     assert hard.floor == natural.floor
-    counts = Counter(family for family, _, _ in town.documents("train", 0, 450, town.HARD_WEIGHTS))
+    counts = Counter(
+        family for family, _, _ in town.documents("train", 0, 10 * sum(town.HARD_WEIGHTS.weights), town.HARD_WEIGHTS)
+    )
     for family, weight in zip(town.FAMILIES, town.HARD_WEIGHTS.weights, strict=True):
         assert abs(counts[family] - 10 * weight) < 4 * (10 * weight) ** 0.5

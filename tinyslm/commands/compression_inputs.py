@@ -47,7 +47,7 @@ class CompressionOptions:
     """Names and numbers that define the inputs. A worker on another machine opens the same files there.
 
     model: a built-in name or a directory;  text: the files of the user, or the town;  training, validation, questions:
-    numbers of documents and exam questions of the town;  weights: "float32", or "mapped" to leave them in the files.
+    numbers of documents and exam questions of the town;  split: of its validation documents;  weights: "float32", or "mapped" to leave them in the files.
     """
 
     model: str
@@ -56,6 +56,7 @@ class CompressionOptions:
     validation: int = VALIDATION_DOCUMENTS
     questions: int = QUESTIONS_PER_SUBJECT
     weights: str = "float32"
+    split: str = "validation"
 
 
 class CompressionInputs:
@@ -174,6 +175,7 @@ def open_corpus(tokenizer, marks, options, vocab_size, most_validation=None):
         marks,
         training=options.training,
         validation=options.validation,
+        split=options.split,
         questions_per_subject=options.questions,
         vocab_size=vocab_size,
     )

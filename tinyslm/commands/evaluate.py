@@ -23,6 +23,8 @@ def add_arguments(parser):
     parser.model()
     parser.text("of which about a tenth is for validation")
     parser.option("--town-documents", 2000, "validation documents of the built-in corpus", "N")
+    splits = "split of these documents: validation (default) to choose settings, test for figures to report"
+    parser.option("--split", "validation", splits, choices=("validation", "test"))
     question_file.add_arguments(parser)
     parser.flag("--per-token", "score an option by its mean log-probability per token, not the sum")
     parser.weights()
@@ -40,7 +42,9 @@ def run(arguments) -> int:
             return 0
     text = choose_text(arguments, arguments.model)
     exam_questions = 0 if own_questions else arguments.questions
-    options = CompressionOptions(arguments.model, text, 0, arguments.town_documents, exam_questions)
+    options = CompressionOptions(
+        arguments.model, text, 0, arguments.town_documents, exam_questions, split=arguments.split
+    )
     corpus = open_corpus(tokenizer, marks, options, model.config.vocab_size)
     nats, tokens = document_nats(model, corpus.validation)
     loss, floor = estimate_loss(nats, tokens), corpus.floor

@@ -64,20 +64,21 @@ def town_corpus(
     training: int = 0,
     hard_families: bool = False,
     validation: int = 500,
+    split: str = "validation",
     questions_per_subject: int = 0,
     vocab_size: int | None = None,
 ) -> Corpus:
-    """The first `training` and `validation` documents of the town's splits, and exam questions for each subject.
+    """The first `training` documents of the town, the first `validation` documents of a split, and exam questions.
 
     end_id: as of `encode_documents`. The entropy bound is that of a whole document, so it is left out if no mark begins
     or ends documents.  hard_families: whether the training documents are drawn with `town.HARD_WEIGHTS`.
-    vocab_size: number of tokens of the model, or None. Raises DataError if the tokenizer gives
-    another token.
+    split: of the validation documents: "validation" to choose settings, "test" for the figures that are reported.
+    vocab_size: number of tokens of the model, or None. Raises DataError if the tokenizer gives another token.
     """
     is_bounded = DocumentMarks.of(end_id).are_complete
     weights = town.HARD_WEIGHTS if hard_families else town.FAMILY_WEIGHTS
     texts = [text for _, text, _ in town.documents("train", 0, training, weights)]
-    held_out = town.documents("validation", 0, validation)
+    held_out = town.documents(split, 0, validation)
     return Corpus(
         training=encode_documents(tokenizer, texts, end_id, vocab_size) if texts else [],
         validation=encode_documents(tokenizer, [text for _, text, _ in held_out], end_id, vocab_size),
