@@ -46,6 +46,14 @@ def test_evaluate_prints_loss_floor_and_exam(model_directory, capsys):
     assert "% of 2" in printed
 
 
+def test_evaluate_measures_on_the_test_split(model_directory, capsys):
+    capsys.readouterr()
+    assert main(["evaluate", str(model_directory), "--town-documents", "9", "--questions", "0", "--split", "test"]) == 0
+    model, tokenizer = load(model_directory)
+    corpus = town_corpus(tokenizer, 0, validation=9, split="test")
+    assert f"loss   {measure_loss(model, corpus.validation).nats:.4f}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "arguments, message", [(["--town-documents", "0"], "at least 1"), (["--questions", "-1"], "at least 0")]
 )

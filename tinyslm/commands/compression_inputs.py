@@ -47,7 +47,8 @@ class CompressionOptions:
     """Names and numbers that define the inputs. A worker on another machine opens the same files there.
 
     model: a built-in name or a directory;  text: the files of the user, or the town;  training, validation, questions:
-    numbers of documents and exam questions of the town;  split: of its validation documents;  weights: "float32", or "mapped" to leave them in the files.
+    numbers of documents and exam questions of the town;  weights: "float32", or "mapped" to leave them in the files;
+    split: of the town's validation documents.
     """
 
     model: str

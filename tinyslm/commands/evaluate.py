@@ -23,7 +23,7 @@ def add_arguments(parser):
     parser.model()
     parser.text("of which about a tenth is for validation")
     parser.option("--town-documents", 2000, "validation documents of the built-in corpus", "N")
-    splits = "split of these documents: validation (default) to choose settings, test for figures to report"
+    splits = "split of these documents: validation to choose settings, test for figures to report"
     parser.option("--split", "validation", splits, choices=("validation", "test"))
     question_file.add_arguments(parser)
     parser.flag("--per-token", "score an option by its mean log-probability per token, not the sum")
