@@ -1,6 +1,7 @@
 """Pruning single weights of models of every family: exact counts, block-by-block calibration, masks that hold during
 training, and sparse formats that are loaded from a file without change."""
 
+import itertools
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -324,12 +325,10 @@ def test_losses_of_single_layers_are_those_with_only_that_layer_changed():
     compressed = {level: compress(model, [step], calibration)[0] for level, step in steps.items()}
     losses = single_layer_losses(model, compressed, tasks)
     assert set(losses) == {path for path in named_modules(model, Linear) if is_compressible(path)}
-    for path, level in (("layers.1.feed_forward.up", "pruned"), ("layers.2.attention.query", "factorized")):
+    for path, level in itertools.product(losses, steps):
         layer = named_modules(compressed[level], LinearLayer)[path]
         changed = map_modules(lambda name, each, path=path, layer=layer: layer if name == path else each, model, Linear)
         assert losses[path][level] == pytest.approx(np.mean([task_loss(changed, task) for task in tasks]), rel=1e-6)
-    distinct = {loss for by in losses.values() for loss in by.values()}  # two of 63 can round to one float32 number
-    assert len(distinct) >= 3 * len(losses) - 2
 
 
 @settings(max_examples=10)

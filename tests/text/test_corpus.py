@@ -211,8 +211,7 @@ def test_hard_families_are_drawn_more_often_and_only_in_training():
     ]
     assert [document.tolist() for document in hard.training] != [document.tolist() for document in natural.training]
     assert hard.floor == natural.floor
-    counts = Counter(
-        family for family, _, _ in town.documents("train", 0, 10 * sum(town.HARD_WEIGHTS.weights), town.HARD_WEIGHTS)
-    )
+    count = 10 * sum(town.HARD_WEIGHTS.weights)
+    counts = Counter(family for family, _, _ in town.documents("train", 0, count, town.HARD_WEIGHTS))
     for family, weight in zip(town.FAMILIES, town.HARD_WEIGHTS.weights, strict=True):
         assert abs(counts[family] - 10 * weight) < 4 * (10 * weight) ** 0.5
