@@ -49,7 +49,7 @@ def compressed(trained):
 
 def test_every_row_has_its_model_and_its_numbers(compressed):
     results = json.loads((compressed / "results.json").read_text("utf-8"))
-    assert len(results["rows"]) == 10 and results["corpus"]["floor"] is None
+    assert len(results["rows"]) == 12 and results["corpus"]["floor"] is None
     for row in results["rows"]:
         model, tokenizer = load(compressed / row["directory"])
         assert tokenizer is not None
@@ -69,11 +69,14 @@ def test_sizes_are_those_that_the_techniques_promise(compressed):
     assert rows["distilled student"]["parameters"] < dense["parameters"]
     assert rows["SparseGPT 50 %"]["parameters"] == dense["parameters"]
     assert rows["SparseGPT 50 %"]["non_zeros"] < 0.8 * dense["non_zeros"]
+    halves = rows["magnitude 50 %"]["non_zeros"] / rows["SparseGPT 50 %"]["non_zeros"]
+    assert halves == pytest.approx(1, rel=0.01)
     assert rows["neurons 67 %"]["multiply_adds"] < dense["multiply_adds"]
     assert rows["INT8 weights"]["parameters"] == dense["parameters"]
     assert rows["INT8 weights"]["disk_bytes"] < 0.35 * dense["disk_bytes"]
     assert rows["GPTQ 4 bits"]["disk_bytes"] < 0.7 * rows["INT8 weights"]["disk_bytes"]
     assert 0.9 * rows["SVD 0.7"]["parameters"] < rows["learned ranks 0.7"]["parameters"] < dense["parameters"]
+    assert rows["FWSVD 0.7"]["parameters"] == rows["SVD 0.7"]["parameters"]
     assert rows["slice, distil, INT8"]["disk_bytes"] < rows["INT8 weights"]["disk_bytes"]
 
 

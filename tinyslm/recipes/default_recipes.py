@@ -7,7 +7,7 @@ from tinyslm.errors import ConfigError
 from tinyslm.evaluation.parameters import count_parameters
 from tinyslm.recipes.distillation import Distill, KeepLayers
 from tinyslm.recipes.factorization import Factorize, LearnRanks
-from tinyslm.recipes.pruning import FoldMasks, PruneSparseGPT, PruneWanda, SliceNeurons
+from tinyslm.recipes.pruning import FoldMasks, PruneMagnitude, PruneSparseGPT, PruneWanda, SliceNeurons
 from tinyslm.recipes.quantization import Quantize, QuantizeGPTQ
 from tinyslm.recipes.recipe import Recipe
 
@@ -109,7 +109,7 @@ def _without_training():
 
 
 def _with_training(model, thorough):
-    """Every technique, with a short training where it helps, and one combination."""
+    """Each technique in a plain and a better form, with a short training where it helps, and one combination."""
     longer = 10 if thorough else 1
     distill = Distill(steps=40 * longer, learning_rate=5e-4)
     layers = len(model.layers)
@@ -120,6 +120,11 @@ def _with_training(model, thorough):
             "distilled student",
             (KeepLayers(half), Distill(steps=90 * longer, learning_rate=1e-3)),
             f"{len(half)} of the {layers} layers, trained on the predictions of the dense model",
+        ),
+        Recipe(
+            "magnitude 50 %",
+            (PruneMagnitude(0.5), distill, FoldMasks()),
+            "the smaller half of the weights of every linear layer set to zero; short training",
         ),
         Recipe(
             "SparseGPT 50 %",
@@ -136,6 +141,11 @@ def _with_training(model, thorough):
             "SVD 0.7",
             (Factorize(ratio=0.7), distill),
             "every linear layer replaced by two low-rank factors with 70 % of its parameters; short training",
+        ),
+        Recipe(
+            "FWSVD 0.7",
+            (Factorize(ratio=0.7, weighting="fisher"), distill),
+            "the same factors, which minimize an error weighted by Fisher information; short training",
         ),
         Recipe(
             "learned ranks 0.7",
