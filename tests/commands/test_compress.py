@@ -77,6 +77,8 @@ def test_sizes_are_those_that_the_techniques_promise(compressed):
     assert rows["GPTQ 4 bits"]["disk_bytes"] < 0.7 * rows["INT8 weights"]["disk_bytes"]
     assert 0.9 * rows["SVD 0.7"]["parameters"] < rows["learned ranks 0.7"]["parameters"] < dense["parameters"]
     assert rows["FWSVD 0.7"]["parameters"] == rows["SVD 0.7"]["parameters"]
+    for plain, better in (("magnitude 50 %", "SparseGPT 50 %"), ("SVD 0.7", "FWSVD 0.7")):
+        assert rows[plain]["loss"] != rows[better]["loss"]
     assert rows["slice, distil, INT8"]["disk_bytes"] < rows["INT8 weights"]["disk_bytes"]
 
 

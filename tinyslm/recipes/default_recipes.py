@@ -109,7 +109,7 @@ def _without_training():
 
 
 def _with_training(model, thorough):
-    """Each technique in a plain and a better form, with a short training where it helps, and one combination."""
+    """Plain and better forms of each technique, with a short training where it helps, and one combination."""
     longer = 10 if thorough else 1
     distill = Distill(steps=40 * longer, learning_rate=5e-4)
     layers = len(model.layers)
@@ -145,7 +145,7 @@ def _with_training(model, thorough):
         Recipe(
             "FWSVD 0.7",
             (Factorize(ratio=0.7, weighting="fisher"), distill),
-            "the same factors, which minimize an error weighted by Fisher information; short training",
+            "the same ranks; the factors minimize an error weighted by Fisher information; short training",
         ),
         Recipe(
             "learned ranks 0.7",
