@@ -127,6 +127,14 @@ def session_of(**functions):
     return {name: Remote(session, name) for name in functions}
 
 
+@pytest.mark.parametrize("new", [False, True])
+def test_an_array_larger_than_a_message_is_refused_before_its_bytes_are_copied(new):
+    encoder = Encoder([])
+    with pytest.raises(MessageError, match=r"^1,125,899,906,842,624 bytes are too many for a result$"):
+        encoder.encode_array(np.broadcast_to(np.int8(0), 2**50), new)
+    assert encoder.buffers == []
+
+
 def test_changes_of_arguments_arrive_in_the_objects_of_the_judge():
     def change(table, items, array):
         table["new"], table["array"] = 1, np.zeros(2)

@@ -32,9 +32,14 @@ def send(connection, message, buffers=()):
     """Send a JSON value and the bytes of arrays over a socket."""
     text = json.dumps(message).encode()
     size = len(text) + sum(len(each) for each in buffers)
+    check_size(size)
+    connection.sendall(b"".join([HEADER.pack(size, len(text)), text, *buffers]))
+
+
+def check_size(size):
+    """Raise MessageError if so many bytes are more than a message may have."""
     if size > LARGEST:
         raise MessageError(f"{size:,} bytes are too many for a result")
-    connection.sendall(b"".join([HEADER.pack(size, len(text)), text, *buffers]))
 
 
 def receive(connection):
@@ -121,6 +126,7 @@ class Encoder:
         if not new and id(owner) in self.indices and owner.flags.c_contiguous:
             offset = array.ctypes.data - owner.ctypes.data
             return ["view", self.indices[id(owner)], array.dtype.str, array.shape, array.strides, offset]
+        check_size(array.nbytes)  # before the bytes are copied, which takes memory and time
         if not new:
             self.remember(array)
         layout = "C" if array.flags.c_contiguous else "F" if array.flags.f_contiguous else "strided"
