@@ -69,7 +69,7 @@ def test_optimizer_schedule_and_families_reach_the_training(tmp_path, monkeypatc
     monkeypatch.setattr(training_inputs, "TOKENIZER_DOCUMENTS", 30)
     monkeypatch.setattr(training_inputs, "VALIDATION_DOCUMENTS", 3)
     town = (*QUICK, "--town-documents", 20, "--vocabulary", 400)
-    chosen = ("--optimizer", "muon", "--schedule", "stable", "--town-families", "hard")
+    chosen = ("--optimizer", "muon", "--schedule", "stable", "--town-families", "hard", "--town-loss", "answers")
     assert run("train", "--out", tmp_path / "plain", *town) == 0
     assert run("train", "--out", tmp_path / "chosen", *town, *chosen) == 0
     with monkeypatch.context() as patch:
@@ -79,9 +79,9 @@ def test_optimizer_schedule_and_families_reach_the_training(tmp_path, monkeypatc
     plain, other, resumed = (
         json.loads((tmp_path / name / "training.json").read_text()) for name in ("plain", "chosen", "resumed")
     )
-    names_of_options = ("optimizer", "schedule", "town_families", "rate")
-    assert [plain["options"][name] for name in names_of_options] == ["adamw", "cosine", "natural", 2e-3]
-    assert [other["options"][name] for name in names_of_options] == ["muon", "stable", "hard", 5e-3]
+    names_of_options = ("optimizer", "schedule", "town_families", "town_loss", "rate")
+    assert [plain["options"][name] for name in names_of_options] == ["adamw", "cosine", "natural", "all", 2e-3]
+    assert [other["options"][name] for name in names_of_options] == ["muon", "stable", "hard", "answers", 5e-3]
     assert (other["settings"]["optimizer"], other["settings"]["schedule"]) == ("muon", "stable")
     assert plain["data_sha256"] != other["data_sha256"]
     assert resumed["losses"] == other["losses"] != plain["losses"]
@@ -399,7 +399,7 @@ def unfinished(tmp_path_factory):
 
 WRONG = (None, True, -1, 0, 10**30, 10**400, 0.5, float("nan"), float("inf"), "", "\0", "\ud800", "x\ny", "3")
 WRONG += ([], [1], ["--help"], [["x"]], {}, {"a": 1}, [{}], "9" * 500)
-ALLOWED = dict.fromkeys(("from", "town_documents", "town_families"), (None,))
+ALLOWED = dict.fromkeys(("from", "town_documents", "town_families", "town_loss"), (None,))
 ALLOWED |= {"rate": (0.5,), "seed": (0, 10**30, 10**400)}
 
 

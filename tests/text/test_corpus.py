@@ -7,6 +7,7 @@ import pytest
 
 from tests.properties.documents import predictions
 from tinyslm.errors import DataError
+from tinyslm.ops import IGNORED
 from tinyslm.text import town, train_tokenizer
 from tinyslm.text.batches import encode_documents
 from tinyslm.text.corpus import text_corpus, thin, town_corpus
@@ -200,6 +201,19 @@ def test_a_long_document_is_packed_too():
 def test_too_little_text(tokens):
     with pytest.raises(DataError, match=rf"only {sum(tokens) + len(tokens)} tokens; at least 300"):
         text_corpus(TOKENIZER, END, distinct(tokens))
+
+
+def test_labels_of_the_answers_alone():
+    """The tokenizer has one token per byte, and the town writes letters of two bytes too."""
+    corpus = town_corpus(TOKENIZER, END, training=60, hard_families=True, with_answers=True)
+    made = town.answered_documents("train", 0, 60, town.HARD_WEIGHTS)
+    assert not all(text.isascii() for text, _ in made)
+    for document, labels, (text, spans) in zip(corpus.training, corpus.answers, made, strict=True):
+        assert labels.dtype == document.dtype and labels.shape == document.shape
+        predicted = labels != IGNORED
+        assert np.array_equal(labels[predicted], document[predicted]) and labels[0] == labels[-1] == IGNORED
+        assert TOKENIZER.decode(labels[predicted].tolist()) == "".join(text[start:end] for start, end in spans)
+    assert town_corpus(TOKENIZER, END, training=2).answers == []
 
 
 def test_hard_families_are_drawn_more_often_and_only_in_training():

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from functools import cache, partial
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -239,6 +240,19 @@ def test_splits_are_reproducible_and_disjoint():
     assert texts["train"] == [text for _, text, _ in town.documents("train", 0, 500)]
     with pytest.raises(DataError, match="unknown split"):
         town.documents("training", 0, 1)
+
+
+def test_answers_of_the_documents():
+    """Each answer follows the colon of its question, instruction or program, and ends a line."""
+    answered = town.answered_documents("train", 3, 200, town.HARD_WEIGHTS)
+    assert [text for text, _ in answered] == [text for _, text, _ in town.documents("train", 3, 200, town.HARD_WEIGHTS)]
+    for text, spans in answered:
+        lines = text.split("\n")
+        ends = list(accumulate(len(line) + 1 for line in lines))
+        assert 1 <= len(spans) <= 2
+        for start, end in spans:
+            assert text[start - 1 : start + 1] == ": " and end + 1 in ends
+    assert all(start < end for _, spans in answered for start, end in spans)
 
 
 def test_document_follows_its_generator():

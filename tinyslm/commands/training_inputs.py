@@ -117,10 +117,14 @@ def open_inputs(source, texts, tokenizer, options, config=None) -> TrainingInput
             marks,
             training=documents,
             hard_families=options["town_families"] == "hard",
+            with_answers=options["town_loss"] == "answers",
             validation=VALIDATION_DOCUMENTS,
             vocab_size=vocab_size,
         )
     else:
         say(f"encoding {len(texts):,} documents")
         corpus = text_corpus(tokenizer, marks, texts, vocab_size, pack_length=source.pack_length)
-    return TrainingInputs(corpus, *document_rows(corpus.training, options["context"]))
+    token_ids, labels = document_rows(corpus.training, options["context"])
+    if corpus.answers:
+        _, labels = document_rows(corpus.answers, options["context"])
+    return TrainingInputs(corpus, token_ids, labels)

@@ -17,7 +17,7 @@ from tinyslm.training.text_size import MICRO_BATCH, batch_for, micro_batch_for, 
 
 TEXT_OPTIONS = ("text", "documents", "pack")  # recorded in corpus.json
 SETTINGS = ("steps", "batch", "optimizer", "rate", "warmup", "schedule", "seed", "threads", "dtype")
-OF_THE_TOWN = ("town_documents", "town_families")
+OF_THE_TOWN = ("town_documents", "town_families", "town_loss")
 OPTIONS = ("from", "shape", "vocabulary", *OF_THE_TOWN, "context", *SETTINGS)  # recorded in training.json
 LARGEST = {  # beyond these, memory or time would never be enough
     **dict.fromkeys(("town_documents", "steps", "warmup"), 2**31 - 1),
@@ -41,6 +41,8 @@ def add_arguments(parser):
     parser.option("--town-documents", None, town, "N", type=int)
     families = "natural: as in the test documents (default); hard: stories, programs and instructions more often"
     parser.option("--town-families", None, families, choices=("natural", "hard"))
+    loss = "all: every token is predicted (default); answers: only the answers to questions and instructions"
+    parser.option("--town-loss", None, loss, choices=("all", "answers"))
     parser.option("--out", "trained", "output directory", "DIR")
     parser.flag("--overwrite", "replace an earlier or unfinished training in DIR")
     parser.flag("--resume", "resume the interrupted training to DIR, bit for bit, with its own options")
@@ -109,15 +111,16 @@ def _check_numbers(arguments):
 def new_options(arguments, is_town: bool) -> dict:
     """The options of a new training. None where the data decide.
 
-    They include the number of threads, on which the last bits of the result depend. Raises ConfigError for
-    --town-documents and --town-families with another text.
+    They include the number of threads, on which the last bits of the result depend. Raises ConfigError for options of
+    the built-in corpus with another text.
     """
     if not is_town and (foreign := [name for name in OF_THE_TOWN if name in given(arguments)]):
         raise ConfigError(f"{_flags(foreign)}: only for the built-in corpus; leave it out with your own text")
     defaults = {"context": CONTEXT, "optimizer": OPTIMIZER, "warmup": WARMUP, "schedule": "cosine"}
     defaults |= {"seed": 0, "threads": default_threads(), "dtype": "float32"}
     if is_town:
-        defaults |= {"town_documents": TOWN_DOCUMENTS, "town_families": "natural", "batch": TOWN_BATCH}
+        defaults |= {"town_documents": TOWN_DOCUMENTS, "town_families": "natural", "town_loss": "all"}
+        defaults["batch"] = TOWN_BATCH
         defaults["rate"] = TOWN_RATES[arguments.optimizer or OPTIMIZER]
     if vars(arguments)["from"] is None:
         defaults |= {"shape": SHAPE} | ({"vocabulary": TOWN_VOCABULARY} if is_town else {})

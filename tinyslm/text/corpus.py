@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyslm.errors import DataError
 from tinyslm.text import town
-from tinyslm.text.batches import encode_documents, encode_sized, join_documents, sized_tokens, split_long
+from tinyslm.text.batches import answer_labels, encode_documents, encode_sized, join_documents, sized_tokens, split_long
 from tinyslm.text.document_marks import DocumentMarks
 from tinyslm.text.loss_estimate import LossEstimate, estimate_loss
 from tinyslm.text.tokenizer import encode_all
@@ -30,6 +30,7 @@ SEPARATOR = "\n\n"  # between joined documents without an end mark
 class Corpus:
     """Documents as token ids between their marks, or pieces of documents.
 
+    answers: the labels of each training document for a loss on its answers alone, or empty;
     floor_nats: minus the exact log-probability of each validation document in nats, or None if it is unknown;
     families: the family (subject) of each validation document, or empty;  questions: the exam, or empty;
     validation_bytes: number of UTF-8 bytes of the predicted validation text, or None if it is not counted.
@@ -37,6 +38,7 @@ class Corpus:
 
     training: list[np.ndarray]
     validation: list[np.ndarray]
+    answers: list[np.ndarray] = field(default_factory=list)
     floor_nats: np.ndarray | None = None
     families: list[str] = field(default_factory=list)
     questions: list = field(default_factory=list)
@@ -63,6 +65,7 @@ def town_corpus(
     *,
     training: int = 0,
     hard_families: bool = False,
+    with_answers: bool = False,
     validation: int = 500,
     split: str = "validation",
     questions_per_subject: int = 0,
@@ -72,15 +75,18 @@ def town_corpus(
 
     end_id: as of `encode_documents`. The entropy bound is that of a whole document, so it is left out if no mark begins
     or ends documents.  hard_families: whether the training documents are drawn with `town.HARD_WEIGHTS`.
+    with_answers: whether `Corpus.answers` is made.
     split: of the validation documents: "validation" to choose settings, "test" for the figures that are reported.
     vocab_size: number of tokens of the model, or None. Raises DataError if the tokenizer gives another token.
     """
     is_bounded = DocumentMarks.of(end_id).are_complete
     weights = town.HARD_WEIGHTS if hard_families else town.FAMILY_WEIGHTS
-    texts = [text for _, text, _ in town.documents("train", 0, training, weights)]
+    made = town.answered_documents("train", 0, training, weights)
+    sized = encode_sized(tokenizer, [text for text, _ in made], end_id, vocab_size) if made else []
     held_out = town.documents(split, 0, validation)
     return Corpus(
-        training=encode_documents(tokenizer, texts, end_id, vocab_size) if texts else [],
+        training=[document[:, 0].copy() for document in sized],
+        answers=[answer_labels(*pair) for pair in zip(sized, made, strict=True)] if with_answers else [],
         validation=encode_documents(tokenizer, [text for _, text, _ in held_out], end_id, vocab_size),
         floor_nats=-np.array([log_probability for _, _, log_probability in held_out]) if is_bounded else None,
         families=[family for family, _, _ in held_out],

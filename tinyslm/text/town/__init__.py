@@ -27,6 +27,7 @@ __all__ = [
     "TOWN",
     "Question",
     "Town",
+    "answered_documents",
     "document",
     "documents",
     "exam_questions",
@@ -76,12 +77,23 @@ def documents(split: str, start: int, count: int, weights: Weights = FAMILY_WEIG
 
     weights: of the families, in the order of FAMILIES.
     """
-    made = []
+    pages = _sampled_pages(split, start, count, weights)
+    return [(family, page.text, page.log_probability) for family, page in pages]
+
+
+def answered_documents(
+    split: str, start: int, count: int, weights: Weights = FAMILY_WEIGHTS
+) -> list[tuple[str, list[tuple[int, int]]]]:
+    """The documents as (text, [start and end of each answer in the text, in characters]). Arguments as `documents`."""
+    return [(page.text, page.answer_spans) for _, page in _sampled_pages(split, start, count, weights)]
+
+
+def _sampled_pages(split, start, count, weights):
+    """Yield (family, page) of the documents."""
     for index in range(start, start + count):
         page = SamplingPage(generator(split, index))
         family = write(page, weights=weights)
-        made.append((family, page.text, page.log_probability))
-    return made
+        yield family, page
 
 
 def parse(text: str, town: Town = TOWN) -> tuple[str, tuple[int, ...], float]:

@@ -81,6 +81,12 @@ class Page:
         """The text so far."""
         return "".join(self.parts)
 
+    @property
+    def answer_spans(self):
+        """[(start, end)] of the answers in the text, in characters. An answer begins with the space before it."""
+        starts = list(accumulate(map(len, self.parts), initial=0))  # of each part, and the end of the text
+        return [(starts[answer.start], starts[answer.start + 1]) for answer in self.answers]
+
     def write(self, text):
         """Append fixed text."""
         self.parts.append(text)
