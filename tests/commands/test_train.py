@@ -18,8 +18,10 @@ from tinyslm.commands import train as command
 from tinyslm.commands import training_inputs, training_options, training_progress
 from tinyslm.commands.training_options import OPTIONS
 from tinyslm.evaluation import measure_loss
-from tinyslm.text import read_documents
+from tinyslm.ops import IGNORED
+from tinyslm.text import read_documents, town, train_tokenizer
 from tinyslm.text.corpus import text_corpus, town_corpus
+from tinyslm.text.text_source import TextSource
 
 MODEL = ["config.json", "corpus.json", "model.safetensors", "tokenizer.json", "training.json"]
 UNFINISHED = ["corpus.json", "state.safetensors", "tokenizer.json", "training.json"]
@@ -85,6 +87,20 @@ def test_optimizer_schedule_and_families_reach_the_training(tmp_path, monkeypatc
     assert (other["settings"]["optimizer"], other["settings"]["schedule"]) == ("muon", "stable")
     assert plain["data_sha256"] != other["data_sha256"]
     assert resumed["losses"] == other["losses"] != plain["losses"]
+
+
+def test_the_loss_on_answers_predicts_only_them(monkeypatch):
+    monkeypatch.setattr(training_inputs, "VALIDATION_DOCUMENTS", 1)
+    tokenizer = train_tokenizer(["some text"], 257)
+    options = {"town_documents": 9, "town_families": "natural", "context": 256}
+    whole, answers = (
+        training_inputs.open_inputs(TextSource(), None, tokenizer, options | {"town_loss": loss})
+        for loss in ("all", "answers")
+    )
+    assert np.array_equal(whole.token_ids, answers.token_ids) and 0 < answers.tokens < whole.tokens / 2
+    spans = [text[start:end] for text, spans in town.answered_documents("train", 0, 9) for start, end in spans]
+    predicted = answers.labels[:, 1:]  # a row of a long document begins with the last token of the row before it
+    assert tokenizer.decode(predicted[predicted != IGNORED].tolist()) == "".join(spans)
 
 
 def test_an_existing_but_empty_directory_is_filled(tmp_path):

@@ -70,16 +70,16 @@ def answer_labels(document: np.ndarray, answered: tuple[str, list[tuple[int, int
     """The token ids (T,) of the answers of a document, IGNORED elsewhere: the labels for a loss on the answers alone.
 
     document: int32 (T, 2), its tokens as `encode_sized` gives them;  answered: its text, and [start, end) of each
-    answer in the text, in characters. A token belongs to an answer if its last character does. Marks belong to none.
+    answer in the text, in characters. A token belongs to an answer if its last character does, and the end mark if
+    the answer ends the text.
     """
     text, spans = answered
-    token_ids, sizes = document[:, 0], document[:, 1]
-    ends = np.cumsum(sizes)  # of each token, in bytes
+    ends = np.cumsum(document[:, 1])  # of each token, in bytes
     is_answer = np.zeros(len(document), bool)
     for span in spans:
         start, end = (len(text[:position].encode()) for position in span)
-        is_answer |= (sizes > 0) & (ends > start) & (ends <= end)
-    return np.where(is_answer, token_ids, IGNORED)
+        is_answer |= (ends > start) & (ends <= end)
+    return np.where(is_answer, document[:, 0], IGNORED)
 
 
 def join_documents(
