@@ -18,10 +18,12 @@ from tinyslm.commands import train as command
 from tinyslm.commands import training_inputs, training_options, training_progress
 from tinyslm.commands.training_options import OPTIONS
 from tinyslm.evaluation import measure_loss
+from tinyslm.models import next_token_loss, next_token_losses
 from tinyslm.ops import IGNORED
 from tinyslm.text import read_documents, town, train_tokenizer
 from tinyslm.text.corpus import text_corpus, town_corpus
 from tinyslm.text.text_source import TextSource
+from tinyslm.training.loop import count_next_tokens, count_selections
 
 MODEL = ["config.json", "corpus.json", "model.safetensors", "tokenizer.json", "training.json"]
 UNFINISHED = ["corpus.json", "state.safetensors", "tokenizer.json", "training.json"]
@@ -71,7 +73,7 @@ def test_optimizer_schedule_and_families_reach_the_training(tmp_path, monkeypatc
     monkeypatch.setattr(training_inputs, "TOKENIZER_DOCUMENTS", 30)
     monkeypatch.setattr(training_inputs, "VALIDATION_DOCUMENTS", 3)
     town = (*QUICK, "--town-documents", 20, "--vocabulary", 400)
-    chosen = ("--optimizer", "muon", "--schedule", "stable", "--town-families", "hard", "--town-loss", "answers")
+    chosen = ("--optimizer", "muon", "--schedule", "stable", "--town-families", "hard", "--town-loss", "both")
     assert run("train", "--out", tmp_path / "plain", *town) == 0
     assert run("train", "--out", tmp_path / "chosen", *town, *chosen) == 0
     with monkeypatch.context() as patch:
@@ -82,23 +84,35 @@ def test_optimizer_schedule_and_families_reach_the_training(tmp_path, monkeypatc
         json.loads((tmp_path / name / "training.json").read_text()) for name in ("plain", "chosen", "resumed")
     )
     names_of_options = ("optimizer", "schedule", "town_families", "town_loss", "rate")
-    assert [plain["options"][name] for name in names_of_options] == ["adamw", "cosine", "natural", "all", 2e-3]
-    assert [other["options"][name] for name in names_of_options] == ["muon", "stable", "hard", "answers", 5e-3]
+    plain_options = ["adamw", "cosine", "natural", "all", 2e-3]
+    assert [plain["options"][name] for name in names_of_options] == plain_options
+    chosen_options = ["muon", "stable", "hard", "both", 5e-3]
+    assert [other["options"][name] for name in names_of_options] == chosen_options
     assert (other["settings"]["optimizer"], other["settings"]["schedule"]) == ("muon", "stable")
     assert plain["data_sha256"] != other["data_sha256"]
     assert resumed["losses"] == other["losses"] != plain["losses"]
 
 
+LOSS = {"loss_function": next_token_loss, "count_predicted": count_next_tokens}
+LOSSES = {"loss_function": next_token_losses, "count_predicted": count_selections}
+
+
 def test_the_loss_on_answers_predicts_only_them(monkeypatch):
     monkeypatch.setattr(training_inputs, "VALIDATION_DOCUMENTS", 1)
     tokenizer = train_tokenizer(["some text"], 257)
-    options = {"town_documents": 9, "town_families": "natural", "context": 256}
-    whole, answers = (
+    options = {"town_documents": 9, "town_families": "recall", "context": 256}
+    whole, answers, both = (
         training_inputs.open_inputs(TextSource(), None, tokenizer, options | {"town_loss": loss})
-        for loss in ("all", "answers")
+        for loss in ("all", "answers", "both")
     )
+    assert (
+        np.array_equal(both.labels, np.stack([whole.labels, answers.labels], axis=-1)) and both.tokens == whole.tokens
+    )
+    assert (whole.loss, answers.loss, both.loss) == (LOSS, LOSS, LOSSES)
     assert np.array_equal(whole.token_ids, answers.token_ids) and 0 < answers.tokens < whole.tokens / 2
-    spans = [text[start:end] for text, spans in town.answered_documents("train", 0, 9) for start, end in spans]
+    spans = [
+        text[start:end] for text, spans in town.answered_documents("train", 0, 9, "recall") for start, end in spans
+    ]
     predicted = answers.labels[:, 1:]  # a row of a long document begins with the last token of the row before it
     assert tokenizer.decode(predicted[predicted != IGNORED].tolist()) == "".join(spans)
 

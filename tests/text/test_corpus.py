@@ -205,8 +205,8 @@ def test_too_little_text(tokens):
 
 def test_labels_of_the_answers_alone():
     """The tokenizer has one token per byte, and the town writes letters of two bytes too."""
-    corpus = town_corpus(TOKENIZER, END, training=90, hard_families=True, with_answers=True)
-    made = town.answered_documents("train", 0, 90, town.HARD_WEIGHTS)
+    corpus = town_corpus(TOKENIZER, END, training=90, collection="hard", with_answers=True)
+    made = town.answered_documents("train", 0, 90, "hard")
     assert not all(text[start:end].isascii() for text, spans in made for start, end in spans)
     for document, labels, (text, spans) in zip(corpus.training, corpus.answers, made, strict=True):
         assert labels.dtype == document.dtype and labels.shape == document.shape
@@ -218,14 +218,14 @@ def test_labels_of_the_answers_alone():
 
 def test_hard_families_are_drawn_more_often_and_only_in_training():
     natural = town_corpus(TOKENIZER, END, training=3, validation=6)
-    hard = town_corpus(TOKENIZER, END, training=3, validation=6, hard_families=True)
-    texts = [text for _, text, _ in town.documents("train", 0, 3, town.HARD_WEIGHTS)]
+    hard = town_corpus(TOKENIZER, END, training=3, validation=6, collection="hard")
+    texts = [text for _, text, _ in town.documents("train", 0, 3, "hard")]
     assert [document.tolist() for document in hard.training] == [
         document.tolist() for document in encode_documents(TOKENIZER, texts, END)
     ]
     assert [document.tolist() for document in hard.training] != [document.tolist() for document in natural.training]
     assert hard.floor == natural.floor
     count = 10 * sum(town.HARD_WEIGHTS.weights)
-    counts = Counter(family for family, _, _ in town.documents("train", 0, count, town.HARD_WEIGHTS))
+    counts = Counter(family for family, _, _ in town.documents("train", 0, count, "hard"))
     for family, weight in zip(town.FAMILIES, town.HARD_WEIGHTS.weights, strict=True):
         assert abs(counts[family] - 10 * weight) < 4 * (10 * weight) ** 0.5

@@ -245,8 +245,8 @@ def test_splits_are_reproducible_and_disjoint():
 
 def test_answers_of_the_documents():
     """Each answer follows the colon of its question, instruction or program, and ends a line."""
-    answered = town.answered_documents("train", 3, 200, town.HARD_WEIGHTS)
-    assert [text for text, _ in answered] == [text for _, text, _ in town.documents("train", 3, 200, town.HARD_WEIGHTS)]
+    answered = town.answered_documents("train", 3, 200, "hard")
+    assert [text for text, _ in answered] == [text for _, text, _ in town.documents("train", 3, 200, "hard")]
     for text, spans in answered:
         lines = text.split("\n")
         ends = list(accumulate(len(line) + 1 for line in lines))
@@ -289,3 +289,55 @@ def test_there_are_two_thousand_facts_and_all_are_told():
     facts_in_a_document = 2 + 3 * 4 / 3  # two questions; each citizen one fact or, every third time, two
     told = 250_000 * (share_of_facts * facts_in_a_document + share_of_languages * 3) / len(ATTRIBUTES)
     assert told * fame.weights[-1] / fame.total > 20
+
+
+def told_state(text):
+    """What a drill says last of each thing: {thing: {"colour": ..., "owner": ..., "place": ...}}, read by patterns."""
+    state = defaultdict(dict)
+    patterns = (
+        (r" (?P<owner>\w+) (?:had|brought) an? (?P<colour>\w+) (?P<thing>\w+)\.", {}),
+        (r" An? (?P<colour>\w+) (?P<thing>\w+) belonged to (?P<owner>\w+)\.", {}),
+        (r" An? (?P<colour>\w+) (?P<thing>\w+) lay at the (?P<place>[^.]+)\.", {}),
+        (r" There was an? (?P<colour>\w+) (?P<thing>\w+) at the (?P<place>[^.]+)\.", {}),
+        (r" (?:gave|handed|passed) the (?P<thing>\w+) to (?P<owner>\w+)\.", {"place": None}),
+        (r" painted the (?P<thing>\w+) (?P<colour>\w+)\.", {}),
+        (r" left the (?P<thing>\w+) at the (?P<place>[^.]+)\.", {"owner": None}),
+        (r" took the (?P<thing>\w+) to the (?P<place>[^.]+?) and left it there\.", {"owner": None}),
+        (r" (?P<owner>\w+) (?:\w+ )?(?:fetched the|picked up the) (?P<thing>\w+)", {"place": None}),
+    )
+    for sentence in re.findall(r" [^.]+\.", text):
+        for pattern, others in patterns:
+            if match := re.search(pattern + "$" if pattern.endswith(r"\.") else pattern, sentence):
+                found = match.groupdict()
+                state[found.pop("thing")].update(found | others)
+    return state
+
+
+@pytest.mark.parametrize(("drill", "sentences"), [("changes", {3}), ("recall", {3, 4, 5, 6})])
+def test_drills_ask_for_each_thing_once_and_answer_by_what_was_told(drill, sentences):
+    kinds, numbers_of_sentences = set(), set()
+    for (family, text, _), (same, spans) in zip(
+        town.documents("train", 5, 60, drill), town.answered_documents("train", 5, 60, drill), strict=True
+    ):
+        assert (family, text) == ("stories", same)
+        story, *questions = text.split("\nQuestion: ")
+        numbers_of_sentences.add(story.count("."))
+        state = told_state(story)
+        asked = []
+        for question, span in zip(questions, spans, strict=True):
+            kind, thing = re.match(r"(What colour is|Where is|Who has) the (\w+) now\?", question).groups()
+            key = {"What colour is": "colour", "Where is": "place", "Who has": "owner"}[kind]
+            form = " at the {}." if key == "place" else " {}."
+            assert text[slice(*span)] == form.format(state[thing][key]), text
+            if drill == "changes":
+                assert story.index(f"the {thing} ") < story.rindex(state[thing][key])
+            asked.append(thing)
+            kinds.add(key)
+        assert sorted(asked) == sorted(state) and len(asked) == 3
+    assert kinds == {"colour", "owner", "place"}
+    assert numbers_of_sentences == sentences
+
+
+def test_unknown_collections_are_refused():
+    with pytest.raises(DataError, match="unknown collection 'easy': expected one of natural, hard, changes, recall"):
+        town.documents("train", 0, 1, "easy")

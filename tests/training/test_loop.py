@@ -11,12 +11,12 @@ import pytest
 from tests.training.tiny import SETTINGS, tiny_model, tiny_rows
 from tinyslm.autodiff import differentiable, value_and_grad
 from tinyslm.compression.pruning import MaskedLinear, magnitude_mask
-from tinyslm.errors import Error
-from tinyslm.models import next_token_loss
+from tinyslm.errors import DataError, Error
+from tinyslm.models import next_token_loss, next_token_losses
 from tinyslm.modules import Linear
 from tinyslm.ops import IGNORED
 from tinyslm.training import State, StopTraining, loop, train
-from tinyslm.training.loop import batch_gradients, batch_rows, count_next_tokens
+from tinyslm.training.loop import batch_gradients, batch_rows, count_next_tokens, count_selections
 from tinyslm.tree import map_modules, named_arrays, named_modules, named_parameters
 
 
@@ -306,3 +306,26 @@ def test_a_training_that_diverges_says_so_and_leaves_the_step_before():
         train(state, *tiny_rows(), replace(SETTINGS, threads=1), loss_function=overflow)
     assert state.step == state.optimizer.steps == 4
     assert all(np.isfinite(array).all() for array in named_arrays(state.model).values())
+
+
+def test_losses_of_several_selections_of_tokens():
+    """The loss is the sum of the means of the selections, and so is its gradient. Micro-batches change nothing."""
+    token_ids, labels = uneven_rows()
+    some = np.where(np.random.default_rng(4).random(labels.shape) < 0.3, labels, IGNORED)
+    some[1] = IGNORED  # a row without any token of the second selection
+    both = np.stack([labels, some], axis=-1)
+    assert count_selections(token_ids, both) == [count_next_tokens(token_ids, each) for each in (labels, some)]
+    loss, gradients = batch_gradients(
+        next_token_losses, tiny_model(), token_ids, both, replace(SETTINGS, micro_batch_size=2), count_selections
+    )
+    parts = [value_and_grad(next_token_loss)(tiny_model(), token_ids, each) for each in (labels, some)]
+    assert loss == pytest.approx(sum(float(value) for value, _ in parts), rel=1e-5)
+    for path, gradient in gradients.items():
+        expected = sum(named_parameters(each)[path] for _, each in parts)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 4, 1), (1, 5, 2)])
+def test_selections_that_do_not_fit_are_refused(shape):
+    with pytest.raises(DataError, match=r"expected \(2, 5, 'P'\)"):
+        next_token_losses(tiny_model(), np.zeros((2, 5), int), np.zeros(shape, int))

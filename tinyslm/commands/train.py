@@ -190,7 +190,7 @@ def finish(training, checkpoint_seconds) -> int:
         if training.record["options"]["from"] is not None and not state.validation:
             progress.validate(state)
         if not progress.has_ended(state):
-            train(state, inputs.token_ids, inputs.labels, settings, after_step=progress)
+            train(state, inputs.token_ids, inputs.labels, settings, **inputs.loss, after_step=progress)
         save_state(training.directory / STATE, state)
     if interruption.requested:
         return interrupted(training.out, f"step {state.step} of {settings.steps} is saved")

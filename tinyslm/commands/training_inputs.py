@@ -1,6 +1,7 @@
 """Inputs of a training: the text, the tokenizer, the rows of token ids, and the model before the first step."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,12 @@ from tinyslm.commands.loading import load_with_tokenizer
 from tinyslm.errors import ConfigError
 from tinyslm.generation import end_tokens
 from tinyslm.load_save import find_directory
-from tinyslm.models import Decoder
+from tinyslm.models import Decoder, next_token_loss, next_token_losses
 from tinyslm.text import document_rows, town, train_tokenizer
 from tinyslm.text.corpus import HELD_OUT, Corpus, text_corpus, town_corpus
 from tinyslm.text.document_marks import document_marks
 from tinyslm.text.text_source import TextSource, names_town, read_text_source, source_of_files
-from tinyslm.training.loop import count_next_tokens
+from tinyslm.training.loop import count_next_tokens, count_selections
 from tinyslm.tree import Array, named_arrays
 
 TOKENIZER_DOCUMENTS = 20_000  # documents of the town, for training the tokenizer
@@ -32,7 +33,10 @@ def say(text):
 
 @dataclass
 class TrainingInputs:
-    """The corpus, and its training rows token_ids and labels (N, T)."""
+    """The corpus, and its training rows token_ids (N, T) and labels (N, T).
+
+    With labels (N, T, 2), the loss is the mean over all tokens plus the mean over the answers.
+    """
 
     corpus: Corpus
     token_ids: Array
@@ -41,7 +45,14 @@ class TrainingInputs:
     @property
     def tokens(self) -> int:
         """Number of tokens to predict in the training rows."""
-        return count_next_tokens(self.token_ids, self.labels)
+        return int(np.max(self.loss["count_predicted"](self.token_ids, self.labels)))
+
+    @property
+    def loss(self) -> dict[str, Callable]:
+        """The arguments `loss_function` and `count_predicted` of `train` for these labels."""
+        if self.labels.ndim == 2:
+            return {"loss_function": next_token_loss, "count_predicted": count_next_tokens}
+        return {"loss_function": next_token_losses, "count_predicted": count_selections}
 
 
 def choose_source(arguments, context: int) -> TextSource:
@@ -116,8 +127,8 @@ def open_inputs(source, texts, tokenizer, options, config=None) -> TrainingInput
             tokenizer,
             marks,
             training=documents,
-            hard_families=options["town_families"] == "hard",
-            with_answers=options["town_loss"] == "answers",
+            collection=options["town_families"],
+            with_answers=options["town_loss"] != "all",
             validation=VALIDATION_DOCUMENTS,
             vocab_size=vocab_size,
         )
@@ -126,5 +137,6 @@ def open_inputs(source, texts, tokenizer, options, config=None) -> TrainingInput
         corpus = text_corpus(tokenizer, marks, texts, vocab_size, pack_length=source.pack_length)
     token_ids, labels = document_rows(corpus.training, options["context"])
     if corpus.answers:
-        _, labels = document_rows(corpus.answers, options["context"])
+        _, answers = document_rows(corpus.answers, options["context"])
+        labels = answers if options["town_loss"] == "answers" else np.stack([labels, answers], axis=-1)
     return TrainingInputs(corpus, token_ids, labels)

@@ -10,6 +10,7 @@ from tinyslm.models.tiny_shapes import TINY_SHAPES
 from tinyslm.runtime import default_threads
 from tinyslm.text.files import DOCUMENT_KINDS
 from tinyslm.text.text_source import TOWN, names_town
+from tinyslm.text.town import COLLECTIONS
 from tinyslm.training import Settings
 from tinyslm.training.loop import OPTIMIZERS
 from tinyslm.training.schedule import SCHEDULES
@@ -39,10 +40,12 @@ def add_arguments(parser):
     parser.flag("--pack", "fill rows of T tokens with consecutive documents; for many short documents")
     town = f"training documents of the built-in corpus (default: {TOWN_DOCUMENTS})"
     parser.option("--town-documents", None, town, "N", type=int)
-    families = "natural: as in the test documents (default); hard: stories, programs and instructions more often"
-    parser.option("--town-families", None, families, choices=("natural", "hard"))
-    loss = "all: every token is predicted (default); answers: only the answers to questions and instructions"
-    parser.option("--town-loss", None, loss, choices=("all", "answers"))
+    families = "natural: as in the test documents (default); hard: stories, programs and instructions more often; "
+    families += "changes, recall: short stories for learning to recall"
+    parser.option("--town-families", None, families, "NAME", choices=tuple(COLLECTIONS))
+    loss = "all: every token is predicted (default); answers: only the answers to questions and instructions; "
+    loss += "both: the mean over all tokens plus the mean over the answers"
+    parser.option("--town-loss", None, loss, choices=("all", "answers", "both"))
     parser.option("--out", "trained", "output directory", "DIR")
     parser.flag("--overwrite", "replace an earlier or unfinished training in DIR")
     parser.flag("--resume", "resume the interrupted training to DIR, bit for bit, with its own options")

@@ -9,11 +9,10 @@ from tinyslm.commands.training_directory import BEST, STATE
 from tinyslm.commands.training_inputs import say
 from tinyslm.errors import DataError, NumericOverflow
 from tinyslm.evaluation import measure_loss
-from tinyslm.models import next_token_loss
 from tinyslm.text.corpus import Corpus
 from tinyslm.training import StopTraining
 from tinyslm.training.checkpoint import save_parameters, save_state
-from tinyslm.training.loop import batch_gradients, batch_rows, count_next_tokens
+from tinyslm.training.loop import batch_gradients, batch_rows
 from tinyslm.training.text_size import RECOMMENDED_TOKENS
 from tinyslm.training.validation import best_step, evaluations_since_best
 from tinyslm.tree import named_parameters
@@ -70,11 +69,11 @@ def seconds_per_step(inputs, settings, state) -> float:
     batch = inputs.token_ids[rows], inputs.labels[rows]
 
     def compute():
-        batch_gradients(next_token_loss, state.model, *batch, settings)
+        batch_gradients(inputs.loss["loss_function"], state.model, *batch, settings, inputs.loss["count_predicted"])
 
     compute()  # threads start and memory is allocated
     average = inputs.tokens * settings.batch_size / len(inputs.token_ids)
-    return seconds_of(compute) * average / max(count_next_tokens(*batch), 1)
+    return seconds_of(compute) * average / max(np.max(inputs.loss["count_predicted"](*batch)), 1)
 
 
 def seconds_of(function) -> float:

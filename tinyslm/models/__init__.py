@@ -8,7 +8,12 @@ from tinyslm.models.encoder_config import EncoderConfig
 from tinyslm.models.encoder_decoder import EncoderDecoder
 from tinyslm.models.encoder_decoder_config import EncoderDecoderConfig
 from tinyslm.models.layer_stacks import layer_stacks
-from tinyslm.models.losses import masked_token_loss, next_token_loss, sequence_to_sequence_loss
+from tinyslm.models.losses import (
+    masked_token_loss,
+    next_token_loss,
+    next_token_losses,
+    sequence_to_sequence_loss,
+)
 from tinyslm.models.sentence_embeddings import sentence_embeddings
 from tinyslm.models.trace import trace
 
@@ -23,6 +28,7 @@ __all__ = [
     "layer_stacks",
     "masked_token_loss",
     "next_token_loss",
+    "next_token_losses",
     "random_model",
     "sentence_embeddings",
     "sequence_to_sequence_loss",

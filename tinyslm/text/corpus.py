@@ -30,7 +30,7 @@ SEPARATOR = "\n\n"  # between joined documents without an end mark
 class Corpus:
     """Documents as token ids between their marks, or pieces of documents.
 
-    answers: the labels of each training document for a loss on its answers alone, or empty;
+    answers: the labels of each training document for a loss on its answers, or empty;
     floor_nats: minus the exact log-probability of each validation document in nats, or None if it is unknown;
     families: the family (subject) of each validation document, or empty;  questions: the exam, or empty;
     validation_bytes: number of UTF-8 bytes of the predicted validation text, or None if it is not counted.
@@ -64,7 +64,7 @@ def town_corpus(
     end_id: int | DocumentMarks,
     *,
     training: int = 0,
-    hard_families: bool = False,
+    collection: str = "natural",
     with_answers: bool = False,
     validation: int = 500,
     split: str = "validation",
@@ -80,8 +80,7 @@ def town_corpus(
     vocab_size: number of tokens of the model, or None. Raises DataError if the tokenizer gives another token.
     """
     is_bounded = DocumentMarks.of(end_id).are_complete
-    weights = town.HARD_WEIGHTS if hard_families else town.FAMILY_WEIGHTS
-    made = town.answered_documents("train", 0, training, weights)
+    made = town.answered_documents("train", 0, training, collection)
     sized = encode_sized(tokenizer, [text for text, _ in made], end_id, vocab_size) if made else []
     held_out = town.documents(split, 0, validation)
     return Corpus(

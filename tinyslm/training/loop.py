@@ -89,6 +89,11 @@ def count_next_tokens(token_ids: Array, labels: Array) -> int:
     return int(np.count_nonzero(labels[:, 1:] != IGNORED))
 
 
+def count_selections(token_ids: Array, labels: Array) -> list[int]:
+    """`count_next_tokens` of each selection of tokens, for `next_token_losses`. labels: (B, T, P)."""
+    return [count_next_tokens(token_ids, labels[..., part]) for part in range(labels.shape[2])]
+
+
 def batch_gradients(
     loss_function,
     model: Module,
@@ -107,7 +112,8 @@ def batch_gradients(
     Thread i computes the i-th shortest and the i-th longest micro-batch of every 2 * threads and adds them in that
     order. Then the sums of the threads are added in the order of the threads.
     """
-    lengths = np.max((labels != IGNORED) * np.arange(1, labels.shape[1] + 1), axis=1)  # (B,) without right padding
+    is_predicted = np.any(labels.reshape(*token_ids.shape, -1) != IGNORED, axis=-1)  # (B, T)
+    lengths = np.max(is_predicted * np.arange(1, token_ids.shape[1] + 1), axis=1)  # (B,) without right padding
     order = np.argsort(lengths, kind="stable")
     size = settings.micro_batch_size
     shards = []  # token_ids and labels of each micro-batch
@@ -158,9 +164,10 @@ def train(
 
     token_ids, labels: (N, T) rows as `document_rows` makes them. loss_function(model, token_ids, labels) -> mean loss
     per predicted token; count_predicted(token_ids, labels) is the number of predicted tokens. Both can have several
-    parts, see `batch_gradients`. after_step(state) is called after every step, for progress, checkpoints and stopping
-    early (by StopTraining). Raises Error if numbers overflow: the training diverged. The state is that of the last
-    complete step, unless the optimizer itself overflowed, which needs a very large gradient_limit.
+    parts, see `batch_gradients`; then labels can be (N, T, P). after_step(state) is called after every step, for
+    progress, checkpoints and stopping early (by StopTraining). Raises Error if numbers overflow: the training diverged.
+    The state is that of the last complete step, unless the optimizer itself overflowed, which needs a very large
+    gradient_limit.
     """
     while state.step < settings.steps:
         try:

@@ -11,17 +11,19 @@ the entropy of the corpus per document, and no language model has a lower expect
     exam_questions(200)                    # multiple choice, one subject per family
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from tinyslm.errors import DataError
-from tinyslm.text.town import ambiguity, arithmetic, facts, instructions, languages, programs, stories
+from tinyslm.text.town import ambiguity, arithmetic, drills, facts, instructions, languages, programs, stories
 from tinyslm.text.town.exam import Question, make_question
 from tinyslm.text.town.grammar import Page, SamplingPage, Weights, walk
 from tinyslm.text.town.world import TOWN, Town
 
 __all__ = [
+    "COLLECTIONS",
     "FAMILIES",
     "SPLITS",
     "TOWN",
@@ -58,6 +60,19 @@ def write(page: Page, town: Town = TOWN, weights: Weights = FAMILY_WEIGHTS) -> s
     return family
 
 
+def write_drill(drill: str, page: Page, town: Town = TOWN) -> str:
+    """Write a drill of `drills.DRILLS` on a page, and return the name of its family, "stories"."""
+    drills.DRILLS[drill](page, town)
+    return "stories"
+
+
+COLLECTIONS: dict[str, Callable[[Page], str]] = {  # of documents: write one on a page, return its family
+    "natural": write,
+    "hard": partial(write, weights=HARD_WEIGHTS),
+    **{drill: partial(write_drill, drill) for drill in drills.DRILLS},
+}
+
+
 def document(rng: np.random.Generator, town: Town = TOWN) -> tuple[str, float]:
     """A document and its exact log-probability in nats, including the end of the document."""
     page = SamplingPage(rng)
@@ -72,28 +87,29 @@ def generator(split: str, *index: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([SPLITS.index(split), *index]))
 
 
-def documents(split: str, start: int, count: int, weights: Weights = FAMILY_WEIGHTS) -> list[tuple[str, str, float]]:
+def documents(split: str, start: int, count: int, collection: str = "natural") -> list[tuple[str, str, float]]:
     """Documents `start` to `start + count - 1` of a split, as (family, text, log-probability in nats).
 
-    weights: of the families, in the order of FAMILIES.
+    collection: a key of COLLECTIONS. The entropy bound of the corpus is that of "natural"; the others are for training.
     """
-    pages = _sampled_pages(split, start, count, weights)
+    pages = _sampled_pages(split, start, count, collection)
     return [(family, page.text, page.log_probability) for family, page in pages]
 
 
 def answered_documents(
-    split: str, start: int, count: int, weights: Weights = FAMILY_WEIGHTS
+    split: str, start: int, count: int, collection: str = "natural"
 ) -> list[tuple[str, list[tuple[int, int]]]]:
     """The documents as (text, [start and end of each answer in the text, in characters]). Arguments as `documents`."""
-    return [(page.text, page.answer_spans) for _, page in _sampled_pages(split, start, count, weights)]
+    return [(page.text, page.answer_spans) for _, page in _sampled_pages(split, start, count, collection)]
 
 
-def _sampled_pages(split, start, count, weights):
-    """Yield (family, page) of the documents."""
+def _sampled_pages(split, start, count, collection):
+    """Yield (family, page) of the documents. Raises DataError for an unknown split or collection."""
+    if collection not in COLLECTIONS:
+        raise DataError(f"unknown collection {collection!r}: expected one of {', '.join(COLLECTIONS)}")
     for index in range(start, start + count):
         page = SamplingPage(generator(split, index))
-        family = write(page, weights=weights)
-        yield family, page
+        yield COLLECTIONS[collection](page), page
 
 
 def parse(text: str, town: Town = TOWN) -> tuple[str, tuple[int, ...], float]:

@@ -37,6 +37,7 @@ BEGINNINGS = ("owned", "lying")
 BEGINNING_WEIGHTS = Weights((2, 1))
 EVENTS = ("give", "paint", "leave")
 EVENT_WEIGHTS = Weights((2, 1, 1))
+QUESTIONS = ("place", "colour")
 
 
 @dataclass(eq=False)
@@ -114,9 +115,9 @@ def happen(page, town, story, thing):
         thing.owner = None
 
 
-def ask(page, town, story, thing):
-    """Write a question about the thing's colour, place or owner."""
-    if page.choose(("place", "colour")) == "colour":
+def ask(page, town, story, thing, questions=QUESTIONS):
+    """Write one of these questions about the thing: for its colour, or for its place or owner."""
+    if page.choose(questions) == "colour":
         page.write(f"\nQuestion: What colour is the {thing.name} now? Answer:")
         page.answer(thing.colour, story.colours, town.colours)
     elif thing.owner is None:
