@@ -74,6 +74,7 @@ def test_optimizer_schedule_and_families_reach_the_training(tmp_path, monkeypatc
     monkeypatch.setattr(training_inputs, "VALIDATION_DOCUMENTS", 3)
     town = (*QUICK, "--town-documents", 20, "--vocabulary", 400)
     chosen = ("--optimizer", "muon", "--schedule", "stable", "--town-families", "hard", "--town-loss", "both")
+    chosen += ("--start", "previous-token")
     assert run("train", "--out", tmp_path / "plain", *town) == 0
     assert run("train", "--out", tmp_path / "chosen", *town, *chosen) == 0
     with monkeypatch.context() as patch:
@@ -83,10 +84,10 @@ def test_optimizer_schedule_and_families_reach_the_training(tmp_path, monkeypatc
     plain, other, resumed = (
         json.loads((tmp_path / name / "training.json").read_text()) for name in ("plain", "chosen", "resumed")
     )
-    names_of_options = ("optimizer", "schedule", "town_families", "town_loss", "rate")
-    plain_options = ["adamw", "cosine", "natural", "all", 2e-3]
+    names_of_options = ("optimizer", "schedule", "start", "town_families", "town_loss", "rate")
+    plain_options = ["adamw", "cosine", "random", "natural", "all", 2e-3]
     assert [plain["options"][name] for name in names_of_options] == plain_options
-    chosen_options = ["muon", "stable", "hard", "both", 5e-3]
+    chosen_options = ["muon", "stable", "previous-token", "hard", "both", 5e-3]
     assert [other["options"][name] for name in names_of_options] == chosen_options
     assert (other["settings"]["optimizer"], other["settings"]["schedule"]) == ("muon", "stable")
     assert plain["data_sha256"] != other["data_sha256"]

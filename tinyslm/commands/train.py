@@ -56,6 +56,7 @@ from tinyslm.compression.pruning.masked_linear import MaskedLinear
 from tinyslm.errors import ConfigError
 from tinyslm.evaluation import measure_loss
 from tinyslm.models import random_model
+from tinyslm.models.previous_token_heads import with_previous_token_heads
 from tinyslm.models.tiny_shapes import tiny_config
 from tinyslm.text import load_tokenizer
 from tinyslm.text.text_source import CORPUS_RECORD, TextSource
@@ -168,8 +169,10 @@ def prepare(out, directory, record, source, texts, tokenizer, origin) -> Trainin
     if record.setdefault("data_sha256", digest) != digest:
         raise changed_text(directory)
     if origin is None:
-        config = tiny_config(options["shape"], tokenizer.get_vocab_size(), options["context"])
-        model = random_model(config, seed=options["seed"])
+        has_heads = options["start"] == "previous-token"
+        sizes = tokenizer.get_vocab_size(), options["context"]
+        model = random_model(tiny_config(options["shape"], *sizes, biases=has_heads), seed=options["seed"])
+        model = with_previous_token_heads(model) if has_heads else model
     else:
         model = origin
     complete(options, source.is_town, inputs.tokens, len(inputs.token_ids), model.config.hidden_size)

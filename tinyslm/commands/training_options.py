@@ -19,7 +19,8 @@ from tinyslm.training.text_size import MICRO_BATCH, batch_for, micro_batch_for, 
 TEXT_OPTIONS = ("text", "documents", "pack")  # recorded in corpus.json
 SETTINGS = ("steps", "batch", "optimizer", "rate", "warmup", "schedule", "seed", "threads", "dtype")
 OF_THE_TOWN = ("town_documents", "town_families", "town_loss")
-OPTIONS = ("from", "shape", "vocabulary", *OF_THE_TOWN, "context", *SETTINGS)  # recorded in training.json
+OF_A_NEW_MODEL = ("shape", "start", "vocabulary")
+OPTIONS = ("from", *OF_A_NEW_MODEL, *OF_THE_TOWN, "context", *SETTINGS)  # recorded in training.json
 LARGEST = {  # beyond these, memory or time would never be enough
     **dict.fromkeys(("town_documents", "steps", "warmup"), 2**31 - 1),
     **{"context": 1_000_000, "batch": 100_000, "threads": 10_000},
@@ -41,7 +42,7 @@ def add_arguments(parser):
     town = f"training documents of the built-in corpus (default: {TOWN_DOCUMENTS})"
     parser.option("--town-documents", None, town, "N", type=int)
     families = "natural: as in the test documents (default); hard: stories, programs and instructions more often; "
-    families += "changes, recall: short stories for learning to recall"
+    families += "colours, introductions, recall: drills, three steps towards recall"
     parser.option("--town-families", None, families, "NAME", choices=tuple(COLLECTIONS))
     loss = "all: every token is predicted (default); answers: only the answers to questions and instructions; "
     loss += "both: the mean over all tokens plus the mean over the answers"
@@ -52,6 +53,8 @@ def add_arguments(parser):
     parser.option("--from", None, "train this model further: its tokenizer, and its text without --text", "MODEL")
     parser.download()
     parser.option("--shape", None, f"size of the model (default: {SHAPE})", choices=TINY_SHAPES)
+    start = "initial weights: random (default); or previous-token: heads of the first layer attend to preceding tokens"
+    parser.option("--start", None, start, choices=("random", "previous-token"))
     vocabulary = f"maximum size of the vocabulary (default: {by_size}; {TOWN_VOCABULARY} without)"
     parser.option("--vocabulary", None, vocabulary, "V", type=int)
     context = f"tokens per training row, and the model's context length (default: {CONTEXT})"
@@ -88,7 +91,7 @@ def check_options(arguments):
     if arguments.resume and options:
         raise ConfigError(f"--resume keeps the options of the training; leave out {_flags(options)}")
     _check_numbers(arguments)
-    if "from" in options and (fixed := options.keys() & {"shape", "vocabulary", "context"}):
+    if "from" in options and (fixed := options.keys() & {*OF_A_NEW_MODEL, "context"}):
         raise ConfigError(f"--from keeps the model as it is; leave out {_flags(fixed)}")
     own_text = "text" in options and not names_town(arguments.text)
     if not own_text and (of_text := options.keys() & {"documents", "pack"}):
@@ -126,7 +129,7 @@ def new_options(arguments, is_town: bool) -> dict:
         defaults["batch"] = TOWN_BATCH
         defaults["rate"] = TOWN_RATES[arguments.optimizer or OPTIMIZER]
     if vars(arguments)["from"] is None:
-        defaults |= {"shape": SHAPE} | ({"vocabulary": TOWN_VOCABULARY} if is_town else {})
+        defaults |= {"shape": SHAPE, "start": "random"} | ({"vocabulary": TOWN_VOCABULARY} if is_town else {})
     else:
         defaults["rate"] = FROM_RATE
     chosen = {name: value for name, value in given(arguments).items() if name in OPTIONS}
@@ -167,7 +170,7 @@ def check_recorded(options, where, is_town: bool):
     missing = [name for name in OPTIONS if name not in options]
     if missing:
         raise ConfigError(f"{where}: options has no {', '.join(missing)}; no training to resume")
-    absent = {"from"} if options["from"] is None else {"shape", "vocabulary"}
+    absent = {"from"} if options["from"] is None else set(OF_A_NEW_MODEL)
     absent |= set() if is_town else set(OF_THE_TOWN)
     for name in OPTIONS:
         value = options[name]

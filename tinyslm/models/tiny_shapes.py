@@ -1,5 +1,7 @@
 """Configurations of the small models that are trained on the built-in corpus."""
 
+from dataclasses import replace
+
 from tinyslm.models.catalogue import decoder
 from tinyslm.models.config import DecoderConfig
 
@@ -32,6 +34,12 @@ TINY_SHAPES = {  # C, F, layers, H, G
 }
 
 
-def tiny_config(name: str, vocab_size: int, max_position_embeddings: int = 256) -> DecoderConfig:
-    """The configuration of TINY_SHAPES[name] for a vocabulary."""
-    return llama_shape(vocab_size, *TINY_SHAPES[name], max_position_embeddings=max_position_embeddings)
+def tiny_config(
+    name: str, vocab_size: int, max_position_embeddings: int = 256, *, biases: bool = False
+) -> DecoderConfig:
+    """The configuration of TINY_SHAPES[name] for a vocabulary.
+
+    biases: whether it is a Qwen2, which is a Llama with biases of queries, keys and values.
+    """
+    config = llama_shape(vocab_size, *TINY_SHAPES[name], max_position_embeddings=max_position_embeddings)
+    return replace(config, family="qwen2", attention_bias=True) if biases else config
