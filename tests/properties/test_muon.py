@@ -91,7 +91,7 @@ def test_a_zero_matrix_stays_zero_and_integers_are_refused():
 
 @given(seeds, st.integers(1, 5), st.sampled_from([0.0, 0.1]))
 def test_matrices_move_as_in_the_paper_and_all_others_by_adamw(seed, steps, decay):
-    """Liu et al. 2025, equations 1 and 4, with the momentum of Nesterov. AdamW has half of the rate."""
+    """Liu et al. 2025, equations 1 and 4, with the momentum of Nesterov."""
     rng = np.random.default_rng(seed)
     parameters, gradients = arrays(rng), [arrays(rng) for _ in range(steps)]
     expected = {path: array.copy() for path, array in parameters.items()}
@@ -101,7 +101,7 @@ def test_matrices_move_as_in_the_paper_and_all_others_by_adamw(seed, steps, deca
     momenta = dict.fromkeys(MATRICES, 0.0)
     for gradient, rate in zip(gradients, rates, strict=True):
         muon.step(gradient, rate)
-        adamw.step(gradient, 0.5 * rate)
+        adamw.step(gradient, rate)
         for path in MATRICES:
             momenta[path] = 0.95 * momenta[path] + gradient[path]
             direction = orthogonalized(0.95 * momenta[path] + gradient[path])

@@ -11,7 +11,6 @@ from tinyslm.tree import Array
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of s, s^3 and s^5: they raise small singular values s fast, to about 1
 ITERATIONS = 5
 SCALE = 0.2  # root mean square of an update, divided by the learning rate: about that of AdamW
-ADAMW_SHARE = 0.5  # learning rate of the parameters that AdamW updates, as a share of that of the matrices
 
 
 def orthogonalized(matrix: Array, iterations: int = ITERATIONS) -> Array:
@@ -126,9 +125,7 @@ def muon_update(
 class Muon:
     """Muon for the matrices of a model, and AdamW for its embeddings, its head, and arrays with one axis.
 
-    Source: Jordan et al. 2024; Liu et al. 2025 (arXiv 2502.16982). Their scale lets both share one learning rate; here
-    AdamW gets ADAMW_SHARE of it. With the whole rate, small models learned to name one of the words that could be the
-    answer to a question, and not to find the right one.
+    Source: Jordan et al. 2024; Liu et al. 2025 (arXiv 2502.16982), whose scale lets both share one learning rate.
 
     parameters: {path: array}, changed in place by `step`. Embeddings and arrays with one axis are not decayed.
     Removed weights of a `MaskedLinear` do not stay 0: the orthogonalized update of a masked gradient has no zeros.
@@ -158,7 +155,7 @@ class Muon:
 
         Raises DataError as `muon_update` and `adamw_update`, after some of the arrays have changed.
         """
-        self.adamw.step(gradients, learning_rate * ADAMW_SHARE)
+        self.adamw.step(gradients, learning_rate)
         settings = {"learning_rate": learning_rate, "beta": self.beta, "weight_decay": self.weight_decay}
 
         def update(share):
