@@ -1,0 +1,136 @@
+"""When does a small model learn to recall? The drill of colours, and the attention from a question to its thing.
+
+    python -m tests.benchmarks.recall --out data/recall.json
+
+A document introduces three things and asks once for the colour of each, in any order. A model that names any colour of
+the story has a loss of ln 3 = 1.10 nats in the first answer. One that also leaves out the colours that were already
+given has ln 2 = 0.69 in the second and 0 in the third. Only recall, the way from a question to its thing, brings the
+first answer below 1.10.
+
+Attention is that of the colon before an answer to the earlier word for the thing, in the best head of any layer.
+"""
+
+import argparse
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tests.benchmarks.speed.machine import processor
+from tinyslm.models import random_model, trace
+from tinyslm.models.previous_token_heads import with_previous_token_heads
+from tinyslm.models.tiny_shapes import tiny_config
+from tinyslm.ops import IGNORED, log_softmax
+from tinyslm.text import document_rows, town, train_tokenizer
+from tinyslm.text.batches import answer_labels, encode_sized
+from tinyslm.training import Settings, State, train
+
+VOCABULARY, CONTEXT, TOKENIZER_DOCUMENTS = 1536, 96, 20_000
+BATCH, STEPS, EVERY, MEASURED = 64, 300, 25, 300
+THING = 5  # tokens from the thing in a question to the answer: " rope now? Answer: red"
+HELD_OUT_START = 10**7  # documents of the training split, far behind those of all trainings
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One training. previous_token: whether heads of the first layer begin with the preceding tokens."""
+
+    name: str
+    previous_token: bool = True
+    rate: float = 1e-3
+    answers_only: bool = True
+    batch: int = BATCH
+
+
+VARIANTS = (
+    Variant("previous-token heads, rate 1e-3"),
+    Variant("random start", previous_token=False),
+    Variant("rate 3e-3", rate=3e-3),
+    Variant("loss of all tokens", answers_only=False),
+    Variant("batch of 16", batch=16),
+)
+
+
+class Drills:
+    """Documents of the drill as rows (N, T): token ids, labels of all tokens, and labels of the answers."""
+
+    def __init__(self, tokenizer, start, count):
+        made = town.answered_documents("train", start, count, "colours")
+        sized = encode_sized(tokenizer, [text for text, _ in made], 0)
+        pairs = zip(sized, made, strict=True)
+        self.token_ids, self.labels = document_rows([document[:, 0] for document in sized], CONTEXT)
+        _, answers = document_rows([answer_labels(*pair) for pair in pairs], CONTEXT)
+        is_answer = answers != IGNORED
+        is_answer[:, 1:] &= ~is_answer[:, :-1].copy()  # the first token of each answer
+        self.answers, self.asked = answers, np.nonzero(is_answer)  # rows and positions: three answers per row
+
+
+def nats_of_answers(model, drills):
+    """Mean loss of the first, second and third answer of a document: (3,)."""
+    rows, positions = drills.asked
+    losses = []
+    for start in range(0, len(drills.token_ids), 50):
+        inside = (rows >= start) & (rows < start + 50)
+        log_probabilities = log_softmax(model(drills.token_ids[start : start + 50]))
+        row, position = rows[inside] - start, positions[inside]
+        losses.append(-log_probabilities[row, position - 1, drills.token_ids[rows[inside], position]])
+    return np.concatenate(losses).reshape(-1, 3).mean(axis=0)
+
+
+def attention_to_the_thing(model, drills, count=50):
+    """Mean attention from the colon before an answer to the first occurrence of the thing, in the best head."""
+    rows, positions = drills.asked
+    rows, positions = rows[rows < count], positions[rows < count]
+    ids = drills.token_ids
+    things = ids[rows, positions - THING]  # " rope" in " rope now? Answer: red"
+    first = np.array([np.flatnonzero(ids[row] == thing)[0] for row, thing in zip(rows, things, strict=True)])
+    intermediates = trace(model, ids[:count])
+    layers = range(len(model.layers))
+    attentions = [intermediates[f"attentions.{layer}"][rows, :, positions - 1, first] for layer in layers]  # (N, H)
+    return float(np.max(np.mean(attentions, axis=1)))
+
+
+def measured(variant, tokenizer, steps):
+    """The losses of the answers and the attention, every EVERY steps of a training."""
+    drills = Drills(tokenizer, 0, variant.batch * steps)
+    held_out = Drills(tokenizer, HELD_OUT_START, MEASURED)
+    model = random_model(tiny_config("small", VOCABULARY, CONTEXT, biases=True))
+    model = with_previous_token_heads(model) if variant.previous_token else model
+    settings = Settings(
+        steps, variant.batch, 16, variant.rate, warmup_steps=min(50, steps // 2), schedule="stable", optimizer="muon"
+    )
+    points = []
+
+    def observe(state):
+        if state.step % EVERY == 0 or state.step == steps:
+            nats = nats_of_answers(state.model, held_out)
+            measures = [*nats.tolist(), attention_to_the_thing(state.model, held_out)]
+            points.append([state.step, *(round(value, 3) for value in measures)])
+            cells = " | ".join(f"{value:.2f}" for value in points[-1][1:])
+            print(f"| {variant.name} | {state.step} | {cells} |", flush=True)
+
+    labels = drills.answers if variant.answers_only else drills.labels
+    train(State.start(model, settings), drills.token_ids, labels, settings, after_step=observe)
+    return points
+
+
+def main(argv=None):
+    """Print a Markdown table, and write the measurements with --out."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.recall", description=__doc__)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--out", help="JSON file", metavar="FILE")
+    arguments = parser.parse_args(argv)
+    tokenizer = train_tokenizer([text for _, text, _ in town.documents("train", 0, TOKENIZER_DOCUMENTS)], VOCABULARY)
+    print(f"{processor()}; any colour of the story: {math.log(3):.2f} nats\n")
+    print("| training | step | first answer | second | third | attention to the thing |\n|---|---|---|---|---|---|")
+    results = {variant.name: measured(variant, tokenizer, arguments.steps) for variant in VARIANTS}
+    if arguments.out:
+        columns = ["step", "first answer", "second answer", "third answer", "attention"]
+        content = {"processor": processor(), "columns": columns, "trainings": results}
+        Path(arguments.out).write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
