@@ -83,9 +83,15 @@ class Page:
 
     @property
     def answer_spans(self):
-        """[(start, end)] of the answers in the text, in characters. An answer begins with the space before it."""
+        """[(start, end)] of the right answers in the text, in characters.
+
+        The words of the form around an answer do not belong to it, the space or other character before it does.
+        """
         starts = list(accumulate(map(len, self.parts), initial=0))  # of each part, and the end of the text
-        return [(starts[answer.start], starts[answer.start + 1]) for answer in self.answers]
+        starts = [starts[answer.start] + answer.form.index("{}") for answer in self.answers]
+        return [
+            (start, start + 1 + len(str(answer.right))) for start, answer in zip(starts, self.answers, strict=True)
+        ]
 
     def write(self, text):
         """Append fixed text."""
