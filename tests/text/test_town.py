@@ -5,7 +5,6 @@ import math
 import re
 from collections import Counter, defaultdict
 from functools import cache, partial
-from itertools import accumulate
 
 import numpy as np
 import pytest

@@ -89,9 +89,7 @@ class Page:
         """
         starts = list(accumulate(map(len, self.parts), initial=0))  # of each part, and the end of the text
         starts = [starts[answer.start] + answer.form.index("{}") for answer in self.answers]
-        return [
-            (start, start + 1 + len(str(answer.right))) for start, answer in zip(starts, self.answers, strict=True)
-        ]
+        return [(start, start + 1 + len(str(answer.right))) for start, answer in zip(starts, self.answers, strict=True)]
 
     def write(self, text):
         """Append fixed text."""
