@@ -63,11 +63,14 @@ def test_attention_of_uniform_heads(tokenizer):
 def test_every_variant_is_trained_and_written(tmp_path, monkeypatch, capsys, tokenizer):
     monkeypatch.setattr(recall, "train_tokenizer", lambda *arguments: tokenizer)
     monkeypatch.setattr(recall, "TOKENIZER_DOCUMENTS", 1)
-    monkeypatch.setattr(recall, "MEASURED", 4)
-    recall.main(["--steps", "1", "--out", str(tmp_path / "recall.json")])
+    monkeypatch.setattr(recall, "MEASURED", 30)
+    monkeypatch.setattr(recall, "FAMILY_BATCH", 2)
+    recall.main(["--steps", "1", "--family-steps", "1", "--out", str(tmp_path / "recall.json")])
     content = json.loads((tmp_path / "recall.json").read_text())
     assert content["trainings"].keys() == {variant.name for variant in recall.VARIANTS}
     for points in content["trainings"].values():
         assert len(points) == 1 and len(points[0]) == len(content["columns"]) and points[0][0] == 1
-    assert capsys.readouterr().out.count("\n| ") == 1 + len(recall.VARIANTS)
+    assert content["families"]["columns"] == ["step", *town.FAMILIES]
+    assert [len(points) for points in content["families"]["points"]] == [1 + len(town.FAMILIES)]
+    assert capsys.readouterr().out.count("\n| ") == 3 + len(recall.VARIANTS)
     assert measured(recall.VARIANTS[0], tokenizer, 1) == content["trainings"][recall.VARIANTS[0].name]
