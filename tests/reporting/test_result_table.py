@@ -43,12 +43,20 @@ def test_a_narrow_terminal_gets_the_columns_in_blocks_with_every_name_in_each():
 
 def test_what_was_not_measured_is_a_dash():
     text = format_table(results.one_document())
-    assert "0.712 ±?" in text and "±?: unknown, because there is only one validation document" in text
+    assert "0.712 ±?" in text and "±?: unknown, because there is only one document" in text
     given = results.plausible()
     given["rows"][1]["exam"] = None
     text = format_table(given)
     assert text.split("\n")[4].split()[-1] == number_format.DASH
     assert f"{number_format.DASH}: not measured" in text
+
+
+def test_the_split_of_the_documents_is_named():
+    given = results.plausible()
+    given["corpus"]["split"] = "test"
+    assert "of 400 test documents" in format_table(given)
+    del given["corpus"]["split"]  # a file of an earlier version
+    assert "of 400 validation documents" in format_table(given)
 
 
 def test_columns_without_a_value_are_left_out():

@@ -145,13 +145,14 @@ def resume(arguments, out) -> int:
 
 
 def compression_options(model, text, thorough, weights) -> CompressionOptions:
-    """The options of the inputs."""
+    """The options of the inputs. Models are measured on the test documents of the town, where no settings were chosen."""
     return CompressionOptions(
         model,
         text,
         training=TRAINING_DOCUMENTS * (10 if thorough else 1),
         questions=QUESTIONS_PER_SUBJECT * (5 if thorough else 1),
         weights=weights,
+        split="test",
     )
 
 
@@ -313,6 +314,7 @@ def _results(details, inputs, rows, failed, seconds):
         "corpus": {
             **details["text"],
             "training_documents": len(corpus.training),
+            "split": inputs.options.split if inputs.options.text.is_town else "validation",
             "validation_documents": len(corpus.validation),
             "validation_tokens": rows[0]["loss"]["tokens"],
             "validation_bytes": corpus.validation_bytes,

@@ -103,7 +103,7 @@ def _fastest(dense, rows):
 
 def _same_loss(dense, rows):
     if dense["loss"]["standard_error"] is None:
-        return "With only one validation document, the standard errors of the losses are unknown."
+        return "With only one document, the standard errors of the losses are unknown."
     near = [row for row in rows if not is_significant(row)]
     if not near:
         return "The loss of every compressed model differs significantly from the dense model's (95 %)."

@@ -36,7 +36,9 @@ COLUMNS = (
     Column("multiply-adds\nper token", "multiply_adds", scaled, "Multiplications by a weight, each with an addition."),
     Column("prompt\ntokens/s", "prompt_speed", speed, f"Speed of reading a prompt in one pass: {QUARTILES}"),
     Column("generation\ntokens/s", "generation_speed", speed, f"Speed of generating token by token: {QUARTILES}"),
-    Column("loss\nnats/token", "loss", loss, "Mean cross entropy on the validation documents, ± standard error."),
+    Column(
+        "loss\nnats/token", "loss", loss, "Mean cross entropy on the test or validation documents, ± standard error."
+    ),
     Column("loss\nbits/byte", "bits_per_byte", bits, f"Loss per UTF-8 byte of the text. {BYTES}"),
     Column("over\nfloor", "excess", signed_percent, "Distance of the loss from the floor, the entropy of the text."),
     Column("exam\ncorrect", "exam", exam, "Accuracy, ± half the 95 % confidence interval. Chance is 25 %."),
@@ -72,13 +74,14 @@ def format_table(results: dict, columns: int | None = None) -> str:
     if any(DASH in line[1:] for line in table):
         notes.append(f"{DASH}: not measured")
     if rows[0]["loss"]["standard_error"] is None:
-        notes.append(f"±{UNKNOWN}: unknown, because there is only one validation document")
+        notes.append(f"±{UNKNOWN}: unknown, because there is only one document")
     return ruled_table(table, 2, notes, columns)
 
 
 def _notes(corpus):
     documents, tokens = corpus["validation_documents"], corpus["validation_tokens"]
-    notes = [f"loss: nats per token ± standard error, on {tokens:,} tokens of {documents:,} validation documents"]
+    split = corpus.get("split", "validation")
+    notes = [f"loss: nats per token ± standard error, on {tokens:,} tokens of {documents:,} {split} documents"]
     if corpus.get("validation_bytes"):
         size = f"{corpus['validation_bytes']:,} bytes"
         notes.append(f"bits/byte: per UTF-8 byte, on {size} of text; compares models with different tokenizers")
