@@ -145,7 +145,7 @@ def resume(arguments, out) -> int:
 
 
 def compression_options(model, text, thorough, weights) -> CompressionOptions:
-    """The options of the inputs. Models are measured on the test documents of the town, where no settings were chosen."""
+    """The options of the inputs. Of the town, the test documents are measured: no settings were chosen on them."""
     return CompressionOptions(
         model,
         text,

@@ -36,9 +36,7 @@ COLUMNS = (
     Column("multiply-adds\nper token", "multiply_adds", scaled, "Multiplications by a weight, each with an addition."),
     Column("prompt\ntokens/s", "prompt_speed", speed, f"Speed of reading a prompt in one pass: {QUARTILES}"),
     Column("generation\ntokens/s", "generation_speed", speed, f"Speed of generating token by token: {QUARTILES}"),
-    Column(
-        "loss\nnats/token", "loss", loss, "Mean cross entropy on the test or validation documents, ± standard error."
-    ),
+    Column("loss\nnats/token", "loss", loss, "Mean cross entropy on test or validation documents, ± standard error."),
     Column("loss\nbits/byte", "bits_per_byte", bits, f"Loss per UTF-8 byte of the text. {BYTES}"),
     Column("over\nfloor", "excess", signed_percent, "Distance of the loss from the floor, the entropy of the text."),
     Column("exam\ncorrect", "exam", exam, "Accuracy, ± half the 95 % confidence interval. Chance is 25 %."),
