@@ -17,13 +17,12 @@ from tinyslm.checkpoints import save_model as save
 from tinyslm.cli import main
 from tinyslm.commands import compress as command
 from tinyslm.commands import compression_inputs, compression_plan, training_inputs
-from tinyslm.commands.compress import compression_options
-from tinyslm.commands.compression_inputs import CompressionOptions, choose_weights, outline_of
+from tinyslm.commands.compression_inputs import choose_weights, outline_of
 from tinyslm.errors import DataError
 from tinyslm.load_save import load
 from tinyslm.recipes.default_recipes import presets
 from tinyslm.text import town
-from tinyslm.text.text_source import TextSource
+from tinyslm.text.corpus import town_corpus
 from tinyslm.tree import named_arrays
 
 pytestmark = pytest.mark.slow
@@ -64,12 +63,6 @@ def test_every_row_has_its_model_and_its_numbers(compressed):
         assert row["bits_per_byte"] == pytest.approx(bits / results["corpus"]["validation_bytes"], rel=1e-12)
         assert row["generation_speed"]["low"] <= row["generation_speed"]["median"] <= row["generation_speed"]["high"]
         assert model(np.array([[0, 5, 7]])).shape == (1, 3, model.config.vocab_size)
-
-
-def test_the_built_in_corpus_is_measured_on_its_test_documents():
-    """Settings are chosen on the validation documents, with `sweep`."""
-    assert compression_options("teacher", TextSource(), thorough=False, weights="float32").split == "test"
-    assert CompressionOptions("teacher").split == "validation"
 
 
 def test_sizes_are_those_that_the_techniques_promise(compressed):
@@ -165,6 +158,10 @@ def test_the_town_has_a_floor_and_an_exam(tmp_path, monkeypatch):
     assert main(["compress", str(tmp_path / "model"), "--out", str(out), "--recipe", "int8-weights"]) == 0
     results = json.loads((out / "results.json").read_text("utf-8"))
     floor, row = results["corpus"]["floor"], results["rows"][0]
+    assert results["corpus"]["split"] == "test"
+    tokenizer = load(tmp_path / "model")[1]
+    count = results["corpus"]["validation_documents"]
+    assert floor["nats"] == town_corpus(tokenizer, 0, validation=count, split="test").floor.nats
     assert row["excess"] == pytest.approx(row["loss"]["nats"] / floor["nats"] - 1)
     assert row["loss"]["tokens"] == floor["tokens"] and row["bits_per_byte"] is None
     assert set(row["exam"]["by_subject"]) == set(town.FAMILIES)

@@ -68,7 +68,7 @@ def test_training_on_the_town_shows_the_floor(tmp_path, capsys, monkeypatch):
     assert {tensor.dtype for tensor in read_safetensors(out / "model.safetensors").values()} == {"F16"}
 
 
-def test_optimizer_schedule_and_families_reach_the_training(tmp_path, monkeypatch):
+def test_optimizer_schedule_and_families_reach_the_training(tmp_path, monkeypatch, capsys):
     """They are recorded and kept by --resume. The default rate on the town depends on the optimizer."""
     monkeypatch.setattr(training_inputs, "TOKENIZER_DOCUMENTS", 30)
     monkeypatch.setattr(training_inputs, "VALIDATION_DOCUMENTS", 3)
@@ -76,7 +76,9 @@ def test_optimizer_schedule_and_families_reach_the_training(tmp_path, monkeypatc
     chosen = ("--optimizer", "muon", "--schedule", "stable", "--town-families", "hard", "--town-loss", "both")
     chosen += ("--start", "previous-token")
     assert run("train", "--out", tmp_path / "plain", *town) == 0
+    monkeypatch.setattr(training_progress, "TIMED_STEPS", 1)
     assert run("train", "--out", tmp_path / "chosen", *town, *chosen) == 0
+    assert "expected time: " in capsys.readouterr().err
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
         assert run("train", "--out", tmp_path / "resumed", *town, *chosen, "--checkpoint-seconds", 0) == 130
@@ -92,6 +94,9 @@ def test_optimizer_schedule_and_families_reach_the_training(tmp_path, monkeypatc
     assert (other["settings"]["optimizer"], other["settings"]["schedule"]) == ("muon", "stable")
     assert plain["data_sha256"] != other["data_sha256"]
     assert resumed["losses"] == other["losses"] != plain["losses"]
+    model, _ = load(tmp_path / "chosen")
+    assert model.config.family == "qwen2" and np.abs(model.layers[0].attention.key.bias[:5]).mean() > 1
+    assert load(tmp_path / "plain")[0].config.family == "llama"
 
 
 LOSS = {"loss_function": next_token_loss, "count_predicted": count_next_tokens}

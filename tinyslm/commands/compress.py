@@ -152,7 +152,7 @@ def compression_options(model, text, thorough, weights) -> CompressionOptions:
         training=TRAINING_DOCUMENTS * (10 if thorough else 1),
         questions=QUESTIONS_PER_SUBJECT * (5 if thorough else 1),
         weights=weights,
-        split="test",
+        split="test" if text.is_town else "validation",
     )
 
 
@@ -314,7 +314,7 @@ def _results(details, inputs, rows, failed, seconds):
         "corpus": {
             **details["text"],
             "training_documents": len(corpus.training),
-            "split": inputs.options.split if inputs.options.text.is_town else "validation",
+            "split": inputs.options.split,
             "validation_documents": len(corpus.validation),
             "validation_tokens": rows[0]["loss"]["tokens"],
             "validation_bytes": corpus.validation_bytes,

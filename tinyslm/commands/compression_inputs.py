@@ -48,7 +48,7 @@ class CompressionOptions:
 
     model: a built-in name or a directory;  text: the files of the user, or the town;  training, validation, questions:
     numbers of documents and exam questions of the town;  weights: "float32", or "mapped" to leave them in the files;
-    split: of the town, that models are measured on: "validation" to choose settings, "test" for figures to report.
+    split: of the town's documents that are measured: "validation" to choose settings, "test" for figures to report.
     """
 
     model: str

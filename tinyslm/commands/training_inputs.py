@@ -45,7 +45,11 @@ class TrainingInputs:
     @property
     def tokens(self) -> int:
         """Number of tokens to predict in the training rows."""
-        return int(np.max(self.loss["count_predicted"](self.token_ids, self.labels)))
+        return self.count(self.token_ids, self.labels)
+
+    def count(self, token_ids: Array, labels: Array) -> int:
+        """Number of tokens to predict in some rows; that of the largest part of the loss."""
+        return int(np.max(self.loss["count_predicted"](token_ids, labels)))
 
     @property
     def loss(self) -> dict[str, Callable]:

@@ -73,7 +73,7 @@ def seconds_per_step(inputs, settings, state) -> float:
 
     compute()  # threads start and memory is allocated
     average = inputs.tokens * settings.batch_size / len(inputs.token_ids)
-    return seconds_of(compute) * average / max(np.max(inputs.loss["count_predicted"](*batch)), 1)
+    return seconds_of(compute) * average / max(inputs.count(*batch), 1)
 
 
 def seconds_of(function) -> float:

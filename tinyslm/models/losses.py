@@ -49,44 +49,6 @@ def next_token_loss(model: Module, token_ids: ArrayLike, labels: ArrayLike | Non
     return ops.cross_entropy(model(token_ids, **inputs), following_labels(labels))
 
 
-def next_token_losses(model: Module, token_ids: ArrayLike, labels: ArrayLike) -> list[float]:
-    """Mean cross entropies of the next token over several selections of tokens, from one pass of the model.
-
-    Parameters
-    ----------
-    model : Module
-        A decoder.
-    token_ids : array_like of int, shape (B, T)
-        Input tokens.
-    labels : array_like of int, shape (B, T, P)
-        labels[..., p] as the labels of `next_token_loss`, for the selection p.
-
-    Returns
-    -------
-    list of P scalars
-        Nats per predicted token of each selection. Differentiable with `value_and_grad`.
-
-    Raises
-    ------
-    DataError
-        If the labels do not have the shape of the token ids and one more axis, or the inputs do not fit the model.
-
-    Examples
-    --------
-    >>> from tinyslm.models.builder import random_model
-    >>> from tinyslm.models.tiny_shapes import llama_shape
-    >>> model = random_model(llama_shape(31, 16, 20, 1, 4, 2))
-    >>> every, last = next_token_losses(model, [[1, 2, 3]], [[[1, -100], [2, -100], [3, 3]]])
-    >>> every == next_token_loss(model, [[1, 2, 3]]), last == next_token_loss(model, [[1, 2, 3]], [[-100, -100, 3]])
-    (True, True)
-    """
-    labels = np.asarray(labels)
-    if labels.ndim != 3 or labels.shape[:2] != np.shape(token_ids):
-        raise DataError(f"labels are {labels.shape}, expected {(*np.shape(token_ids), 'P')}")
-    logits = model(token_ids)
-    return [ops.cross_entropy(logits, following_labels(labels[..., part])) for part in range(labels.shape[2])]
-
-
 def following_labels(labels: Array) -> Array:
     """Target of each position: label t + 1 for position t, IGNORED for the last position. (B, T) -> (B, T)."""
     following = np.full_like(labels, ops.IGNORED)
@@ -184,3 +146,42 @@ def preceding_tokens(labels: Array, start_token: int, pad_token: int) -> Array:
     preceding = np.full_like(labels, start_token)
     preceding[..., 1:] = np.where(labels == ops.IGNORED, pad_token, labels)[..., :-1]
     return preceding
+
+
+def next_token_losses(model: Module, token_ids: ArrayLike, labels: ArrayLike) -> list[float]:
+    """Mean cross entropies of the next token over several selections of tokens, from one pass of the model.
+
+    Parameters
+    ----------
+    model : Module
+        A decoder.
+    token_ids : array_like of int, shape (B, T)
+        Input tokens.
+    labels : array_like of int, shape (B, T, P)
+        labels[..., p] as the labels of `next_token_loss`, for the selection p.
+
+    Returns
+    -------
+    list of P scalars
+        Nats per predicted token of each selection. Differentiable with `value_and_grad`.
+
+    Raises
+    ------
+    DataError
+        If the labels do not have the shape of the token ids and one more axis, or the inputs do not fit the model.
+
+    Examples
+    --------
+    >>> from tinyslm.models.builder import random_model
+    >>> from tinyslm.models.tiny_shapes import llama_shape
+    >>> model = random_model(llama_shape(31, 16, 20, 1, 4, 2))
+    >>> every, last = next_token_losses(model, [[1, 2, 3]], [[[1, -100], [2, -100], [3, 3]]])
+    >>> every == next_token_loss(model, [[1, 2, 3]]), last == next_token_loss(model, [[1, 2, 3]], [[-100, -100, 3]])
+    (True, True)
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 3 or labels.shape[:2] != np.shape(token_ids):
+        shape = np.shape(token_ids)
+        raise DataError(f"labels are {labels.shape}, expected the shape of the token ids, {shape}, and one more axis")
+    logits = model(token_ids)
+    return [ops.cross_entropy(logits, following_labels(labels[..., part])) for part in range(labels.shape[2])]

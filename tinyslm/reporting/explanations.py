@@ -87,7 +87,7 @@ def _errors(dense, rows):
     error = "an unknown amount" if dense["loss"]["standard_error"] is None else "about its standard error"
     return (
         "How accurate are these numbers?",
-        "Each loss is a mean over these documents. On other documents of the same kind it would differ by "
+        "Each loss is a mean over the measured documents. On other documents of the same kind it would differ by "
         f"{error} (dense: {loss(dense['loss'])}). All models are measured on the same documents, so a "
         "difference between two models is more accurate than either loss. Speeds depend on this computer and on its "
         "other load. Sizes and counts are exact.",

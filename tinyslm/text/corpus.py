@@ -30,7 +30,7 @@ SEPARATOR = "\n\n"  # between joined documents without an end mark
 class Corpus:
     """Documents as token ids between their marks, or pieces of documents.
 
-    answers: the labels of each training document for a loss on its answers, or empty;
+    answers: the labels of each training document for a loss on its answers alone, or empty;
     floor_nats: minus the exact log-probability of each validation document in nats, or None if it is unknown;
     families: the family (subject) of each validation document, or empty;  questions: the exam, or empty;
     validation_bytes: number of UTF-8 bytes of the predicted validation text, or None if it is not counted.
@@ -74,7 +74,7 @@ def town_corpus(
     """The first `training` documents of the town, the first `validation` documents of a split, and exam questions.
 
     end_id: as of `encode_documents`. The entropy bound is that of a whole document, so it is left out if no mark begins
-    or ends documents.  hard_families: whether the training documents are drawn with `town.HARD_WEIGHTS`.
+    or ends documents.  collection: of the training documents, a key of `town.COLLECTIONS`.
     with_answers: whether `Corpus.answers` is made.
     split: of the validation documents: "validation" to choose settings, "test" for the figures that are reported.
     vocab_size: number of tokens of the model, or None. Raises DataError if the tokenizer gives another token.

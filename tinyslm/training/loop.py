@@ -64,7 +64,7 @@ class State:
     model: Module
     optimizer: AdamW | Muon
     step: int = 0
-    losses: list[float] = field(default_factory=list)  # mean loss of each step, nats per token
+    losses: list[float] = field(default_factory=list)  # loss of each step: nats per token, or the sum of its parts
     seconds: float = 0.0
     validation: Curve = field(default_factory=list)  # points that `after_step` appends
 
@@ -162,12 +162,12 @@ def train(
 ) -> State:
     """Train until `settings.steps`; changes and returns the state.
 
-    token_ids, labels: (N, T) rows as `document_rows` makes them. loss_function(model, token_ids, labels) -> mean loss
-    per predicted token; count_predicted(token_ids, labels) is the number of predicted tokens. Both can have several
-    parts, see `batch_gradients`; then labels can be (N, T, P). after_step(state) is called after every step, for
-    progress, checkpoints and stopping early (by StopTraining). Raises Error if numbers overflow: the training diverged.
-    The state is that of the last complete step, unless the optimizer itself overflowed, which needs a very large
-    gradient_limit.
+    token_ids: (N, T) rows as `document_rows` makes them; labels: (N, T), or (N, T, P) for a loss of P selections.
+    loss_function(model, token_ids, labels) -> mean loss per predicted token; count_predicted(token_ids, labels) is the
+    number of predicted tokens. Both can have several parts, see `batch_gradients`. after_step(state) is called after
+    every step, for progress, checkpoints and stopping early (by StopTraining). Raises Error if numbers overflow: the
+    training diverged. The state is that of the last complete step, unless the optimizer itself overflowed, which needs
+    a very large gradient_limit.
     """
     while state.step < settings.steps:
         try:

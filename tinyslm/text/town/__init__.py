@@ -3,7 +3,8 @@
 A document belongs to one of seven families (`FAMILIES`). A family is a grammar in its own file: a function that writes
 on a page and makes every random choice through the page. The text determines every choice, so the probability of a
 document is the product of the probabilities of its choices. The mean of -log_probability over documents is therefore
-the entropy of the corpus per document, and no language model has a lower expected loss (the entropy bound).
+the entropy of the corpus per document, and no language model has a lower expected loss (the entropy bound). Trainings
+can use other collections of documents (`COLLECTIONS`): other weights of the families, or drills.
 
     text, log_probability = document(np.random.default_rng(0))
     documents("validation", 0, 100)        # document i of a split comes from its own seed: random access
@@ -60,7 +61,7 @@ def write(page: Page, town: Town = TOWN, weights: Weights = FAMILY_WEIGHTS) -> s
     return family
 
 
-def write_drill(drill: str, page: Page, town: Town = TOWN) -> str:
+def _write_drill(drill: str, page: Page, town: Town = TOWN) -> str:
     """Write a drill of `drills.DRILLS` on a page, and return the name of its family, "stories"."""
     drills.DRILLS[drill](page, town)
     return "stories"
@@ -69,7 +70,7 @@ def write_drill(drill: str, page: Page, town: Town = TOWN) -> str:
 COLLECTIONS: dict[str, Callable[[Page], str]] = {  # of documents: write one on a page, return its family
     "natural": write,
     "hard": partial(write, weights=HARD_WEIGHTS),
-    **{drill: partial(write_drill, drill) for drill in drills.DRILLS},
+    **{drill: partial(_write_drill, drill) for drill in drills.DRILLS},
 }
 
 
