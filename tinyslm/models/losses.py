@@ -176,8 +176,10 @@ def next_token_losses(model: Module, token_ids: ArrayLike, labels: ArrayLike) ->
     >>> from tinyslm.models.tiny_shapes import llama_shape
     >>> model = random_model(llama_shape(31, 16, 20, 1, 4, 2))
     >>> every, last = next_token_losses(model, [[1, 2, 3]], [[[1, -100], [2, -100], [3, 3]]])
-    >>> every == next_token_loss(model, [[1, 2, 3]]), last == next_token_loss(model, [[1, 2, 3]], [[-100, -100, 3]])
-    (True, True)
+    >>> bool(every == next_token_loss(model, [[1, 2, 3]]))
+    True
+    >>> bool(last == next_token_loss(model, [[1, 2, 3]], [[-100, -100, 3]]))
+    True
     """
     labels = np.asarray(labels)
     if labels.ndim != 3 or labels.shape[:2] != np.shape(token_ids):
