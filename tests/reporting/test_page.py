@@ -174,6 +174,13 @@ def test_explanations_are_folded():
     assert "<details open" not in page and page.count("<details>") == page.count("<summary>")
 
 
+def test_the_split_of_the_measured_text_is_named():
+    given = results.plausible()
+    given["corpus"]["split"] = "test"
+    for split, page in (("test", render_page(given)), ("validation", rendered("plausible"))):
+        assert f"averaged over 38,000 tokens of {split} text." in " ".join("".join(Reader(page).texts).split())
+
+
 def test_bits_per_byte_are_explained_where_they_are_known():
     text = " ".join("".join(Reader(rendered("own text")).texts).split())
     assert "Losses in bits per byte can: 0.411 for the dense model, on 95,000 bytes." in text

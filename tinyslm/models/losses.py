@@ -153,10 +153,8 @@ def next_token_losses(model: Module, token_ids: ArrayLike, labels: ArrayLike) ->
 
     Parameters
     ----------
-    model : Module
-        A decoder.
-    token_ids : array_like of int, shape (B, T)
-        Input tokens.
+    model, token_ids
+        As of `next_token_loss`.
     labels : array_like of int, shape (B, T, P)
         labels[..., p] as the labels of `next_token_loss`, for the selection p.
 
