@@ -12,10 +12,16 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.claims import __main__ as program
-from tests.benchmarks.claims.__main__ import CLAIMS, TOPICS, main, measured, table_row
+from tests.benchmarks.claims.__main__ import CLAIMS, FIRST, TOPICS, main, markdown, measured, table_row
 from tests.benchmarks.claims.claim import Claim, in_order, spread
+from tests.benchmarks.claims.low_rank import RATIOS, at_every_ratio
 from tinyslm.errors import ConfigError
 from tinyslm.runtime import default_threads
+
+
+def a_claim(name, measure, order):
+    """One about the order of what was measured."""
+    return Claim(name, "One is less.", "never (nobody)", measure, lambda results: in_order(results, order), "Why.")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +52,7 @@ def test_two_lanes_are_measured_in_processes_of_their_own(tmp_path, monkeypatch)
             time.sleep(0.1)
             return {"a": os.getpid(), "b": default_threads()}
 
-        return Claim(name, "One is less.", "never (nobody)", measure, lambda results: in_order(results, ["b", "a"]))
+        return a_claim(name, measure, ["b", "a"])
 
     claims = {name: claim(name) for name in ("first", "second", "third")}
     lanes = [[SimpleNamespace(CLAIMS=[claims["first"], claims["third"]])], [SimpleNamespace(CLAIMS=[claims["second"]])]]
@@ -71,7 +77,8 @@ def test_spreads_are_standard_deviations_over_seeds():
 
 def test_every_claim_has_a_name_of_its_own_and_a_source(capsys):
     assert len(CLAIMS) == sum(len(topic.CLAIMS) for topic in TOPICS)
-    assert all(claim.statement and claim.published for claim in CLAIMS.values())
+    assert all(claim.statement and claim.published and claim.reason for claim in CLAIMS.values())
+    assert list(CLAIMS)[: len(FIRST)] == FIRST
     main(["--list"])
     assert len(capsys.readouterr().out.splitlines()) == len(CLAIMS)
     with pytest.raises(SystemExit):
@@ -79,13 +86,11 @@ def test_every_claim_has_a_name_of_its_own_and_a_source(capsys):
 
 
 def test_a_row_holds_what_every_seed_gave():
-    claim = Claim(
-        "three", "One is less.", "never (nobody)", lambda bench, seed: {"a": seed, "b": bench},
-        lambda results: in_order(results, ["a", "b"]),
-    )  # fmt: skip
+    claim = a_claim("three", lambda bench, seed: {"a": seed, "b": bench}, ["a", "b"])
     row = measured(claim, 7, [1, 2, 3])
     assert row["measured"] == [{"a": 1.0, "b": 7.0}, {"a": 2.0, "b": 7.0}, {"a": 3.0, "b": 7.0}]
     assert row["verdict"] == "holds" and "2.000 ± 1.000 a < 7.000 ± 0.000 b" in table_row(row)
+    assert table_row(row).endswith("| **holds** | Why. |")
 
 
 def test_a_table_that_was_begun_goes_on_and_one_with_other_seeds_does_not(tmp_path, monkeypatch, capsys):
@@ -95,10 +100,7 @@ def test_a_table_that_was_begun_goes_on_and_one_with_other_seeds_does_not(tmp_pa
         calls.append(seed)
         return {"a": seed, "b": seed + 1}
 
-    claims = {
-        name: Claim(name, "One is less.", "never (nobody)", measure, lambda results: in_order(results, ["a", "b"]))
-        for name in ("first", "second")
-    }
+    claims = {name: a_claim(name, measure, ["a", "b"]) for name in ("first", "second")}
     monkeypatch.setattr(program, "CLAIMS", claims)
     monkeypatch.setattr(program, "LANES", [[SimpleNamespace(CLAIMS=list(claims.values()))]])
     monkeypatch.setattr(program, "Bench", lambda split: None)
@@ -110,5 +112,20 @@ def test_a_table_that_was_begun_goes_on_and_one_with_other_seeds_does_not(tmp_pa
     assert calls == [1, 2, 1, 2] and [row["name"] for row in content["claims"]] == ["first", "second"]
     assert content["command"].endswith(f"claims --out {out}") and content["seeds"] == [1, 2]
     assert capsys.readouterr().out.count("**holds**") == 3
+    table = out.with_suffix(".md").read_text("utf-8")
+    assert table == markdown(content) and table.count("| One is less. |") == 2
+    assert "seeds [1, 2], on test documents. 2 holds, 0 does not hold, 0 undecided." in table
+    monkeypatch.setattr(program, "versions", lambda: content["versions"] | {"teacher": "another"})
+    with pytest.raises(ConfigError, match="versions"):
+        main(["--seeds", "1", "2", "--out", str(out)])
     with pytest.raises(ConfigError, match="seeds"):
         main(["--seeds", "1", "--out", str(out)])
+
+
+def test_at_every_ratio_names_the_ratio_and_the_order_that_fail():
+    results = {f"{name} {ratio}": np.full(3, value) for name, value in (("a", 1.0), ("b", 2.0)) for ratio in RATIOS}
+    assert at_every_ratio(results, [("a", "b")]).holds
+    results["a 0.9"] = np.full(3, 2.5)
+    verdict = at_every_ratio(results, [("a", "b")])
+    assert not verdict.holds and verdict.ours.count("not") == 1
+    assert "0.9: 2.500 ± 0.000 a, 2.000 ± 0.000 b (not a < b)" in verdict.ours

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import hashlib
 import itertools
 import json
 import platform
@@ -27,6 +28,7 @@ from tests.benchmarks.claims.bench import Bench
 from tests.benchmarks.claims.claim import Claim
 from tinyslm.checkpoints.atomic_write import atomic_file
 from tinyslm.errors import ConfigError
+from tinyslm.load_save import data_directory
 from tinyslm.runtime import default_threads, use_threads
 
 # Each lane is measured in a process of its own: claims of one topic share what they train. They take equally long.
@@ -35,7 +37,9 @@ LANES = (
     (structure, quantization_formats, quantization_calibrated, low_rank, pipeline),
 )
 TOPICS = [topic for lane in LANES for topic in lane]
+FIRST = ["distilbert", "distillation-steps", "feed-forward-third", "int8-weights", "low-rank-neurons", "learned-ranks"]
 CLAIMS = {claim.name: claim for topic in TOPICS for claim in topic.CLAIMS}
+CLAIMS = {name: CLAIMS[name] for name in [*FIRST, *CLAIMS]}  # the four routes first, each with what is said of it most
 WORDS = {True: "holds", False: "does not hold", None: "undecided"}
 
 
@@ -46,7 +50,9 @@ def main(argv=None):
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--split", choices=["test", "validation"], default="test", help="what is measured on")
     parser.add_argument(
-        "--out", metavar="FILE", help="write the table as JSON after every claim; what is there already is not repeated"
+        "--out",
+        metavar="FILE.json",
+        help="write the table as JSON, and beside it as Markdown, after every claim; what is there is not repeated",
     )
     parser.add_argument("--list", action="store_true", help="names and statements only")
     arguments = parser.parse_args(argv)
@@ -125,6 +131,7 @@ def judged(claim: Claim, runs, seconds) -> dict:
         "published": claim.published,
         "ours": verdict.ours,
         "verdict": WORDS[verdict.holds],
+        "reason": claim.reason,
         "measured": runs,
         "seconds": seconds,
     }
@@ -145,7 +152,9 @@ def earlier_rows(path, arguments) -> dict:
 
 def versions() -> dict:
     """Of what the numbers depend on."""
+    weights = (data_directory() / "teacher" / "model.safetensors").read_bytes()
     return {
+        "teacher": hashlib.sha256(weights).hexdigest(),
         "tinyslm": tinyslm.__version__,
         "numpy": np.__version__,
         "scipy": scipy.__version__,
@@ -155,7 +164,7 @@ def versions() -> dict:
 
 def table_row(row) -> str:
     """The claim as a line of a Markdown table."""
-    cells = (row["statement"], row["published"], row["ours"], f"**{row['verdict']}**", f"{row['seconds']:.0f} s")
+    cells = (row["statement"], row["published"], row["ours"], f"**{row['verdict']}**", row["reason"])
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -175,6 +184,24 @@ def write(path, arguments, rows):
     }
     with atomic_file(path) as file:
         file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    with atomic_file(path.with_suffix(".md")) as file:
+        file.write(markdown(content).encode())
+
+
+def markdown(content) -> str:
+    """The table of a JSON file, with what it was measured with."""
+    rows, words = content["claims"], list(WORDS.values())
+    counts = ", ".join(f"{sum(row['verdict'] == word for row in rows)} {word}" for word in words)
+    lines = [
+        f"`{content['command']}`: {content['seconds'] / 60:.0f} minutes in {len(LANES)} processes on "
+        f"{content['cores']} cores.",
+        f"Mean ± standard deviation over the seeds {content['seeds']}, on {content['split']} documents. {counts}.",
+        "",
+        "| claim | published | ours | verdict | reason |",
+        "|---|---|---|---|---|",
+        *map(table_row, rows),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

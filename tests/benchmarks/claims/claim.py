@@ -21,7 +21,8 @@ class Claim:
     """One line of the table.
 
     name: for the command line;  statement: what is claimed, in one sentence;  published: the figure and its source;
-    measure(bench, seed) -> {quantity: number};  judge({quantity: (seeds,) array}) -> Verdict: none is given by hand.
+    measure(bench, seed) -> {quantity: number};  judge({quantity: (seeds,) array}) -> Verdict: none is given by hand;
+    reason: why it is so, or is not so at this size, without numbers.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Claim:
     published: str
     measure: Callable
     judge: Callable
+    reason: str
 
 
 def spread(values, digits=3) -> str:

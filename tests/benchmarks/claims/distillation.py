@@ -22,8 +22,8 @@ ENCODER_TOKENS = 32  # of a document
 LEARNED = 0.4  # the accuracy from which on an encoder counts as a teacher; the commonest token alone gives 0.1
 BATCH = 40  # documents
 STUDENT_STEPS = 100
-SCRATCH_STEPS = 120
-FEW_STEPS = 40  # of a student with other layers to learn from
+SCRATCH_STEPS = 240
+MAP_STEPS = 100  # of a student with other layers to learn from
 TRIPLE = Distill(STUDENT_STEPS, 1e-3, BATCH, temperature=2.0, soft_weight=5 / 7, cosine_weight=1 / 7)
 
 
@@ -93,9 +93,9 @@ def measure_distilbert(bench, seed):
 
 
 def judge_distilbert(results):
-    """At least 97 % of the teacher's accuracy with at most 60 % of its parameters, and faster."""
+    """At least 97 % of the teacher's accuracy with at most 60 % of its parameters, and 1.6 times as fast."""
     kept = results["student"] / results["teacher"]
-    holds = np.mean(kept) >= 0.97 and np.mean(results["parameters"]) <= 0.605 and np.mean(results["speed"]) > 1
+    holds = np.mean(kept) >= 0.97 and np.mean(results["parameters"]) <= 0.605 and np.mean(results["speed"]) >= 1.6
     text = (
         f"{1 - np.mean(results['parameters']):.0%} fewer parameters, {spread(results['speed'], 2)} times as fast, "
         f"{spread(100 * kept, 1)} % of the teacher's accuracy on hidden tokens ({np.mean(results['teacher']):.3f})"
@@ -180,7 +180,7 @@ def measure_maps(bench, seed):
     """The loss of a new decoder of 3 layers that learns states and attention of the layers that a map names."""
     found = {}
     for layers in ("uniform", "top", "bottom"):
-        recover = Distill(FEW_STEPS, 2e-3, hidden_weight=1.0, attention_weight=1.0, layers=layers)
+        recover = Distill(MAP_STEPS, 2e-3, hidden_weight=1.0, attention_weight=1.0, layers=layers)
         found[layers] = bench.loss(bench.compress([FreshStudent(3, seed=seed), recover], seed))
     return found
 
@@ -195,10 +195,11 @@ def judge_maps(results):
 CLAIMS = (
     Claim(
         "distilbert",
-        "An encoder with 40 % fewer parameters is faster and keeps 97 % of what its teacher can",
+        "An encoder with 40 % fewer parameters is 60 % faster and keeps 97 % of what its teacher can",
         "40 % fewer, 60 % faster, 97 % of GLUE (Sanh et al. 2019); here: accuracy on hidden tokens",
         measure_distilbert,
         judge_distilbert,
+        "Half of the layers are enough for most of what this encoder has learned, and the student begins with them.",
     ),
     Claim(
         "distilbert-terms",
@@ -206,6 +207,7 @@ CLAIMS = (
         "GLUE without soft targets -2.96, without cosine -1.46, without labels -0.31 (Sanh et al. 2019, table 4)",
         measure_terms,
         judge_terms,
+        "Refuted at this size: with the teacher's layers as a start, the labels alone teach nearly as much.",
     ),
     Claim(
         "teacher-initialisation",
@@ -213,6 +215,7 @@ CLAIMS = (
         "GLUE -3.69 with random weights (Sanh et al. 2019, table 4)",
         measure_initial,
         lambda results: in_order(results, ["random", "teacher's layers"]),
+        "So few steps are not enough to learn from random weights what the layers of the teacher contain.",
     ),
     Claim(
         "small-data",
@@ -220,6 +223,8 @@ CLAIMS = (
         "57.0 % against 44.5 % of frames right (Hinton et al. 2015, table 5); here: nats per token, lower is better",
         measure_small_data,
         judge_small_data,
+        "A label tells one token of a distribution; the soft targets tell all of it, for each token of the few "
+        "documents.",
     ),
     Claim(
         "distillation-steps",
@@ -227,6 +232,7 @@ CLAIMS = (
         "70 % less training time (an article, no source known)",
         measure_steps,
         judge_steps,
+        "The student begins with layers of the teacher. From random weights the saving is not seen.",
     ),
     Claim(
         "layer-maps",
@@ -234,5 +240,7 @@ CLAIMS = (
         "GLUE 75.6 uniform, 71.3 bottom, 70.9 top (Jiao et al. 2020, table 4); here: nats per token, lower is better",
         measure_maps,
         judge_maps,
+        "A new student of so few steps has learned little yet; what it copies from where matters less than that "
+        "it trains.",
     ),
 )

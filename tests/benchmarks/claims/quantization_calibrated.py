@@ -14,7 +14,7 @@ from tinyslm.recipes import Quantize, QuantizeGPTQ, QuantizeOutlierAware, Smooth
 from tinyslm.tree import named_modules
 
 OUTLIER_CHANNELS, OUTLIER_FACTOR = 6, 1000.0
-TRAINING_STEPS = 40
+TRAINING_STEPS = 100
 CACHED_DOCUMENTS = 100
 
 
@@ -106,6 +106,7 @@ CLAIMS = [
         "(Xiao et al. 2023, table 3)",
         measure_outliers,
         judge_outliers,
+        "A few large features fix the step of all. Both remedies take them out of the product of integers.",
     ),
     Claim(
         "gptq",
@@ -114,6 +115,7 @@ CLAIMS = [
         "(Frantar et al. 2023)",
         measure_gptq,
         judge_gptq,
+        "Each column makes up for the errors of the ones before it, and with fewer bits there is more to make up for.",
     ),
     Claim(
         "quantization-training",
@@ -121,6 +123,7 @@ CLAIMS = [
         "LLaMA-7B at 4 bits: better than all methods without training (Liu et al. 2023, LLM-QAT)",
         measure_training,
         lambda results: in_order(results, ("trained", "GPTQ", "nearest")),
+        "At 2 bits the errors are too large for a correction layer by layer; training corrects them together.",
     ),
     Claim(
         "int8-cache",
@@ -128,5 +131,6 @@ CLAIMS = [
         "OPT-175B: in 4 bits negligible loss of accuracy (Sheng et al. 2023, FlexGen)",
         measure_cache,
         judge_cache,
+        "The error of a key or value is far below the differences that attention feels.",
     ),
 ]

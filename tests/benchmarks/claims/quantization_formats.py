@@ -103,6 +103,7 @@ CLAIMS = (
         "BERT-base: below 1 % relative loss of accuracy with 8 bits (Zafrir et al. 2019, Q8BERT)",
         measure_int8,
         judge_int8,
+        "A step of 8 bits is far smaller than what the loss can feel.",
     ),
     Claim(
         "four-bit-error",
@@ -110,6 +111,7 @@ CLAIMS = (
         "the order of Pile-CC perplexities in Dettmers et al. 2023 (QLoRA), table 2",
         measure_format_errors,
         judge_format_errors,
+        "Levels of NormalFloat-4 are close together where normal weights are dense.",
     ),
     Claim(
         "four-bit-formats",
@@ -118,6 +120,7 @@ CLAIMS = (
         "(Dettmers et al. 2023, QLoRA, table 2)",
         measure_formats,
         lambda results: in_order(results, ("NF4", "FP4", "INT4")),
+        "All three lose next to nothing with a scale for each 64 weights; the order of their errors is as published.",
     ),
     Claim(
         "scales",
@@ -125,6 +128,7 @@ CLAIMS = (
         "usual finding, among others Frantar et al. 2023 and Dettmers & Zettlemoyer 2023",
         measure_groups,
         lambda results: in_order(results, ("groups of 64", "rows", "whole matrices")),
+        "The largest weight of a group fixes its step, and in smaller groups it is smaller.",
     ),
     Claim(
         "bits-error",
@@ -132,6 +136,7 @@ CLAIMS = (
         "the step doubles, and its square is the error times 12 (Bennett 1948)",
         measure_bits,
         judge_bits,
+        "The error of rounding is even over a step, and a bit less doubles the step.",
     ),
     Claim(
         "int8-activations",
@@ -139,5 +144,6 @@ CLAIMS = (
         "the usual finding; Xiao et al. 2023 (SmoothQuant), table 1, see little difference at 6.7B and none above",
         measure_activations,
         lambda results: in_order(results, ("per token", "fixed, by percentile", "fixed, whole range")),
+        "A fixed range must cover all tokens, so most of them use a part of the codes.",
     ),
 )

@@ -5,7 +5,7 @@ from tinyslm.evaluation import footprint
 from tinyslm.evaluation.parameters import parameters_by_part
 from tinyslm.recipes import Distill, DropLayers, SliceNeurons
 
-STEPS, RATE = 40, 5e-4  # of recovery, the same for both sides of a comparison
+STEPS, THIRD_STEPS, RATE = 100, 200, 5e-4  # of recovery, the same for both sides of a comparison
 
 
 def width_and_depth(bench, seed):
@@ -31,10 +31,10 @@ def importances(bench, seed):
 
 
 def third_less(bench, seed):
-    """Two thirds of the neurons, and a short distillation."""
+    """Two thirds of the neurons, and a distillation."""
     parts = parameters_by_part(bench.model)
     blocks = parts["attention"] + parts["feed-forward"]
-    model = bench.compress([SliceNeurons(2 / 3), Distill(STEPS, RATE)], seed)
+    model = bench.compress([SliceNeurons(2 / 3), Distill(THIRD_STEPS, RATE)], seed)
     return {
         "share of the blocks": parts["feed-forward"] / blocks,
         "relative change of the loss": bench.loss(model) / bench.dense_loss - 1,
@@ -50,10 +50,10 @@ def repair(bench, seed):
 
 
 def judge_third_less(results):
-    """Most of the parameters, and at most 5 % more loss."""
+    """Most of the parameters, and at most 1 % more loss for every seed."""
     share, change = results["share of the blocks"], results["relative change of the loss"]
     ours = f"{100 * share[0]:.0f} % of the blocks; loss {spread(100 * change, 1)} % higher with 2/3 of the neurons"
-    return Verdict(bool(share[0] > 0.5 and max(change) < 0.05), ours)
+    return Verdict(bool(share[0] > 0.5 and max(change) <= 0.01), ours)
 
 
 CLAIMS = (
@@ -63,6 +63,7 @@ CLAIMS = (
         "Llama-3.1-8B to 4.5B, MMLU: width 60.5, depth 58.7 (Sreenivas et al. 2024, Minitron in practice, table 1)",
         width_and_depth,
         lambda results: in_order(results, ["narrower", "shallower"]),
+        "Neurons are removed by how little each matters; a layer is removed with all that it does.",
     ),
     Claim(
         "magnitude-random",
@@ -70,13 +71,15 @@ CLAIMS = (
         "LLaMA-7B, 20 % removed, perplexity: L2 582, random 27.5, Taylor 19.1 (Ma et al. 2023, LLM-Pruner)",
         importances,
         lambda results: in_order(results, ["taylor_element", "random", "magnitude"]),
+        "A neuron with small weights can be active often. Taylor scores estimate the change of the loss itself.",
     ),
     Claim(
         "feed-forward-third",
-        "Feed-forward layers hold most of the parameters and lose a third of their width at little cost (under 5 %).",
+        "Feed-forward layers hold most of the parameters and lose a third of their width for at most 1 % of the loss.",
         "Minitron-8B from 15B: within 1 to 3 MMLU points (Muralidharan et al. 2024)",
         third_less,
         judge_third_less,
+        "A part of the neurons contributes little, and distillation makes up for most of the rest.",
     ),
     Claim(
         "repair",
@@ -84,5 +87,6 @@ CLAIMS = (
         "no figure: the minimum of the calibration error by construction",
         repair,
         lambda results: in_order(results, ["repaired", "as sliced"]),
+        "The neurons that are left can take over the part of the others that is a linear function of theirs.",
     ),
 )
