@@ -18,7 +18,7 @@ sentences = {
 figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.7))
 for each, (meaning, sentence) in zip(axes, sentences.items(), strict=True):
     ids = tokenizer.encode(opening + sentence).ids
-    weights = tinyslm.trace(model, np.array([ids]))["attentions.4"][0, 6, -9:, -9:]
+    weights = tinyslm.trace(model, np.array([ids]))["attentions.0"][0, 1, -9:, -9:]
     show_attention(each, weights, [tokenizer.decode([i]) for i in ids[-9:]], meaning)
 show(
     "Two attention maps of one head, with a row per query token and a column per key token. In "
@@ -108,12 +108,12 @@ axes.set_ylim(0, 1.05)
 show(
     "Line chart of the cosine between the hidden states of Paris in the two texts, after each "
     "layer. For the first Paris it stays 1; for the second, in the sentence that differs, it "
-    "falls with every layer."
+    "falls steeply in the first layer and stays low."
 )
 
 # %% [markdown]
 # The first Paris comes before the sentence that differs. Its hidden state is the same in both texts after every layer.
-# The second Paris also starts with the same vector, and its hidden states in the two texts differ more after each
+# The second Paris also starts with the same vector, and its hidden states in the two texts differ after the first
 # layer. The layers have transferred information from the surrounding tokens to this position. The operation that does
 # this is attention.
 #
@@ -213,16 +213,17 @@ H, G, D = config.num_attention_heads, config.num_key_value_heads, config.head_di
 x = model.embedding.table[ids]  # (1, T, C): one row of the table per token
 # RMS norm scales every vector to the same root mean square.
 normed = ops.rms_norm(x, block.attention_norm.weight, eps=config.norm_eps)
-query = (normed @ block.attention.query.weight.T).reshape(1, T, H, D)
-key = (normed @ block.attention.key.weight.T).reshape(1, T, G, D)
-value = (normed @ block.attention.value.weight.T).reshape(1, T, G, D)
+layer = block.attention  # its projections have biases, as in Qwen2
+query = (normed @ layer.query.weight.T + layer.query.bias).reshape(1, T, H, D)
+key = (normed @ layer.key.weight.T + layer.key.bias).reshape(1, T, G, D)
+value = (normed @ layer.value.weight.T + layer.value.bias).reshape(1, T, G, D)
 cos, sin = ops.rotary_tables(config.ropes[0], np.arange(T))  # positions: explained below
 query, key = ops.rotary(query, cos=cos, sin=sin), ops.rotary(key, cos=cos, sin=sin)
 probabilities = ops.attention_probabilities(query, key, scale=config.scale)  # (1, H, T, T)
 # The value of each query head: (1, H, T, D).
 repeated = np.repeat(value, H // G, axis=2).transpose(0, 2, 1, 3)
 concatenated = (probabilities @ repeated).transpose(0, 2, 1, 3).reshape(1, T, H * D)
-attention_output = concatenated @ block.attention.output.weight.T  # (1, T, C)
+attention_output = concatenated @ layer.output.weight.T  # (1, T, C)
 
 
 # %%
@@ -286,8 +287,8 @@ at = np.arange(6)
 cos, sin = ops.rotary_tables(config.ropes[0], at)
 block = model.layers[4]
 normed = block.attention_norm(traces["city"]["hidden_states.4"][0])  # (T, C)
-one_query = (normed[positions["city"][1]] @ block.attention.query.weight.T)[:D]  # Paris, head 0
-one_key = (normed[1] @ block.attention.key.weight.T)[:D]  # the first word
+one_query = block.attention.query(normed[positions["city"][1]])[:D]  # Paris, head 0
+one_key = block.attention.key(normed[1])[:D]  # the first word
 rotated = [
     ops.rotary(np.tile(vector, (1, len(at), 1, 1)), cos=cos, sin=sin)[0, :, 0]
     for vector in (one_query, one_key)
@@ -297,7 +298,7 @@ show_matrix(axes, rotated[0] @ rotated[1].T, "dot product after rotation", "{:.1
 axes.set(xlabel="position of the key", ylabel="position of the query")
 show(
     "Matrix of dot products for six positions of the query (row) and of the key (column). All "
-    "numbers on a diagonal are equal; they are largest on the main diagonal."
+    "numbers on a diagonal are equal; to the upper right they fall below zero."
 )
 
 # %% [markdown]
@@ -305,7 +306,7 @@ show(
 #
 # ## Attention maps
 #
-# Back to the first figure: the attention probabilities of layer 4, head 6, for the sentence that differs. The head, its
+# Back to the first figure: the attention probabilities of layer 0, head 1, for the sentence that differs. The head, its
 # weights and the name are the same, but in one text the name attends to *danced*, in the other to *train*. Above the
 # diagonal all probabilities are 0 because of the causal mask. The next figure shows all heads of the layer, one per
 # row: the probabilities of Paris in the text about the city.
@@ -314,16 +315,18 @@ show(
 figure, axes = plt.subplots(figsize=(7.0, 3.0))
 begin = words["city"].index("␣Otto")
 part = slice(begin, positions["city"][1] + 1)
-percent = 100 * traces["city"]["attentions.4"][0, :, positions["city"][1], part]
-show_matrix(axes, percent, "layer 4, from Paris: % of each head's attention", "{:.0f}",
+percent = 100 * traces["city"]["attentions.0"][0, :, positions["city"][1], part]
+show_matrix(axes, percent, "layer 0, from Paris: % of each head's attention", "{:.0f}",
             [f"head {i}" for i in range(H)], words["city"][part], limit=100)  # fmt: skip
 show(
-    "Matrix: the attention of Paris in layer 4, one row per head, one column per token of the "
+    "Matrix: the attention of Paris in layer 0, one row per head, one column per token of the "
     "sentence. In several rows nearly all attention is on train, in one row on to."
 )
 
 # %% [markdown]
-# Several heads attend to *train*, one to *to*. The missing part of a row is attention to the opening sentence.
+# Several heads attend to *train*, one to *to*. The missing part of a row is attention to the opening sentence. Each of
+# these heads prefers a distance: before the training, heads of this layer were set to attend to one of the preceding
+# tokens (lesson 04 explains why).
 #
 # The model predicts the answer at the last colon, far from the sentence that differs. The attention of the colon in
 # layer 1, head 7:
@@ -338,12 +341,13 @@ for each, meaning in zip(axes, texts, strict=True):
     each.set_ylim(0, 105)
     each.set_title(f"{meaning}: attention of the last colon", fontsize=9)
 show(
-    "Two bar charts of the attention of the last colon, over all tokens of each text. In both "
-    "the highest bar is at a word of the sentence that differs."
+    "Two bar charts of the attention of the last colon, over all tokens of each text. In the text "
+    "about the city half of it is at the second Paris; in the other it is spread over many tokens."
 )
 
 # %% [markdown]
-# The head attends to a word that determines the meaning. After which layer is the answer determined? The *logit lens*
+# In the text about the city, half of the head's attention is at the second Paris, whose vector contains the meaning by
+# then. In the other text it is spread. After which layer is the answer determined? The *logit lens*
 # applies the final norm and the output projection to the hidden state after each layer. The correct answer begins with
 # *two* if Paris is a person, and with *a* if it is a city.
 
@@ -363,13 +367,13 @@ figure, axes = plt.subplots()
 show_lines(axes, lines, x_label, "probability", markers=True)
 show(
     "Line chart of the probability of the correct answer after each layer, for both texts. It "
-    "is small after the first layers and near 1 at the end; for the city it rises only in the "
-    "last two layers."
+    "is small after the first two layers and near 1 at the end; for the person it rises over "
+    "three layers, for the city in one."
 )
 
 # %% [markdown]
-# For the city the answer is determined only in the last two layers. Depth is necessary: a layer can only use
-# information that earlier layers have written into the residual stream.
+# In neither text is the answer determined before the third layer. Depth is necessary: a layer can only use information
+# that earlier layers have written into the residual stream.
 #
 # ## Probes: where is the meaning represented?
 #
@@ -455,13 +459,13 @@ show_probes(
     lines,
     "accuracy of the probe, %",
     "Line chart of the accuracy of a probe after each layer, with a grey band for chance. At the "
-    "second mention it rises to nearly all names within three layers; at the first mention it "
+    "second mention it rises to all names after one layer; at the first mention it "
     "stays near chance.",
 )
 
 # %% [markdown]
-# At the second mention the embedding does not represent the meaning, but after three layers the probe is right for
-# nearly all names. At the first mention its accuracy stays near chance after every layer: the words that determine the
+# At the second mention the embedding does not represent the meaning, but after the first layer the probe is right for
+# all names. At the first mention its accuracy stays near chance after every layer: the words that determine the
 # meaning come later, and the causal mask hides them.
 #
 # ## Encoders: attention without a causal mask
@@ -481,10 +485,10 @@ figure, axes = plt.subplots(1, 2, figsize=(7.4, 4.0))
 for each, (title, which) in zip(
     axes, {"causal mask": model, "no mask": unmasked}.items(), strict=True
 ):
-    weights = tinyslm.trace(which, short)["attentions.0"][0].mean(axis=0)  # (T, T)
-    show_attention(each, weights, words["city"][:12], f"{title}: layer 0, mean of all heads")
+    weights = tinyslm.trace(which, short)["attentions.1"][0].mean(axis=0)  # (T, T)
+    show_attention(each, weights, words["city"][:12], f"{title}: layer 1, mean of all heads")
 show(
-    "Two attention maps of layer 0. With the causal mask all cells above the diagonal are "
+    "Two attention maps of layer 1. With the causal mask all cells above the diagonal are "
     "empty; without the mask attention is spread over earlier and later tokens."
 )
 
@@ -596,21 +600,22 @@ def without_heads(heads):
 # %%
 removed = {
     "nothing": (),
-    "layer 1, head 7": [(1, 7)],
-    "layer 1, heads 6 and 7": [(1, 6), (1, 7)],
-    "layer 4, head 6": [(4, 6)],
-    "all heads of layer 4": [(4, head) for head in range(H)],
-    "layer 0, head 2": [(0, 2)],
+    "layer 0, head 1": [(0, 1)],
+    "layer 0, head 5": [(0, 5)],
+    "layer 0, heads 1 and 5": [(0, 1), (0, 5)],
+    "layer 0, head 3": [(0, 3)],
+    "all heads of layer 5": [(5, head) for head in range(H)],
 }
 for name, heads in removed.items():
     loss = float(tinyslm.next_token_loss(without_heads(heads), rows, labels))
     print(f"without {name:23} {loss:6.3f} nats per token of the answer")
 
 # %% [markdown]
-# Without the head with the clearest map (layer 1, head 7) the loss does not change, because head 6 of the same layer
-# attends to the same word. Without both heads the loss increases a little, without a whole layer more. Without one head
-# of layer 0, whose map has no obvious interpretation, the loss increases more than without those two. An attention map
-# suggests a hypothesis. The loss without a head measures its contribution, given that no other head does the same.
+# Without the head with the clearest map (layer 0, head 1) the loss increases only a little, because head 5 attends to
+# the same word. Without both heads it increases far more than without each. Head 3 attends to a word that does not
+# determine the meaning here, and without it the loss increases more than without head 1 or head 5. Without the whole
+# last layer nothing changes. An attention map suggests a hypothesis. The loss without a head measures its contribution,
+# given that no other head does the same.
 # Lesson 08 removes heads by such measurements.
 #
 # ## Summary
@@ -619,8 +624,8 @@ for name, heads in removed.items():
 #   products of queries and keys. It is the only operation between positions.
 # - A transformer block adds the outputs of attention and of a feed-forward layer to the residual stream. The forward
 #   pass from the weights agreed with the model's trace.
-# - After three layers a linear probe recovered the meaning of a name's second mention for 100 % of the names. With the
-#   causal mask the first mention stayed near chance, at 47 %; without the mask the accuracy increased to 75 %.
+# - After one layer a linear probe recovered the meaning of a name's second mention for 100 % of the names. With the
+#   causal mask the first mention stayed near chance, at 49 %; without the mask the accuracy increased to 74 %.
 # - Attention maps and ablations can disagree: only the ablation measures what a head contributes to the loss.
 #
 # The code: `tinyslm/ops/attention.py`, `tinyslm/ops/rotary.py`, `tinyslm/modules/attention.py`,
@@ -638,7 +643,7 @@ exercise("attention")
 #
 # 1. `tinyslm exercise new rms-norm`: write the normalization, for now only the forward pass; lesson 03 explains the
 #    gradient and has the cell to solve it.
-# 2. Exchange Paris and Vienna in the last sentence about the city. Which heads of layer 4 attend to another token, and
+# 2. Exchange Paris and Vienna in the last sentence about the city. Which heads of layer 0 attend to another token, and
 #    which do not?
 # 3. Some heads attend to the previous token at every position. Find the head of the built-in model with the highest
 #    mean of the diagonal below the main one in `attentions.{i}`.

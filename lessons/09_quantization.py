@@ -269,7 +269,7 @@ show_matrix(axes, 1000 * (table - dense), title, "{:.0f}", kinds, columns)
 show(
     "Matrix of the increase of the loss: a row per kind of layer, a column per number of bits. "
     "With 4 and 3 bits the numbers are near zero; with 2 bits they are larger, most of all for "
-    "down."
+    "value and output."
 )
 
 # %% [markdown]
@@ -334,7 +334,7 @@ axes.set_yticks([0.6, 1, 2, 4, 8], ["0.6", "1", "2", "4", "8"])
 axes.minorticks_off()
 show(
     "Line chart of the loss against the bits per weight for four methods, on a logarithmic "
-    "axis. With 4 bits all are close to the floor, with 3 bits slightly higher, with 2 bits "
+    "axis. With 4 bits all are close to the floor, with 3 bits most are slightly higher, with 2 bits "
     "many times higher."
 )
 
@@ -478,8 +478,8 @@ print(f"2 bits, {'trained':17} loss {validation_loss(trained, corpus):.3f}")
 print(f"dense {'':19} loss {validation_loss(model, corpus):.3f}")
 
 # %% [markdown]
-# With three levels per row (minus the scale, 0, the scale) and 20 training steps, the loss is close to that of the
-# dense model.
+# With three levels per row (minus the scale, 0, the scale) and 20 training steps, most of the increase of the loss is
+# gone.
 #
 # ## Comparison
 
@@ -594,10 +594,10 @@ for b in (4, 5, 6, 7, 8):
 # - Quantization stores integer codes with a scale, and a zero point if the range is not symmetric. Finer granularity
 #   reduces the error and costs bits: 4.12 bits per weight with a scale per row, 4.50 with groups of 64.
 # - Products of codes are exact in float32 in blocks below 2^24.
-# - With 8 bits the loss did not change (0.760 nats per token), and the memory decreased from 15.7 MB to 4.00 MB. With 4
-#   bits and GPTQ the loss was 0.761 with 2.23 MB, with 3 bits 0.781.
-# - At 2 bits training is necessary: 20 steps gave a loss of 0.884.
-# - Outlier features break the quantization of activations (loss 7.504); SmoothQuant restored 0.760 and LLM.int8() too,
+# - With 8 bits the loss did not change (0.728 nats per token), and the memory decreased from 15.8 MB to 4.01 MB. With 4
+#   bits and GPTQ the loss was 0.729 with 2.24 MB, with 3 bits 0.753.
+# - At 2 bits training is necessary: 20 steps gave a loss of 0.934.
+# - Outlier features break the quantization of activations (loss 9.431); SmoothQuant restored 0.728 and LLM.int8() too,
 #   with more memory.
 #
 # The code: `tinyslm/compression/quantization/affine.py`, `tinyslm/compression/quantization/ranges.py`,

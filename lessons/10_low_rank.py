@@ -62,9 +62,9 @@ for name, each in energy.items():
     print(f"{name:17} {np.argmax(each >= 0.9) + 1}")
 
 # %% [markdown]
-# The query has a few large singular values, and those of the attention output decrease faster than those of the random
-# matrix. But none of the matrices has low rank: for nine tenths of the sum of squares they need about as many
-# components as the random matrix. This makes factorization harder than pruning and quantization.
+# The query has a few large singular values. But none of the matrices has low rank: for nine tenths of the sum of squares
+# the square ones need nearly as many components as the random matrix. This makes factorization harder than pruning and
+# quantization.
 #
 # ## The idea, on a 4 by 4 matrix
 
@@ -195,11 +195,11 @@ columns = [f"{level:.0%} kept" for level in levels]
 show_matrix(axes, 1000 * (table - dense), title, "{:.0f}", kinds, columns)
 show(
     "Matrix of the increase of the loss: a row per kind of layer, a column per fraction kept. "
-    "Only in the last column are there clear increases, most of all for down and value."
+    "Only in the last column are there clear increases, most of all for output and value."
 )
 
 # %% [markdown]
-# For a single layer, 60 % of the parameters are nearly enough. Below that, "down" and "value" have the largest
+# For a single layer, 60 % of the parameters are nearly enough. Below that, "output" and "value" have the largest
 # increase. For the whole model the increase is larger, as shown below.
 #
 # ## Weighted SVD
@@ -260,17 +260,18 @@ labels = "fraction of the parameters kept", "loss, nats per token"
 show_lines(axes, losses, *labels, ratios, corpus.floor.nats, markers=True)
 show(
     "Line chart of the loss against the fraction of the parameters kept, for four weightings. "
-    "All curves fall; the whitened one is the lowest at every ratio and the one with Fisher "
-    "weights the highest."
+    "All curves fall; the whitened one is the lowest at every ratio, and the other three are "
+    "close together."
 )
 print("kept        " + "".join(f"{ratio:8.0%}" for ratio in ratios))
 for name, each in losses.items():
     print(f"{name:12}" + "".join(f"{loss:8.3f}" for loss in each))
 
 # %% [markdown]
-# Whitening has the lowest loss at every ratio, with the largest difference at small ratios. ASVD is slightly better
-# than the plain SVD. With Fisher weights the loss is *higher* than with the plain SVD. The paper reports the opposite
-# for models that were fine-tuned to one task before the factorization, and trained again afterwards.
+# Whitening has the lowest loss at every ratio, with the largest difference at small ratios. ASVD is better than the
+# plain SVD. With Fisher weights the loss is *higher* than with the plain SVD at three of the four ratios. The paper
+# reports the opposite for models that were fine-tuned to one task before the factorization, and trained again
+# afterwards.
 #
 # Only whitening uses the correlations of the inputs. For one layer:
 
@@ -349,8 +350,8 @@ for panel, (name, each) in zip(axes, allocations.items(), strict=True):
     panel.set_xlabel("layer")
 show(
     "Three matrices of ranks, with a row per kind of layer and a column per layer. Uniform "
-    "ranks are equal within a row. Greedy keeps full ranks for key and value, learned ranks "
-    "keep most of the first layer."
+    "ranks are equal within a row. Greedy keeps full ranks for key, value and most "
+    "queries; learned ranks are largest in the first layer."
 )
 
 # %% [markdown]
@@ -358,11 +359,10 @@ show(
 # values, 256 for all others) means that the layer is dense.
 #
 # "Greedy" selects the components with the largest reduction of error per parameter, with the error of each layer
-# relative to its norm (`tinyslm/compression/factorization/rank_allocation.py`). It keeps keys and values dense, because
-# they have few parameters. Its loss is not lower than that of uniform ranks, because the sum of the layers' errors does
-# not predict the loss of the model. The learned ranks are optimized for the whole model. They keep nearly all of the
-# first layer, whose errors affect all later layers, and have low ranks in the later layers. No weight was trained, and
-# the loss is by far the lowest.
+# relative to its norm (`tinyslm/compression/factorization/rank_allocation.py`). It keeps keys, values and most queries
+# dense. Its loss is higher than that of uniform ranks, because the sum of the layers' errors does not predict the loss
+# of the model. The learned ranks are optimized for the whole model. They are largest in the first layer, whose errors
+# affect all later layers, and smallest for queries, keys and values. No weight was trained, and the loss is the lowest.
 #
 # ## Distillation after factorization
 #
@@ -401,9 +401,9 @@ axes.axvline(corpus.floor.nats, color="black", linestyle="--", linewidth=1)
 axes.set_xlabel("loss, nats per token (dashed: the floor)")
 axes.invert_yaxis()
 show(
-    "Bars of the loss of seven models, with the floor as a dashed line. The untrained SVD and "
-    "whitened models have the longest bars; the learned ranks and the distilled models have far "
-    "shorter ones."
+    "Bars of the loss of seven models, with the floor as a dashed line. The untrained SVD has the "
+    "longest bar by far, then greedy and uniform whitening; the learned ranks and the distilled "
+    "models have shorter ones."
 )
 
 # %% [markdown]
@@ -461,9 +461,9 @@ for width in (256, 1024):
 # - Two factors of rank R have R (out + in) parameters; below the break-even rank this is less than the dense matrix.
 #   For a square matrix the break-even rank is half of the full rank.
 # - Trained matrices are not of low rank, so the error is large: with 60 % of the parameters and without training, the
-#   plain SVD had a loss of 1.435 nats per token, the dense model 0.733.
+#   plain SVD had a loss of 3.424 nats per token, the dense model 0.699.
 # - Whitening minimizes the error of the outputs and had the lowest loss of the four weightings at every ratio.
-# - Learned ranks had a loss of 0.919 at nearly the same size as uniform ranks with 1.308.
+# - Learned ranks had a loss of 1.330 at nearly the same size as uniform ranks with 1.607.
 #
 # The code: `tinyslm/compression/factorization/svd.py`, `tinyslm/compression/factorization/fwsvd.py`,
 # `tinyslm/compression/factorization/asvd.py`, `tinyslm/compression/factorization/svd_llm.py`,

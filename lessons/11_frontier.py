@@ -26,10 +26,10 @@ show(
 )
 
 # %% [markdown]
-# Recorded measurements of seven models about a tenth as large as the built-in model: quantized with GPTQ or with
-# training, a small *student*, and a *pipeline* that slices, distills and quantizes. Each point is the mean of three
-# seeds (`data/README.md` has the command). Models of similar size have very different losses. The thin line is the
-# frontier.
+# Recorded measurements of seven models about a tenth as large as the earlier built-in model, from which they were made:
+# quantized with GPTQ or with training, a small *student*, and a *pipeline* that slices, distills and quantizes. Each
+# point is the mean of three seeds (`data/README.md` has the command). Models of similar size have very different losses.
+# The thin line is the frontier.
 #
 # After this lesson you can
 #
@@ -148,6 +148,8 @@ for name, value in single.items():
     print(f"{name:10} alone {value:5.0f} thousandths")
 
 # %%
+for (one, other), value in together.items():
+    print(f"{one}, then {other:10} {value:5.0f}, the sum {single[one] + single[other]:5.0f}")
 figure, axes = plt.subplots(figsize=(6.4, 2.8))
 rows = np.arange(len(pairs))
 axes.barh(rows + 0.2, list(together.values()), 0.36, color="#0072b2", label="both steps")
@@ -160,14 +162,14 @@ axes.invert_yaxis()
 axes.legend(fontsize=8)
 show(
     "Bars of the increase of the loss for five pairs of steps, beside the sum of each step "
-    "alone. Every pair costs more than the sum: slightly more with quantization, far more with "
-    "factorization."
+    "alone. Every pair costs more than the sum, pruning and then factorization about three "
+    "times as much."
 )
 
 # %% [markdown]
-# No pair costs less than the sum. With quantization it costs only slightly more: rounding adds small errors that are
-# independent of the previous step. Factorization after another step costs far more than the sum. So the loss of a
-# technique on the dense model does not predict its loss at the end of a recipe.
+# Every pair costs more than the sum, pruning and then factorization about three times as much: the second step acts on a
+# model that has less redundancy than the dense one. So the loss of a technique on the dense model does not predict its
+# loss at the end of a recipe.
 #
 # ## The order of the steps
 #
@@ -213,7 +215,7 @@ step = [
 
 [[recipe]]
 name = "whitened {ratio}"
-grid.ratio = [0.8, 0.6]
+grid.ratio = [0.9, 0.8]
 step = [{use = "Factorize", ratio = "{ratio}", weighting = "whitened", documents = 16}]
 """
 
@@ -315,15 +317,15 @@ by_products = {
 figure, axes = plt.subplots(figsize=(7.0, 3.6))
 show_frontier(axes, by_products, "multiply-adds per token, millions", floor=corpus.floor.nats)
 show(
-    "Scatter plot of loss against multiply-adds per token. Sliced and factorized models are on "
-    "the frontier, on which the loss rises as the multiply-adds fall."
+    "Scatter plot of loss against multiply-adds per token. Sliced models are on the frontier, on "
+    "which the loss rises as the multiply-adds fall; factorized models are above it."
 )
 
 # %% [markdown]
 # For bytes, quantization to 4 bits is the first choice and hardly increases the loss; slicing is on the frontier only
 # at smaller sizes. (The dense model has a star because its loss differs from that with 8 bits in digits that are not
-# printed.) For multiply-adds quantization has no effect, and slicing and factorization share the frontier; the
-# factorized models were not trained. So the first question is which resource is limited: memory or computation.
+# printed.) For multiply-adds quantization has no effect. The sliced models are on the frontier; the factorized ones,
+# which were not trained, are not. So the first question is which resource is limited: memory or computation.
 #
 # ## Questions
 #
@@ -354,13 +356,13 @@ for name in ("4 bits", "3 bits", "slice 0.75, 8 bits"):
 #
 # - A recipe is a list of steps. Slicing and factorization reduce parameters and multiply-adds, quantization reduces
 #   bytes.
-# - The increases of the loss are not additive: no pair of steps cost less than the sum, and factorization after another
-#   step cost far more.
-# - The order matters: slice, distill, quantize had a loss of 0.989 nats per token; slice, quantize, distill 1.274, at
+# - The increases of the loss are not additive: every pair of steps cost more than the sum, pruning and then
+#   factorization about three times as much.
+# - The order matters: slice, distill, quantize had a loss of 0.826 nats per token; slice, quantize, distill 0.887, at
 #   the same size.
-# - Each measure of size has its own Pareto frontier. For bytes, 4 bits (2.62 MB, loss 0.734) and 3 bits (2.18 MB, loss
-#   0.744) are on it.
-# - Models should be compared by the difference on the same documents: 3 bits increased the loss by 0.011 ± 0.002.
+# - Each measure of size has its own Pareto frontier. For bytes, 4 bits (2.64 MB, loss 0.701) and 3 bits (2.19 MB, loss
+#   0.718) are on it.
+# - Models should be compared by the difference on the same documents: 3 bits increased the loss by 0.019 ± 0.003.
 #
 # The code: `tinyslm/recipes/recipe.py`, `tinyslm/recipes/recipe_files.py`, `tinyslm/recipes/sweep.py`,
 # `tinyslm/reporting/frontier.py`.

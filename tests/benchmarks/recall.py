@@ -9,7 +9,8 @@ order. The first row of its table is the loss without recall: of a model that kn
 out those that were already given. Only recall, the way from a question to its thing, gives the first answer a lower
 loss.
 
-Attention is that of the colon before an answer to the earlier word for the thing, in the best head of any layer.
+Attention is that of the colon before an answer to the earlier word for the thing and the three tokens after it, in the
+best head of any layer: heads that attend to preceding tokens can have brought the colour and the thing to any of them.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from tinyslm.training import Settings, State, train
 VOCABULARY, CONTEXT, TOKENIZER_DOCUMENTS = 1536, 96, 20_000
 BATCH, STEPS, EVERY, MEASURED = 64, 300, 25, 300
 FAMILY_CONTEXT, FAMILY_BATCH, FAMILY_STEPS, FAMILY_EVERY = 256, 40, 400, 50
+SPAN = 4  # the thing and the tokens after it
 THING = 5  # tokens from the thing in a question to the answer: " rope now? Answer: red"
 HELD_OUT_START = 10**7  # documents of the training split, far behind those of all trainings
 
@@ -75,7 +77,7 @@ def nats_without_recall(drills):
     losses = []
     for number in range(3):
         left = answers[:, number:]
-        losses.append(-np.mean(np.log(np.mean(left == left[:, :1], axis=1))))
+        losses.append(np.mean(np.log(1 / np.mean(left == left[:, :1], axis=1))))
     return np.array(losses)
 
 
@@ -92,7 +94,8 @@ def nats_of_answers(model, drills):
 
 
 def attention_to_the_thing(model, drills, count=50):
-    """Mean attention from the colon before an answer to the first occurrence of the thing, in the best head."""
+    """Mean attention from the colon before an answer to the thing's first occurrence, with the tokens after it SPAN in
+    all, in the best head."""
     rows, positions = drills.asked
     rows, positions = rows[rows < count], positions[rows < count]
     ids = drills.token_ids
@@ -100,8 +103,10 @@ def attention_to_the_thing(model, drills, count=50):
     first = np.array([np.flatnonzero(ids[row] == thing)[0] for row, thing in zip(rows, things, strict=True)])
     intermediates = trace(model, ids[:count])
     layers = range(len(model.layers))
-    attentions = [intermediates[f"attentions.{layer}"][rows, :, positions - 1, first] for layer in layers]  # (N, H)
-    return float(np.max(np.mean(attentions, axis=1)))
+    span = first[:, None] + np.arange(SPAN)  # (N, SPAN)
+    attentions = [intermediates[f"attentions.{layer}"][rows, :, positions - 1] for layer in layers]  # (N, H, T) each
+    to_the_span = [np.take_along_axis(each, span[:, None], axis=2).sum(axis=2) for each in attentions]  # (N, H) each
+    return float(np.max(np.mean(to_the_span, axis=1)))
 
 
 def measured(variant, tokenizer, steps):

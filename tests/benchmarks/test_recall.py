@@ -66,7 +66,8 @@ def test_attention_is_that_of_the_best_head_to_the_thing(tokenizer, monkeypatch)
     attentions[0] = 0.01
     for row, position in zip(rows, positions, strict=True):
         words = [tokenizer.decode([token]).strip() for token in drills.token_ids[row]]
-        attentions[1, row, 2, position - 1, words.index(words[position - recall.THING])] = 0.75
+        first = words.index(words[position - recall.THING])
+        attentions[1, row, 2, position - 1, first - 1 : first + 5] = [0.1, 0.25, 0.125, 0.0625, 0.3125, 0.1]
     monkeypatch.setattr(recall, "trace", lambda *arguments: {f"attentions.{i}": attentions[i] for i in range(2)})
     assert attention_to_the_thing(model(), drills) == pytest.approx(0.75)
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from tinyslm.reporting.figure_style import STYLE, label_points, set_scale, use_plain_ticks
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#000000")
-LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#000000", "#56b4e9")
+LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 2)))
 MARKERS = "osD^vPX*"
 PARTS = (("#444444", ""), ("#ffffff", "////"), ("#dddddd", "...."), ("#999999", "xxxx"))  # (grey, hatching)
 MOST_NUMBERS = 150  # in the cells of a matrix; more would be too small to read
