@@ -109,7 +109,7 @@ def _without_training():
 
 
 def _with_training(model, thorough):
-    """Plain and better forms of each technique, with a short training after those that remove most, and one combination.
+    """Plain and better forms of each technique, some with a short training, and one combination.
 
     The settings of the trainings were selected on validation documents of the town; the table measures test documents.
     """
