@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.claims import __main__ as program
-from tests.benchmarks.claims.__main__ import CLAIMS, FIRST, TOPICS, main, markdown, measured, table_row
+from tests.benchmarks.claims.__main__ import CLAIMS, FIRST, TOPICS, judged, main, markdown, measured, table_row
 from tests.benchmarks.claims.claim import Claim, in_order, spread
 from tests.benchmarks.claims.low_rank import RATIOS, at_every_ratio
 from tinyslm.errors import ConfigError
+from tinyslm.load_save import data_directory
 from tinyslm.runtime import default_threads
 
 
@@ -120,6 +121,16 @@ def test_a_table_that_was_begun_goes_on_and_one_with_other_seeds_does_not(tmp_pa
         main(["--seeds", "1", "2", "--out", str(out)])
     with pytest.raises(ConfigError, match="seeds"):
         main(["--seeds", "1", "--out", str(out)])
+
+
+def test_the_committed_table_is_of_the_built_in_model_and_of_these_claims():
+    path = data_directory() / "claims.json"
+    content = json.loads(path.read_text("utf-8"))
+    assert content["versions"]["teacher"] == program.versions()["teacher"]
+    assert [row["name"] for row in content["claims"]] == list(CLAIMS) and content["split"] == "test"
+    for row in content["claims"]:
+        assert row == judged(CLAIMS[row["name"]], row["measured"], row["seconds"])
+    assert path.with_suffix(".md").read_text("utf-8") == markdown(content)
 
 
 def test_at_every_ratio_names_the_ratio_and_the_order_that_fail():

@@ -28,6 +28,7 @@ from tinyslm.tree import map_modules
 RATIOS = (0.95, 0.9, 0.8, 0.7, 0.6)
 METHODS = {"SVD": "none", "FWSVD": "fisher", "ASVD": "activation", "whitened": "whitened"}
 STATISTICS_DOCUMENTS = 256
+LEARNING_STEPS, LEARNING_BATCH = 60, 4  # of learned ranks; 100 steps of 8 documents were no better at 0.7
 
 
 def silent(text):
@@ -59,7 +60,9 @@ def learned_losses(bench, seed):
     shapes, losses = layer_shapes(components), losses_alone(bench.model, calibration, components, silent)
     found = {}
     for ratio in RATIOS:
-        logits = LearnRanks(ratio).learn(bench.model, calibration, components, silent)
+        logits = LearnRanks(ratio, steps=LEARNING_STEPS, batch_size=LEARNING_BATCH).learn(
+            bench.model, calibration, components, silent
+        )
         masks = masks_within(logits, shapes, parameter_budget(components, ratio))
         models = {
             "LLRC": with_chosen_components(bench.model, components, masks),
@@ -180,8 +183,8 @@ CLAIMS = [
         "better on 5 of 5 tasks at 0.8 (Sundrani et al. 2025)",
         learned_losses,
         lambda results: at_every_ratio(results, [("LLRC", "LLRC first")]),
-        "Whitened components are in the order of their contribution already, so the first ones are nearly always "
-        "chosen.",
+        "Refuted at this size, by less than the spread over the seeds: whitened components are in the order of their "
+        "contribution already, so the first ones are nearly always chosen.",
     ),
 ]
 

@@ -7,7 +7,7 @@ from tests.transforms import inject_outliers
 from tinyslm.recipes import Distill, KeepLayers, PruneGradually, PruneMagnitude, PruneSparseGPT, PruneWanda
 
 STEPS = 100  # of recovery, the same for both sides of a comparison
-GRADUAL_STEPS = 120  # pruning takes 72 of them
+GRADUAL_STEPS, GRADUAL_BATCH = 200, 10  # pruning takes 120 of the steps
 OUTLIERS, FACTOR = 4, 20.0  # features of each norm's output, and how much larger they become
 
 
@@ -22,9 +22,11 @@ def large_sparse(bench, seed):
 
 def gradual(bench, seed):
     """80 %, removed in the first 60 % of a training, or before it."""
+    gradually = PruneGradually(0.8, GRADUAL_STEPS, batch_size=GRADUAL_BATCH)
+    recover = Distill(GRADUAL_STEPS, batch_size=GRADUAL_BATCH)
     return {
-        "gradual": bench.loss(bench.compress([PruneGradually(0.8, GRADUAL_STEPS)], seed)),
-        "one shot": bench.loss(bench.compress([PruneMagnitude(0.8), Distill(GRADUAL_STEPS)], seed)),
+        "gradual": bench.loss(bench.compress([gradually], seed)),
+        "one shot": bench.loss(bench.compress([PruneMagnitude(0.8), recover], seed)),
     }
 
 
