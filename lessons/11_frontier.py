@@ -26,10 +26,10 @@ show(
 )
 
 # %% [markdown]
-# Recorded measurements of seven models about a tenth as large as the earlier built-in model, from which they were made:
-# quantized with GPTQ or with training, a small *student*, and a *pipeline* that slices, distills and quantizes. Each
-# point is the mean of three seeds (`data/README.md` has the command). Models of similar size have very different losses.
-# The thin line is the frontier.
+# Recorded measurements of seven models about a tenth as large as the dense model, from which they were made: quantized
+# with GPTQ or with training, a small *student*, and a *pipeline* that slices, distills and quantizes. Each point is the
+# mean of three seeds (`data/README.md` has the command). Models of similar size have very different losses. The thin
+# line is the frontier.
 #
 # After this lesson you can
 #

@@ -33,8 +33,8 @@ from tinyslm.runtime import default_threads, use_threads
 
 # Each lane is measured in a process of its own: claims of one topic share what they train. They take equally long.
 LANES = (
-    (distillation, pruning),
-    (structure, quantization_formats, quantization_calibrated, low_rank, pipeline),
+    (distillation, pruning, quantization_formats),
+    (structure, quantization_calibrated, low_rank, pipeline),
 )
 TOPICS = [topic for lane in LANES for topic in lane]
 FIRST = ["distilbert", "distillation-steps", "feed-forward-third", "int8-weights", "low-rank-neurons", "learned-ranks"]

@@ -28,7 +28,7 @@ from tinyslm.tree import map_modules
 RATIOS = (0.95, 0.9, 0.8, 0.7, 0.6)
 METHODS = {"SVD": "none", "FWSVD": "fisher", "ASVD": "activation", "whitened": "whitened"}
 STATISTICS_DOCUMENTS = 256
-LEARNING_STEPS, LEARNING_BATCH = 60, 4  # of learned ranks; 100 steps of 8 documents were no better at 0.7
+LEARNING_STEPS, LEARNING_BATCH = 60, 4  # fewer than by default, because there are fifteen trainings
 
 
 def silent(text):

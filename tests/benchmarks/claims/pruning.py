@@ -75,7 +75,7 @@ CLAIMS = (
         "large models reach 80 to 90 % sparsity gradually with little loss (Zhu & Gupta 2017)",
         gradual,
         lambda results: in_order(results, ["gradual", "one shot"]),
-        "The last weights are removed late, and fewer steps are left to recover from that.",
+        "Training makes up for the few weights of one removal before the next, which then sees what matters now.",
     ),
     Claim(
         "wanda-outliers",
