@@ -110,6 +110,30 @@ def test_another_text(own, capsys, options, documents, pack_length):
     assert printed.err == ""
 
 
+@pytest.mark.parametrize("pack", [(), ("--pack",)])
+def test_a_whole_text(own, capsys, pack):
+    capsys.readouterr()
+    assert run("evaluate", own / "model", "--text", own / "other.txt", *pack, "--split", "whole") == 0
+    printed = capsys.readouterr().out
+    model, tokenizer = load(own / "model")
+    pack_length = 32 if pack else None
+    documents = read_documents([own / "other.txt"], "paragraph")
+    corpus = text_corpus(tokenizer, 0, documents, pack_length=pack_length, whole=True)
+    loss = measure_loss(model, corpus.validation)
+    assert f"loss   {loss.nats:.4f} ± " in printed and f"({loss.tokens:,} tokens)" in printed
+    assert f"bits per byte ({sum(len(document) for document in documents):,} bytes)" in printed
+
+
+@pytest.mark.parametrize(
+    ("text", "split", "kind"), [("town", "whole", "your own text"), ("other.txt", "test", "the town")]
+)
+def test_a_split_of_the_other_kind_of_text_is_refused(own, capsys, monkeypatch, text, split, kind):
+    monkeypatch.chdir(own)
+    capsys.readouterr()
+    assert run("evaluate", "model", "--text", text, "--split", split) == 2
+    assert f"--split {split} is only for {kind}" in capsys.readouterr().err
+
+
 def test_a_large_text_is_announced(own, capsys, monkeypatch):
     """Encoding it takes a while."""
     with open(own / "large.txt", "w") as file:

@@ -128,6 +128,16 @@ def test_few_validation_documents_are_cut_into_pieces():
     assert [len(piece) - 1 for piece in short] == [40] * 3
 
 
+@pytest.mark.parametrize("pack_length", [None, 64])
+@pytest.mark.parametrize("tokens", [[5], [299], [999] * 10, [10] * 9 + [5_000]])
+def test_of_a_whole_text_every_token_is_predicted_once(tokens, pack_length):
+    texts = distinct(tokens)
+    corpus = text_corpus(TOKENIZER, END, texts, pack_length=pack_length, whole=True)
+    assert corpus.training == [] and predictions(corpus.validation) == predictions([whole_text(texts)])
+    assert corpus.validation_bytes == sum(tokens)
+    assert pack_length is None or max(map(len, corpus.validation)) <= pack_length
+
+
 @pytest.mark.parametrize(
     "tokens", [[299], [300], [57, 58, 400], [60] * 5, [30_000], [4_999], [10] * 12 + [5_000], [10] * 9 + [5_000, 10]]
 )

@@ -48,7 +48,8 @@ class CompressionOptions:
 
     model: a built-in name or a directory;  text: the files of the user, or the town;  training, validation, questions:
     numbers of documents and exam questions of the town;  weights: "float32", or "mapped" to leave them in the files;
-    split: of the town's documents that are measured: "validation" to choose settings, "test" for figures to report.
+    split: what is measured: "validation" to choose settings; of the town also "test", for figures to report; of the
+    user's text also "whole", for a text that no training used.
     """
 
     model: str
@@ -170,7 +171,7 @@ def open_corpus(tokenizer, marks, options, vocab_size, most_validation=None):
     text = options.text
     if not text.is_town:
         sizes = {"pack_length": text.pack_length, "most_validation": most_validation}
-        return text_corpus(tokenizer, marks, text.texts(), vocab_size, **sizes)
+        return text_corpus(tokenizer, marks, text.texts(), vocab_size, **sizes, whole=options.split == "whole")
     return town_corpus(
         tokenizer,
         marks,

@@ -10,6 +10,7 @@ from tinyslm.commands.compression_inputs import CompressionOptions, marks_of_mod
 from tinyslm.commands.loading import load_with_tokenizer
 from tinyslm.commands.parser import check_minimum
 from tinyslm.commands.text_options import choose_text
+from tinyslm.errors import ConfigError
 from tinyslm.evaluation import take_exam
 from tinyslm.evaluation.loss import document_nats
 from tinyslm.models import Decoder
@@ -23,8 +24,9 @@ def add_arguments(parser):
     parser.model()
     parser.text("of which about a tenth is for validation")
     parser.option("--town-documents", 2000, "validation documents of the built-in corpus", "N")
-    splits = "split of these documents: validation to choose settings, test for figures to report"
-    parser.option("--split", "validation", splits, choices=("validation", "test"))
+    splits = "what is measured: validation to choose settings; test of the built-in corpus, for figures to report; "
+    splits += "or the whole of --text, for a text that no training used"
+    parser.option("--split", "validation", splits, choices=("validation", "test", "whole"))
     question_file.add_arguments(parser)
     parser.flag("--per-token", "score an option by its mean log-probability per token, not the sum")
     parser.weights()
@@ -41,6 +43,8 @@ def run(arguments) -> int:
         if not arguments.text:
             return 0
     text = choose_text(arguments, arguments.model)
+    if arguments.split == ("whole" if text.is_town else "test"):
+        raise ConfigError(f"--split {arguments.split} is only for {'your own text' if text.is_town else 'the town'}")
     exam_questions = 0 if own_questions else arguments.questions
     options = CompressionOptions(
         arguments.model, text, 0, arguments.town_documents, exam_questions, split=arguments.split

@@ -101,6 +101,7 @@ def text_corpus(
     *,
     pack_length: int | None = None,
     most_validation: int | None = None,
+    whole: bool = False,
 ) -> Corpus:
     """The user's documents, divided into training and validation.
 
@@ -115,11 +116,12 @@ def text_corpus(
     end mark. Raises DataError if a text cannot be encoded, or if a third of the text has fewer than
     LEAST_VALIDATION_TOKENS tokens.
     most_validation: None, or about the largest number of tokens for validation, see `thin`.
+    whole: all documents are for validation, and none for training.
     """
     marks = DocumentMarks.of(end_id)
     separator = None if marks.end else _separator(tokenizer, vocab_size)
     documents = encode_sized(tokenizer, texts, marks, vocab_size)  # (T, 2) rows of a token id and its bytes
-    every = _held_out_interval([len(document) - 1 for document in documents])
+    every = 1 if whole else _held_out_interval([len(document) - 1 for document in documents])
     if every is None:
         training, validation = _hold_out_ends(join_documents(documents, marks, separator))
         if pack_length is not None:
@@ -128,9 +130,9 @@ def text_corpus(
         training = [document for i, document in enumerate(documents, 1) if i % every]
         validation = documents[every - 1 :: every]
         tokens = sum(len(document) - 1 for document in validation)
-        longest = -(-tokens // min(tokens // SHORTEST_PIECE, FEWEST_PIECES)) + 1  # rounded up
+        longest = -(-tokens // min(max(tokens // SHORTEST_PIECE, 1), FEWEST_PIECES)) + 1  # rounded up
         if pack_length is not None:
-            training = split_long([join_documents(training, marks, separator)], pack_length)
+            training = training and split_long([join_documents(training, marks, separator)], pack_length)
             validation = split_long([join_documents(validation, marks, separator)], min(pack_length, longest))
         elif len(validation) < FEWEST_PIECES:
             validation = split_long(validation, longest)
