@@ -134,7 +134,7 @@ def test_of_a_whole_text_every_token_is_predicted_once(tokens, pack_length):
     texts = distinct(tokens)
     corpus = text_corpus(TOKENIZER, END, texts, pack_length=pack_length, whole=True)
     assert corpus.training == [] and predictions(corpus.validation) == predictions([whole_text(texts)])
-    assert corpus.validation_bytes == sum(tokens)
+    assert corpus.validation_bytes == sum(tokens) and (len(corpus.validation) >= 5 or tokens == [5])
     assert pack_length is None or max(map(len, corpus.validation)) <= pack_length
 
 

@@ -38,9 +38,9 @@ def is_large(model: Any) -> bool:
 def default_recipes(model: Any, *, thorough: bool = False) -> list[Recipe]:
     """The recipes that `tinyslm compress` applies by default.
 
-    A model of up to 30 million parameters gets every technique, with a short training where it helps, and one
-    combination. A larger model gets quantization, pruning and factorization without training. A model of more than 500
-    million parameters gets those that can leave its weights in their files.
+    A model of up to 30 million parameters gets every technique, some with a short training, and one combination. A
+    larger model gets quantization, pruning and factorization without training. A model of more than 500 million
+    parameters gets those that can leave its weights in their files.
 
     Parameters
     ----------
